@@ -1,0 +1,55 @@
+"""Integer maps -> network input, signed <-> uint8 pictures. Used alike in training, in clustering and inside the exported graph."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def one_hot(labels: Tensor, num_labels: int) -> Tensor:
+    """(N, H, W) integer labels in 0..num_labels-1 -> (N, num_labels, H, W) float32 of 0 and 1."""
+    ids = torch.arange(num_labels, dtype=torch.int32, device=labels.device)
+    return (labels.to(torch.int32).unsqueeze(1) == ids.view(1, -1, 1, 1)).float()
+
+
+def edges(instances: Tensor) -> Tensor:
+    """(N, H, W) ids -> (N, 1, H, W) float32: 1 where one of the four neighbours has another id (pix2pixHD, get_edges)."""
+    across = (instances[:, :, 1:] != instances[:, :, :-1]).float()  # (N, H, W-1)
+    down = (instances[:, 1:, :] != instances[:, :-1, :]).float()  # (N, H-1, W)
+    beside = torch.maximum(F.pad(across, (1, 0)), F.pad(across, (0, 1)))
+    above = torch.maximum(F.pad(down, (0, 0, 1, 0)), F.pad(down, (0, 0, 0, 1)))
+    return torch.maximum(beside, above).unsqueeze(1)
+
+
+def encode_maps(labels: Tensor, instances: Tensor | None, num_labels: int) -> Tensor:
+    """(N, H, W) labels and instance ids -> (N, num_labels [+ 1], H, W): what the discriminator sees beside the picture."""
+    channels = one_hot(labels, num_labels)
+    return channels if instances is None else torch.cat([channels, edges(instances)], dim=1)
+
+
+def instance_mean(features: Tensor, dense_ids: Tensor, num_instances: int) -> Tensor:
+    """Instance-wise average pooling (pix2pixHD, section 3.4) as one scatter-mean, no loop and no host synchronisation.
+
+    features (N, F, H, W), dense_ids (N, H, W) in 0..num_instances-1 -> (N, F, num_instances); 0 where an id does not occur.
+    """
+    n, f = features.shape[:2]
+    index = dense_ids.reshape(n, 1, -1).long()
+    sums = features.new_zeros(n, f, num_instances).scatter_add(2, index.expand(n, f, -1), features.reshape(n, f, -1))
+    counts = features.new_zeros(n, 1, num_instances).scatter_add(2, index, torch.ones_like(index, dtype=features.dtype))
+    return sums / counts.clamp(min=1)
+
+
+def paint(table: Tensor, ids: Tensor) -> Tensor:
+    """Table (N, F, K) of one feature vector per id, ids (N, H, W) in 0..K-1 -> (N, F, H, W)."""
+    n, f, _ = table.shape
+    index = ids.reshape(n, 1, -1).long().expand(n, f, -1)
+    return table.gather(2, index).view(n, f, *ids.shape[1:])
+
+
+def to_signed(picture: Tensor) -> Tensor:
+    """uint8 0..255 -> float32 in [-1, 1]."""
+    return picture.float() / 127.5 - 1
+
+
+def to_uint8(picture: Tensor) -> Tensor:
+    """float in [-1, 1] -> uint8 0..255, rounded to nearest: the inverse of `to_signed`."""
+    return ((picture.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

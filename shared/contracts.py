@@ -1,0 +1,273 @@
+"""What passes between steps: each class describes one folder, writes its JSON file and reads it back.
+
+prepare -> DatasetManifest -> train -> ModelCard -> cluster -> ClusterTable -> export -> ExportCard -> benchmark -> BenchmarkReport
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared.errors import InputError
+
+LABEL_FOLDERS = {"photo": "img", "label": "label", "instance": "inst"}  # the seeds' flat layout: <split>_<suffix>
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """'128x256' -> (height, width) in pixels. Raises InputError for anything else."""
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise InputError(f"--size {text!r} is not HEIGHTxWIDTH: write for example 128x256.")
+    return int(height), int(width)
+
+
+def digest_files(paths: list[Path]) -> str:
+    """Short SHA-256 over names and contents, in the given order."""
+    sha = hashlib.sha256()
+    for path in paths:
+        sha.update(path.name.encode())
+        with open(path, "rb") as file:
+            sha.update(hashlib.file_digest(file, "sha256").digest())
+    return sha.hexdigest()[:16]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """The file appears whole or not at all, also when the process is killed while it writes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Folder(Record):
+    """A folder described by one JSON file; `write` is atomic, `read` names what is missing or unknown."""
+
+    FILE: ClassVar[str]
+    FLAG: ClassVar[str]
+    MADE_BY: ClassVar[str]
+    format: Literal[1] = 1
+
+    def write(self, folder: Path) -> None:
+        write_atomically(Path(folder) / self.FILE, (self.model_dump_json(indent=2) + "\n").encode())
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        path = Path(folder) / cls.FILE
+        if not path.is_file():
+            raise InputError(f"{cls.FLAG} {folder} holds no {cls.FILE}: give the folder that `python -m components.{cls.MADE_BY}` wrote.")
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(map(str, first["loc"])) or "the file"
+            raise InputError(
+                f"{path} does not fit this version: {field}: {first['msg'].lower()}; "
+                f"make it again with `python -m components.{cls.MADE_BY}`."
+            ) from None
+
+
+class Pair(Record):
+    """One sample: `<split>_label/<name>.png`, `<split>_inst/<name>.png`, and the photo unless `has_photo` is false."""
+
+    name: str
+    has_photo: bool
+
+
+class DatasetManifest(Folder):
+    """A checked data set in the seeds' flat layout: {train,test}_{img,label,inst}/<name>.png."""
+
+    FILE: ClassVar[str] = "manifest.json"
+    FLAG: ClassVar[str] = "--dataset"
+    MADE_BY: ClassVar[str] = "prepare"
+
+    height: int
+    width: int
+    num_labels: int  # label ids are 0 .. num_labels - 1
+    has_instances: bool
+    train: list[Pair]
+    test: list[Pair]
+    source: str  # where it was prepared from
+    digest: str  # of all image files
+
+    def path(self, folder: Path, split: str, kind: str, name: str) -> Path:
+        """File of one map; kind is photo, label or instance."""
+        return Path(folder) / f"{split}_{LABEL_FOLDERS[kind]}" / f"{name}.png"
+
+
+class Architecture(Record):
+    """Everything needed to build the networks again; names as in pix2pixHD's options."""
+
+    netG: Literal["global", "local"]
+    num_labels: int
+    use_instances: bool  # one edge channel
+    feat_num: int  # channels of the instance features, 0 = none
+    ngf: int
+    n_downsample_global: int
+    n_blocks_global: int
+    n_local_enhancers: int
+    n_blocks_local: int
+    num_D: int
+    ndf: int
+    n_layers_D: int
+    nef: int
+    n_downsample_E: int
+
+    @property
+    def condition_channels(self) -> int:
+        """Channels of one-hot labels and edge: what D sees beside the picture."""
+        return self.num_labels + int(self.use_instances)
+
+    @property
+    def stride(self) -> int:
+        """Height and width must be multiples of this."""
+        enhancers = self.n_local_enhancers if self.netG == "local" else 0
+        stride = 2 ** (self.n_downsample_global + enhancers)
+        return max(stride, 2**self.n_downsample_E) if self.feat_num else stride
+
+
+class ModelCard(Folder):
+    """A trained model: `latest_net_{G,D,E}.pth` in NVIDIA's key layout; `state/` resumes training."""
+
+    FILE: ClassVar[str] = "model.json"
+    FLAG: ClassVar[str] = "--model"
+    MADE_BY: ClassVar[str] = "train"
+
+    architecture: Architecture
+    height: int
+    width: int
+    epoch: int  # finished epochs
+    images_seen: int
+    dataset_digest: str
+    parent_digest: str  # of the model it was initialised from, '' = from scratch
+    digest: str  # of the weight files
+    config: dict
+    metrics: dict[str, float]  # mean losses of the last epoch
+
+
+class LabelClusters(Record):
+    """Style centres of one label, most frequent first; (k, feat_num) in [-1, 1]."""
+
+    centres: list[list[float]]
+    counts: list[int]  # instances per centre
+    fallback: bool  # no instance was large enough: one centre, the mean of all of them
+
+
+class ClusterTable(Folder):
+    """Instance features of the training set (`features.npz`) and their k-means centres per label."""
+
+    FILE: ClassVar[str] = "clusters.json"
+    FLAG: ClassVar[str] = "--clusters"
+    MADE_BY: ClassVar[str] = "cluster"
+    FEATURES: ClassVar[str] = "features.npz"
+
+    feat_num: int
+    n_clusters: int
+    min_area: float  # share of the image above which an instance takes part
+    seed: int
+    labels: dict[int, LabelClusters]
+    overall: list[float]  # mean over all instances: for labels never seen in training
+    model_digest: str
+    dataset_digest: str
+
+    def default_style(self, num_labels: int) -> np.ndarray:
+        """The most frequent centre of every label: (num_labels, feat_num) float32."""
+        style = np.tile(np.asarray(self.overall, np.float32), (num_labels, 1))
+        for label, clusters in self.labels.items():
+            style[label] = clusters.centres[0]
+        return style
+
+
+class TensorSpec(Record):
+    name: str
+    dtype: str
+    shape: list[int | str]  # a string is a dynamic axis
+    meaning: str
+
+
+class Parity(Record):
+    """Exported file against PyTorch on real samples; pictures in [-1, 1]."""
+
+    samples: int
+    max_abs_error: float
+    mean_abs_error: float
+    limit: float  # largest max_abs_error that passes
+
+
+class ExportCard(Folder):
+    """A deployable file and the proof that it equals the PyTorch model."""
+
+    FILE: ClassVar[str] = "export.json"
+    FLAG: ClassVar[str] = "--exported"
+    MADE_BY: ClassVar[str] = "export"
+
+    file: str
+    opset: int
+    precision: str
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    style: list[list[float]]  # instance features painted per label, [] = the model uses none
+    parity: Parity
+    model_digest: str
+    versions: dict[str, str]
+
+
+class SpeedRow(Record):
+    runtime: str
+    device: str
+    precision: str
+    batch_size: int
+    images_per_second: float
+    latency_ms_p50: float
+    latency_ms_p90: float
+    latency_ms_p99: float
+    peak_memory_mb: float
+
+
+class Quality(Record):
+    """Means over test pairs that have a photo; nan-free: absent (None) where there is none."""
+
+    pairs: int
+    psnr_db: float | None
+    ssim: float | None
+
+
+class BenchmarkReport(Folder):
+    """Speed, parity and quality of one exported model, and how they were measured."""
+
+    FILE: ClassVar[str] = "benchmark.json"
+    FLAG: ClassVar[str] = "--report"
+    MADE_BY: ClassVar[str] = "benchmark"
+
+    speed: list[SpeedRow]
+    parity: Parity
+    quality: Quality
+    train_quality: Quality  # on the training pairs shown in the report
+    height: int
+    width: int
+    model_digest: str
+    dataset_digest: str
+    environment: dict[str, str]
+    method: str
+
+    def headline(self) -> dict[str, float]:
+        """The figures a person compares night by night."""
+        figures = {f"fps/{row.runtime}/batch_{row.batch_size}": row.images_per_second for row in self.speed}
+        figures["parity/max_abs_error"] = self.parity.max_abs_error
+        for name in ("psnr_db", "ssim"):
+            if getattr(self.quality, name) is not None:
+                figures[f"test/{name}"] = getattr(self.quality, name)
+            if getattr(self.train_quality, name) is not None:
+                figures[f"train/{name}"] = getattr(self.train_quality, name)
+        return figures
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(Path(path).read_text())

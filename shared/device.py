@@ -1,0 +1,127 @@
+"""The only file that knows npu, cuda and cpu: pick one, its precision, autocast, scaler, clock, memory, seed."""
+
+import importlib.util
+import platform
+import resource
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from shared.errors import InputError
+
+DeviceName = Literal["auto", "cpu", "cuda", "npu"]
+PrecisionName = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A device with its arithmetic: what the steps ask instead of asking torch."""
+
+    torch_device: torch.device
+    precision: str  # fp32, tf32, bf16 or fp16
+
+    @property
+    def name(self) -> str:
+        return self.torch_device.type
+
+    def autocast(self):
+        """Context in which convolutions run in the chosen precision; networks and losses outside stay fp32."""
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+        return torch.autocast(self.name, dtype=dtype, enabled=dtype is not None)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Dynamic loss scaling; switched off except for fp16."""
+        if self.name == "npu" and not _npu_keeps_infinities():
+            return torch.npu.amp.GradScaler(enabled=self.precision == "fp16")
+        return torch.amp.GradScaler(self.name, enabled=self.precision == "fp16")
+
+    def synchronize(self) -> None:
+        """Wait for the device, so that a clock read next is true."""
+        if self.name != "cpu":
+            _accelerator(self.name).synchronize()
+
+    def peak_memory_mb(self) -> float:
+        """Most memory held so far, in 2^20 bytes: of the device, or of the process on a CPU."""
+        if self.name == "cpu":
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return _accelerator(self.name).max_memory_allocated() / 2**20
+
+    def describe(self) -> str:
+        hardware = platform.processor() or platform.machine()
+        if self.name != "cpu":
+            hardware = _accelerator(self.name).get_device_name(0)
+        return f"{self.name} ({hardware}), {self.precision}, torch {torch.__version__}"
+
+
+def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runtime:
+    """The device asked for, or the best one here (npu, cuda, cpu). Raises InputError when it is not available."""
+    match device:
+        case "auto":
+            name = "npu" if _npu_problem() is None else "cuda" if torch.cuda.is_available() else "cpu"
+        case "npu":
+            if problem := _npu_problem():
+                raise InputError(f"--device npu: {problem}")
+            name = "npu"
+        case "cuda":
+            if not torch.cuda.is_available():
+                raise InputError(
+                    "--device cuda: torch sees no NVIDIA GPU here; install a CUDA build of torch and the driver, or use --device cpu."
+                )
+            name = "cuda"
+        case "cpu":
+            name = "cpu"
+    runtime = Runtime(torch.device(name), _pick_precision(name, precision))
+    if name == "cuda":
+        tf32 = runtime.precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = True
+    return runtime
+
+
+def seed_everything(seed: int) -> None:
+    """Same seed, same weights and same order of samples, on every device."""
+    torch.manual_seed(seed)
+
+
+def _pick_precision(name: str, precision: str) -> str:
+    """auto: fp32 on a CPU, bf16 on a GPU that has it (fp16 else), fp16 on an NPU, whose transposed convolutions have no bf16."""
+    match name, precision:
+        case "cpu", "auto":
+            return "fp32"
+        case "cuda", "auto":
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        case "npu", "auto":
+            return "fp16"
+        case (("cpu" | "npu"), "tf32"):
+            raise InputError(f"--precision tf32 is an NVIDIA GPU mode, but the device is {name}: use fp32.")
+        case "cpu", "fp16":
+            raise InputError("--precision fp16 needs a GPU or NPU, but the device is cpu: use bf16 or fp32.")
+        case "npu", "bf16":
+            raise InputError("--precision bf16: transposed convolutions and reflection padding have no bf16 on an NPU: use fp16.")
+    return precision
+
+
+def _npu_problem() -> str | None:
+    """Why there is no NPU here, as a sentence; None when there is one."""
+    if importlib.util.find_spec("torch_npu") is None and not hasattr(torch, "npu"):
+        return "torch_npu is not installed; install it with CANN (`pip install torch-npu==2.13.0`), or use --device cpu."
+    try:
+        if not hasattr(torch, "npu"):
+            import torch_npu  # noqa: F401
+        if torch.npu.is_available():
+            return None
+        return "torch_npu is installed but sees no NPU; check `npu-smi info` and the driver, or use --device cpu."
+    except Exception as error:  # without CANN: ImportError on libhccl.so, or a bare Exception from its own environment check
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return f"torch_npu cannot load CANN ({reason}); run `source /usr/local/Ascend/ascend-toolkit/set_env.sh`, or use --device cpu."
+
+
+def _accelerator(name: str):
+    return torch.cuda if name == "cuda" else torch.npu
+
+
+def _npu_keeps_infinities() -> bool:
+    """Ascend 910A and 310P saturate overflow, so only torch_npu's own scaler sees it; newer chips keep INF and NaN."""
+    return bool(torch.npu.is_bf16_supported())

@@ -1,0 +1,75 @@
+"""How every step starts, from the command line and from KFP: check the config, open the MLflow run, turn refusals into exit code 2."""
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NoReturn, Self
+
+import tyro
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared import tracking
+from shared.errors import InputError
+
+
+class StepConfig(BaseModel):
+    """Base of a step's config: frozen, no unknown keys, the docstring under a field is its help text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    STEP: ClassVar[str]
+
+    @property
+    def step_name(self) -> str:
+        """Name of the step's MLflow run and of its part of a recipe."""
+        return self.STEP
+
+    @classmethod
+    def check(cls, values: dict[str, Any]) -> Self:
+        """Build the config. Raises InputError with one sentence that names the flag."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            flag = "--" + str(first["loc"][0] if first["loc"] else "").replace("_", "-")
+            if first["type"] == "extra_forbidden":
+                raise InputError(f"{cls.STEP} has no option {flag}: see `python -m components.{cls.STEP} --help`.") from None
+            reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            raise InputError(f"{flag} {first['input']!r}: {reason}.") from None
+
+
+def main(run: Callable[..., dict[str, float]], config: type[StepConfig], argv: list[str] | None = None) -> NoReturn:
+    """`python -m components.<step>`: one flag per folder of `run` and per field of its config. Exits 0 done, 1 failed, 2 refused."""
+    arguments = tyro.cli(_flags(run, config), prog=f"python -m components.{config.STEP}", description=inspect.getdoc(run), args=argv)
+    values = dataclasses.asdict(arguments)
+    folders = {name: values.pop(name) for name in _folders(run)}
+    execute(run, config, values, **folders)
+    sys.exit(0)
+
+
+def execute(run: Callable[..., dict[str, float]], config: type[StepConfig], values: dict[str, Any], **folders: Path | str | None):
+    """Check `values`, run the step inside its MLflow run and return its figures. A refusal prints one sentence and exits with 2."""
+    try:
+        checked = config.check(values)
+        with tracking.step_run(checked.step_name, checked.model_dump()):
+            return run(config=checked, **{name: None if path is None else Path(path) for name, path in folders.items()})
+    except InputError as refusal:
+        print(f"{config.STEP}: {refusal}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _folders(run: Callable) -> dict[str, inspect.Parameter]:
+    return {name: p for name, p in inspect.signature(run).parameters.items() if name != "config"}
+
+
+def _flags(run: Callable, config: type[StepConfig]) -> type:
+    """A dataclass of all flags. pydantic checks the values afterwards, in `StepConfig.check`, so that a refusal is one sentence."""
+    fields = []
+    for name, parameter in _folders(run).items():
+        required = parameter.default is inspect.Parameter.empty
+        fields.append((name, Path) if required else (name, Path | None, None))
+    for name, field in config.model_fields.items():
+        annotation = tyro.conf.arg(help=field.description)
+        fields.append((name, Annotated[field.annotation, annotation], dataclasses.field(default=field.default)))
+    return dataclasses.make_dataclass("Flags", fields, kw_only=True)

@@ -1,0 +1,176 @@
+"""The MLflow run of a step or of a whole pipeline; silent and identical when no server is configured. It never stops a step.
+
+Runs are found by the variables that KFP's own MLflow plugin sets: MLFLOW_RUN_ID (continue that run), else PIPELINE_PARENT_RUN_ID
+(a child of it), else a run of its own; without MLFLOW_TRACKING_URI nothing is logged.
+"""
+
+import contextlib
+import functools
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"
+PARENT = "PIPELINE_PARENT_RUN_ID"
+
+# Asynchronous metrics sent in batches cost 0.15 ms a call; a lost server is given up after seconds instead of minutes.
+DEFAULTS = {
+    "MLFLOW_ASYNC_LOGGING_BUFFERING_SECONDS": "2",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+def _forgiving(function):
+    """Does nothing outside a run; a tracking error becomes one warning on stderr."""
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        if _active() is None:
+            return None
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            print(f"warning: MLflow: {function.__name__} failed: {error}", file=sys.stderr)
+
+    return wrapper
+
+
+def _active():
+    mlflow = sys.modules.get("mlflow")
+    return mlflow.active_run() if mlflow else None
+
+
+@contextlib.contextmanager
+def step_run(step: str, params: dict) -> Iterator[None]:
+    """One MLflow run around a step: parameters, tags, FAILED when the step raises."""
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            mlflow = _mlflow()
+            if os.environ.get("MLFLOW_RUN_ID"):
+                run = mlflow.start_run()
+            else:
+                mlflow.set_experiment(os.environ.get(EXPERIMENT, "default"))
+                run = mlflow.start_run(run_name=step, parent_run_id=os.environ.get(PARENT))
+            stack.push(_quietly(run))
+            mlflow.set_tags({"step": step, **code_version()})
+            mlflow.log_params(params)
+        except Exception as error:
+            print(f"warning: MLflow: no run for step {step}: {error}", file=sys.stderr)
+        yield
+
+
+def _quietly(run):
+    """End the run with the step's status; a failure of the server at that moment is only reported."""
+
+    def leave(kind, error, trace):
+        try:
+            run.__exit__(kind, error, trace)
+        except Exception as failure:
+            print(f"warning: MLflow: the run was not closed: {failure}", file=sys.stderr)
+
+    return leave
+
+
+@contextlib.contextmanager
+def pipeline_run(experiment: str, name: str, params: dict, tags: dict, runs: Path) -> Iterator[None]:
+    """The parent run of a pipeline run. Steps started inside become its children, through the environment.
+
+    Without MLFLOW_TRACKING_URI the store is `runs/mlflow.db`; it is created here, by one process, before any step starts.
+    """
+    runs = runs.resolve()
+    local = "MLFLOW_TRACKING_URI" not in os.environ
+    if local:
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{runs / 'mlflow.db'}"
+    mlflow = _mlflow()
+    if mlflow.get_experiment_by_name(experiment) is None:
+        mlflow.create_experiment(experiment, artifact_location=(runs / "mlartifacts").as_uri() if local else None)
+    mlflow.set_experiment(experiment)
+    with mlflow.start_run(run_name=name) as run:
+        mlflow.set_tags({**tags, **code_version()})
+        mlflow.log_params(params)
+        os.environ[EXPERIMENT] = experiment
+        os.environ[PARENT] = run.info.run_id
+        yield
+
+
+@_forgiving
+def log_metrics(metrics: dict[str, float], step: int) -> None:
+    """Curves of a training step; asynchronous, in batches."""
+    _mlflow().log_metrics(metrics, step=step, synchronous=False)
+
+
+@_forgiving
+def log_figures(figures: dict[str, float]) -> None:
+    """Final figures of a step."""
+    _mlflow().log_metrics(figures)
+
+
+@_forgiving
+def log_headline(figures: dict[str, float]) -> None:
+    """Figures that also stand on the parent run, where the list of runs shows them."""
+    log_figures(figures)
+    if parent := os.environ.get(PARENT):
+        _mlflow().log_metrics(figures, run_id=parent)
+
+
+@_forgiving
+def log_picture(name: str, picture: np.ndarray, step: int) -> None:
+    """(H, W, 3) uint8; pictures of one name form a series over `step` in the UI."""
+    _mlflow().log_image(picture, key=name, step=step)
+
+
+@_forgiving
+def log_files(path: Path, folder: str | None = None) -> None:
+    """A file, or a folder with all it holds."""
+    if path.is_dir():
+        _mlflow().log_artifacts(str(path), folder)
+    else:
+        _mlflow().log_artifact(str(path), folder)
+
+
+@_forgiving
+def log_dataset(folder: Path, digest: str, context: str) -> None:
+    """Which data a run has read; context is training or testing."""
+    from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.data.sources import LocalArtifactDatasetSource
+
+    dataset = MetaDataset(LocalArtifactDatasetSource(str(folder)), name=folder.name, digest=digest)
+    _mlflow().log_input(dataset, context=context)
+    _mlflow().set_tag("dataset.digest", digest)
+
+
+@functools.cache
+def code_version() -> dict[str, str]:
+    """Tag of the commit that runs; CODE_VERSION in images, where there is no git."""
+    commit = os.environ.get("CODE_VERSION", "")
+    if not commit:
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        with contextlib.suppress(OSError):
+            commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return {"git.commit": commit} if commit else {}
+
+
+@functools.cache
+def _mlflow():
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    import logging
+
+    warnings.filterwarnings("ignore", module="mlflow")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    import mlflow
+
+    return mlflow
