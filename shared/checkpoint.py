@@ -1,4 +1,4 @@
-"""Model folder <-> networks. Weight files carry NVIDIA's names and keys and hold CPU tensors; loading never unpickles code."""
+"""Model folder <-> networks. Weight files have NVIDIA's names and keys and hold CPU tensors; loading runs no code."""
 
 import io
 from pathlib import Path
@@ -25,7 +25,9 @@ def save_tensors(path: Path, content: object) -> None:
 def load_tensors(path: Path) -> dict:
     """The CPU tensors of a .pth file. Raises InputError when it is missing or not one."""
     if not path.is_file():
-        raise InputError(f"--model {path.parent} has no {path.name}: give a folder that `python -m components.train` wrote.")
+        raise InputError(
+            f"--model {path.parent} has no {path.name}: give a folder that `python -m components.train` wrote."
+        )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling errors come in many types
@@ -38,7 +40,9 @@ def load_tensors(path: Path) -> dict:
 def save_weights(model: Path, networks: dict[str, nn.Module]) -> str:
     """Write latest_net_<G|D|E>.pth and return their digest."""
     for name, network in networks.items():
-        save_tensors(weights_path(model, name), {key: value.detach().cpu() for key, value in network.state_dict().items()})
+        save_tensors(
+            weights_path(model, name), {key: value.detach().cpu() for key, value in network.state_dict().items()}
+        )
     return digest_files([weights_path(model, name) for name in networks])
 
 
@@ -48,17 +52,20 @@ def load_strictly(network: nn.Module, path: Path) -> None:
     wanted = network.state_dict()
     for problem, keys in (("lacks", wanted.keys() - state.keys()), ("has an unknown", state.keys() - wanted.keys())):
         if keys:
-            raise InputError(f"{path} {problem} tensor {min(keys)} ({len(keys)} in all): it belongs to another architecture.")
+            raise InputError(
+                f"{path} {problem} tensor {min(keys)} ({len(keys)} in all): it belongs to another architecture."
+            )
     for key, value in wanted.items():
         if state[key].shape != value.shape:
             raise InputError(
-                f"{path}: {key} is {tuple(state[key].shape)} but {tuple(value.shape)} is wanted: it belongs to another architecture."
+                f"{path}: {key} is {tuple(state[key].shape)} but {tuple(value.shape)} is wanted: "
+                "it belongs to another architecture."
             )
     network.load_state_dict(state)
 
 
 def load_what_fits(network: nn.Module, path: Path) -> str:
-    """Load the tensors whose name and shape fit, and say what was taken, what stays new and what was left in the file."""
+    """Load the tensors whose name and shape fit; say what was taken, what stays new and what was left in the file."""
     state, wanted = load_tensors(path), network.state_dict()
     fits = {key: value for key, value in state.items() if key in wanted and wanted[key].shape == value.shape}
     network.load_state_dict(fits, strict=False)

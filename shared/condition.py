@@ -1,4 +1,4 @@
-"""Integer maps -> network input, signed <-> uint8 pictures. Used alike in training, in clustering and inside the exported graph."""
+"""Integer maps -> network input, signed <-> uint8 pictures: the same code in training and inside the exported graph."""
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ def one_hot(labels: Tensor, num_labels: int) -> Tensor:
 
 
 def edges(instances: Tensor) -> Tensor:
-    """(N, H, W) ids -> (N, 1, H, W) float32: 1 where one of the four neighbours has another id (pix2pixHD, get_edges)."""
+    """(N, H, W) ids -> (N, 1, H, W) float32: 1 where one of four neighbours has another id (pix2pixHD, get_edges)."""
     across = (instances[:, :, 1:] != instances[:, :, :-1]).float()  # (N, H, W-1)
     down = (instances[:, 1:, :] != instances[:, :-1, :]).float()  # (N, H-1, W)
     beside = torch.maximum(F.pad(across, (1, 0)), F.pad(across, (0, 1)))
@@ -21,7 +21,7 @@ def edges(instances: Tensor) -> Tensor:
 
 
 def encode_maps(labels: Tensor, instances: Tensor | None, num_labels: int) -> Tensor:
-    """(N, H, W) labels and instance ids -> (N, num_labels [+ 1], H, W): what the discriminator sees beside the picture."""
+    """(N, H, W) labels and instance ids -> (N, num_labels [+ 1], H, W): what D sees beside the picture."""
     channels = one_hot(labels, num_labels)
     return channels if instances is None else torch.cat([channels, edges(instances)], dim=1)
 
@@ -29,7 +29,7 @@ def encode_maps(labels: Tensor, instances: Tensor | None, num_labels: int) -> Te
 def instance_mean(features: Tensor, dense_ids: Tensor, num_instances: int) -> Tensor:
     """Instance-wise average pooling (pix2pixHD, section 3.4) as one scatter-mean, no loop and no host synchronisation.
 
-    features (N, F, H, W), dense_ids (N, H, W) in 0..num_instances-1 -> (N, F, num_instances); 0 where an id does not occur.
+    features (N, F, H, W), dense_ids (N, H, W) in 0..num_instances-1 -> (N, F, num_instances); 0 for an absent id.
     """
     n, f = features.shape[:2]
     index = dense_ids.reshape(n, 1, -1).long()

@@ -1,6 +1,7 @@
 """What passes between steps: each class describes one folder, writes its JSON file and reads it back.
 
-prepare -> DatasetManifest -> train -> ModelCard -> cluster -> ClusterTable -> export -> ExportCard -> benchmark -> BenchmarkReport
+prepare -> DatasetManifest, train -> ModelCard, cluster -> ClusterTable, export -> ExportCard,
+benchmark -> BenchmarkReport
 """
 
 import hashlib
@@ -62,7 +63,10 @@ class Folder(Record):
     def read(cls, folder: Path) -> Self:
         path = Path(folder) / cls.FILE
         if not path.is_file():
-            raise InputError(f"{cls.FLAG} {folder} holds no {cls.FILE}: give the folder that `python -m components.{cls.MADE_BY}` wrote.")
+            raise InputError(
+                f"{cls.FLAG} {folder} holds no {cls.FILE}: "
+                f"give the folder that `python -m components.{cls.MADE_BY}` wrote."
+            )
         try:
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:

@@ -66,7 +66,8 @@ def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runt
         case "cuda":
             if not torch.cuda.is_available():
                 raise InputError(
-                    "--device cuda: torch sees no NVIDIA GPU here; install a CUDA build of torch and the driver, or use --device cpu."
+                    "--device cuda: torch sees no NVIDIA GPU here; "
+                    "install a CUDA build of torch and the driver, or use --device cpu."
                 )
             name = "cuda"
         case "cpu":
@@ -86,7 +87,7 @@ def seed_everything(seed: int) -> None:
 
 
 def _pick_precision(name: str, precision: str) -> str:
-    """auto: fp32 on a CPU, bf16 on a GPU that has it (fp16 else), fp16 on an NPU, whose transposed convolutions have no bf16."""
+    """auto: fp32 on a CPU, bf16 on a GPU that has it (else fp16), fp16 on an NPU (no bf16 transposed convolution)."""
     match name, precision:
         case "cpu", "auto":
             return "fp32"
@@ -99,23 +100,30 @@ def _pick_precision(name: str, precision: str) -> str:
         case "cpu", "fp16":
             raise InputError("--precision fp16 needs a GPU or NPU, but the device is cpu: use bf16 or fp32.")
         case "npu", "bf16":
-            raise InputError("--precision bf16: transposed convolutions and reflection padding have no bf16 on an NPU: use fp16.")
+            raise InputError(
+                "--precision bf16: transposed convolutions and reflection padding have no bf16 on an NPU: use fp16."
+            )
     return precision
 
 
 def _npu_problem() -> str | None:
     """Why there is no NPU here, as a sentence; None when there is one."""
     if importlib.util.find_spec("torch_npu") is None and not hasattr(torch, "npu"):
-        return "torch_npu is not installed; install it with CANN (`pip install torch-npu==2.13.0`), or use --device cpu."
+        return (
+            "torch_npu is not installed; install it with CANN (`pip install torch-npu==2.13.0`), or use --device cpu."
+        )
     try:
         if not hasattr(torch, "npu"):
             import torch_npu  # noqa: F401
         if torch.npu.is_available():
             return None
         return "torch_npu is installed but sees no NPU; check `npu-smi info` and the driver, or use --device cpu."
-    except Exception as error:  # without CANN: ImportError on libhccl.so, or a bare Exception from its own environment check
+    except (
+        Exception
+    ) as error:  # without CANN: ImportError on libhccl.so, or a bare Exception from its own environment check
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        return f"torch_npu cannot load CANN ({reason}); run `source /usr/local/Ascend/ascend-toolkit/set_env.sh`, or use --device cpu."
+        fix = "run `source /usr/local/Ascend/ascend-toolkit/set_env.sh`, or use --device cpu"
+        return f"torch_npu cannot load CANN ({reason}); {fix}."
 
 
 def _accelerator(name: str):

@@ -2,4 +2,4 @@
 
 
 class InputError(ValueError):
-    """Input refused before work starts: one sentence that names the flag, what was found, and what to do (exit code 2)."""
+    """Refused before work starts: one sentence with the flag, what was found, and what to do (exit code 2)."""

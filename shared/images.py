@@ -27,10 +27,12 @@ def read_photo(path: Path) -> np.ndarray:
 
 
 def read_ids(path: Path) -> np.ndarray:
-    """(H, W) uint8, uint16 or int32: a label or instance map with its ids as stored, 16-bit ids above 32767 included."""
+    """(H, W) uint8, uint16 or int32: label or instance ids as stored, 16-bit ids above 32767 included."""
     image = _open(path)
     if image.mode not in ("L", "P", "I;16", "I;16B", "I"):
-        raise InputError(f"{path} is a {image.mode} picture, not a map of ids: give one grey or palette channel of 8 or 16 bits.")
+        raise InputError(
+            f"{path} is a {image.mode} picture, not a map of ids: give one grey or palette channel of 8 or 16 bits."
+        )
     ids = np.asarray(image)
     return ids.astype(ids.dtype.newbyteorder("="), copy=False)
 

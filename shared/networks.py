@@ -1,7 +1,7 @@
-"""The networks of pix2pixHD (Wang et al., "High-Resolution Image Synthesis and Semantic Manipulation with Conditional GANs", 2018).
+"""The networks of pix2pixHD (Wang et al. 2018, "High-Resolution Image Synthesis ... with Conditional GANs").
 
-Module names and indices follow NVIDIA/pix2pixHD, so that its `latest_net_*.pth` load strictly. ReLUs are out of place: the output of
-InstanceNorm is a view, and an in-place ReLU on it costs a copy in the backward pass; the values are the same.
+Module names and indices follow NVIDIA/pix2pixHD, so its `latest_net_*.pth` load strictly. ReLUs are out of place: the output
+of InstanceNorm is a view, and an in-place ReLU on it costs a copy in the backward pass; the values are equal.
 """
 
 import torch
@@ -88,11 +88,17 @@ class GlobalGenerator(nn.Module):
 class LocalEnhancer(nn.Module):
     """G1 without its head inside, and G2 enhancers around it, each at twice the size (section 3.2, figure 2).
 
-    `model` has the keys of a GlobalGenerator with ngf * 2^n_local_enhancers, so stage two starts from stage one's weights.
+    `model` has the keys of a GlobalGenerator of ngf * 2^n_local_enhancers: stage two starts from stage one's weights.
     """
 
     def __init__(
-        self, in_channels: int, ngf: int, n_downsample_global: int, n_blocks_global: int, n_local_enhancers: int, n_blocks_local: int
+        self,
+        in_channels: int,
+        ngf: int,
+        n_downsample_global: int,
+        n_blocks_global: int,
+        n_local_enhancers: int,
+        n_blocks_local: int,
     ):
         super().__init__()
         self.n_local_enhancers = n_local_enhancers
@@ -122,7 +128,7 @@ class LocalEnhancer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """E (section 3.4): photo (N, 3, H, W) in [-1, 1] -> features (N, feat_num, H, W) in [-1, 1], pooled by `condition.instance_mean`."""
+    """E (section 3.4): photo (N, 3, H, W) -> features (N, feat_num, H, W), both in [-1, 1], before pooling."""
 
     def __init__(self, feat_num: int, nef: int, n_downsample: int):
         super().__init__()
@@ -135,7 +141,7 @@ class Encoder(nn.Module):
 class MultiscaleDiscriminator(nn.Module):
     """num_D PatchGANs on an image pyramid (section 3.2); every layer's output is kept for feature matching.
 
-    `scale{num_D-1}` sees the full size, `scale0` the coarsest, as in NVIDIA's files: a two-scale checkpoint fits into a three-scale D.
+    `scale{num_D-1}` sees the full size, `scale0` the coarsest, as in NVIDIA's files: two scales fit into a D of three.
     """
 
     def __init__(self, in_channels: int, ndf: int, n_layers: int, num_D: int):
@@ -153,7 +159,7 @@ class MultiscaleDiscriminator(nn.Module):
                 self.add_module(f"scale{scale}_layer{j}", layer)
 
     def forward(self, x: Tensor) -> list[list[Tensor]]:
-        """(N, C, H, W) -> per scale, finest first: the n_layers + 1 feature maps and, last, the (N, 1, h, w) patch scores."""
+        """(N, C, H, W) -> per scale, finest first: n_layers + 1 feature maps, last the (N, 1, h, w) patch scores."""
         scales = []
         for scale in range(self.num_D - 1, -1, -1):
             maps = [x]
@@ -201,7 +207,9 @@ def build_generator(a: Architecture) -> GlobalGenerator | LocalEnhancer:
         case "global":
             return GlobalGenerator(channels, a.ngf, a.n_downsample_global, a.n_blocks_global)
         case "local":
-            return LocalEnhancer(channels, a.ngf, a.n_downsample_global, a.n_blocks_global, a.n_local_enhancers, a.n_blocks_local)
+            return LocalEnhancer(
+                channels, a.ngf, a.n_downsample_global, a.n_blocks_global, a.n_local_enhancers, a.n_blocks_local
+            )
 
 
 def build_discriminator(a: Architecture) -> MultiscaleDiscriminator:
@@ -214,7 +222,7 @@ def build_encoder(a: Architecture) -> Encoder:
 
 
 class Synthesiser(nn.Module):
-    """The deployed function: maps in, picture out. Labels (N, H, W) uint8, instances (N, H, W) int32 -> (N, 3, H, W) in [-1, 1].
+    """The deployed function: labels (N, H, W) uint8, instances (N, H, W) int32 -> picture (N, 3, H, W) in [-1, 1].
 
     `style` (num_labels, feat_num) is painted by label where the generator takes instance features.
     """

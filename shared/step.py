@@ -1,4 +1,4 @@
-"""How every step starts, from the command line and from KFP: check the config, open the MLflow run, turn refusals into exit code 2."""
+"""How every step starts, on the command line and in KFP: check the config, open the MLflow run, refuse with exit 2."""
 
 import dataclasses
 import inspect
@@ -34,22 +34,28 @@ class StepConfig(BaseModel):
             first = error.errors(include_url=False)[0]
             flag = "--" + str(first["loc"][0] if first["loc"] else "").replace("_", "-")
             if first["type"] == "extra_forbidden":
-                raise InputError(f"{cls.STEP} has no option {flag}: see `python -m components.{cls.STEP} --help`.") from None
+                raise InputError(
+                    f"{cls.STEP} has no option {flag}: see `python -m components.{cls.STEP} --help`."
+                ) from None
             reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
             raise InputError(f"{flag} {first['input']!r}: {reason}.") from None
 
 
 def main(run: Callable[..., dict[str, float]], config: type[StepConfig], argv: list[str] | None = None) -> NoReturn:
-    """`python -m components.<step>`: one flag per folder of `run` and per field of its config. Exits 0 done, 1 failed, 2 refused."""
-    arguments = tyro.cli(_flags(run, config), prog=f"python -m components.{config.STEP}", description=inspect.getdoc(run), args=argv)
+    """`python -m components.<step>`: a flag per folder of `run` and per config field. Exit 0 done, 1 failed, 2 refused."""
+    arguments = tyro.cli(
+        _flags(run, config), prog=f"python -m components.{config.STEP}", description=inspect.getdoc(run), args=argv
+    )
     values = dataclasses.asdict(arguments)
     folders = {name: values.pop(name) for name in _folders(run)}
     execute(run, config, values, **folders)
     sys.exit(0)
 
 
-def execute(run: Callable[..., dict[str, float]], config: type[StepConfig], values: dict[str, Any], **folders: Path | str | None):
-    """Check `values`, run the step inside its MLflow run and return its figures. A refusal prints one sentence and exits with 2."""
+def execute(
+    run: Callable[..., dict[str, float]], config: type[StepConfig], values: dict[str, Any], **folders: Path | str | None
+):
+    """Check `values`, run the step in its MLflow run, return its figures; a refusal prints a sentence and exits with 2."""
     try:
         checked = config.check(values)
         with tracking.step_run(checked.step_name, checked.model_dump()):
@@ -64,7 +70,7 @@ def _folders(run: Callable) -> dict[str, inspect.Parameter]:
 
 
 def _flags(run: Callable, config: type[StepConfig]) -> type:
-    """A dataclass of all flags. pydantic checks the values afterwards, in `StepConfig.check`, so that a refusal is one sentence."""
+    """A dataclass of all flags; pydantic checks the values later, in `StepConfig.check`: a refusal is one sentence."""
     fields = []
     for name, parameter in _folders(run).items():
         required = parameter.default is inspect.Parameter.empty

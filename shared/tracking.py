@@ -1,7 +1,7 @@
-"""The MLflow run of a step or of a whole pipeline; silent and identical when no server is configured. It never stops a step.
+"""The MLflow run of a step or of a whole pipeline; silent where no server is configured. It never stops a step.
 
-Runs are found by the variables that KFP's own MLflow plugin sets: MLFLOW_RUN_ID (continue that run), else PIPELINE_PARENT_RUN_ID
-(a child of it), else a run of its own; without MLFLOW_TRACKING_URI nothing is logged.
+Runs are found by the variables that KFP's own MLflow plugin sets: MLFLOW_RUN_ID (continue that run), else
+PIPELINE_PARENT_RUN_ID (a child of it), else a run of its own; without MLFLOW_TRACKING_URI nothing is logged.
 """
 
 import contextlib
@@ -87,7 +87,7 @@ def _quietly(run):
 def pipeline_run(experiment: str, name: str, params: dict, tags: dict, runs: Path) -> Iterator[None]:
     """The parent run of a pipeline run. Steps started inside become its children, through the environment.
 
-    Without MLFLOW_TRACKING_URI the store is `runs/mlflow.db`; it is created here, by one process, before any step starts.
+    Without MLFLOW_TRACKING_URI the store is `runs/mlflow.db`, created here, by one process, before any step starts.
     """
     runs = runs.resolve()
     local = "MLFLOW_TRACKING_URI" not in os.environ
