@@ -1,6 +1,7 @@
 """Model folder <-> networks. Weight files have NVIDIA's names and keys and hold CPU tensors; loading runs no code."""
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from shared.contracts import Architecture, ModelCard, digest_files, write_atomically
 from shared.errors import InputError
-from shared.networks import build_encoder, build_generator
+from shared.networks import VGG19Features, build_encoder, build_generator
 
 
 def weights_path(model: Path, network: str) -> Path:
@@ -16,10 +17,21 @@ def weights_path(model: Path, network: str) -> Path:
 
 
 def save_tensors(path: Path, content: object) -> None:
-    """torch.save through a temporary file: a kill leaves the old file whole."""
+    """torch.save of CPU copies through a temporary file: a kill leaves the old file whole."""
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save(_to_cpu(content), buffer)
     write_atomically(path, buffer.getbuffer())
+
+
+def _to_cpu(content: object) -> object:
+    match content:
+        case torch.Tensor():
+            return content.detach().cpu()
+        case dict():
+            return {key: _to_cpu(value) for key, value in content.items()}
+        case list():
+            return [_to_cpu(value) for value in content]
+    return content
 
 
 def load_tensors(path: Path) -> dict:
@@ -64,18 +76,39 @@ def load_strictly(network: nn.Module, path: Path) -> None:
     network.load_state_dict(state)
 
 
-def load_what_fits(network: nn.Module, path: Path) -> str:
-    """Load the tensors whose name and shape fit; say what was taken, what stays new and what was left in the file."""
+@dataclass(frozen=True)
+class LoadReport:
+    """Names of the tensors of a partial load."""
+
+    file: str
+    taken: set[str]
+    new: set[str]  # of the network, not in the file or of another shape
+    left: set[str]  # of the file, not wanted
+
+    def __str__(self) -> str:
+        parts = [f"{self.file}: {len(self.taken)} of {len(self.taken) + len(self.new)} tensors taken"]
+        parts += [
+            f"{what}: {', '.join(_modules(keys))}" for what, keys in (("new", self.new), ("left", self.left)) if keys
+        ]
+        return "; ".join(parts)
+
+
+def load_what_fits(network: nn.Module, path: Path) -> LoadReport:
+    """Load the tensors whose name and shape fit; the report says what was taken, what stays new, what was left."""
     state, wanted = load_tensors(path), network.state_dict()
     fits = {key: value for key, value in state.items() if key in wanted and wanted[key].shape == value.shape}
     network.load_state_dict(fits, strict=False)
-    new = sorted(_modules(wanted.keys() - fits.keys()))
-    left = sorted(_modules(state.keys() - fits.keys()))
-    return (
-        f"{path.name}: {len(fits)} of {len(wanted)} tensors taken"
-        + (f"; new: {', '.join(new)}" if new else "")
-        + (f"; left in the file: {', '.join(left)}" if left else "")
-    )
+    return LoadReport(path.name, set(fits), wanted.keys() - fits.keys(), state.keys() - fits.keys())
+
+
+def load_vgg(path: Path) -> VGG19Features:
+    """VGG19 features with torchvision's weights; the classifier in the file is left out."""
+    vgg, state = VGG19Features(), load_tensors(path)
+    lacking = vgg.state_dict().keys() - state.keys()
+    if lacking:
+        raise InputError(f"--vgg-weights {path} lacks {min(lacking)}: give torchvision's vgg19 state dict.")
+    vgg.load_state_dict({key: state[key] for key in vgg.state_dict()})
+    return vgg
 
 
 def load_generator(model: Path) -> tuple[ModelCard, nn.Module]:
@@ -94,6 +127,6 @@ def _load(network: nn.Module, model: Path, name: str) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def _modules(keys: set[str]) -> set[str]:
+def _modules(keys: set[str]) -> list[str]:
     """'model1_2.0.conv_block.1.weight' -> 'model1_2.0': short enough to print."""
-    return {".".join(key.split(".")[:2]) for key in keys}
+    return sorted({".".join(key.split(".")[:2]) for key in keys})

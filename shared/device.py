@@ -4,14 +4,11 @@ import importlib.util
 import platform
 import resource
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
+from shared.device_names import DeviceName, PrecisionName
 from shared.errors import InputError
-
-DeviceName = Literal["auto", "cpu", "cuda", "npu"]
-PrecisionName = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)

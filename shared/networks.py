@@ -1,7 +1,7 @@
 """The networks of pix2pixHD (Wang et al. 2018, "High-Resolution Image Synthesis ... with Conditional GANs").
 
-Module names and indices follow NVIDIA/pix2pixHD, so its `latest_net_*.pth` load strictly. ReLUs are out of place: the output
-of InstanceNorm is a view, and an in-place ReLU on it costs a copy in the backward pass; the values are equal.
+Module names and indices follow NVIDIA/pix2pixHD, so its `latest_net_*.pth` load strictly. ReLUs are out of place: an
+in-place one on InstanceNorm's output, which is a view, costs a copy in the backward pass; the values are equal.
 """
 
 import torch

@@ -42,7 +42,7 @@ class StepConfig(BaseModel):
 
 
 def main(run: Callable[..., dict[str, float]], config: type[StepConfig], argv: list[str] | None = None) -> NoReturn:
-    """`python -m components.<step>`: a flag per folder of `run` and per config field. Exit 0 done, 1 failed, 2 refused."""
+    """`python -m components.<step>`: one flag per folder and config field; exit 0 done, 1 failed, 2 refused."""
     arguments = tyro.cli(
         _flags(run, config), prog=f"python -m components.{config.STEP}", description=inspect.getdoc(run), args=argv
     )
@@ -55,13 +55,13 @@ def main(run: Callable[..., dict[str, float]], config: type[StepConfig], argv: l
 def execute(
     run: Callable[..., dict[str, float]], config: type[StepConfig], values: dict[str, Any], **folders: Path | str | None
 ):
-    """Check `values`, run the step in its MLflow run, return its figures; a refusal prints a sentence and exits with 2."""
+    """Check `values`, run the step in its MLflow run, return its figures; a refusal exits with 2."""
     try:
         checked = config.check(values)
         with tracking.step_run(checked.step_name, checked.model_dump()):
             return run(config=checked, **{name: None if path is None else Path(path) for name, path in folders.items()})
     except InputError as refusal:
-        print(f"{config.STEP}: {refusal}", file=sys.stderr)
+        print(f"{config.STEP} refused: {refusal}", file=sys.stderr)
         sys.exit(2)
 
 

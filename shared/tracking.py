@@ -92,7 +92,7 @@ def pipeline_run(experiment: str, name: str, params: dict, tags: dict, runs: Pat
     runs = runs.resolve()
     local = "MLFLOW_TRACKING_URI" not in os.environ
     if local:
-        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{runs / 'mlflow.db'}"
+        os.environ["MLFLOW_TRACKING_URI"] = store_uri(runs)
     mlflow = _mlflow()
     if mlflow.get_experiment_by_name(experiment) is None:
         mlflow.create_experiment(experiment, artifact_location=(runs / "mlartifacts").as_uri() if local else None)
@@ -174,3 +174,23 @@ def _mlflow():
     import mlflow
 
     return mlflow
+
+
+def latest_figures(experiment: str, tags: dict[str, str], runs: Path, count: int) -> list[tuple[str, dict[str, float]]]:
+    """(run name, headline figures) of the newest finished pipeline runs with these tags, newest first."""
+    mlflow = _mlflow()
+    mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", store_uri(runs)))
+    wanted = "".join(f" and tags.{name} = '{value}'" for name, value in tags.items())
+    found = mlflow.search_runs(
+        experiment_names=[experiment],
+        filter_string=f"status = 'FINISHED'{wanted}",
+        order_by=["start_time DESC"],
+        max_results=count,
+        output_format="list",
+    )
+    return [(run.info.run_name, run.data.metrics) for run in found]
+
+
+def store_uri(runs: Path) -> str:
+    """MLflow's store where no MLFLOW_TRACKING_URI is set: one file beside the runs."""
+    return f"sqlite:///{runs.resolve() / 'mlflow.db'}"

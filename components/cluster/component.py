@@ -1,0 +1,21 @@
+import os
+
+from kfp import dsl
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
+
+IMAGE = os.environ.get("PIPELINE_IMAGE_CLUSTER", "pix2pixhd-cluster:cpu")
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def cluster(
+    dataset: Input[Dataset], model: Input[Model], clusters: Output[Artifact], metrics: Output[Metrics], config: dict
+):
+    """Encode and cluster instance features; the config holds the fields of ClusterConfig."""
+    from components.cluster.config import ClusterConfig
+    from components.cluster.run import run
+    from shared.step import execute
+
+    folders = dict(dataset=dataset.path, model=model.path, clusters=clusters.path)
+    figures = execute(run, ClusterConfig, config, **folders)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

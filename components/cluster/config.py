@@ -1,0 +1,23 @@
+"""Config of the cluster step; the defaults are pix2pixHD's."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from shared.device_names import DeviceName, PrecisionName
+from shared.step import StepConfig
+
+
+class ClusterConfig(StepConfig):
+    STEP: ClassVar[str] = "cluster"
+
+    n_clusters: int = Field(10, ge=1)
+    """Centres per label; fewer where a label has fewer distinct instances."""
+    min_area: float = Field(1 / 64, ge=0, lt=1)
+    """Share of the image that an instance must exceed to take part."""
+    seed: int = Field(0, ge=0)
+    """Seed of k-means."""
+    device: DeviceName = "auto"
+    """auto takes an NPU, else a GPU, else the CPU."""
+    precision: PrecisionName = "auto"
+    """Arithmetic of the encoder; auto: fp32 on CPU, bf16 on GPU, fp16 on NPU."""

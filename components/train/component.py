@@ -1,0 +1,27 @@
+import os
+from typing import Optional
+
+from kfp import dsl
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
+
+IMAGE = os.environ.get("PIPELINE_IMAGE_TRAIN", "pix2pixhd-train:cpu")
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def train(
+    dataset: Input[Dataset],
+    model: Output[Model],
+    metrics: Output[Metrics],
+    config: dict,
+    init_from: Optional[Input[Model]] = None,  # noqa: UP045 (kfp knows no other spelling)
+    clusters: Optional[Input[Artifact]] = None,  # noqa: UP045
+):
+    """Train one stage; the config holds the fields of TrainConfig."""
+    from components.train.config import TrainConfig
+    from components.train.run import run
+    from shared.step import execute
+
+    start = dict(init_from=init_from.path if init_from else None, clusters=clusters.path if clusters else None)
+    figures = execute(run, TrainConfig, config, dataset=dataset.path, model=model.path, **start)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

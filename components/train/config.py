@@ -1,0 +1,93 @@
+"""Config of the train step; the names are pix2pixHD's where it has the option."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from shared.device_names import DeviceName, PrecisionName
+from shared.step import StepConfig
+
+
+class TrainConfig(StepConfig):
+    STEP: ClassVar[str] = "train"
+
+    stage: Literal["global", "local"] = "global"
+    """global: the coarse generator alone. local: enhancer around it, from the weights of --init-from."""
+    size: str = ""
+    """HEIGHTxWIDTH in pixels to train at; empty: the size of the data set."""
+    epochs: int = Field(100, ge=1)
+    """Epochs at the full learning rate (niter)."""
+    epochs_decay: int = Field(100, ge=0)
+    """Epochs after those in which the learning rate falls linearly towards 0 (niter_decay)."""
+    epochs_fix_global: int = Field(0, ge=0)
+    """Stage local: first epochs in which only the outermost enhancer learns (niter_fix_global)."""
+    batch_size: int = Field(1, ge=1)
+    """Images per step."""
+    learning_rate: float = Field(2e-4, gt=0)
+    """Adam's step size for G, E and D (lr)."""
+    beta1: float = Field(0.5, ge=0, lt=1)
+    """Adam's first momentum; the second is 0.999."""
+    use_instances: bool = True
+    """Give the networks the edges between instances, where the data set has instance maps."""
+    instance_features: bool = False
+    """Train the encoder E and give its instance-wise features to G (instance_feat)."""
+    feat_num: int = Field(3, ge=1)
+    """Channels of the instance features."""
+    ngf: int = Field(64, ge=1)
+    """Channels of G's first layer; stage local needs half of its global network's."""
+    n_downsample_global: int = Field(4, ge=1)
+    """Down-samplings of the global generator."""
+    n_blocks_global: int = Field(9, ge=0)
+    """Residual blocks of the global generator."""
+    n_local_enhancers: int = Field(1, ge=1, le=2)
+    """Enhancers of stage local; each doubles the size."""
+    n_blocks_local: int = Field(3, ge=0)
+    """Residual blocks of each enhancer."""
+    num_D: int = Field(2, ge=1)
+    """Scales of the discriminator."""
+    ndf: int = Field(64, ge=1)
+    """Channels of D's first layer."""
+    n_layers_D: int = Field(3, ge=1)
+    """Strided layers of each discriminator."""
+    nef: int = Field(16, ge=1)
+    """Channels of E's first layer."""
+    n_downsample_E: int = Field(4, ge=1)
+    """Down-samplings of the encoder."""
+    lambda_feature_matching: float = Field(10.0, ge=0)
+    """Weight of the feature matching loss; 0 switches it off."""
+    lambda_vgg: float = Field(0.0, ge=0)
+    """Weight of the VGG loss (the reference: 10); above 0 it needs --vgg-weights."""
+    vgg_weights: str = ""
+    """File of torchvision's vgg19 weights (vgg19-dcbb9e9d.pth)."""
+    flip: bool = True
+    """Mirror half of the training pairs."""
+    seed: int = Field(0, ge=0)
+    """Seed of the weights, the order of the pairs and the flips."""
+    workers: int = Field(2, ge=0)
+    """Processes that read images; 0 reads in the training process."""
+    device: DeviceName = "auto"
+    """auto takes an NPU, else a GPU, else the CPU."""
+    precision: PrecisionName = "auto"
+    """auto: fp32 on CPU, bf16 on GPU, fp16 with loss scaling on NPU."""
+    log_every_steps: int = Field(10, ge=1)
+    """Steps between two points of the loss curves; losses are fetched from the device only then."""
+    sample_every_epochs: int = Field(1, ge=1)
+    """Epochs between two sample pictures."""
+    save_every_epochs: int = Field(1, ge=1)
+    """Epochs between two checkpoints; the last epoch is always saved."""
+
+    @property
+    def step_name(self) -> str:
+        return f"train_{self.stage}"
+
+    @property
+    def total_epochs(self) -> int:
+        return self.epochs + self.epochs_decay
+
+    def learning_rate_in(self, epoch: int) -> float:
+        """Learning rate of epoch 1..total_epochs: flat to `epochs` + 1, then linearly to 1/epochs_decay of it.
+
+        As pix2pixHD, which lowers the rate at the end of each epoch above niter.
+        """
+        late = max(0, epoch - 1 - self.epochs)
+        return self.learning_rate * (1 - late / self.epochs_decay) if late else self.learning_rate

@@ -1,0 +1,202 @@
+"""The training loop, from networks to the last checkpoint."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from components.train.config import TrainConfig
+from components.train.data import Batch, EpochLoader
+from components.train.objective import feature_matching_loss, gan_loss, vgg_loss
+from shared import tracking
+from shared.checkpoint import load_tensors, save_tensors
+from shared.condition import encode_maps, instance_mean, paint, to_signed, to_uint8
+from shared.contracts import Architecture
+from shared.device import Runtime
+from shared.errors import InputError
+from shared.images import write_photo
+from shared.networks import LocalEnhancer
+from shared.pictures import colour_labels, side_by_side
+
+
+@dataclass
+class Networks:
+    """What is trained. E is there when the features are learned along; VGG is frozen."""
+
+    G: nn.Module
+    D: nn.Module
+    E: nn.Module | None
+    vgg: nn.Module | None
+
+    def trained(self) -> dict[str, nn.Module]:
+        return {"G": self.G, "D": self.D} | ({"E": self.E} if self.E else {})
+
+
+class Trainer:
+    """Networks, optimisers and their one step; everything that a checkpoint must hold."""
+
+    def __init__(self, networks: Networks, architecture: Architecture, config: TrainConfig, runtime: Runtime):
+        self.networks, self.architecture, self.config, self.runtime = networks, architecture, config, runtime
+        self.epoch = 0  # finished epochs
+        self.images_seen = 0
+        for network in (*networks.trained().values(), networks.vgg):
+            if network is not None:
+                network.to(runtime.torch_device)
+        synthesis = [*networks.G.parameters(), *(networks.E.parameters() if networks.E else ())]
+        adam = dict(lr=config.learning_rate, betas=(config.beta1, 0.999), fused=runtime.name != "npu")
+        self.optimizer_G = torch.optim.Adam(synthesis, **adam)
+        self.optimizer_D = torch.optim.Adam(networks.D.parameters(), **adam)
+        self.scaler_G, self.scaler_D = runtime.scaler(), runtime.scaler()
+
+    def start_epoch(self, epoch: int) -> None:
+        """Set the learning rate, and freeze or thaw the global part of a local enhancer."""
+        for group in self.optimizer_G.param_groups + self.optimizer_D.param_groups:
+            group["lr"] = self.config.learning_rate_in(epoch)
+        if isinstance(self.networks.G, LocalEnhancer):
+            fixed = epoch <= self.config.epochs_fix_global
+            self.networks.G.requires_grad_(not fixed)
+            for parameter in self.networks.G.outermost_enhancer():
+                parameter.requires_grad_(True)
+
+    def condition(self, batch: Batch) -> Tensor:
+        """(N, num_labels [+ 1], H, W): one-hot labels and instance edges."""
+        instances = batch.instances if self.architecture.use_instances else None
+        return encode_maps(batch.labels, instances, self.architecture.num_labels)
+
+    def synthesise(self, batch: Batch, condition: Tensor, photo: Tensor) -> Tensor:
+        """(N, 3, H, W) in [-1, 1], with features from the cluster step or from the encoder where G takes them."""
+        if self.architecture.feat_num == 0:
+            return self.networks.G(condition)
+        table = batch.features
+        if table is None:
+            table = instance_mean(self.networks.E(photo).float(), batch.dense_ids, batch.num_instances)
+        return self.networks.G(torch.cat([condition, paint(table, batch.dense_ids)], dim=1))
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One update of G (with E) and of D, both against the same D, as pix2pixHD. Losses stay on the device."""
+        D, vgg, config = self.networks.D, self.networks.vgg, self.config
+
+        # Forward: D sees real and fake; its weights take no gradient from G's losses.
+        photo, condition = to_signed(batch.photos), self.condition(batch)
+        with self.runtime.autocast():
+            fake = self.synthesise(batch, condition, photo)
+            real_scales = D(torch.cat([condition, photo], dim=1))
+            D.requires_grad_(False)
+            fake_scales = D(torch.cat([condition, fake], dim=1))
+
+            # Generator: fool D, match its features, match VGG's.
+            losses = {"G_GAN": gan_loss(fake_scales, is_real=True)}
+            if config.lambda_feature_matching:
+                losses["G_GAN_Feat"] = config.lambda_feature_matching * feature_matching_loss(fake_scales, real_scales)
+            if vgg is not None:
+                losses["G_VGG"] = config.lambda_vgg * vgg_loss(vgg, fake, photo)
+        self._update(self.optimizer_G, self.scaler_G, sum(losses.values()))
+
+        # Discriminator: real against the picture as it was, cut off from G.
+        D.requires_grad_(True)
+        with self.runtime.autocast():
+            losses["D_real"] = gan_loss(real_scales, is_real=True)
+            losses["D_fake"] = gan_loss(D(torch.cat([condition, fake.detach()], dim=1)), is_real=False)
+        self._update(self.optimizer_D, self.scaler_D, 0.5 * (losses["D_real"] + losses["D_fake"]))
+        self.images_seen += len(batch)
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    @staticmethod
+    def _update(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, loss: Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    def save(self, path: Path, metrics: dict[str, float]) -> None:
+        """Everything that training needs to go on as if it had never stopped, in one atomic file."""
+        state = {name: part.state_dict() for name, part in self._stateful().items()}
+        progress = {"epoch": self.epoch, "images_seen": self.images_seen, "metrics": metrics}
+        save_tensors(path, state | progress | {"architecture": self.architecture.model_dump()})
+
+    def load(self, path: Path) -> dict[str, float]:
+        """Go on from a saved state; returns its metrics. Raises InputError when it is of other networks."""
+        state = load_tensors(path)
+        for name, wanted in self.architecture.model_dump().items():
+            if (found := state["architecture"].get(name)) != wanted:
+                raise InputError(
+                    f"--model {path.parent.parent} holds a training with {name} {found}, but {wanted} is asked for: "
+                    "give an empty folder, or the same options to continue."
+                )
+        for name, part in self._stateful().items():
+            part.load_state_dict(state[name])
+        self.epoch, self.images_seen = state["epoch"], state["images_seen"]
+        return state["metrics"]
+
+    def _stateful(self) -> dict[str, object]:
+        optimizers = {"optimizer_G": self.optimizer_G, "optimizer_D": self.optimizer_D}
+        return self.networks.trained() | optimizers | {"scaler_G": self.scaler_G, "scaler_D": self.scaler_D}
+
+
+def train(
+    trainer: Trainer, loader: EpochLoader, samples: Batch, model: Path, save: Callable[[dict[str, float]], None]
+) -> dict[str, float]:
+    """Train to the last epoch and return the mean losses of that epoch and the images per second over all.
+
+    samples: the pairs of the sample pictures. `save(metrics)` writes the model folder; it runs every
+    `save_every_epochs` and after the last epoch.
+    """
+    config, device = trainer.config, trainer.runtime.torch_device
+    metrics: dict[str, float] = {}
+    busy_seconds, busy_images = 0.0, 0
+    for epoch in range(trainer.epoch + 1, config.total_epochs + 1):
+        # One epoch: losses are fetched from the device every `log_every_steps` steps only.
+        trainer.start_epoch(epoch)
+        sums: dict[str, Tensor] = {}
+        seen_before, start = trainer.images_seen, time.perf_counter()
+        for step, batch in enumerate(loader.epoch(epoch), 1):
+            losses = trainer.step(batch.to(device))
+            sums = {name: sums.get(name, 0) + loss for name, loss in losses.items()}
+            if step % config.log_every_steps == 0:
+                tracking.log_metrics(
+                    {f"loss/{name}": loss.item() for name, loss in losses.items()}, trainer.images_seen
+                )
+        trainer.runtime.synchronize()
+        seconds, images = time.perf_counter() - start, trainer.images_seen - seen_before
+        busy_seconds, busy_images = busy_seconds + seconds, busy_images + images
+        trainer.epoch = epoch
+
+        # A line for people, a point for each curve.
+        metrics = {name: value.item() / len(loader) for name, value in sums.items()}
+        if not np.isfinite(list(metrics.values())).all():
+            raise FloatingPointError(f"losses are no longer finite in epoch {epoch}: {metrics}; lower --learning-rate.")
+        fps, remaining = images / seconds, (config.total_epochs - epoch) * seconds
+        losses_text = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        print(
+            f"epoch {epoch}/{config.total_epochs}  {losses_text}  {fps:.1f} images/s  {remaining:.0f} s left",
+            flush=True,
+        )
+        curves = {f"epoch_loss/{name}": value for name, value in metrics.items()}
+        curves |= {"learning_rate": config.learning_rate_in(epoch), "images_per_second": fps, "epoch": epoch}
+        tracking.log_metrics(curves, trainer.images_seen)
+
+        # Pictures and checkpoints.
+        last = epoch == config.total_epochs
+        if last or epoch % config.sample_every_epochs == 0:
+            picture = sample_picture(trainer, samples)
+            write_photo(model / "samples" / f"epoch_{epoch:04d}.png", picture)
+            tracking.log_picture("label_synthesised_real", picture, trainer.images_seen)
+        if last or epoch % config.save_every_epochs == 0:
+            save(metrics)
+    return metrics | {"images_per_second": busy_images / busy_seconds}
+
+
+@torch.inference_mode()
+def sample_picture(trainer: Trainer, samples: Batch) -> np.ndarray:
+    """Rows of label map | synthesised | real: (N * H, 3 * W, 3) uint8."""
+    batch = samples.to(trainer.runtime.torch_device)
+    with trainer.runtime.autocast():
+        fake = trainer.synthesise(batch, trainer.condition(batch), to_signed(batch.photos))
+    synthesised = to_uint8(fake).permute(0, 2, 3, 1).cpu().numpy()
+    labels, photos = samples.labels.numpy(), samples.photos.permute(0, 2, 3, 1).numpy()
+    rows = zip(labels, synthesised, photos, strict=True)
+    return np.concatenate([side_by_side([colour_labels(label), fake, photo]) for label, fake, photo in rows])
