@@ -17,7 +17,7 @@ def _open(path: Path) -> Image.Image:
             return image
     except FileNotFoundError:
         raise InputError(f"{path} is missing.") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} cannot be read as an image ({error}): replace the file.") from None
 
 

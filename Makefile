@@ -1,0 +1,36 @@
+# make demo       the whole pipeline on generated street scenes, from nothing
+# make test       set up and run the tests (about 10 minutes on 2 cores)
+# make test-all   also the slow ones, and those for GPU, NPU and containers where these are there
+#
+# TORCH_INDEX names an extra index for torch: without an NVIDIA driver, that of the CPU wheels, which bring no CUDA
+# packages. `make demo TORCH_INDEX=` takes what pip is configured for.
+
+PYTHON ?= python3
+TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
+BIN := .venv/bin
+
+.PHONY: demo test test-all lint clean
+
+demo: .venv/ready
+	$(BIN)/python pipeline.py submit --recipe demo
+
+test: .venv/ready lint
+	$(BIN)/python -m pytest -m "not slow and not gpu and not npu and not containers"
+
+test-all: .venv/ready lint
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# torch first, from its own index, so that pip does not take a CUDA build for a machine without a GPU.
+.venv/ready: requirements.txt $(wildcard components/*/requirements.txt)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $$(grep -oh '^torch==[0-9.]*' components/train/requirements.txt)
+	$(BIN)/pip install --quiet -r requirements.txt
+	touch $@
+
+clean:
+	rm -rf .venv runs pipeline.yaml

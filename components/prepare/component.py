@@ -1,0 +1,20 @@
+"""The KFP face of the prepare step."""
+
+import os
+
+from kfp import dsl
+from kfp.dsl import Dataset, Metrics, Output
+
+IMAGE = os.environ.get("PIPELINE_IMAGE_PREPARE", "pix2pixhd-prepare:cpu")
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def prepare(raw_data: str, dataset: Output[Dataset], metrics: Output[Metrics], config: dict):
+    """Cityscapes' raw layout -> a checked data set of one size."""
+    from components.prepare.config import PrepareConfig
+    from components.prepare.run import run
+    from shared.step import execute
+
+    figures = execute(run, PrepareConfig, config, raw_data=raw_data, dataset=dataset.path)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)
