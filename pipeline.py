@@ -32,7 +32,6 @@ from components.prepare.config import PrepareConfig
 from components.train.component import train
 from components.train.config import TrainConfig
 from shared import tracking
-from shared.contracts import BenchmarkReport
 from shared.errors import InputError
 from shared.step import StepConfig
 
@@ -56,7 +55,8 @@ BUSY, TIMED_OUT = 75, 124  # exit codes: EX_TEMPFAIL, and that of timeout(1)
 def build(recipe: str, parameters: dict[str, dict[str, Any]]) -> Callable:
     """The KFP pipeline of a recipe; its parameters are `raw_data` and one dictionary per step, checked by the step."""
 
-    def graph(raw_data, **config):
+    def graph(raw_data, *configs):
+        config = dict(zip(parameters, configs, strict=True))
         prepared = prepare(raw_data=raw_data, config=config["prepare"])
         dataset = prepared.outputs["dataset"]
         model = train(dataset=dataset, config=config["train_global"]).outputs["model"]
@@ -70,7 +70,7 @@ def build(recipe: str, parameters: dict[str, dict[str, Any]]) -> Callable:
         exported = export(dataset=dataset, model=model, config=config["export"], **features).outputs["exported"]
         return benchmark(exported=exported, dataset=dataset, model=model, config=config["benchmark"]).outputs["report"]
 
-    kind = inspect.Parameter.KEYWORD_ONLY
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     raw_data = inspect.Parameter("raw_data", kind, annotation=str, default="")
     steps = [inspect.Parameter(step, kind, annotation=dict, default=values) for step, values in parameters.items()]
     graph.__signature__ = inspect.Signature([raw_data, *steps], return_annotation=dsl.Artifact)
@@ -109,14 +109,18 @@ def read_recipe(name: str, overrides: tuple[str, ...] = ()) -> dict[str, dict[st
 # Commands.
 
 app = tyro.extras.SubcommandApp()
-Overrides = Annotated[
-    tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP.FIELD=VALUE"), tyro.conf.UseAppendAction
-]
+Overrides = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP.FIELD=VALUE ...")]
 
 
 @app.command(name="compile")
-def compile_(recipe: str = "demo", output: Path = Path("pipeline.yaml"), overrides: tuple[str, ...] = ()) -> int:
-    """Write the KFP v2 pipeline of a recipe as YAML; the same recipe gives the same bytes."""
+def compile_(recipe: str = "demo", output: Path = Path("pipeline.yaml"), overrides: Overrides = ()) -> int:
+    """Write the KFP v2 pipeline of a recipe as YAML; the same recipe gives the same bytes.
+
+    Args:
+        recipe: Name of a file in shared/recipes.
+        output: File to write.
+        overrides: Numbers of the recipe to change, for example train_global.epochs=2.
+    """
     compiler.Compiler().compile(build(recipe, read_recipe(recipe, overrides)), str(output))
     print(f"wrote {output}")
     return 0
@@ -126,7 +130,7 @@ def compile_(recipe: str = "demo", output: Path = Path("pipeline.yaml"), overrid
 def submit(
     recipe: str = "demo",
     raw_data: Path | None = None,
-    overrides: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP.FIELD=VALUE ...")] = (),
+    overrides: Overrides = (),
     host: str = "",
     runs: Path = Path("runs"),
     tags: Annotated[tuple[str, ...], tyro.conf.arg(name="tag", metavar="KEY=VALUE ...")] = (),
@@ -142,10 +146,15 @@ def submit(
         tags: Tags of the MLflow run.
     """
     parameters = read_recipe(recipe, overrides)
+    if not all("=" in tag for tag in tags):
+        raise InputError(f"--tag {' '.join(tags)!r} is not KEY=VALUE: write for example team=vision.")
+    named_tags = dict(tag.split("=", 1) for tag in tags)
     if host:
         return submit_to_server(host, recipe, raw_data, parameters)
     if raw_data is not None and not raw_data.is_dir():
         raise InputError(f"--raw-data {raw_data} is not a directory: give the folder that holds the raw images.")
+    for step in set(parameters) & {"train_global", "train_local"}:
+        TrainConfig.check(parameters[step]).check_vgg_weights()
     runs = runs.resolve()
     runs.mkdir(parents=True, exist_ok=True)
     print(f"No --host given: recipe {recipe} runs here, on the embedded engine.")
@@ -153,13 +162,19 @@ def submit(
         signal.signal(name, stop_with_steps)
     if raw_data is None:
         raw_data = runs / "demo_scenes"
-        subprocess.run([sys.executable, "-m", "components.prepare.demo_scenes", "--out", raw_data], cwd=ROOT, check=True)
-    return run_here(recipe, raw_data.resolve(), parameters, runs, dict(tag.split("=", 1) for tag in tags))
+        subprocess.run(
+            [sys.executable, "-m", "components.prepare.demo_scenes", "--out", raw_data], cwd=ROOT, check=True
+        )
+    return run_here(recipe, raw_data.resolve(), parameters, runs, named_tags)
 
 
 @app.command
 def nightly(
-    recipe: str = "demo", raw_data: Path | None = None, timeout_min: float = 0, runs: Path = Path("runs")
+    recipe: str = "demo",
+    raw_data: Path | None = None,
+    overrides: Overrides = (),
+    timeout_min: float = 0,
+    runs: Path = Path("runs"),
 ) -> int:
     """Run a pipeline once, for cron or a systemd timer, and compare its benchmark with the night before.
 
@@ -168,10 +183,11 @@ def nightly(
     Args:
         recipe: Name of a file in shared/recipes.
         raw_data: Raw data set; without it the demo scenes are generated.
+        overrides: Numbers of the recipe to change, for example train_global.epochs=2.
         timeout_min: Minutes after which the run is stopped; 0 = never.
         runs: Folder of the runs, of the MLflow store and of the lock.
     """
-    read_recipe(recipe)
+    read_recipe(recipe, overrides)
     runs.mkdir(parents=True, exist_ok=True)
     lock = open(runs / "nightly.lock", "a")  # noqa: SIM115 (held until the process ends)
     try:
@@ -179,8 +195,11 @@ def nightly(
     except BlockingIOError:
         print(f"nightly: another run holds {runs / 'nightly.lock'}; nothing was started", file=sys.stderr)
         return BUSY
-    command = [sys.executable, ROOT / "pipeline.py", "submit", "--recipe", recipe, "--runs", runs, "--tag", "nightly=true"]
-    code = run_in_own_group(command + (["--raw-data", raw_data] if raw_data else []), timeout_min * 60 or None)
+    command = [sys.executable, ROOT / "pipeline.py", "submit", "--recipe", recipe, "--runs", runs]
+    command += ["--tag", "nightly=true"]
+    command += ["--raw-data", raw_data] if raw_data else []
+    command += ["--set", *overrides] if overrides else []
+    code = run_in_own_group(command, timeout_min * 60 or None)
     if code == TIMED_OUT:
         print(f"nightly: stopped after --timeout-min {timeout_min:g}", file=sys.stderr)
     if code == 0:
@@ -211,8 +230,8 @@ def run_here(recipe: str, raw_data: Path, parameters: dict, runs: Path, tags: di
             sys.exit(2 if " refused: " in console.last_line else 1)
     report = Path(finished.outputs["Output"].path)
     print(f"\n{recipe} done in {time.perf_counter() - start:.0f} s\n\n{(report / 'table.txt').read_text()}")
-    print(f"report:    {report / 'report.html'}\nlog:       {log.name}")
-    print(f"MLflow UI: {Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {os.environ['MLFLOW_TRACKING_URI']}")
+    ui = f"{Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {os.environ['MLFLOW_TRACKING_URI']}"
+    print(f"report:    {report / 'report.html'}\nlog:       {log.name}\nMLflow UI: {ui}")
     return 0
 
 
@@ -238,16 +257,20 @@ class Console:
             self.in_step = bool(found["logs"])
             if task := found["task"]:
                 self.step = TASKS.get(task, task)
-                print(f"\n[{self.step}]", file=self.screen, flush=True)
+                self.say(f"\n[{self.step}]")
             return
         line = line.removeprefix("    ")
         if "Got executor_input:" in line:
             self.in_json = True
         if self.in_step and line.strip() and not self.in_json and not line.startswith("[KFP Executor"):
             self.last_line = line
-            print(line, file=self.screen, flush=True)
+            self.say(line)
         if line == "}":
             self.in_json = False
+
+    def say(self, line: str) -> None:
+        self.screen.write(line + "\n")  # print itself is replaced by kfp while a step runs
+        self.screen.flush()
 
     def flush(self) -> None:
         self.log.flush()

@@ -170,9 +170,9 @@ def _mlflow():
 
     warnings.filterwarnings("ignore", module="mlflow")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
     import mlflow
 
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     return mlflow
 
 

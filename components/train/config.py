@@ -1,10 +1,12 @@
 """Config of the train step; the names are pix2pixHD's where it has the option."""
 
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from shared.device_names import DeviceName, PrecisionName
+from shared.errors import InputError
 from shared.step import StepConfig
 
 
@@ -83,6 +85,14 @@ class TrainConfig(StepConfig):
     @property
     def total_epochs(self) -> int:
         return self.epochs + self.epochs_decay
+
+    def check_vgg_weights(self) -> None:
+        """Raises InputError where the VGG loss is on and its weights are not there."""
+        if self.lambda_vgg and not Path(self.vgg_weights).is_file():
+            raise InputError(
+                f"--lambda-vgg is {self.lambda_vgg:g} but --vgg-weights {self.vgg_weights!r} is no file: download "
+                "torchvision's vgg19-dcbb9e9d.pth from download.pytorch.org/models and name it, or set --lambda-vgg 0."
+            )
 
     def learning_rate_in(self, epoch: int) -> float:
         """Learning rate of epoch 1..total_epochs: flat to `epochs` + 1, then linearly to 1/epochs_decay of it.

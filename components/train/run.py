@@ -115,11 +115,7 @@ def check(
         raise InputError("--stage local starts from a global model: give its folder with --init-from.")
     if clusters and (parent is None or ClusterTable.read(clusters).model_digest != parent.digest):
         raise InputError(f"--clusters {clusters} was not made from --init-from: run the cluster step on that model.")
-    if config.lambda_vgg and not Path(config.vgg_weights).is_file():
-        raise InputError(
-            f"--lambda-vgg is {config.lambda_vgg:g} but --vgg-weights {config.vgg_weights!r} is no file: download "
-            "torchvision's vgg19-dcbb9e9d.pth from download.pytorch.org/models and name it, or set --lambda-vgg 0."
-        )
+    config.check_vgg_weights()
 
 
 def build(architecture: Architecture, config: TrainConfig, init_from: Path | None, clusters: Path | None) -> Networks:

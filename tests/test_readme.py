@@ -1,0 +1,56 @@
+"""The commands of the READMEs, run as they stand there."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.test_layout import ROOT, STEPS
+
+
+def blocks(path: Path) -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def run_block(block: str, runs: Path) -> subprocess.CompletedProcess:
+    """Run the lines with `runs/` elsewhere, in the environment of the tests."""
+    lines = block.replace("source .venv/bin/activate\n", "").replace("runs/", f"{runs}/")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return subprocess.run(
+        ["bash", "-ec", lines], cwd=ROOT, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_each_step_alone_as_the_readme_says(tmp_path):
+    (block,) = [block for block in blocks(ROOT / "README.md") if "components.prepare.demo_scenes" in block]
+    result = run_block(block, tmp_path)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    assert (tmp_path / "report" / "report.html").is_file()
+    assert "from the previous stage: latest_net_G.pth" in result.stdout
+
+
+def test_examples_of_the_steps_readmes(tmp_path):
+    for step in STEPS:
+        block = blocks(ROOT / "components" / step / "README.md")[0]
+        assert f"python -m components.{step} " in block
+        result = run_block(block, tmp_path)
+        assert result.returncode == 0, step + result.stdout[-2000:] + result.stderr[-2000:]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_flag_tables_are_complete(step):
+    config = getattr(importlib.import_module(f"components.{step}.config"), f"{step.capitalize()}Config")
+    text = (ROOT / "components" / step / "README.md").read_text()
+    table = text[text.index("| flag ") :].split("\n\n")[0]
+    named = re.findall(r"^\| `--([\w-]+)`", table, re.MULTILINE)
+    assert named == [name.replace("_", "-") for name in config.model_fields]
+
+
+def test_files_that_the_readmes_name_exist():
+    for readme in [ROOT / "README.md", *ROOT.glob("*/README.md"), *ROOT.glob("components/*/README.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", readme.read_text()):
+            assert (readme.parent / target).exists(), f"{readme}: {target}"
