@@ -20,6 +20,8 @@ import psutil
 import tyro
 import yaml
 from kfp import Client, compiler, dsl, local
+from kfp_server_api import ApiException
+from urllib3.exceptions import HTTPError
 
 from components.benchmark.component import benchmark
 from components.benchmark.config import BenchmarkConfig
@@ -149,6 +151,7 @@ def submit(
     if not all("=" in tag for tag in tags):
         raise InputError(f"--tag {' '.join(tags)!r} is not KEY=VALUE: write for example team=vision.")
     named_tags = dict(tag.split("=", 1) for tag in tags)
+    warnings.filterwarnings("ignore", module="kfp")
     if host:
         return submit_to_server(host, recipe, raw_data, parameters)
     if raw_data is not None and not raw_data.is_dir():
@@ -213,7 +216,6 @@ def nightly(
 def run_here(recipe: str, raw_data: Path, parameters: dict, runs: Path, tags: dict[str, str]) -> int:
     """Run the graph with kfp.local, one process per step, as children of one MLflow run."""
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    warnings.filterwarnings("ignore", module="kfp")
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(runs))
     name = f"{recipe}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     flat = {f"{step}.{field}": value for step, fields in parameters.items() for field, value in fields.items()}
@@ -292,10 +294,13 @@ def submit_to_server(host: str, recipe: str, raw_data: Path | None, parameters: 
     if raw_data is None:
         raise InputError("--host needs --raw-data: a path that the pods of the cluster can read.")
     arguments = {"raw_data": str(raw_data), **parameters}
-    client = Client(host=host)
-    run = client.create_run_from_pipeline_func(
-        build(recipe, parameters), arguments=arguments, experiment_name=recipe, enable_caching=False
-    )
+    try:
+        run = Client(host=host).create_run_from_pipeline_func(
+            build(recipe, parameters), arguments=arguments, experiment_name=recipe, enable_caching=False
+        )
+    except (ApiException, HTTPError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"--host {host} does not answer as a KFP API server ({reason}): check the URL.") from None
     print(f"submitted {run.run_id} to {host}")
     return 0
 

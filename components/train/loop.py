@@ -165,38 +165,36 @@ def train(
         busy_seconds, busy_images = busy_seconds + seconds, busy_images + images
         trainer.epoch = epoch
 
-        # A line for people, a point for each curve.
+        # Pictures of the same pairs, and how far they are from the photos.
         metrics = {name: value.item() / len(loader) for name, value in sums.items()}
         if not np.isfinite(list(metrics.values())).all():
             raise FloatingPointError(f"losses are no longer finite in epoch {epoch}: {metrics}; lower --learning-rate.")
+        last = epoch == config.total_epochs
+        if last or epoch % config.sample_every_epochs == 0:
+            picture, metrics["sample_L1"] = sample_picture(trainer, samples)
+            write_photo(model / "samples" / f"epoch_{epoch:04d}.png", picture)
+            tracking.log_picture("label_synthesised_real", picture, trainer.images_seen)
+
+        # A line for people, a point for each curve, a checkpoint.
         fps, remaining = images / seconds, (config.total_epochs - epoch) * seconds
-        losses_text = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-        print(
-            f"epoch {epoch}/{config.total_epochs}  {losses_text}  {fps:.1f} images/s  {remaining:.0f} s left",
-            flush=True,
-        )
+        figures = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        print(f"epoch {epoch}/{config.total_epochs}  {figures}  {fps:.1f} images/s  {remaining:.0f} s left", flush=True)
         curves = {f"epoch_loss/{name}": value for name, value in metrics.items()}
         curves |= {"learning_rate": config.learning_rate_in(epoch), "images_per_second": fps, "epoch": epoch}
         tracking.log_metrics(curves, trainer.images_seen)
-
-        # Pictures and checkpoints.
-        last = epoch == config.total_epochs
-        if last or epoch % config.sample_every_epochs == 0:
-            picture = sample_picture(trainer, samples)
-            write_photo(model / "samples" / f"epoch_{epoch:04d}.png", picture)
-            tracking.log_picture("label_synthesised_real", picture, trainer.images_seen)
         if last or epoch % config.save_every_epochs == 0:
             save(metrics)
     return metrics | {"images_per_second": busy_images / busy_seconds}
 
 
 @torch.inference_mode()
-def sample_picture(trainer: Trainer, samples: Batch) -> np.ndarray:
-    """Rows of label map | synthesised | real: (N * H, 3 * W, 3) uint8."""
+def sample_picture(trainer: Trainer, samples: Batch) -> tuple[np.ndarray, float]:
+    """Rows of label map | synthesised | real: (N * H, 3 * W, 3) uint8, and the mean distance to real in [0, 2]."""
     batch = samples.to(trainer.runtime.torch_device)
     with trainer.runtime.autocast():
         fake = trainer.synthesise(batch, trainer.condition(batch), to_signed(batch.photos))
+    distance = (fake.float() - to_signed(batch.photos)).abs().mean().item()
     synthesised = to_uint8(fake).permute(0, 2, 3, 1).cpu().numpy()
     labels, photos = samples.labels.numpy(), samples.photos.permute(0, 2, 3, 1).numpy()
     rows = zip(labels, synthesised, photos, strict=True)
-    return np.concatenate([side_by_side([colour_labels(label), fake, photo]) for label, fake, photo in rows])
+    return np.concatenate([side_by_side([colour_labels(label), fake, photo]) for label, fake, photo in rows]), distance
