@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,7 @@ def execute(
     run: Callable[..., dict[str, float]], config: type[StepConfig], values: dict[str, Any], **folders: Path | str | None
 ):
     """Check `values`, run the step in its MLflow run, return its figures; a refusal exits with 2."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the MLflow run is closed
     try:
         checked = config.check(values)
         with tracking.step_run(checked.step_name, checked.model_dump()):
