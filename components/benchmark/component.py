@@ -1,0 +1,26 @@
+import os
+
+from kfp import dsl
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
+
+IMAGE = os.environ.get("PIPELINE_IMAGE_BENCHMARK", "pix2pixhd-benchmark:cpu")
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def benchmark(
+    exported: Input[Model],
+    dataset: Input[Dataset],
+    model: Input[Model],
+    report: Output[Artifact],
+    metrics: Output[Metrics],
+    config: dict,
+):
+    """Measure an exported generator; the config holds the fields of BenchmarkConfig."""
+    from components.benchmark.config import BenchmarkConfig
+    from components.benchmark.run import run
+    from shared.step import execute
+
+    folders = {"exported": exported.path, "dataset": dataset.path, "model": model.path, "report": report.path}
+    figures = execute(run, BenchmarkConfig, config, **folders)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

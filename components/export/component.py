@@ -1,0 +1,27 @@
+import os
+from typing import Optional
+
+from kfp import dsl
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
+
+IMAGE = os.environ.get("PIPELINE_IMAGE_EXPORT", "pix2pixhd-export:cpu")
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def export(
+    model: Input[Model],
+    exported: Output[Model],
+    metrics: Output[Metrics],
+    config: dict,
+    dataset: Optional[Input[Dataset]] = None,  # noqa: UP045 (kfp knows no other spelling)
+    clusters: Optional[Input[Artifact]] = None,  # noqa: UP045
+):
+    """Export a generator to ONNX and prove that the file equals it; the config holds the fields of ExportConfig."""
+    from components.export.config import ExportConfig
+    from components.export.run import run
+    from shared.step import execute
+
+    optional = dict(dataset=dataset.path if dataset else None, clusters=clusters.path if clusters else None)
+    figures = execute(run, ExportConfig, config, model=model.path, exported=exported.path, **optional)
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

@@ -1,0 +1,301 @@
+"""The images: what every Dockerfile promises, pins that agree, and the prepare step really run in its image."""
+
+import ast
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from shared.contracts import DatasetManifest
+
+ROOT = Path(__file__).parent.parent
+DOCKERFILES = {path.name.removesuffix(".Dockerfile"): path for path in sorted((ROOT / "docker").glob("*.Dockerfile"))}
+STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/__init__.py"))
+
+# (CANN, torch, torch_npu) that the vendor's release notes call matching, or compatible (TorchNPU 26.2 with CANN 9.1).
+SUPPORTED_ON_NPU = {
+    ("9.2.0", "2.14.0", "2.14.0"),
+    ("9.2.0", "2.13.0", "2.13.0"),
+    ("9.1.0", "2.13.0", "2.13.0"),
+    ("9.1.0", "2.12.0", "2.12.0.post2"),
+    ("9.1.0", "2.12.0", "2.12.0"),
+    ("9.1.0", "2.7.1", "2.7.1.post10"),
+    ("9.0.0", "2.10.0", "2.10.0"),
+}
+
+IMPORT_NAMES = {
+    "pillow": "PIL",
+    "scikit-learn": "sklearn",
+    "scikit-image": "skimage",
+    "mlflow-skinny": "mlflow",
+    "pyyaml": "yaml",
+}
+
+
+def instructions(device: str) -> list[str]:
+    """Lines of a Dockerfile without comments, continuations joined."""
+    lines = [line for line in DOCKERFILES[device].read_text().splitlines() if not line.startswith("#")]
+    return [line.strip() for line in "\n".join(lines).replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def arguments(device: str) -> dict[str, str]:
+    """Build arguments and their defaults; no default is an empty string."""
+    found = [line.removeprefix("ARG ").partition("=") for line in instructions(device) if line.startswith("ARG ")]
+    return {name: value for name, _, value in found}
+
+
+def pins(text: str) -> dict[str, str]:
+    """name==version, wherever they stand in a text."""
+    return dict(re.findall(r"\b([A-Za-z][\w.-]*)==([\w.]+)", text))
+
+
+def requirements(step: str) -> dict[str, str]:
+    lines = (ROOT / "components" / step / "requirements.txt").read_text().splitlines()
+    lines = [line.partition("#")[0].strip() for line in lines]
+    for line in filter(None, lines):
+        assert re.fullmatch(r"[a-z][a-z0-9-]*==[0-9][\w.]*", line), f"{step}: {line!r} is no exact pin"
+    return pins("\n".join(lines))
+
+
+def embedded() -> dict[str, str]:
+    """What the embedded engine and the tests add to the requirements of the steps."""
+    return pins((ROOT / "requirements.txt").read_text())
+
+
+def test_there_is_a_dockerfile_per_device():
+    assert list(DOCKERFILES) == ["cpu", "cuda", "npu"]
+
+
+@pytest.mark.parametrize("device", DOCKERFILES)
+def test_image_is_of_one_known_step_and_does_not_run_as_root(device):
+    lines = instructions(device)
+    assert arguments(device)["COMPONENT"] == "", "COMPONENT has no default: it must be given"
+    known = re.search(r'case "\$COMPONENT" in ([a-z|]+)\)', "\n".join(lines))
+    assert sorted(known[1].split("|")) == STEPS
+
+    assert [line for line in lines if line.startswith("USER ")] == ["USER 1000"]
+    assert not any(line.startswith("ENTRYPOINT") for line in lines)
+    assert lines[-1].startswith("CMD ["), "kfp's runners replace the command"
+
+
+@pytest.mark.parametrize("device", DOCKERFILES)
+def test_nothing_floats(device):
+    base = arguments(device)["BASE_IMAGE"].replace("${CANN_TAG}", arguments(device).get("CANN_TAG", ""))
+    assert re.search(r":[0-9][^:]*$", base), f"{base} has no version"
+    assert "latest" not in DOCKERFILES[device].read_text()
+    assert pins("\n".join(instructions(device)))["kfp"] == embedded()["kfp"]
+
+
+@pytest.mark.parametrize("device", DOCKERFILES)
+def test_requirements_are_a_layer_below_the_code(device):
+    lines = instructions(device)
+    order = [lines.index("COPY components/${COMPONENT}/requirements.txt /tmp/requirements.txt")]
+    order += [
+        lines.index("COPY components/${COMPONENT} /app/components/${COMPONENT}"),
+        lines.index("COPY shared /app/shared"),
+    ]
+    order += [lines.index('ARG CODE_VERSION=""')]
+    assert order == sorted(order)
+
+
+def test_dockerfiles_differ_only_in_base_and_torch():
+    """Three short files instead of a clever one; what comes after the packages is the same in all."""
+    tails = set()
+    for device in DOCKERFILES:
+        lines = instructions(device)
+        tail = lines[next(i for i, line in enumerate(lines) if "kfp==" in line) :]
+        tails.add("\n".join(tail).replace("/app:${PYTHONPATH}", "/app"))
+    assert len(tails) == 1
+
+
+def test_npu_versions_are_a_supported_row():
+    given = arguments("npu")
+    assert (given["CANN_TAG"].split("-")[0], given["TORCH"], given["TORCH_NPU"]) in SUPPORTED_ON_NPU
+    assert given["TORCH"] == requirements("train")["torch"]
+
+
+def test_versions_agree():
+    """One version of a package in all images and in the environment of the embedded engine."""
+    everywhere = {"requirements.txt": embedded() | {"mlflow-skinny": embedded()["mlflow"]}}
+    everywhere |= {step: requirements(step) for step in STEPS}
+    for step in STEPS:
+        for name, version in requirements(step).items():
+            for place, others in everywhere.items():
+                assert others.get(name, version) == version, f"{name} in {step} and in {place}"
+
+
+def test_prepare_has_no_torch():
+    assert [step for step in STEPS if "torch" not in requirements(step)] == ["prepare"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_requirements_cover_what_the_code_imports(step):
+    """Every package that the step's modules, and the shared ones they use, import as they load."""
+    installed = {IMPORT_NAMES.get(name, name) for name in requirements(step)} | {"kfp"}
+    todo, seen = sorted((ROOT / "components" / step).glob("*.py")), set()
+    while todo:
+        module = todo.pop()
+        seen.add(module)
+        for name in top_level_imports(module):
+            package, _, rest = name.partition(".")
+            if package in ("components", "shared"):
+                found = (ROOT / package / rest.replace(".", "/")).with_suffix(".py")
+                todo += [found] if found.is_file() and found not in seen else []
+            elif package not in sys.stdlib_module_names:
+                assert package in installed, f"{module.relative_to(ROOT)} imports {package}"
+
+
+def top_level_imports(module: Path) -> list[str]:
+    names = []
+    for node in ast.parse(module.read_text()).body:
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [node.module] if "." in node.module else [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def test_compose_file_serves_mlflow_of_the_same_version_to_this_machine_only():
+    mlflow = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]["mlflow"]
+    version = requirements("prepare")["mlflow-skinny"]
+    assert mlflow["image"].endswith(f":{version}") and f"mlflow=={version}" in mlflow["build"]["dockerfile_inline"]
+    assert all(port.startswith("127.0.0.1:") for port in mlflow["ports"])
+
+
+def test_systemd_units_are_valid(tmp_path):
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("no systemd-analyze on this machine")
+    python = tmp_path / "pix2pixhd" / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    command = ["systemd-analyze", "verify", "--user", *sorted((ROOT / "docker" / "systemd").iterdir())]
+    environment = os.environ | {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "pix2pixhd-nightly" not in done.stderr, "complaints about other units are not ours"
+
+
+def test_pipeline_takes_the_command_of_the_systemd_unit(tmp_path):
+    """Only the data is not there, and that is what it says."""
+    unit = (ROOT / "docker" / "systemd" / "pix2pixhd-nightly.service").read_text().replace("\\\n", " ")
+    python, *arguments = re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE)[1].replace("%h", str(tmp_path)).split()
+    command = [sys.executable, *arguments, "--runs", str(tmp_path / "runs")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and f"--raw-data {tmp_path}/data/cityscapes" in done.stderr, done.stderr
+
+
+# In containers.
+
+
+@pytest.fixture(scope="module")
+def engine() -> str:
+    """podman or docker, whichever answers."""
+    reasons = []
+    for name in ("podman", "docker"):
+        if shutil.which(name):
+            done = subprocess.run([name, "info"], capture_output=True, text=True)
+            if done.returncode == 0:
+                return name
+            reasons.append(f"{name} info: {done.stderr.strip().splitlines()[-1:]}")
+    pytest.skip(f"no container engine: {reasons or 'neither podman nor docker on PATH'}")
+
+
+@pytest.fixture(scope="module")
+def prepare_image(engine) -> str:
+    """Built anew. BASE_IMAGE and BUILD_FLAGS in the environment adapt the build to a machine without image registry."""
+    flags = shlex.split(os.environ.get("BUILD_FLAGS", "")) if engine == "podman" else []
+    if base := os.environ.get("BASE_IMAGE"):
+        flags += ["--build-arg", f"BASE_IMAGE={base}"]
+    tag = "pix2pixhd-prepare:test"
+    options = ["--build-arg", "COMPONENT=prepare", "--build-arg", "CODE_VERSION=0123abc", "-t", tag]
+    command = [engine, "build", *flags, *options, "-f", "docker/cpu.Dockerfile", "."]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return tag
+
+
+@pytest.fixture
+def run_in_image(engine, prepare_image, tmp_path):
+    """Runs a command in the prepare image with tmp_path at /out, as the image's user or, not being root, as oneself."""
+    tmp_path.chmod(0o777)
+    user = []
+    if os.getuid():
+        user = ["--user", f"{os.getuid()}:{os.getgid()}"] + (["--userns=keep-id"] if engine == "podman" else [])
+
+    def run(*command: str) -> subprocess.CompletedProcess:
+        options = ["--rm", *user, "-v", f"{tmp_path}:/out"]
+        return subprocess.run([engine, "run", *options, prepare_image, *command], capture_output=True, text=True)
+
+    return run
+
+
+@pytest.mark.containers
+@pytest.mark.slow
+def test_prepare_runs_in_its_image(run_in_image, tmp_path):
+    about = run_in_image(
+        "sh", "-c", 'id -u; echo "$CODE_VERSION"; ls /app/components; touch "$HOME/writable"; pip list'
+    )
+    uid, commit, *rest = about.stdout.split("\n")
+    assert about.returncode == 0, about.stderr
+    assert uid != "0" and commit == "0123abc" and rest[:2] == ["__init__.py", "prepare"]
+    assert not re.search(r"^(torch|nvidia)", about.stdout, re.MULTILINE)
+    assert run_in_image().stdout.startswith("usage: python -m components.prepare")
+
+    for command in (scenes("/out/raw"), prepare("/out/raw", "/out/dataset")):
+        done = run_in_image("python", *command)
+        assert done.returncode == 0, done.stderr
+    manifest = DatasetManifest.read(tmp_path / "dataset")
+    assert len(manifest.train) == 2 and len(manifest.test) == 1
+
+    # Outside, with the same versions of the packages, the pixels are the same.
+    outside = prepare(f"{tmp_path}/raw", f"{tmp_path}/outside")
+    subprocess.run([sys.executable, *outside], cwd=ROOT, check=True, capture_output=True)
+    assert DatasetManifest.read(tmp_path / "outside").digest == manifest.digest
+
+    refused = run_in_image("python", *prepare("/out/nowhere", "/out/other"))
+    assert refused.returncode == 2 and "/out/nowhere" in refused.stderr and "Traceback" not in refused.stderr
+
+
+@pytest.mark.containers
+@pytest.mark.slow
+def test_kfp_starts_the_step_in_its_image(run_in_image, tmp_path):
+    """The command that KFP compiles into the pipeline, as its engines run it."""
+    from components.prepare import component
+
+    assert run_in_image("python", *scenes("/out/raw")).returncode == 0
+    container = component.prepare.component_spec.implementation.container
+    task = {
+        "inputs": {"parameterValues": {"raw_data": "/out/raw", "config": {"size": "32x64"}}},
+        "outputs": {
+            "artifacts": {
+                "dataset": {"artifacts": [artifact("Dataset", "/out/task/dataset")]},
+                "metrics": {"artifacts": [artifact("Metrics", "/out/task/metrics")]},
+            },
+            "outputFile": "/out/task/executor_output.json",
+        },
+    }
+    arguments = [json.dumps(task) if value == "{{$}}" else value for value in container.args]
+    done = run_in_image(*container.command, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(DatasetManifest.read(tmp_path / "task" / "dataset").train) == 2
+    output = json.loads((tmp_path / "task" / "executor_output.json").read_text())
+    assert output["artifacts"]["metrics"]["artifacts"][0]["metadata"]["train_pairs"] == 2
+
+
+def scenes(out: str) -> list[str]:
+    return f"-m components.prepare.demo_scenes --out {out} --train 2 --test 1 --size 64x128".split()
+
+
+def prepare(raw_data: str, dataset: str) -> list[str]:
+    return f"-m components.prepare --raw-data {raw_data} --dataset {dataset} --size 32x64".split()
+
+
+def artifact(kind: str, path: str) -> dict:
+    return {"name": kind.lower(), "type": {"schemaTitle": f"system.{kind}"}, "uri": path, "metadata": {}}

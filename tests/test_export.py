@@ -1,0 +1,349 @@
+"""The exported file is the PyTorch model, for every architecture, opset and batch size; what is not leaves no file."""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from kfp import dsl
+from torch import nn
+
+import components.export.run
+from components.export.component import export
+from components.export.config import ExportConfig
+from components.export.maps import generated_maps, real_maps
+from components.export.norm import PreciseInstanceNorm, with_precise_norm
+from components.export.onnx_file import to_onnx
+from components.export.parity import measure_parity
+from components.export.run import run
+from shared.checkpoint import load_generator, save_weights
+from shared.contracts import Architecture, ClusterTable, ExportCard, LabelClusters, ModelCard
+from shared.errors import InputError
+from shared.networks import Synthesiser, build_generator, init_weights, instance_norm
+from shared.step import main
+from tests import tiny
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def write_model(folder: Path, architecture: Architecture, height=32, width=64, parent_digest="") -> ModelCard:
+    """A model folder as the train step leaves it, with random weights."""
+    torch.manual_seed(0)
+    digest = save_weights(folder, {"G": build_generator(architecture).apply(init_weights)})
+    card = ModelCard(
+        architecture=architecture,
+        height=height,
+        width=width,
+        epoch=1,
+        images_seen=1,
+        dataset_digest="",
+        parent_digest=parent_digest,
+        digest=digest,
+        config={},
+        metrics={},
+    )
+    card.write(folder)
+    return card
+
+
+def write_clusters(folder: Path, model_digest: str, feat_num=3) -> ClusterTable:
+    """Two styles for label 7, one for label 26; the others take the mean."""
+    centres = {7: [[0.5, -0.5, 0.25], [0.0, 0.0, 0.0]], 26: [[-0.75, 1.0, 0.0]]}
+    table = ClusterTable(
+        feat_num=feat_num,
+        n_clusters=10,
+        min_area=1 / 64,
+        seed=0,
+        labels={
+            label: LabelClusters(centres=rows, counts=[2, 1][: len(rows)], fallback=False)
+            for label, rows in centres.items()
+        },
+        overall=[0.1, 0.2, 0.3],
+        model_digest=model_digest,
+        dataset_digest="",
+    )
+    table.write(folder)
+    return table
+
+
+def config(**changes) -> ExportConfig:
+    return ExportConfig.check(changes)
+
+
+def session(file: Path | bytes) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+
+def tensors(maps: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array) for name, array in maps.items()}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dataset")
+    tiny.dataset(folder)
+    return folder
+
+
+@pytest.mark.parametrize("feat_num", [0, 3])
+@pytest.mark.parametrize("use_instances", [True, False])
+@pytest.mark.parametrize("netG", ["global", "local"])
+def test_file_equals_torch_at_every_batch_size(tmp_path, dataset, netG, use_instances, feat_num):
+    architecture = tiny.architecture(netG=netG, use_instances=use_instances, feat_num=feat_num)
+    card = write_model(tmp_path / "model", architecture)
+    clusters = write_clusters(tmp_path / "clusters", card.digest) if feat_num else None
+
+    figures = run(
+        tmp_path / "model",
+        tmp_path / "exported",
+        dataset,
+        tmp_path / "clusters" if feat_num else None,
+        config=config(parity_samples=3),
+    )
+
+    written = ExportCard.read(tmp_path / "exported")
+    assert (written.opset, written.precision, written.model_digest) == (17, "fp32", card.digest)
+    assert (written.parity.samples, written.parity.limit) == (3, 1e-4)
+    assert figures["parity/max_abs_error"] == written.parity.max_abs_error <= 1e-5
+    assert 0 < written.parity.mean_abs_error < written.parity.max_abs_error
+    names = ["labels", "instances"] if use_instances else ["labels"]
+    assert [(spec.name, spec.dtype, spec.shape) for spec in written.inputs] == [
+        (name, {"labels": "uint8", "instances": "int32"}[name], ["batch", 32, 64]) for name in names
+    ]
+    assert [spec.shape for spec in written.outputs] == [["batch", 3, 32, 64]]
+
+    # Independently of the step: the file on disk against the model folder, at batch sizes other than the traced one.
+    file = session(tmp_path / "exported" / written.file)
+    assert [(i.name, i.type, i.shape) for i in file.get_inputs()] == [
+        (name, {"labels": "tensor(uint8)", "instances": "tensor(int32)"}[name], ["batch", 32, 64]) for name in names
+    ]
+    assert [(o.name, o.type, o.shape) for o in file.get_outputs()] == [
+        ("picture", "tensor(float)", ["batch", 3, 32, 64])
+    ]
+    style = torch.from_numpy(clusters.default_style(35)) if feat_num else None
+    assert np.array_equal(written.style, style if feat_num else [])
+    generator = load_generator(tmp_path / "model")[1]
+    for maps in (real_maps(dataset, card, 1), real_maps(dataset, card, 3), generated_maps(card, 2)):
+        with torch.inference_mode():
+            wanted = Synthesiser(generator, architecture, style)(**tensors(maps)).numpy()
+        assert np.abs(file.run(None, maps)[0] - wanted).max() <= 1e-4
+
+
+def test_one_hot_edges_and_painted_features_in_the_graph_are_exact(dataset, tmp_path):
+    """With nothing as generator, the file gives the channels themselves: compared with NumPy, pixel for pixel."""
+    card = write_model(tmp_path, tiny.architecture(feat_num=3))
+    style = np.random.default_rng(0).standard_normal((35, 3)).astype(np.float32)
+    encoder = Synthesiser(nn.Identity(), card.architecture, torch.from_numpy(style)).eval()
+    maps = real_maps(dataset, card, 4)
+    maps["instances"][0, :8] = 2**31 - 1  # ids beyond 16 bits, and beyond what float32 tells apart
+    maps["instances"][0, 4:8] -= 1
+
+    channels = session(to_onnx(encoder, {k: v[:1] for k, v in tensors(maps).items()}, 17)).run(None, maps)[0]
+
+    labels, ids = maps["labels"], maps["instances"]
+    assert np.array_equal(channels[:, :35], np.moveaxis(np.eye(35, dtype=np.float32)[labels], -1, 1))
+    edge = np.zeros(ids.shape, bool)
+    for axis in (1, 2):
+        differs = np.diff(ids.astype(np.int64), axis=axis) != 0
+        first, last = [(0, 0)] * 3, [(0, 0)] * 3
+        first[axis], last[axis] = (1, 0), (0, 1)
+        edge |= np.pad(differs, first) | np.pad(differs, last)
+    assert edge[0, 3].all() and edge[0, 4].all(), "the two large ids were told apart"
+    assert np.array_equal(channels[:, 35], edge)
+    assert np.array_equal(channels[:, 36:], np.moveaxis(style[labels], -1, 1))
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17, 18])
+@pytest.mark.parametrize("instance_norm", ["precise", "native"])
+def test_opset_is_honoured_and_the_graph_is_what_atc_reads(tmp_path, instance_norm, opset):
+    write_model(tmp_path / "model", tiny.architecture(netG="local"))
+    run(
+        tmp_path / "model",
+        tmp_path / "exported",
+        config=config(opset=opset, instance_norm=instance_norm, parity_samples=1),
+    )
+
+    model = onnx.load(tmp_path / "exported" / "generator.onnx")
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
+    assert ExportCard.read(tmp_path / "exported").opset == opset
+    constants = {tensor.name for tensor in model.graph.initializer}
+    operators = Counter(node.op_type for node in model.graph.node)
+    assert (operators["InstanceNormalization"] == 0) == (instance_norm == "precise")
+    assert not {"Constant", "ConstantOfShape", "Shape", "Reshape", "If", "Loop"} & set(operators)
+    for node in model.graph.node:
+        if node.op_type == "Pad":
+            assert len(node.input) == 2 and node.input[1] in constants
+        if node.op_type in ("Conv", "ConvTranspose"):
+            assert "kernel_shape" in {attribute.name for attribute in node.attribute}
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0, 1), (5, 0.1)])
+def test_precise_norm_is_instance_norm(mean, std):
+    x = mean + std * torch.randn(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(PreciseInstanceNorm(1e-5)(x), instance_norm(3)(x), rtol=1e-4, atol=1e-4)
+
+
+def test_precise_norm_shares_the_weights_and_leaves_the_model_alone():
+    synthesiser = Synthesiser(build_generator(tiny.architecture()), tiny.architecture(), None)
+    copied = with_precise_norm(synthesiser)
+    norms = [[type(m) for m in s.modules() if "Norm" in type(m).__name__] for s in (synthesiser, copied)]
+    assert set(norms[0]) == {nn.InstanceNorm2d} and set(norms[1]) == {PreciseInstanceNorm}
+    assert len(norms[0]) == len(norms[1])
+    mine, copies = list(synthesiser.parameters()), list(copied.parameters())
+    assert len(mine) == len(copies) and all(a is b for a, b in zip(mine, copies, strict=True))
+
+
+def test_precise_norm_is_why_a_larger_picture_passes(tmp_path):
+    """ONNX Runtime's own InstanceNormalization is off by more than ten times as much at 256x512."""
+    card = write_model(tmp_path, tiny.architecture(), height=256, width=512)
+    synthesiser = Synthesiser(load_generator(tmp_path)[1], card.architecture, None).eval()
+    maps = generated_maps(card, 1)
+    precise, native = (
+        measure_parity(to_onnx(network, tensors(maps), 17), synthesiser, maps, 1e-4).max_abs_error
+        for network in (with_precise_norm(synthesiser), synthesiser)
+    )
+    assert precise < 1e-5 and native > 10 * precise
+
+
+def zero_padding(synthesiser: Synthesiser) -> Synthesiser:
+    first = next(m for m in synthesiser.generator.modules() if isinstance(m, nn.ReflectionPad2d))
+    first.forward = nn.ZeroPad2d(3).forward
+    return synthesiser
+
+
+def no_edges(synthesiser: Synthesiser) -> Synthesiser:
+    weights = synthesiser.generator.model[1].weight.detach().clone()
+    weights[:, 35] = 0
+    synthesiser.generator.model[1].weight = nn.Parameter(weights, requires_grad=False)
+    return synthesiser
+
+
+@pytest.mark.parametrize("damage", [zero_padding, no_edges])
+def test_a_wrong_export_fails_and_leaves_no_file(tmp_path, dataset, monkeypatch, damage):
+    write_model(tmp_path / "model", tiny.architecture())
+    run(tmp_path / "model", tmp_path / "exported", dataset, config=config(parity_samples=1))
+    assert (tmp_path / "exported" / "generator.onnx").is_file(), "of an earlier, good export"
+    monkeypatch.setattr(components.export.run, "with_precise_norm", lambda s: damage(with_precise_norm(s)))
+    with pytest.raises(RuntimeError, match=r"differs from the PyTorch model and was not kept: max abs error \d"):
+        run(tmp_path / "model", tmp_path / "exported", dataset, config=config())
+    assert list((tmp_path / "exported").iterdir()) == []
+
+
+def test_nothing_is_within_a_limit_of_zero(tmp_path):
+    write_model(tmp_path / "model", tiny.architecture())
+    with pytest.raises(RuntimeError, match=r"limit 0, on 2 generated label maps, as no --dataset was given"):
+        run(tmp_path / "model", tmp_path / "exported", config=config(parity_limit=0, parity_samples=2))
+    assert not (tmp_path / "exported").exists()
+
+
+def test_maps_of_another_size_are_resized_to_the_models(tmp_path, dataset):
+    card = write_model(tmp_path, tiny.architecture(), height=16, width=32)
+    maps = real_maps(dataset, card, 100)
+    assert {name: (array.dtype.name, array.shape) for name, array in maps.items()} == {
+        "labels": ("uint8", (6, 16, 32)),
+        "instances": ("int32", (6, 16, 32)),
+    }
+    assert np.array_equal(
+        maps["labels"][0], real_maps(dataset, write_model(tmp_path, tiny.architecture()), 1)["labels"][0, 1::2, 1::2]
+    )
+
+
+def test_generated_maps_have_bands_things_and_ids_of_their_label(tmp_path):
+    card = write_model(tmp_path, tiny.architecture())
+    maps = generated_maps(card, 2)
+    labels, ids = maps["labels"], maps["instances"]
+    assert labels.dtype == np.uint8 and ids.dtype == np.int32 and labels.shape == ids.shape == (2, 32, 64)
+    assert labels.max() < 35 and len(np.unique(labels)) > 4
+    assert np.array_equal(np.where(ids < 1000, ids, ids // 1000), labels)
+    assert np.array_equal(generated_maps(card, 2)["labels"], labels)
+
+
+def refuse(tmp_path, match, dataset=None, clusters=None):
+    with pytest.raises(InputError, match=match) as refusal:
+        run(tmp_path / "model", tmp_path / "exported", dataset, clusters, config=config())
+    sentence = str(refusal.value)
+    assert "\n" not in sentence and sentence.endswith(".")
+    assert not (tmp_path / "exported").exists()
+
+
+def test_refusals(tmp_path, dataset):
+    refuse(tmp_path, "--model .* holds no model.json")
+    plain = write_model(tmp_path / "model", tiny.architecture())
+    write_clusters(tmp_path / "clusters", plain.digest)
+    refuse(tmp_path, "--clusters .* takes no instance features", clusters=tmp_path / "clusters")
+    refuse(tmp_path, "--dataset .* holds no manifest.json", dataset=tmp_path)
+
+    write_model(tmp_path / "model", tiny.architecture(num_labels=8))
+    refuse(tmp_path, "--dataset .* has 35 labels but the model was trained with 8", dataset=dataset)
+    write_model(tmp_path / "model", tiny.architecture(), height=34)
+    refuse(tmp_path, "is 34x64 but its generator needs multiples of 4")
+
+    featured = write_model(tmp_path / "model", tiny.architecture(feat_num=3))
+    refuse(tmp_path, "takes 3 instance features but --clusters was not given")
+    write_clusters(tmp_path / "clusters", "another")
+    refuse(tmp_path, "--clusters .* belongs to model another", clusters=tmp_path / "clusters")
+    write_clusters(tmp_path / "clusters", featured.digest, feat_num=2)
+    refuse(tmp_path, r"belongs to model \w+ \(2 features\)", clusters=tmp_path / "clusters")
+
+
+def test_clusters_of_the_parent_are_the_models_own(tmp_path):
+    """Stage two is trained from the model whose features were clustered."""
+    write_model(tmp_path / "model", tiny.architecture(netG="local", feat_num=3), parent_digest="stage-one")
+    write_clusters(tmp_path / "clusters", "stage-one")
+    run(tmp_path / "model", tmp_path / "exported", clusters=tmp_path / "clusters", config=config(parity_samples=1))
+    assert ExportCard.read(tmp_path / "exported").style[7] == [0.5, -0.5, 0.25]
+
+
+@pytest.mark.parametrize("flags", [["--opset", "10"], ["--opset", "19"], ["--parity-samples", "0"]])
+def test_bad_values_are_refused(tmp_path, capsys, flags):
+    with pytest.raises(SystemExit) as stop:
+        main(run, ExportConfig, ["--model", str(tmp_path), "--exported", str(tmp_path / "exported"), *flags])
+    assert stop.value.code == 2
+    assert f"{flags[0]} {flags[1]}: should be" in capsys.readouterr().err
+
+
+def test_kfp_face_hands_over_folders_config_and_figures(tmp_path, dataset):
+    write_model(tmp_path / "model", tiny.architecture())
+    metrics = dsl.Metrics(uri=str(tmp_path / "metrics"))
+    export.python_func(
+        model=dsl.Model(uri=str(tmp_path / "model")),
+        exported=dsl.Model(uri=str(tmp_path / "exported")),
+        metrics=metrics,
+        config={"opset": 13.0, "parity_samples": 1},  # numbers of a KFP struct come as floats
+        dataset=dsl.Dataset(uri=str(dataset)),
+    )
+    card = ExportCard.read(tmp_path / "exported")
+    assert card.opset == 13
+    assert metrics.metadata["parity/max_abs_error"] == card.parity.max_abs_error
+
+
+def test_as_a_user_runs_it(tmp_path, dataset):
+    write_model(tmp_path / "model", tiny.architecture())
+
+    def command_line(*flags):
+        command = [sys.executable, "-m", "components.export", "--model", tmp_path / "model", *flags]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    done = command_line("--exported", tmp_path / "exported", "--dataset", dataset, "--parity-samples", "1")
+    assert done.returncode == 0, done.stderr
+    assert "equal to PyTorch: max abs error" in done.stdout and f"real label maps of {dataset}" in done.stdout
+    assert done.stderr == ""
+
+    (tmp_path / "model" / "latest_net_G.pth").unlink()
+    refused = command_line("--exported", tmp_path / "exported")
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1 and "has no latest_net_G.pth" in refused.stderr
+    assert "Traceback" not in refused.stderr
