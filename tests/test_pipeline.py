@@ -29,8 +29,7 @@ SMALL = [
 
 
 def environment() -> dict[str, str]:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "PIPELINE"))}
-    return clean | {"OMP_NUM_THREADS": "2"}
+    return {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "PIPELINE"))}
 
 
 def command(*arguments) -> list[str]:

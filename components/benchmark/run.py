@@ -123,10 +123,11 @@ def environment(runtime: Runtime) -> dict[str, str]:
 def method(config: BenchmarkConfig, painter: str) -> str:
     return (
         f"Speed: {config.rounds} timed calls per runtime and batch size after {config.warmup} warm-up calls, the "
-        "runtimes in turn on the same batches of real label maps, after 10 ms of rest. A call goes from integer maps in host memory to a "
-        "float32 picture in host memory: copies to and from the device count, reading files and rounding to uint8 do "
-        "not. Latency is per batch; images/s is all pictures over all timed calls. Peak memory is the most held so "
-        "far, of the process (on a CPU, both runtimes together) or of PyTorch on its device: it grows down the table. "
+        "runtimes in turn on the same batches of real label maps, 10 ms of rest before each. A call goes from integer "
+        "maps in host memory to a float32 picture in host memory: copies to and from the device count, reading files "
+        "and rounding to uint8 do not. Latency is per batch, images/s all pictures over all timed calls. Peak memory "
+        "is the most held so far, of the process (on a CPU, both runtimes together) or of PyTorch on its device: it "
+        "grows down the table. "
         f"Quality: pictures of {painter}, batch 1, rounded to uint8; PSNR from the mean squared error over pixels and "
         "channels (100 dB = identical), SSIM with 7x7 windows; means over pairs that have a photo: all test pairs, and "
         "the training pairs shown. Parity was measured by the export step."
