@@ -57,20 +57,23 @@ BUSY, TIMED_OUT = 75, 124  # exit codes: EX_TEMPFAIL, and that of timeout(1)
 def build(recipe: str, parameters: dict[str, dict[str, Any]]) -> Callable:
     """The KFP pipeline of a recipe; its parameters are `raw_data` and one dictionary per step, checked by the step."""
 
+    def step(component, **inputs):
+        return component(**inputs).set_caching_options(False)  # the cache does not see changed code or raw data
+
     def graph(raw_data, *configs):
         config = dict(zip(parameters, configs, strict=True))
-        prepared = prepare(raw_data=raw_data, config=config["prepare"])
-        dataset = prepared.outputs["dataset"]
-        model = train(dataset=dataset, config=config["train_global"]).outputs["model"]
+        dataset = step(prepare, raw_data=raw_data, config=config["prepare"]).outputs["dataset"]
+        model = step(train, dataset=dataset, config=config["train_global"]).outputs["model"]
         features = {}
         if "cluster" in config:
-            clustered = cluster(dataset=dataset, model=model, config=config["cluster"])
+            clustered = step(cluster, dataset=dataset, model=model, config=config["cluster"])
             features = {"clusters": clustered.outputs["clusters"]}
         if "train_local" in config:
-            second = train(dataset=dataset, init_from=model, config=config["train_local"], **features)
+            second = step(train, dataset=dataset, init_from=model, config=config["train_local"], **features)
             model = second.outputs["model"]
-        exported = export(dataset=dataset, model=model, config=config["export"], **features).outputs["exported"]
-        return benchmark(exported=exported, dataset=dataset, model=model, config=config["benchmark"]).outputs["report"]
+        exported = step(export, dataset=dataset, model=model, config=config["export"], **features).outputs["exported"]
+        measured = step(benchmark, exported=exported, dataset=dataset, model=model, config=config["benchmark"])
+        return measured.outputs["report"]
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     raw_data = inspect.Parameter("raw_data", kind, annotation=str, default="")
@@ -124,6 +127,9 @@ def compile_(recipe: str = "demo", output: Path = Path("pipeline.yaml"), overrid
         overrides: Numbers of the recipe to change, for example train_global.epochs=2.
     """
     compiler.Compiler().compile(build(recipe, read_recipe(recipe, overrides)), str(output))
+    # kfp's summary in comments lists dictionaries in an order that changes from process to process.
+    body = [line for line in output.read_text().splitlines() if not line.startswith("#")]
+    output.write_text("\n".join([f"# Recipe {recipe}, by `python pipeline.py compile`.", *body, ""]))
     print(f"wrote {output}")
     return 0
 
