@@ -126,6 +126,9 @@ def compile_(recipe: str = "demo", output: Path = Path("pipeline.yaml"), overrid
         output: File to write.
         overrides: Numbers of the recipe to change, for example train_global.epochs=2.
     """
+    if output.suffix != ".yaml":
+        raise InputError(f"--output {output} does not end in .yaml: name the file for example pipeline.yaml.")
+    output.parent.mkdir(parents=True, exist_ok=True)
     compiler.Compiler().compile(build(recipe, read_recipe(recipe, overrides)), str(output))
     # kfp's summary in comments lists dictionaries in an order that changes from process to process.
     body = [line for line in output.read_text().splitlines() if not line.startswith("#")]

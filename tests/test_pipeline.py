@@ -180,6 +180,8 @@ def test_a_crashing_step_is_named_with_its_error(scenes, tmp_path):
         (["submit", "--recipe", "label2city_512p"], "--lambda-vgg is 10 but --vgg-weights '' is no file"),
         (["submit", "--host", "http://127.0.0.1:9"], "--host needs --raw-data"),
         (["nightly", "--recipe", "nope"], "--recipe 'nope' is unknown"),
+        (["compile", "--output", "graph.json"], "--output graph.json does not end in .yaml"),
+        (["submit", "--tag", "nightly"], "--tag 'nightly' is not KEY=VALUE"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence_before_work_starts(arguments, sentence, tmp_path):
