@@ -5,7 +5,6 @@ benchmark -> BenchmarkReport
 """
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -155,6 +154,22 @@ class ModelCard(Folder):
     config: dict
     metrics: dict[str, float]  # mean losses of the last epoch
 
+    def refuse_other_data(self, dataset: Path, manifest: DatasetManifest) -> None:
+        """Raises InputError for a data set whose maps this model cannot read."""
+        if manifest.num_labels != self.architecture.num_labels:
+            raise InputError(
+                f"--dataset {dataset} has {manifest.num_labels} labels but the model was trained with "
+                f"{self.architecture.num_labels}: give a data set of the same labels."
+            )
+        if self.architecture.use_instances and not manifest.has_instances:
+            raise InputError(
+                f"--dataset {dataset} has no instance maps, which the model takes as input: give one with them."
+            )
+        if not manifest.train + manifest.test:
+            raise InputError(
+                f"--dataset {dataset} holds no pairs: prepare it again with `python -m components.prepare`."
+            )
+
 
 class LabelClusters(Record):
     """Style centres of one label, most frequent first; (k, feat_num) in [-1, 1]."""
@@ -271,7 +286,3 @@ class BenchmarkReport(Folder):
             if getattr(self.train_quality, name) is not None:
                 figures[f"train/{name}"] = getattr(self.train_quality, name)
         return figures
-
-
-def read_json(path: Path) -> dict:
-    return json.loads(Path(path).read_text())

@@ -1,9 +1,11 @@
 """The only file that knows npu, cuda and cpu: pick one, its precision, autocast, scaler, clock, memory, seed."""
 
+import contextlib
 import importlib.util
 import platform
 import resource
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -45,9 +47,7 @@ class Runtime:
         return _accelerator(self.name).max_memory_allocated() / 2**20
 
     def describe(self) -> str:
-        hardware = platform.processor() or platform.machine()
-        if self.name != "cpu":
-            hardware = _accelerator(self.name).get_device_name(0)
+        hardware = _cpu_name() if self.name == "cpu" else _accelerator(self.name).get_device_name(0)
         return f"{self.name} ({hardware}), {self.precision}, torch {torch.__version__}"
 
 
@@ -121,6 +121,15 @@ def _npu_problem() -> str | None:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         fix = "run `source /usr/local/Ascend/ascend-toolkit/set_env.sh`, or use --device cpu"
         return f"torch_npu cannot load CANN ({reason}); {fix}."
+
+
+def _cpu_name() -> str:
+    """The processor's model where Linux tells it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _accelerator(name: str):

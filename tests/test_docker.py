@@ -52,8 +52,8 @@ def arguments(device: str) -> dict[str, str]:
 
 
 def pins(text: str) -> dict[str, str]:
-    """name==version, wherever they stand in a text."""
-    return dict(re.findall(r"\b([A-Za-z][\w.-]*)==([\w.]+)", text))
+    """name==version, wherever they stand in a text; names in lower case, as pip takes them."""
+    return {name.lower(): version for name, version in re.findall(r"\b([A-Za-z][\w.-]*)==([\w.]+)", text)}
 
 
 def requirements(step: str) -> dict[str, str]:
@@ -96,7 +96,7 @@ def test_nothing_floats(device):
 @pytest.mark.parametrize("device", DOCKERFILES)
 def test_requirements_are_a_layer_below_the_code(device):
     lines = instructions(device)
-    order = [lines.index("COPY components/${COMPONENT}/requirements.txt /tmp/requirements.txt")]
+    order = [lines.index("COPY constraints.txt components/${COMPONENT}/requirements.txt /tmp/")]
     order += [
         lines.index("COPY components/${COMPONENT} /app/components/${COMPONENT}"),
         lines.index("COPY shared /app/shared"),
@@ -125,6 +125,9 @@ def test_versions_agree():
     """One version of a package in all images and in the environment of the embedded engine."""
     everywhere = {"requirements.txt": embedded() | {"mlflow-skinny": embedded()["mlflow"]}}
     everywhere |= {step: requirements(step) for step in STEPS}
+    everywhere["constraints.txt"] = pins((ROOT / "constraints.txt").read_text())
+    for name, version in (everywhere["requirements.txt"] | requirements("benchmark")).items():
+        assert name in everywhere["constraints.txt"] or name == "torch", f"{name}: run `make constraints`"
     for step in STEPS:
         for name, version in requirements(step).items():
             for place, others in everywhere.items():

@@ -96,17 +96,7 @@ def refuse_strangers(
         raise InputError(
             f"--exported {exported} has no {export.file}: export again with `python -m components.export`."
         )
-    if manifest.num_labels != card.architecture.num_labels:
-        raise InputError(
-            f"--dataset {dataset} has {manifest.num_labels} labels but --model {model} was trained with "
-            f"{card.architecture.num_labels}: give a data set of the same labels."
-        )
-    if card.architecture.use_instances and not manifest.has_instances:
-        raise InputError(
-            f"--dataset {dataset} has no instance maps but --model {model} takes them: give a data set with them."
-        )
-    if not manifest.train + manifest.test:
-        raise InputError(f"--dataset {dataset} holds no pairs: prepare it again with `python -m components.prepare`.")
+    card.refuse_other_data(dataset, manifest)
 
 
 def environment(runtime: Runtime) -> dict[str, str]:

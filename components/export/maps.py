@@ -5,25 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from shared.contracts import DatasetManifest, ModelCard
-from shared.errors import InputError
 from shared.samples import read_sample
 
 
 def real_maps(dataset: Path, card: ModelCard, count: int) -> dict[str, np.ndarray]:
     """Maps of the first test pairs, and of training pairs where these are too few, at the model's size."""
     manifest = DatasetManifest.read(dataset)
-    if manifest.num_labels != card.architecture.num_labels:
-        raise InputError(
-            f"--dataset {dataset} has {manifest.num_labels} labels but the model was trained with "
-            f"{card.architecture.num_labels}: give the data set it was trained on."
-        )
-    if card.architecture.use_instances and not manifest.has_instances:
-        raise InputError(
-            f"--dataset {dataset} has no instance maps, which the model takes as input: give one with them."
-        )
+    card.refuse_other_data(dataset, manifest)
     pairs = [(split, pair) for split in ("test", "train") for pair in getattr(manifest, split)][:count]
-    if not pairs:
-        raise InputError(f"--dataset {dataset} holds no pairs: prepare it again, or leave the flag out.")
     samples = [read_sample(dataset, manifest, split, pair, card.height, card.width) for split, pair in pairs]
     maps = {"labels": np.stack([sample.labels for sample in samples])}
     if card.architecture.use_instances:
