@@ -238,11 +238,10 @@ def run_here(recipe: str, raw_data: Path, parameters: dict, runs: Path, tags: di
             if not console.step:
                 raise
             print(f"\nstep {console.step} failed: {console.last_line}\nfull log: {log.name}", file=sys.stderr)
-            sys.exit(2 if " refused: " in console.last_line else 1)
+            sys.exit(2 if re.match(r"\w+ refused: ", console.last_line) else 1)
     report = Path(finished.outputs["Output"].path)
     print(f"\n{recipe} done in {time.perf_counter() - start:.0f} s\n\n{(report / 'table.txt').read_text()}")
-    ui = f"{Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {os.environ['MLFLOW_TRACKING_URI']}"
-    print(f"report:    {report / 'report.html'}\nlog:       {log.name}\nMLflow UI: {ui}")
+    print(f"report:    {report / 'report.html'}\nlog:       {log.name}\nMLflow UI: {tracking.ui_command()}")
     return 0
 
 
@@ -343,6 +342,8 @@ def run_in_own_group(command: list, timeout_seconds: float | None) -> int:
 
 def compare_nights(nights: list[tuple[str, dict[str, float]]]) -> str:
     """Table of the headline figures of the newest run beside those of the one before."""
+    if not nights:
+        return "MLflow shows no finished nightly run to compare."
     (name, tonight), *before = nights
     previous_name, previous = before[0] if before else ("none", {})
     width = max(map(len, tonight), default=10)
@@ -360,3 +361,5 @@ if __name__ == "__main__":
     except InputError as refusal:
         print(f"pipeline.py refused: {refusal}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,35 +52,18 @@ def _active():
 @contextlib.contextmanager
 def step_run(step: str, params: dict) -> Iterator[None]:
     """One MLflow run around a step: parameters, tags, FAILED when the step raises."""
-    if not os.environ.get("MLFLOW_TRACKING_URI"):
+
+    def start(mlflow):
+        if os.environ.get("MLFLOW_RUN_ID"):
+            return mlflow.start_run()
+        mlflow.set_experiment(os.environ.get(EXPERIMENT, "default"))
+        return mlflow.start_run(run_name=step, parent_run_id=os.environ.get(PARENT))
+
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        with _run(f"step {step}", start, {"step": step}, params):
+            yield
+    else:
         yield
-        return
-    with contextlib.ExitStack() as stack:
-        try:
-            mlflow = _mlflow()
-            if os.environ.get("MLFLOW_RUN_ID"):
-                run = mlflow.start_run()
-            else:
-                mlflow.set_experiment(os.environ.get(EXPERIMENT, "default"))
-                run = mlflow.start_run(run_name=step, parent_run_id=os.environ.get(PARENT))
-            stack.push(_quietly(run))
-            mlflow.set_tags({"step": step, **code_version()})
-            mlflow.log_params(params)
-        except Exception as error:
-            print(f"warning: MLflow: no run for step {step}: {error}", file=sys.stderr)
-        yield
-
-
-def _quietly(run):
-    """End the run with the step's status; a failure of the server at that moment is only reported."""
-
-    def leave(kind, error, trace):
-        try:
-            run.__exit__(kind, error, trace)
-        except Exception as failure:
-            print(f"warning: MLflow: the run was not closed: {failure}", file=sys.stderr)
-
-    return leave
 
 
 @contextlib.contextmanager
@@ -89,20 +72,44 @@ def pipeline_run(experiment: str, name: str, params: dict, tags: dict, runs: Pat
 
     Without MLFLOW_TRACKING_URI the store is `runs/mlflow.db`, created here, by one process, before any step starts.
     """
-    runs = runs.resolve()
-    local = "MLFLOW_TRACKING_URI" not in os.environ
-    if local:
+    artifacts = None
+    if "MLFLOW_TRACKING_URI" not in os.environ:
         os.environ["MLFLOW_TRACKING_URI"] = store_uri(runs)
-    mlflow = _mlflow()
-    if mlflow.get_experiment_by_name(experiment) is None:
-        mlflow.create_experiment(experiment, artifact_location=(runs / "mlartifacts").as_uri() if local else None)
-    mlflow.set_experiment(experiment)
-    with mlflow.start_run(run_name=name) as run:
-        mlflow.set_tags({**tags, **code_version()})
-        mlflow.log_params(params)
+        artifacts = (runs.resolve() / "mlartifacts").as_uri()
+
+    def start(mlflow):
+        if mlflow.get_experiment_by_name(experiment) is None:
+            mlflow.create_experiment(experiment, artifact_location=artifacts)
+        mlflow.set_experiment(experiment)
+        run = mlflow.start_run(run_name=name)
         os.environ[EXPERIMENT] = experiment
         os.environ[PARENT] = run.info.run_id
+        return run
+
+    with _run(f"pipeline {name}", start, tags, params):
         yield
+
+
+@contextlib.contextmanager
+def _run(what: str, start: Callable, tags: dict, params: dict) -> Iterator[None]:
+    """A run that ends with the status of the block; a server that fails at either end costs a warning."""
+    with contextlib.ExitStack() as stack:
+        try:
+            mlflow = _mlflow()
+            run = start(mlflow)
+            stack.push(functools.partial(_end, what, run))
+            mlflow.set_tags({**tags, **code_version()})
+            mlflow.log_params(params)
+        except Exception as error:
+            print(f"warning: MLflow: no run for {what}: {error}", file=sys.stderr)
+        yield
+
+
+def _end(what: str, run, *raised) -> None:
+    try:
+        run.__exit__(*raised)
+    except Exception as error:
+        print(f"warning: MLflow: the run of {what} was not closed: {error}", file=sys.stderr)
 
 
 @_forgiving
@@ -181,16 +188,26 @@ def latest_figures(experiment: str, tags: dict[str, str], runs: Path, count: int
     mlflow = _mlflow()
     mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", store_uri(runs)))
     wanted = "".join(f" and tags.{name} = '{value}'" for name, value in tags.items())
-    found = mlflow.search_runs(
-        experiment_names=[experiment],
-        filter_string=f"status = 'FINISHED'{wanted}",
-        order_by=["start_time DESC"],
-        max_results=count,
-        output_format="list",
-    )
+    try:
+        found = mlflow.search_runs(
+            experiment_names=[experiment],
+            filter_string=f"status = 'FINISHED'{wanted}",
+            order_by=["start_time DESC"],
+            max_results=count,
+            output_format="list",
+        )
+    except Exception as error:
+        print(f"warning: MLflow: earlier runs cannot be read: {error}", file=sys.stderr)
+        return []
     return [(run.info.run_name, run.data.metrics) for run in found]
 
 
 def store_uri(runs: Path) -> str:
     """MLflow's store where no MLFLOW_TRACKING_URI is set: one file beside the runs."""
     return f"sqlite:///{runs.resolve() / 'mlflow.db'}"
+
+
+def ui_command() -> str:
+    """The command, or the address, that shows the runs."""
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    return uri if uri.startswith("http") else f"{Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {uri}"

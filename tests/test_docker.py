@@ -126,7 +126,7 @@ def test_versions_agree():
     everywhere = {"requirements.txt": embedded() | {"mlflow-skinny": embedded()["mlflow"]}}
     everywhere |= {step: requirements(step) for step in STEPS}
     everywhere["constraints.txt"] = pins((ROOT / "constraints.txt").read_text())
-    for name, version in (everywhere["requirements.txt"] | requirements("benchmark")).items():
+    for name in everywhere["requirements.txt"] | requirements("benchmark"):
         assert name in everywhere["constraints.txt"] or name == "torch", f"{name}: run `make constraints`"
     for step in STEPS:
         for name, version in requirements(step).items():

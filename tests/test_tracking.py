@@ -97,6 +97,15 @@ def test_a_lost_server_costs_warnings_not_the_step(tmp_path):
     assert "warning: MLflow: no run for step train_global" in result.stderr
 
 
+def test_a_lost_server_does_not_stop_the_pipeline_either(tmp_path):
+    (tmp_path / "step.py").write_text("print('the step is done')")
+    (tmp_path / "parent.py").write_text(PARENT)
+    nowhere = dict(MLFLOW_TRACKING_URI="http://127.0.0.1:9", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    result = run(tmp_path, "parent.py", **nowhere)
+    assert result.returncode == 0 and "the step is done" in result.stdout
+    assert "warning: MLflow: no run for pipeline demo-1" in result.stderr
+
+
 def test_without_a_server_nothing_is_logged_and_mlflow_is_not_loaded(tmp_path):
     (tmp_path / "step.py").write_text(STEP % "import sys; assert 'mlflow' not in sys.modules")
     result = run(tmp_path, "step.py")
