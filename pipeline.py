@@ -101,7 +101,10 @@ def read_recipe(name: str, overrides: tuple[str, ...] = ()) -> dict[str, dict[st
             options = [f"{part}.{key}" for part in recipe for key in CONFIGS[part].model_fields]
             close = difflib.get_close_matches(target, options, n=1) or [f"{next(iter(recipe))}.…"]
             raise InputError(f"--set {target} is unknown in recipe {name}: did you mean {close[0]}?")
-        recipe[step][field] = yaml.safe_load(value)
+        try:
+            recipe[step][field] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            recipe[step][field] = value
     checked = {}
     for step, values in recipe.items():
         try:
@@ -114,6 +117,7 @@ def read_recipe(name: str, overrides: tuple[str, ...] = ()) -> dict[str, dict[st
 # Commands.
 
 app = tyro.extras.SubcommandApp()
+RawData = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
 Overrides = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP.FIELD=VALUE ...")]
 
 
@@ -140,7 +144,7 @@ def compile_(recipe: str = "demo", output: Path = Path("pipeline.yaml"), overrid
 @app.command
 def submit(
     recipe: str = "demo",
-    raw_data: Path | None = None,
+    raw_data: RawData = None,
     overrides: Overrides = (),
     host: str = "",
     runs: Path = Path("runs"),
@@ -183,7 +187,7 @@ def submit(
 @app.command
 def nightly(
     recipe: str = "demo",
-    raw_data: Path | None = None,
+    raw_data: RawData = None,
     overrides: Overrides = (),
     timeout_min: float = 0,
     runs: Path = Path("runs"),
@@ -355,9 +359,19 @@ def compare_nights(nights: list[tuple[str, dict[str, float]]]) -> str:
     return "\n".join([lines[1], "", lines[0], *lines[2:]])
 
 
+def join_repeated(arguments: list[str], flag: str) -> list[str]:
+    """`--set a --set b` -> `--set a b`: tyro would keep the last one only."""
+    rest, values, taking = [], [], False
+    for argument in arguments:
+        taking = argument == flag or (taking and not argument.startswith("--"))
+        if argument != flag:
+            (values if taking else rest).append(argument)
+    return rest + [flag, *values] if values else arguments
+
+
 if __name__ == "__main__":
     try:
-        sys.exit(app.cli(prog="python pipeline.py"))
+        sys.exit(app.cli(prog="python pipeline.py", args=join_repeated(join_repeated(sys.argv[1:], "--set"), "--tag")))
     except InputError as refusal:
         print(f"pipeline.py refused: {refusal}", file=sys.stderr)
         sys.exit(2)

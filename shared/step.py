@@ -44,9 +44,7 @@ class StepConfig(BaseModel):
 
 def main(run: Callable[..., dict[str, float]], config: type[StepConfig], argv: list[str] | None = None) -> NoReturn:
     """`python -m components.<step>`: one flag per folder and config field; exit 0 done, 1 failed, 2 refused."""
-    arguments = tyro.cli(
-        _flags(run, config), prog=f"python -m components.{config.STEP}", description=inspect.getdoc(run), args=argv
-    )
+    arguments = tyro.cli(_flags(run, config), prog=f"python -m components.{config.STEP}", args=argv)
     values = dataclasses.asdict(arguments)
     folders = {name: values.pop(name) for name in _folders(run)}
     execute(run, config, values, **folders)
@@ -72,12 +70,16 @@ def _folders(run: Callable) -> dict[str, inspect.Parameter]:
 
 
 def _flags(run: Callable, config: type[StepConfig]) -> type:
-    """A dataclass of all flags; pydantic checks the values later, in `StepConfig.check`: a refusal is one sentence."""
+    """A dataclass of all flags; the help of the folders stands in `run`'s docstring.
+
+    pydantic checks the values later, in `StepConfig.check`, so that a refusal is one sentence.
+    """
     fields = []
     for name, parameter in _folders(run).items():
         required = parameter.default is inspect.Parameter.empty
-        fields.append((name, Path) if required else (name, Path | None, None))
+        optional = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
+        fields.append((name, Path) if required else (name, optional, None))
     for name, field in config.model_fields.items():
         annotation = tyro.conf.arg(help=field.description)
         fields.append((name, Annotated[field.annotation, annotation], dataclasses.field(default=field.default)))
-    return dataclasses.make_dataclass("Flags", fields, kw_only=True)
+    return dataclasses.make_dataclass("Flags", fields, kw_only=True, namespace={"__doc__": inspect.getdoc(run)})

@@ -78,6 +78,8 @@ def test_command_line_config_and_kfp_face_are_one(step):
     artifacts = set(spec.inputs) | set(spec.outputs)
     assert artifacts == folders | {"config", "metrics"}
     assert spec.inputs["config"].type == "Dict"
+    for name in folders:
+        assert f"\n        {name}: " in run.__doc__, f"{step}.{name} has no help text"
     for name in folders & set(spec.inputs):
         assert spec.inputs[name].optional == (flags[name].default is None), name
     for name, field in config.model_fields.items():

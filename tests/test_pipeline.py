@@ -191,6 +191,36 @@ def test_bad_input_is_refused_in_one_sentence_before_work_starts(arguments, sent
     assert not list(tmp_path.iterdir())
 
 
+def test_set_may_be_repeated_or_take_several():
+    both = ["submit", "--set", "a.b=1", "--runs", "x", "--set", "c.d=2", "e.f=-3", "--tag", "k=v"]
+    assert pipeline.join_repeated(both, "--set") == [
+        "submit",
+        "--runs",
+        "x",
+        "--tag",
+        "k=v",
+        "--set",
+        "a.b=1",
+        "c.d=2",
+        "e.f=-3",
+    ]
+    assert pipeline.join_repeated(["submit", "--recipe", "demo"], "--set") == ["submit", "--recipe", "demo"]
+
+
+def test_all_repeated_overrides_are_used(tmp_path):
+    arguments = ("--set", "prepare.max_images=7", "--set", "train_global.ngf=4", "train_global.seed=5")
+    assert call("compile", *arguments, "--output", "p.yaml", cwd=tmp_path).returncode == 0
+    defaults = yaml.safe_load((tmp_path / "p.yaml").read_text())["root"]["inputDefinitions"]["parameters"]
+    assert defaults["prepare"]["defaultValue"]["max_images"] == 7
+    assert (defaults["train_global"]["defaultValue"]["ngf"], defaults["train_global"]["defaultValue"]["seed"]) == (4, 5)
+
+
+def test_an_override_may_be_any_text():
+    overrides = ("train_global.vgg_weights=%h/vgg: 19.pth", "train_global.learning_rate=1e-3")
+    values = pipeline.read_recipe("demo", overrides)["train_global"]
+    assert (values["vgg_weights"], values["learning_rate"]) == ("%h/vgg: 19.pth", 1e-3)
+
+
 def test_overrides_reach_the_step_and_are_checked():
     parameters = pipeline.read_recipe("demo", ("benchmark.batch_sizes=[2]", "train_global.flip=false"))
     assert parameters["benchmark"]["batch_sizes"] == [2] and parameters["train_global"]["flip"] is False

@@ -3,12 +3,14 @@
 import importlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from pipeline import read_recipe
 from tests.test_layout import ROOT, STEPS
 
 
@@ -39,6 +41,33 @@ def test_examples_of_the_steps_readmes(tmp_path):
         assert f"python -m components.{step} " in block
         result = run_block(block, tmp_path)
         assert result.returncode == 0, step + result.stdout[-2000:] + result.stderr[-2000:]
+
+
+def pipeline_commands() -> list[list[str]]:
+    """Every `pipeline.py COMMAND ...` of the READMEs, recipes and units, continued lines joined."""
+    places = [*ROOT.glob("*.md"), *ROOT.glob("docker/**/*"), *ROOT.glob("shared/recipes/*.yaml")]
+    text = "\n".join(path.read_text() for path in places if path.is_file())
+    text = re.sub(r"\\\n[#\s]*", "", text)
+    found = re.findall(r"pipeline\.py ((?:compile|submit|nightly)[^\n`>|)]*)", text)
+    return [shlex.split(line.replace("[", "").replace("]", "").replace("...", "")) for line in found]
+
+
+def test_commands_of_the_pipeline_have_flags_recipes_and_fields_that_exist():
+    commands = pipeline_commands()
+    assert {words[0] for words in commands} == {"compile", "submit", "nightly"} and len(commands) >= 10
+    usage = {
+        name: subprocess.run(
+            [sys.executable, "pipeline.py", name, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        for name in ("compile", "submit", "nightly")
+    }
+    for name, *words in commands:
+        for flag in filter(lambda word: word.startswith("--"), words):
+            assert f"{flag} " in usage[name], f"{name} has no {flag}"
+        recipe = words[words.index("--recipe") + 1] if "--recipe" in words else "demo"
+        overrides = tuple(word for word in words if re.fullmatch(r"[a-z_]+\.\w+=\S+", word))
+        if recipe != "R":
+            read_recipe(recipe, overrides)
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -25,7 +25,14 @@ from shared.samples import read_sample
 
 
 def run(exported: Path, dataset: Path, model: Path, report: Path, *, config: BenchmarkConfig) -> dict[str, float]:
-    """Measure an exported generator against PyTorch: speed, parity, quality, pictures."""
+    """Measure an exported generator against PyTorch: speed, parity, quality, pictures.
+
+    Args:
+        exported: Folder of the export step.
+        dataset: Folder of the prepare step.
+        model: Folder of the train step that was exported.
+        report: Folder to write.
+    """
     # Three folders that must belong together.
     runtime = pick(config.device, config.precision)
     export = ExportCard.read(exported)

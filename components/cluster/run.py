@@ -17,7 +17,10 @@ from shared.errors import InputError
 def run(dataset: Path, model: Path, clusters: Path, *, config: ClusterConfig) -> dict[str, float]:
     """Cluster the instance features of the training set, per label.
 
-    dataset: of the prepare step; model: of a train step with --instance-features; clusters: folder to write.
+    Args:
+        dataset: Folder of the prepare step.
+        model: Folder of a train step with --instance-features.
+        clusters: Folder to write.
     """
     # What is asked for, checked before any work.
     runtime = pick(config.device, config.precision)

@@ -33,7 +33,14 @@ def run(
     *,
     config: ExportConfig,
 ) -> dict[str, float]:
-    """Export a trained generator to ONNX and prove on label maps that the file equals the PyTorch model."""
+    """Export a trained generator to ONNX and prove on label maps that the file equals the PyTorch model.
+
+    Args:
+        model: Folder of the train step.
+        exported: Folder to write.
+        dataset: Folder of the prepare step, on whose maps the file is proven; without it maps are generated.
+        clusters: Folder of the cluster step; a model with instance features needs it.
+    """
     # The deployed function: one-hot, edges and painting of instance features are inside it.
     card, generator = load_generator(model)
     refuse_odd_size(model, card)

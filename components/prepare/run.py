@@ -14,6 +14,10 @@ def run(raw_data: Path, dataset: Path, config: PrepareConfig) -> dict[str, float
     """Check images in Cityscapes' raw layout and write them as a data set of one size: train -> train, val -> test.
 
     The data set appears whole or not at all. The same command again finds it and does nothing.
+
+    Args:
+        raw_data: Folder that holds leftImg8bit/ and gtFine/.
+        dataset: Folder to write.
     """
     raw_data, dataset = raw_data.resolve(), dataset.resolve()
     height, width = parse_size(config.size)

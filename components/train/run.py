@@ -21,8 +21,11 @@ def run(
 ) -> dict[str, float]:
     """Train a generator, discriminator and, where asked for, an encoder; write them to the model folder.
 
-    dataset: folder of the prepare step; model: folder to write, and to continue; init_from: model to start from (stage
-    local needs one); clusters: folder of the cluster step, whose features then take the encoder's place.
+    Args:
+        dataset: Folder of the prepare step.
+        model: Folder to write, and to continue.
+        init_from: Model to start from; stage local needs one.
+        clusters: Folder of the cluster step on that model; its features then take the encoder's place.
     """
     # What is asked for, checked before any work.
     runtime = pick(config.device, config.precision)
