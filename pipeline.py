@@ -230,7 +230,7 @@ def run_here(recipe: str, raw_data: Path, parameters: dict, runs: Path, tags: di
     """Run the graph with kfp.local, one process per step, as children of one MLflow run."""
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(runs))
-    name = f"{recipe}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    name = f"{recipe}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
     flat = {f"{step}.{field}": value for step, fields in parameters.items() for field, value in fields.items()}
     start = time.perf_counter()
     with open(runs / f"{name}.log", "w") as log, tracking.pipeline_run(recipe, name, flat, tags, runs):

@@ -5,6 +5,7 @@ PIPELINE_PARENT_RUN_ID (a child of it), else a run of its own; without MLFLOW_TR
 """
 
 import contextlib
+import fcntl
 import functools
 import os
 import subprocess
@@ -70,7 +71,7 @@ def step_run(step: str, params: dict) -> Iterator[None]:
 def pipeline_run(experiment: str, name: str, params: dict, tags: dict, runs: Path) -> Iterator[None]:
     """The parent run of a pipeline run. Steps started inside become its children, through the environment.
 
-    Without MLFLOW_TRACKING_URI the store is `runs/mlflow.db`, created here, by one process, before any step starts.
+    Without MLFLOW_TRACKING_URI the store is `runs/mlflow.db`, created here, by one process at a time, before any step.
     """
     artifacts = None
     if "MLFLOW_TRACKING_URI" not in os.environ:
@@ -78,8 +79,10 @@ def pipeline_run(experiment: str, name: str, params: dict, tags: dict, runs: Pat
         artifacts = (runs.resolve() / "mlartifacts").as_uri()
 
     def start(mlflow):
-        if mlflow.get_experiment_by_name(experiment) is None:
-            mlflow.create_experiment(experiment, artifact_location=artifacts)
+        with open(runs / "mlflow.lock", "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two processes that create one database leave it unusable
+            if mlflow.get_experiment_by_name(experiment) is None:
+                mlflow.create_experiment(experiment, artifact_location=artifacts)
         mlflow.set_experiment(experiment)
         run = mlflow.start_run(run_name=name)
         os.environ[EXPERIMENT] = experiment

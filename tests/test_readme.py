@@ -67,7 +67,9 @@ def test_commands_of_the_pipeline_have_flags_recipes_and_fields_that_exist():
         recipe = words[words.index("--recipe") + 1] if "--recipe" in words else "demo"
         overrides = tuple(word for word in words if re.fullmatch(r"[a-z_]+\.\w+=\S+", word))
         if recipe != "R":
-            read_recipe(recipe, overrides)
+            parameters = read_recipe(recipe, overrides)
+            for step in parameters.keys() & {"train_global", "train_local"}:
+                assert not parameters[step]["lambda_vgg"] or parameters[step]["vgg_weights"], "would be refused"
 
 
 @pytest.mark.parametrize("step", STEPS)

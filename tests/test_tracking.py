@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,7 @@ def store(tmp_path_factory):
     """One pipeline run with a step that succeeds, and one whose step fails."""
     folder = tmp_path_factory.mktemp("tracking")
     (folder / "parent.py").write_text(PARENT)
+    (folder / "runs").mkdir()
     (folder / "step.py").write_text(STEP % "")
     good = run(folder, "parent.py")
     (folder / "step.py").write_text(STEP % "raise ValueError('boom')")
@@ -89,6 +91,18 @@ def test_latest_figures_are_those_of_finished_runs(store, monkeypatch):
     assert tracking.latest_figures("demo", {"nightly": "no"}, folder / "runs", 2) == []
 
 
+def test_two_pipelines_may_create_the_store_at_once(tmp_path):
+    (tmp_path / "step.py").write_text("")
+    (tmp_path / "parent.py").write_text(PARENT)
+    (tmp_path / "runs").mkdir()
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(lambda _: run(tmp_path, "parent.py"), range(2)))
+    assert [result.stderr for result in results if "warning: MLflow" in result.stderr] == []
+    client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    (experiment,) = client.search_experiments(filter_string="name = 'demo'")
+    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FINISHED"] * 2
+
+
 def test_a_lost_server_costs_warnings_not_the_step(tmp_path):
     (tmp_path / "step.py").write_text(STEP % "")
     nowhere = dict(MLFLOW_TRACKING_URI="http://127.0.0.1:9", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
@@ -100,6 +114,7 @@ def test_a_lost_server_costs_warnings_not_the_step(tmp_path):
 def test_a_lost_server_does_not_stop_the_pipeline_either(tmp_path):
     (tmp_path / "step.py").write_text("print('the step is done')")
     (tmp_path / "parent.py").write_text(PARENT)
+    (tmp_path / "runs").mkdir()
     nowhere = dict(MLFLOW_TRACKING_URI="http://127.0.0.1:9", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
     result = run(tmp_path, "parent.py", **nowhere)
     assert result.returncode == 0 and "the step is done" in result.stdout
