@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import functools
 import os
+import shlex
 import subprocess
 import sys
 import warnings
@@ -213,4 +214,6 @@ def store_uri(runs: Path) -> str:
 def ui_command() -> str:
     """The command, or the address, that shows the runs."""
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    return uri if uri.startswith("http") else f"{Path(sys.executable).parent / 'mlflow'} ui --backend-store-uri {uri}"
+    if uri.startswith("http"):
+        return uri
+    return shlex.join([str(Path(sys.executable).parent / "mlflow"), "ui", "--backend-store-uri", uri])

@@ -184,7 +184,7 @@ def train(
         tracking.log_metrics(curves, trainer.images_seen)
         if last or epoch % config.save_every_epochs == 0:
             save(metrics)
-    return metrics | {"images_per_second": busy_images / busy_seconds}
+    return metrics | {"mean_images_per_second": busy_images / busy_seconds}
 
 
 @torch.inference_mode()

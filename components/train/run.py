@@ -76,7 +76,7 @@ def run(
 
     # What the run leaves in MLflow.
     metrics["peak_memory_mb"] = runtime.peak_memory_mb()
-    tracking.log_figures(metrics)
+    tracking.log_figures({name: metrics[name] for name in ("mean_images_per_second", "peak_memory_mb")})
     for name in networks.trained():
         tracking.log_files(weights_path(model, name), "checkpoints")
     tracking.log_files(model / ModelCard.FILE, "checkpoints")
