@@ -308,7 +308,7 @@ def test_folders_that_do_not_belong_together(tmp_path, folders):
 
     manifest = DatasetManifest.read(folders["dataset"])
     for name, match, changes in (
-        ("few_labels", "--dataset .* has 8 labels but --model .* was trained with 35", dict(num_labels=8)),
+        ("few_labels", "--dataset .* has 8 labels but the model was trained with 35", dict(num_labels=8)),
         ("no_instances", "--dataset .* has no instance maps", dict(has_instances=False)),
         ("empty", "--dataset .* holds no pairs", dict(train=[], test=[])),
     ):
