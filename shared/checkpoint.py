@@ -52,9 +52,7 @@ def load_tensors(path: Path) -> dict:
 def save_weights(model: Path, networks: dict[str, nn.Module]) -> str:
     """Write latest_net_<G|D|E>.pth and return their digest."""
     for name, network in networks.items():
-        save_tensors(
-            weights_path(model, name), {key: value.detach().cpu() for key, value in network.state_dict().items()}
-        )
+        save_tensors(weights_path(model, name), network.state_dict())
     return digest_files([weights_path(model, name) for name in networks])
 
 

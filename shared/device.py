@@ -24,6 +24,16 @@ class Runtime:
     def name(self) -> str:
         return self.torch_device.type
 
+    @property
+    def pins_memory(self) -> bool:
+        """Whether batches in page-locked host memory reach the device faster."""
+        return self.name != "cpu"
+
+    @property
+    def has_fused_adam(self) -> bool:
+        """torch's Adam in one kernel; an NPU takes the foreach form."""
+        return self.name != "npu"
+
     def autocast(self):
         """Context in which convolutions run in the chosen precision; networks and losses outside stay fp32."""
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)

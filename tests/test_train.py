@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from components.train.config import TrainConfig
-from components.train.data import EpochLoader, PairDataset, collate
+from components.train.data import EpochLoader, PairDataset, collate, read_features
 from components.train.loop import Networks, Trainer
 from components.train.objective import feature_matching_loss, gan_loss, vgg_loss
 from components.train.run import run
@@ -227,6 +227,12 @@ def test_local_stage_starts_from_global_weights_and_keeps_the_encoder(dataset, g
     assert card.architecture.netG == "local" and card.parent_digest == ModelCard.read(global_model).digest
 
 
+def test_global_stage_may_start_from_another_generator_and_says_what_fitted(dataset, global_model, tmp_path, capsys):
+    run(dataset, tmp_path, init_from=global_model, config=config(instance_features=True, n_blocks_global=2))
+    # Ten convolutions of two tensors; stem, two down-samplings and the first block of two stand where they stood.
+    assert "latest_net_G.pth: 10 of 20 tensors taken" in capsys.readouterr().out
+
+
 def cluster_table(folder, global_model, **changes):
     card = ModelCard.read(global_model)
     values = dict(feat_num=3, n_clusters=1, min_area=0, seed=0, labels={}, overall=[0, 0, 0])
@@ -249,7 +255,8 @@ def test_features_of_the_cluster_step_reach_the_pixels_of_their_instance(dataset
     np.savez(
         tmp_path / "features.npz", names=names, start=start, ids=np.concatenate(ids), features=np.concatenate(features)
     )
-    items = [PairDataset(dataset, manifest, (32, 64), False, 0, tmp_path)[i] for i in range(3)]
+    pairs = PairDataset(dataset, manifest, (32, 64), False, 0, read_features(tmp_path, manifest))
+    items = [pairs[i] for i in range(3)]
     batch = collate(items)
     for n in range(3):
         painted = batch.features[n][:, batch.dense_ids[n].long()]

@@ -50,10 +50,11 @@ class PairDataset(Dataset):
         size: tuple[int, int],
         flip: bool,
         seed: int,
-        clusters: Path | None,
+        features: dict[str, tuple[np.ndarray, np.ndarray]] | None,
     ):
+        """features: of `read_features`, None where the encoder makes them or none are wanted."""
         self.dataset, self.manifest, self.size, self.flip, self.seed = dataset, manifest, size, flip, seed
-        self.features = read_features(clusters, manifest) if clusters else None
+        self.features = features
         self.epoch = 1
 
     def __len__(self) -> int:
@@ -81,8 +82,9 @@ def read_features(clusters: Path, manifest: DatasetManifest) -> dict[str, tuple[
     if table.dataset_digest != manifest.digest:
         raise InputError(f"--clusters {clusters} was made from another data set: run the cluster step on this one.")
     stored = np.load(clusters / ClusterTable.FEATURES)
-    bounds = zip(stored["names"], stored["start"], stored["start"][1:], strict=False)
-    return {str(name): (stored["ids"][a:b], stored["features"][a:b].T) for name, a, b in bounds}
+    names, start, ids, features = (stored[name] for name in ("names", "start", "ids", "features"))
+    bounds = zip(names, start[:-1], start[1:], strict=True)
+    return {str(name): (ids[a:b], features[a:b].T) for name, a, b in bounds}
 
 
 def collate(items: list[dict[str, np.ndarray]]) -> Batch:

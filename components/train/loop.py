@@ -47,7 +47,7 @@ class Trainer:
             if network is not None:
                 network.to(runtime.torch_device)
         synthesis = [*networks.G.parameters(), *(networks.E.parameters() if networks.E else ())]
-        adam = dict(lr=config.learning_rate, betas=(config.beta1, 0.999), fused=runtime.name != "npu")
+        adam = dict(lr=config.learning_rate, betas=(config.beta1, 0.999), fused=runtime.has_fused_adam)
         self.optimizer_G = torch.optim.Adam(synthesis, **adam)
         self.optimizer_D = torch.optim.Adam(networks.D.parameters(), **adam)
         self.scaler_G, self.scaler_D = runtime.scaler(), runtime.scaler()

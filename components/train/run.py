@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from components.train.config import TrainConfig
-from components.train.data import EpochLoader, PairDataset, collate
+from components.train.data import EpochLoader, PairDataset, collate, read_features
 from components.train.loop import Networks, Trainer, train
 from shared import tracking
 from shared.checkpoint import load_vgg, load_what_fits, save_weights, weights_path
@@ -34,6 +34,7 @@ def run(
     architecture = architecture_for(config, manifest, clusters)
     parent = ModelCard.read(init_from) if init_from else None
     check(architecture, config, manifest, (height, width), parent, clusters)
+    features = read_features(clusters, manifest) if clusters else None
     print(f"train {config.stage}: {len(manifest.train)} pairs at {height}x{width}, {runtime.describe()}", flush=True)
     tracking.log_dataset(dataset, manifest.digest, "training")
 
@@ -46,9 +47,9 @@ def run(
         print(f"continues after epoch {trainer.epoch} of {config.total_epochs}", flush=True)
 
     # Train; every save leaves a complete model folder.
-    pairs = PairDataset(dataset, manifest, (height, width), config.flip, config.seed, clusters)
-    loader = EpochLoader(pairs, config.batch_size, config.workers, pin_memory=runtime.name != "cpu")
-    unflipped = PairDataset(dataset, manifest, (height, width), False, config.seed, clusters)
+    pairs = PairDataset(dataset, manifest, (height, width), config.flip, config.seed, features)
+    loader = EpochLoader(pairs, config.batch_size, config.workers, runtime.pins_memory)
+    unflipped = PairDataset(dataset, manifest, (height, width), False, config.seed, features)
     samples = collate([unflipped[i] for i in range(min(SAMPLE_PAIRS, len(unflipped)))])
 
     def save(metrics: dict[str, float]) -> None:
@@ -134,7 +135,7 @@ def build(architecture: Architecture, config: TrainConfig, init_from: Path | Non
             if network is not None and weights_path(init_from, name).is_file():
                 report = load_what_fits(network, weights_path(init_from, name))
                 print("from the previous stage:", report, flush=True)
-                if name == "G" and any(key.startswith("model.") for key in report.new):
+                if name == "G" and config.stage == "local" and any(key.startswith("model.") for key in report.new):
                     raise InputError(
                         f"--init-from {init_from}: its generator does not fit ({min(report.new)} differs): stage local "
                         "needs half the --ngf of its global model, and the same labels, features, blocks and stride."
