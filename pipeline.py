@@ -117,7 +117,7 @@ def read_recipe(name: str, overrides: tuple[str, ...] = ()) -> dict[str, dict[st
 # Commands.
 
 app = tyro.extras.SubcommandApp()
-RawData = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+RawData = Annotated[str | None, tyro.conf.arg(metavar="PATH")]
 Overrides = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP.FIELD=VALUE ...")]
 
 
@@ -154,7 +154,7 @@ def submit(
 
     Args:
         recipe: Name of a file in shared/recipes.
-        raw_data: Raw data set; without it the demo scenes are generated.
+        raw_data: Folder, archive or URL of paired images; without it the demo scenes are generated.
         overrides: Numbers of the recipe to change, for example train_global.epochs=2.
         host: URL of a Kubeflow Pipelines API server.
         runs: Folder of the runs and of the MLflow store.
@@ -167,8 +167,10 @@ def submit(
     warnings.filterwarnings("ignore", module="kfp")
     if host:
         return submit_to_server(host, recipe, raw_data, parameters)
-    if raw_data is not None and not raw_data.is_dir():
-        raise InputError(f"--raw-data {raw_data} is not a directory: give the folder that holds the raw images.")
+    if raw_data is not None and "://" not in raw_data:
+        if not Path(raw_data).exists():
+            raise InputError(f"--raw-data {raw_data} does not exist: give a folder, archive or URL of paired images.")
+        raw_data = str(Path(raw_data).resolve())
     for step in set(parameters) & {"train_global", "train_local"}:
         TrainConfig.check(parameters[step]).check_vgg_weights()
     runs = runs.resolve()
@@ -177,11 +179,11 @@ def submit(
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, stop_with_steps)
     if raw_data is None:
-        raw_data = runs / "demo_scenes"
+        raw_data = str(runs / "demo_scenes")
         subprocess.run(
             [sys.executable, "-m", "components.prepare.demo_scenes", "--out", raw_data], cwd=ROOT, check=True
         )
-    return run_here(recipe, raw_data.resolve(), parameters, runs, named_tags)
+    return run_here(recipe, raw_data, parameters, runs, named_tags)
 
 
 @app.command
@@ -198,7 +200,7 @@ def nightly(
 
     Args:
         recipe: Name of a file in shared/recipes.
-        raw_data: Raw data set; without it the demo scenes are generated.
+        raw_data: Folder, archive or URL of paired images; without it the demo scenes are generated.
         overrides: Numbers of the recipe to change, for example train_global.epochs=2.
         timeout_min: Minutes after which the run is stopped; 0 = never.
         runs: Folder of the runs, of the MLflow store and of the lock.
@@ -226,7 +228,7 @@ def nightly(
 # The embedded engine.
 
 
-def run_here(recipe: str, raw_data: Path, parameters: dict, runs: Path, tags: dict[str, str]) -> int:
+def run_here(recipe: str, raw_data: str, parameters: dict, runs: Path, tags: dict[str, str]) -> int:
     """Run the graph with kfp.local, one process per step, as children of one MLflow run."""
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(runs))
@@ -237,7 +239,7 @@ def run_here(recipe: str, raw_data: Path, parameters: dict, runs: Path, tags: di
         console = Console(sys.stdout, log)
         try:
             with contextlib.redirect_stdout(console):
-                finished = build(recipe, parameters)(raw_data=str(raw_data))
+                finished = build(recipe, parameters)(raw_data=raw_data)
         except RuntimeError:
             if not console.step:
                 raise
@@ -302,10 +304,10 @@ def stop_with_steps(signum: int, _frame) -> None:
 # The KFP server.
 
 
-def submit_to_server(host: str, recipe: str, raw_data: Path | None, parameters: dict) -> int:
+def submit_to_server(host: str, recipe: str, raw_data: str | None, parameters: dict) -> int:
     if raw_data is None:
-        raise InputError("--host needs --raw-data: a path that the pods of the cluster can read.")
-    arguments = {"raw_data": str(raw_data), **parameters}
+        raise InputError("--host needs --raw-data: a path or URL that the pods of the cluster can read.")
+    arguments = {"raw_data": raw_data, **parameters}
     try:
         run = Client(host=host).create_run_from_pipeline_func(
             build(recipe, parameters), arguments=arguments, experiment_name=recipe, enable_caching=False

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def one_hot(labels: Tensor, num_labels: int) -> Tensor:
-    """(N, H, W) integer labels in 0..num_labels-1 -> (N, num_labels, H, W) float32 of 0 and 1."""
+    """(N, H, W) integer labels -> (N, num_labels, H, W) float32 of 0 and 1; ids from num_labels on have no channel."""
     ids = torch.arange(num_labels, dtype=torch.int32, device=labels.device)
     return (labels.to(torch.int32).unsqueeze(1) == ids.view(1, -1, 1, 1)).float()
 
@@ -20,9 +20,13 @@ def edges(instances: Tensor) -> Tensor:
     return torch.maximum(beside, above).unsqueeze(1)
 
 
-def encode_maps(labels: Tensor, instances: Tensor | None, num_labels: int) -> Tensor:
-    """(N, H, W) labels and instance ids -> (N, num_labels [+ 1], H, W): what D sees beside the picture."""
-    channels = one_hot(labels, num_labels)
+def encode_maps(inputs: Tensor, instances: Tensor | None, num_labels: int) -> Tensor:
+    """Inputs and instance ids (N, H, W) -> (N, channels [+ 1], H, W): what D sees beside the photo.
+
+    Inputs are labels (N, H, W), or where num_labels is 0 pictures (N, C, H, W) uint8. Any ids that differ between
+    neighbouring instances give the same edges.
+    """
+    channels = one_hot(inputs, num_labels) if num_labels else to_signed(inputs)
     return channels if instances is None else torch.cat([channels, edges(instances)], dim=1)
 
 

@@ -6,6 +6,8 @@ benchmark -> BenchmarkReport
 
 import hashlib
 import os
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -14,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.errors import InputError
 
-LABEL_FOLDERS = {"photo": "img", "label": "label", "instance": "inst"}  # the seeds' flat layout: <split>_<suffix>
+IGNORED = 255  # label id of pixels without a label: no channel of a one-hot map
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -77,39 +79,61 @@ class Folder(Record):
             ) from None
 
 
-class Pair(Record):
-    """One sample: `<split>_label/<name>.png`, `<split>_inst/<name>.png`, and the photo unless `has_photo` is false."""
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One sample; a plain dataclass, since a data set may have 100,000 of them."""
 
     name: str
+    height: int  # of all its maps, in pixels
+    width: int
     has_photo: bool
+    num_instances: int  # distinct ids in its instance map, 0 without one
 
 
 class DatasetManifest(Folder):
-    """A checked data set in the seeds' flat layout: {train,test}_{img,label,inst}/<name>.png."""
+    """A checked data set in the seeds' flat layout: {train,test}_{img,label,inst}/<name>.png.
+
+    With pictures as input it is {train,test}_{A,B,inst}, as the references have it for label_nc 0.
+    """
 
     FILE: ClassVar[str] = "manifest.json"
     FLAG: ClassVar[str] = "--dataset"
     MADE_BY: ClassVar[str] = "prepare"
+    format: Literal[2] = 2
 
-    height: int
-    width: int
-    num_labels: int  # label ids are 0 .. num_labels - 1
+    num_labels: int  # label ids are 0 .. num_labels - 1, and IGNORED; 0 = the input is a picture
+    input_nc: int  # channels of the input picture, 0 = the input is a label map
     has_instances: bool
+    instance_suffix: Literal[".png", ".tif"]  # .tif where ids need 32 bits
     train: list[Pair]
     test: list[Pair]
     source: str  # where it was prepared from
+    source_digest: str  # of names, sizes and times of the source files
+    config: dict  # of the prepare step
     digest: str  # of all image files
 
-    def path(self, folder: Path, split: str, kind: str, name: str) -> Path:
-        """File of one map; kind is photo, label or instance."""
-        return Path(folder) / f"{split}_{LABEL_FOLDERS[kind]}" / f"{name}.png"
+    def path(self, folder: Path, split: str, kind: Literal["photo", "input", "instance"], name: str) -> Path:
+        """File of one map."""
+        match kind:
+            case "photo":
+                place, suffix = "img" if self.num_labels else "B", ".png"
+            case "input":
+                place, suffix = "label" if self.num_labels else "A", ".png" if self.input_nc <= 4 else ".npy"
+            case "instance":
+                place, suffix = "inst", self.instance_suffix
+        return Path(folder) / f"{split}_{place}" / f"{name}{suffix}"
+
+    def common_size(self) -> tuple[int, int]:
+        """(height, width) that most training pairs have: the size that models are made for."""
+        return Counter((pair.height, pair.width) for pair in self.train).most_common(1)[0][0]
 
 
 class Architecture(Record):
     """Everything needed to build the networks again; names as in pix2pixHD's options."""
 
     netG: Literal["global", "local"]
-    num_labels: int
+    num_labels: int  # 0 = the input is a picture
+    input_nc: int  # channels of the input picture, 0 = the input is a label map
     use_instances: bool  # one edge channel
     feat_num: int  # channels of the instance features, 0 = none
     ngf: int
@@ -125,15 +149,18 @@ class Architecture(Record):
 
     @property
     def condition_channels(self) -> int:
-        """Channels of one-hot labels and edge: what D sees beside the picture."""
-        return self.num_labels + int(self.use_instances)
+        """Channels of one-hot labels or input picture, and edge: what D sees beside the photo."""
+        return self.num_labels + self.input_nc + int(self.use_instances)
 
     @property
-    def stride(self) -> int:
-        """Height and width must be multiples of this."""
-        enhancers = self.n_local_enhancers if self.netG == "local" else 0
-        stride = 2 ** (self.n_downsample_global + enhancers)
-        return max(stride, 2**self.n_downsample_E) if self.feat_num else stride
+    def input_name(self) -> Literal["labels", "image"]:
+        """Of the exported graph's input: labels (N, H, W) uint8, or an image (N, input_nc, H, W) uint8."""
+        return "labels" if self.num_labels else "image"
+
+
+def describe_input(of: DatasetManifest | Architecture) -> str:
+    """For people."""
+    return f"maps of {of.num_labels} labels" if of.num_labels else f"pictures of {of.input_nc} channels"
 
 
 class ModelCard(Folder):
@@ -156,10 +183,10 @@ class ModelCard(Folder):
 
     def refuse_other_data(self, dataset: Path, manifest: DatasetManifest) -> None:
         """Raises InputError for a data set whose maps this model cannot read."""
-        if manifest.num_labels != self.architecture.num_labels:
+        if (found := describe_input(manifest)) != (wanted := describe_input(self.architecture)):
             raise InputError(
-                f"--dataset {dataset} has {manifest.num_labels} labels but the model was trained with "
-                f"{self.architecture.num_labels}: give a data set of the same labels."
+                f"--dataset {dataset} has {found} as input but the model was trained with {wanted}: "
+                "give a data set of the same input."
             )
         if self.architecture.use_instances and not manifest.has_instances:
             raise InputError(
@@ -191,16 +218,19 @@ class ClusterTable(Folder):
     n_clusters: int
     min_area: float  # share of the image above which an instance takes part
     seed: int
-    labels: dict[int, LabelClusters]
+    labels: dict[int, LabelClusters]  # {0: ...} where the input is a picture
     overall: list[float]  # mean over all instances: for labels never seen in training
     model_digest: str
     dataset_digest: str
 
     def default_style(self, num_labels: int) -> np.ndarray:
-        """The most frequent centre of every label: (num_labels, feat_num) float32."""
-        style = np.tile(np.asarray(self.overall, np.float32), (num_labels, 1))
+        """The most frequent centre of every label: (num_labels + 1, feat_num) float32.
+
+        The last row is for pixels without a label: IGNORED ones, or all where the input is a picture.
+        """
+        style = np.tile(np.asarray(self.overall, np.float32), (num_labels + 1, 1))
         for label, clusters in self.labels.items():
-            style[label] = clusters.centres[0]
+            style[min(label, num_labels)] = clusters.centres[0]
         return style
 
 
@@ -232,7 +262,7 @@ class ExportCard(Folder):
     precision: str
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
-    style: list[list[float]]  # instance features painted per label, [] = the model uses none
+    style: list[list[float]]  # instance features per label, last row for pixels without; [] = none used
     parity: Parity
     model_digest: str
     versions: dict[str, str]

@@ -7,6 +7,7 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 
 from shared.device_names import DeviceName, PrecisionName
@@ -55,6 +56,12 @@ class Runtime:
         if self.name == "cpu":
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         return _accelerator(self.name).max_memory_allocated() / 2**20
+
+    def free_memory_bytes(self) -> int:
+        """Memory that is free on the device, or on the machine for a CPU."""
+        if self.name == "cpu":
+            return psutil.virtual_memory().available
+        return _accelerator(self.name).mem_get_info()[0]
 
     def describe(self) -> str:
         hardware = _cpu_name() if self.name == "cpu" else _accelerator(self.name).get_device_name(0)

@@ -4,6 +4,8 @@ Module names and indices follow NVIDIA/pix2pixHD, so its `latest_net_*.pth` load
 in-place one on InstanceNorm's output, which is a view, costs a copy in the backward pass; the values are equal.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -74,15 +76,35 @@ def hourglass(in_channels: int, out_channels: int, base: int, n_downsample: int,
     return nn.Sequential(*layers, *head(base, out_channels))
 
 
+def at_stride(network: Callable[[Tensor], Tensor], stride: int, x: Tensor) -> Tensor:
+    """network(x) for any H, W >= 2: x is reflected at right and bottom up to the stride, the result cropped back.
+
+    At least to two strides: the coarsest maps need two rows and columns for a reflection padding of their own.
+    """
+    height, width = map(int, x.shape[-2:])  # numbers, also while the network is traced
+    assert min(height, width) >= 2, (height, width)
+    wanted_height, wanted_width = (max(-(-side // stride), 2) * stride for side in (height, width))
+    if (height, width) == (wanted_height, wanted_width):
+        return network(x)
+    padded_height, padded_width = height, width
+    while (bottom := wanted_height - padded_height) + (right := wanted_width - padded_width):
+        # A side can be reflected by one pixel less than it has: tiny ones take several turns.
+        bottom, right = min(bottom, padded_height - 1), min(right, padded_width - 1)
+        x = F.pad(x, (0, right, 0, bottom), mode="reflect")
+        padded_height, padded_width = padded_height + bottom, padded_width + right
+    return network(x)[..., :height, :width]
+
+
 class GlobalGenerator(nn.Module):
-    """G1, the coarse generator (section 3.2): (N, C, H, W) -> (N, 3, H, W) in [-1, 1]."""
+    """G1, the coarse generator (section 3.2): (N, C, H, W) -> (N, 3, H, W) in [-1, 1], any H and W."""
 
     def __init__(self, in_channels: int, ngf: int, n_downsample: int, n_blocks: int):
         super().__init__()
+        self.stride = 2**n_downsample
         self.model = hourglass(in_channels, 3, ngf, n_downsample, n_blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
+        return at_stride(self.model, self.stride, x)
 
 
 class LocalEnhancer(nn.Module):
@@ -102,6 +124,7 @@ class LocalEnhancer(nn.Module):
     ):
         super().__init__()
         self.n_local_enhancers = n_local_enhancers
+        self.stride = 2 ** (n_downsample_global + n_local_enhancers)
         whole = hourglass(in_channels, 3, ngf * 2**n_local_enhancers, n_downsample_global, n_blocks_global)
         self.model = whole[:-3]
         for n in range(1, n_local_enhancers + 1):
@@ -113,6 +136,9 @@ class LocalEnhancer(nn.Module):
             self.add_module(f"model{n}_2", nn.Sequential(*blocks, *up(2 * channels), *last))
 
     def forward(self, x: Tensor) -> Tensor:
+        return at_stride(self._enhance, self.stride, x)
+
+    def _enhance(self, x: Tensor) -> Tensor:
         pyramid = [x]  # full size first; coarse levels hold soft labels
         for _ in range(self.n_local_enhancers):
             pyramid.append(halve(pyramid[-1]))
@@ -132,10 +158,11 @@ class Encoder(nn.Module):
 
     def __init__(self, feat_num: int, nef: int, n_downsample: int):
         super().__init__()
+        self.stride = 2**n_downsample
         self.model = hourglass(3, feat_num, nef, n_downsample, n_blocks=0)
 
     def forward(self, photo: Tensor) -> Tensor:
-        return self.model(photo)
+        return at_stride(self.model, self.stride, photo)
 
 
 class MultiscaleDiscriminator(nn.Module):
@@ -201,7 +228,7 @@ class VGG19Features(nn.Module):
 
 
 def build_generator(a: Architecture) -> GlobalGenerator | LocalEnhancer:
-    """Input channels: one-hot labels, edge, instance features, in this order."""
+    """Input channels: one-hot labels or picture, edge, instance features, in this order."""
     channels = a.condition_channels + a.feat_num
     match a.netG:
         case "global":
@@ -213,7 +240,7 @@ def build_generator(a: Architecture) -> GlobalGenerator | LocalEnhancer:
 
 
 def build_discriminator(a: Architecture) -> MultiscaleDiscriminator:
-    """Input channels: one-hot labels, edge, picture; D never sees the instance features."""
+    """Input channels: one-hot labels or picture, edge, photo; D never sees the instance features."""
     return MultiscaleDiscriminator(a.condition_channels + 3, a.ndf, a.n_layers_D, a.num_D)
 
 
@@ -222,9 +249,10 @@ def build_encoder(a: Architecture) -> Encoder:
 
 
 class Synthesiser(nn.Module):
-    """The deployed function: labels (N, H, W) uint8, instances (N, H, W) int32 -> picture (N, 3, H, W) in [-1, 1].
+    """The deployed function: inputs, instances (N, H, W) int32 -> picture (N, 3, H, W) in [-1, 1].
 
-    `style` (num_labels, feat_num) is painted by label where the generator takes instance features.
+    Inputs are labels (N, H, W) uint8 or pictures (N, C, H, W) uint8. `style` (num_labels + 1, feat_num), its last row
+    for pixels without label, is painted by label where the generator takes instance features.
     """
 
     def __init__(self, generator: nn.Module, architecture: Architecture, style: Tensor | None):
@@ -233,9 +261,13 @@ class Synthesiser(nn.Module):
         self.architecture = architecture
         self.register_buffer("style", style)
 
-    def forward(self, labels: Tensor, instances: Tensor | None = None) -> Tensor:
-        x = encode_maps(labels, instances if self.architecture.use_instances else None, self.architecture.num_labels)
+    def forward(self, inputs: Tensor, instances: Tensor | None = None) -> Tensor:
+        num_labels = self.architecture.num_labels
+        x = encode_maps(inputs, instances if self.architecture.use_instances else None, num_labels)
         if self.style is not None:
-            one_hot = x[:, : self.architecture.num_labels]
-            x = torch.cat([x, F.conv2d(one_hot, self.style.t()[:, :, None, None])], dim=1)
+            rows = torch.ones_like(x[:, :1])
+            if num_labels:
+                one_hot = x[:, :num_labels]
+                rows = torch.cat([one_hot, rows - one_hot.sum(dim=1, keepdim=True)], dim=1)
+            x = torch.cat([x, F.conv2d(rows, self.style.t()[:, :, None, None])], dim=1)
         return self.generator(x)

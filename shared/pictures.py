@@ -23,6 +23,14 @@ def colour_labels(labels: np.ndarray) -> np.ndarray:
     return np.concatenate([CITYSCAPES, spread[len(CITYSCAPES) :]])[labels]
 
 
+def show_inputs(inputs: np.ndarray, num_labels: int) -> np.ndarray:
+    """Label ids (H, W), or where num_labels is 0 a picture (C, H, W) uint8 -> (H, W, 3) uint8."""
+    if num_labels:
+        return colour_labels(inputs)
+    shown = inputs[:3] if len(inputs) >= 3 else inputs[:1].repeat(3, axis=0)
+    return shown.transpose(1, 2, 0)
+
+
 def side_by_side(pictures: list[np.ndarray]) -> np.ndarray:
     """(H, W, 3) uint8 pictures of one size -> one row."""
     return np.concatenate(pictures, axis=1)

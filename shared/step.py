@@ -33,22 +33,31 @@ class StepConfig(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            flag = "--" + str(first["loc"][0] if first["loc"] else "").replace("_", "-")
+            reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            if not first["loc"]:  # of several fields together: it names them
+                raise InputError(f"{reason}.") from None
+            flag = "--" + str(first["loc"][0]).replace("_", "-")
             if first["type"] == "extra_forbidden":
                 raise InputError(
                     f"{cls.STEP} has no option {flag}: see `python -m components.{cls.STEP} --help`."
                 ) from None
-            reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
             raise InputError(f"{flag} {first['input']!r}: {reason}.") from None
 
 
 def main(run: Callable[..., dict[str, float]], config: type[StepConfig], argv: list[str] | None = None) -> NoReturn:
     """`python -m components.<step>`: one flag per folder and config field; exit 0 done, 1 failed, 2 refused."""
-    arguments = tyro.cli(_flags(run, config), prog=f"python -m components.{config.STEP}", args=argv)
-    values = dataclasses.asdict(arguments)
-    folders = {name: values.pop(name) for name in _folders(run)}
+    values, folders = parse(run, config, argv)
     execute(run, config, values, **folders)
     sys.exit(0)
+
+
+def parse(
+    run: Callable[..., Any], config: type[StepConfig], argv: list[str] | None
+) -> tuple[dict[str, Any], dict[str, Path | str | None]]:
+    """The command line as values of the config, unchecked, and `run`'s folders."""
+    arguments = tyro.cli(_flags(run, config), prog=f"python -m components.{config.STEP}", args=argv)
+    values = dataclasses.asdict(arguments)
+    return values, {name: values.pop(name) for name in _folders(run)}
 
 
 def execute(
@@ -59,10 +68,19 @@ def execute(
     try:
         checked = config.check(values)
         with tracking.step_run(checked.step_name, checked.model_dump()):
-            return run(config=checked, **{name: None if path is None else Path(path) for name, path in folders.items()})
+            return run(config=checked, **{name: _place(run, name, path) for name, path in folders.items()})
     except InputError as refusal:
-        print(f"{config.STEP} refused: {refusal}", file=sys.stderr)
-        sys.exit(2)
+        refuse(config, refusal)
+
+
+def refuse(config: type[StepConfig], refusal: InputError) -> NoReturn:
+    print(f"{config.STEP} refused: {refusal}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _place(run: Callable, name: str, path: Path | str | None) -> Path | str | None:
+    """A folder as `run` wants it: a Path, or a str where it may be a URL."""
+    return path if path is None or _folders(run)[name].annotation is str else Path(path)
 
 
 def _folders(run: Callable) -> dict[str, inspect.Parameter]:
@@ -77,9 +95,10 @@ def _flags(run: Callable, config: type[StepConfig]) -> type:
     fields = []
     for name, parameter in _folders(run).items():
         required = parameter.default is inspect.Parameter.empty
-        optional = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
-        fields.append((name, Path) if required else (name, optional, None))
+        kind = parameter.annotation if required else Path | None
+        path = Annotated[kind, tyro.conf.arg(metavar="PATH")]
+        fields.append((name, path) if required else (name, path, None))
     for name, field in config.model_fields.items():
-        annotation = tyro.conf.arg(help=field.description)
+        annotation = tyro.conf.arg(help=" ".join((field.description or "").split()))
         fields.append((name, Annotated[field.annotation, annotation], dataclasses.field(default=field.default)))
     return dataclasses.make_dataclass("Flags", fields, kw_only=True, namespace={"__doc__": inspect.getdoc(run)})

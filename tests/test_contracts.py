@@ -2,10 +2,11 @@
 
 import json
 import os
+from dataclasses import asdict
 
 import pytest
 
-from shared.contracts import DatasetManifest, digest_files, parse_size, write_atomically
+from shared.contracts import DatasetManifest, Pair, describe_input, digest_files, parse_size, write_atomically
 from shared.errors import InputError
 from tests import tiny
 
@@ -25,10 +26,10 @@ def change(folder, **changes):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"height": None}, ["height", "field required"]),
+        ({"input_nc": None}, ["input_nc", "field required"]),
         ({"colour": "blue"}, ["colour", "extra inputs are not permitted"]),
-        ({"format": 2}, ["format", "should be 1"]),
-        ({"width": "wide"}, ["width", "valid integer"]),
+        ({"format": 1}, ["format", "should be 2"]),
+        ({"num_labels": "many"}, ["num_labels", "valid integer"]),
     ],
 )
 def test_read_names_missing_unknown_and_wrong_fields(tmp_path, changes, words):
@@ -38,6 +39,55 @@ def test_read_names_missing_unknown_and_wrong_fields(tmp_path, changes, words):
         DatasetManifest.read(tmp_path)
     for word in [*words, str(tmp_path), "make it again with `python -m components.prepare`"]:
         assert word in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"width": None}, ["train.1.width", "field required"]),
+        ({"colour": "blue"}, ["train.1.colour", "unexpected keyword argument"]),
+        ({"num_instances": "many"}, ["train.1.num_instances", "valid integer"]),
+    ],
+)
+def test_so_does_a_pair(tmp_path, changes, words):
+    manifest = tiny.dataset(tmp_path, train=2, test=1)
+    pair = {key: value for key, value in (asdict(manifest.train[1]) | changes).items() if value is not None}
+    change(tmp_path, train=[asdict(manifest.train[0]), pair])
+    with pytest.raises(InputError) as refusal:
+        DatasetManifest.read(tmp_path)
+    assert all(word in str(refusal.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("fields", "files"),
+    [
+        (dict(num_labels=35), ["test_img/a.png", "test_label/a.png", "test_inst/a.png"]),
+        (dict(num_labels=35, instance_suffix=".tif"), ["test_img/a.png", "test_label/a.png", "test_inst/a.tif"]),
+        (dict(input_nc=1), ["test_B/a.png", "test_A/a.png", "test_inst/a.png"]),
+        (dict(input_nc=4), ["test_B/a.png", "test_A/a.png", "test_inst/a.png"]),
+        (dict(input_nc=5), ["test_B/a.png", "test_A/a.npy", "test_inst/a.png"]),
+    ],
+)
+def test_files_lie_where_the_references_look_for_them(tmp_path, fields, files):
+    values = dict(num_labels=0, input_nc=0, has_instances=True, instance_suffix=".png") | fields
+    about = dict(train=[], test=[], source="", source_digest="", config={}, digest="")
+    manifest = DatasetManifest(**values, **about)
+    assert [manifest.path(tmp_path, "test", kind, "a") for kind in ("photo", "input", "instance")] == [
+        tmp_path / file for file in files
+    ]
+
+
+def test_the_common_size_is_that_of_most_training_pairs(tmp_path):
+    manifest = tiny.dataset(tmp_path, train=0, test=0)
+    pairs = [Pair(str(i), *size, True, 0) for i, size in enumerate([(8, 9), (7, 5), (7, 5), (5, 7)])]
+    assert manifest.model_copy(update={"train": pairs, "test": [pairs[0]] * 9}).common_size() == (7, 5)
+
+
+def test_names_and_channels_of_an_input():
+    labels, picture = tiny.architecture(), tiny.architecture(num_labels=0, input_nc=5, use_instances=False)
+    assert (labels.input_name, labels.condition_channels, describe_input(labels)) == ("labels", 36, "maps of 35 labels")
+    assert (picture.input_name, picture.condition_channels) == ("image", 5)
+    assert describe_input(picture) == "pictures of 5 channels"
 
 
 def test_a_folder_of_something_else_is_one_sentence(tmp_path):

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from components.prepare.cityscapes import find_pairs
 from components.prepare.demo_scenes import generate, main
 from components.prepare.demo_street import draw_scene
+from components.prepare.sources import find_source
 from shared.errors import InputError
-from shared.images import read_ids, read_photo
+from shared.images import read_ids, read_picture
 
 THINGS = {24, 25, 26, 33}
 
@@ -24,11 +24,11 @@ def contents(folder):
 
 
 def test_the_layout_is_cityscapes(scenes):
-    pairs = find_pairs(scenes, use_instances=True, max_images=0)
-    assert [len(pairs[split]) for split in ("train", "test")] == [4, 2]
-    for pair in pairs["train"] + pairs["test"]:
-        assert read_photo(pair.photo).shape == (128, 256, 3)
-        assert read_ids(pair.label).shape == read_ids(pair.instance).shape == (128, 256)
+    pairs = find_source(scenes, "auto", "AtoB", want_instances=True, folders=("", "", "")).pairs
+    assert {split: len(found) for split, found in pairs.items()} == {"train": 4, "val": 2}
+    for pair in pairs["train"] + pairs["val"]:
+        assert read_picture(pair.photo).shape == (128, 256, 3)
+        assert read_ids(pair.input).shape == read_ids(pair.instance).shape == (128, 256)
 
 
 def test_a_seed_gives_the_same_scenes_and_another_seed_others(scenes, tmp_path):
@@ -46,8 +46,8 @@ def test_scenes_of_train_and_test_differ(scenes):
 
 def test_labels_and_instances_agree(scenes):
     highest, labels_seen = 0, set()
-    for pair in sum(find_pairs(scenes, use_instances=True, max_images=0).values(), []):
-        labels, instances = read_ids(pair.label), read_ids(pair.instance)
+    for pair in sum(find_source(scenes, "auto", "AtoB", True, ("", "", "")).pairs.values(), []):
+        labels, instances = read_ids(pair.input), read_ids(pair.instance)
         is_thing = instances >= 1000
         assert np.array_equal(labels[is_thing], instances[is_thing] // 1000)
         assert np.array_equal(labels[~is_thing], instances[~is_thing])

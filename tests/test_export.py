@@ -22,7 +22,7 @@ from components.export.onnx_file import to_onnx
 from components.export.parity import measure_parity
 from components.export.run import run
 from shared.checkpoint import load_generator, save_weights
-from shared.contracts import Architecture, ClusterTable, ExportCard, LabelClusters, ModelCard
+from shared.contracts import IGNORED, Architecture, ClusterTable, ExportCard, LabelClusters, ModelCard
 from shared.errors import InputError
 from shared.networks import Synthesiser, build_generator, init_weights, instance_norm
 from shared.step import main
@@ -138,23 +138,99 @@ def test_file_equals_torch_at_every_batch_size(tmp_path, dataset, netG, use_inst
     generator = load_generator(tmp_path / "model")[1]
     for maps in (real_maps(dataset, card, 1), real_maps(dataset, card, 3), generated_maps(card, 2)):
         with torch.inference_mode():
-            wanted = Synthesiser(generator, architecture, style)(**tensors(maps)).numpy()
+            wanted = Synthesiser(generator, architecture, style)(*tensors(maps).values()).numpy()
         assert np.abs(file.run(None, maps)[0] - wanted).max() <= 1e-4
 
 
+@pytest.mark.parametrize("from_data", [True, False])
+@pytest.mark.parametrize("input_nc", [1, 3, 5])
+def test_a_file_of_pictures_as_input_equals_torch(tmp_path, input_nc, from_data):
+    """The input is `image`, of as many channels as the pictures; the output is `picture`."""
+    tiny.dataset(tmp_path / "dataset", input_nc=input_nc)
+    architecture = tiny.architecture(num_labels=0, input_nc=input_nc, feat_num=3)
+    card = write_model(tmp_path / "model", architecture)
+    table = write_clusters(tmp_path / "clusters", card.digest)
+    folders = tmp_path / "model", tmp_path / "exported", tmp_path / "dataset" if from_data else None
+    run(*folders, tmp_path / "clusters", config=config(parity_samples=2))
+
+    written = ExportCard.read(tmp_path / "exported")
+    assert [(spec.name, spec.dtype, spec.shape) for spec in written.inputs] == [
+        ("image", "uint8", ["batch", input_nc, 32, 64]),
+        ("instances", "int32", ["batch", 32, 64]),
+    ]
+    assert written.inputs[0].meaning == "picture of 0 .. 255"
+    assert np.array_equal(written.style, table.default_style(0)) and len(written.style) == 1
+    file = session(tmp_path / "exported" / written.file)
+    assert [(i.name, i.type, i.shape) for i in file.get_inputs()] == [
+        ("image", "tensor(uint8)", ["batch", input_nc, 32, 64]),
+        ("instances", "tensor(int32)", ["batch", 32, 64]),
+    ]
+    synthesiser = Synthesiser(load_generator(tmp_path / "model")[1], architecture, torch.tensor(written.style))
+    for maps in (real_maps(tmp_path / "dataset", card, 3), generated_maps(card, 2)):
+        with torch.inference_mode():
+            wanted = synthesiser(*tensors(maps).values()).numpy()
+        assert np.abs(file.run(None, maps)[0] - wanted).max() <= 1e-4
+
+
+@pytest.mark.parametrize("opset", [11, 18])
+@pytest.mark.parametrize("netG", ["global", "local"])
+@pytest.mark.parametrize(("height", "width"), [(33, 50), (3, 70)])
+def test_any_size_is_exported(tmp_path, dataset, netG, opset, height, width):
+    """Strides of 4 and 8: padding and crop are inside the file, as constants."""
+    architecture = tiny.architecture(netG=netG)
+    card = write_model(tmp_path / "model", architecture, height, width)
+    run(tmp_path / "model", tmp_path / "exported", dataset, config=config(opset=opset, parity_samples=2))
+    written = ExportCard.read(tmp_path / "exported")
+    assert [spec.shape for spec in written.inputs] == [["batch", height, width]] * 2
+    assert [spec.shape for spec in written.outputs] == [["batch", 3, height, width]]
+    assert written.parity.max_abs_error <= 1e-4
+
+    file = tmp_path / "exported" / written.file
+    assert session(file).get_outputs()[0].shape == ["batch", 3, height, width]
+    maps = real_maps(dataset, card, 3)
+    with torch.inference_mode():
+        wanted = Synthesiser(load_generator(tmp_path / "model")[1], architecture, None)(*tensors(maps).values())
+    picture = session(file).run(None, maps)[0]
+    assert picture.shape == (3, 3, height, width) and np.abs(picture - wanted.numpy()).max() <= 1e-4
+
+    graph = onnx.load(file).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    assert not {"Shape", "Reshape", "Constant"} & {node.op_type for node in graph.node}
+    slices = [node for node in graph.node if node.op_type == "Slice"]
+    assert slices and all(name in constants for node in slices for name in node.input[1:])
+
+
+def test_a_picture_in_the_graph_is_signed_and_painted_with_one_style(tmp_path):
+    """With nothing as generator, as below."""
+    card = write_model(tmp_path, tiny.architecture(num_labels=0, input_nc=5, feat_num=3))
+    style = np.array([[0.5, -1, 0.25]], np.float32)
+    encoder = Synthesiser(nn.Identity(), card.architecture, torch.from_numpy(style)).eval()
+    maps = generated_maps(card, 2)
+    maps["image"][0, :, 0, :64] = np.arange(64)  # among other values
+    channels = session(to_onnx(encoder, {k: v[:1] for k, v in tensors(maps).items()}, 17)).run(None, maps)[0]
+    assert channels.shape == (2, 5 + 1 + 3, 32, 64)
+    assert np.allclose(channels[:, :5], maps["image"] / 127.5 - 1, atol=1e-6)
+    assert np.array_equal(channels[:, 6:], np.broadcast_to(style[0][:, None, None], (2, 3, 32, 64)))
+
+
 def test_one_hot_edges_and_painted_features_in_the_graph_are_exact(dataset, tmp_path):
-    """With nothing as generator, the file gives the channels themselves: compared with NumPy, pixel for pixel."""
+    """With nothing as generator, the file gives the channels themselves: compared with NumPy, pixel for pixel.
+
+    Pixels without a label have no channel, and take the last row of the style.
+    """
     card = write_model(tmp_path, tiny.architecture(feat_num=3))
-    style = np.random.default_rng(0).standard_normal((35, 3)).astype(np.float32)
+    style = np.random.default_rng(0).standard_normal((36, 3)).astype(np.float32)
     encoder = Synthesiser(nn.Identity(), card.architecture, torch.from_numpy(style)).eval()
     maps = real_maps(dataset, card, 4)
     maps["instances"][0, :8] = 2**31 - 1  # ids beyond 16 bits, and beyond what float32 tells apart
     maps["instances"][0, 4:8] -= 1
+    maps["labels"][1, 3:9, 5:20] = IGNORED
 
     channels = session(to_onnx(encoder, {k: v[:1] for k, v in tensors(maps).items()}, 17)).run(None, maps)[0]
 
-    labels, ids = maps["labels"], maps["instances"]
-    assert np.array_equal(channels[:, :35], np.moveaxis(np.eye(35, dtype=np.float32)[labels], -1, 1))
+    labels, ids = np.minimum(maps["labels"], 35), maps["instances"]
+    assert (channels[1, :35, 3:9, 5:20] == 0).all() and channels[1, :35].sum() == 32 * 64 - 6 * 15
+    assert np.array_equal(channels[:, :35], np.moveaxis(np.eye(36, 35, dtype=np.float32)[labels], -1, 1))
     edge = np.zeros(ids.shape, bool)
     for axis in (1, 2):
         differs = np.diff(ids.astype(np.int64), axis=axis) != 0
@@ -261,6 +337,17 @@ def test_maps_of_another_size_are_resized_to_the_models(tmp_path, dataset):
     )
 
 
+def test_generated_pictures_have_a_colour_per_label_and_its_ids(tmp_path):
+    card = write_model(tmp_path, tiny.architecture(num_labels=0, input_nc=5))
+    maps = generated_maps(card, 2)
+    image, ids = maps["image"], maps["instances"]
+    assert (image.dtype, image.shape, ids.shape) == (np.uint8, (2, 5, 32, 64), (2, 32, 64))
+    labels = np.where(ids < 1000, ids, ids // 1000)
+    colours = {tuple(pixel) for pixel in np.moveaxis(image, 1, -1).reshape(-1, 5)}
+    assert len(colours) == len(np.unique(labels)) > 4
+    assert np.array_equal(generated_maps(card, 2)["image"], image)
+
+
 def test_generated_maps_have_bands_things_and_ids_of_their_label(tmp_path):
     card = write_model(tmp_path, tiny.architecture())
     maps = generated_maps(card, 2)
@@ -287,9 +374,11 @@ def test_refusals(tmp_path, dataset):
     refuse(tmp_path, "--dataset .* holds no manifest.json", dataset=tmp_path)
 
     write_model(tmp_path / "model", tiny.architecture(num_labels=8))
-    refuse(tmp_path, "--dataset .* has 35 labels but the model was trained with 8", dataset=dataset)
-    write_model(tmp_path / "model", tiny.architecture(), height=34)
-    refuse(tmp_path, "is 34x64 but its generator needs multiples of 4")
+    sentence = "--dataset .* has maps of 35 labels as input but the model was trained with maps of 8 labels: give"
+    refuse(tmp_path, sentence, dataset=dataset)
+    write_model(tmp_path / "model", tiny.architecture(num_labels=0, input_nc=5))
+    sentence = "has maps of 35 labels as input but the model was trained with pictures of 5 channels: give a data set"
+    refuse(tmp_path, sentence, dataset=dataset)
 
     featured = write_model(tmp_path / "model", tiny.architecture(feat_num=3))
     refuse(tmp_path, "takes 3 instance features but --clusters was not given")

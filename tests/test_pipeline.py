@@ -176,7 +176,7 @@ def test_a_crashing_step_is_named_with_its_error(scenes, tmp_path):
         ),
         (["submit", "--set", "epochs=2"], "--set 'epochs=2' is not STEP.FIELD=VALUE"),
         (["submit", "--set", "train_global.epochs=many"], "step train_global: --epochs 'many'"),
-        (["submit", "--raw-data", "nowhere"], "--raw-data nowhere is not a directory"),
+        (["submit", "--raw-data", "nowhere"], "--raw-data nowhere does not exist"),
         (["submit", "--recipe", "label2city_512p"], "--lambda-vgg is 10 but --vgg-weights '' is no file"),
         (["submit", "--host", "http://127.0.0.1:9"], "--host needs --raw-data"),
         (["nightly", "--recipe", "nope"], "--recipe 'nope' is unknown"),
@@ -260,10 +260,10 @@ def test_stopping_a_night_leaves_no_process_and_a_second_start_touches_nothing(s
     family = wait_for_training(process)
     assert len(family) >= 3
 
-    before = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    before = sorted(path.name for path in (tmp_path / "runs").glob("demo-*"))
     second = call("nightly", "--raw-data", scenes, cwd=tmp_path)
     assert second.returncode == 75 and "another run holds" in second.stderr
-    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == before
+    assert sorted(path.name for path in (tmp_path / "runs").glob("demo-*")) == before
 
     process.send_signal(signal.SIGTERM)
     assert process.wait(40) == 143

@@ -1,21 +1,22 @@
-"""One step against the reference losses, the schedule, freezing, resuming, refusing."""
+"""One step against the reference losses, the schedule, freezing, resuming, any size and input, refusing."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 import torch
 
 from components.train.config import TrainConfig
-from components.train.data import EpochLoader, PairDataset, collate, read_features
+from components.train.data import EpochLoader, collate, read_features
 from components.train.loop import Networks, Trainer
 from components.train.objective import feature_matching_loss, gan_loss, vgg_loss
 from components.train.run import run
 from shared.checkpoint import load_tensors, save_tensors
-from shared.contracts import ClusterTable, ModelCard
-from shared.device import pick
+from shared.contracts import IGNORED, ClusterTable, DatasetManifest, ModelCard, parse_size
+from shared.device import Runtime, pick
 from shared.errors import InputError
-from shared.images import read_photo
+from shared.images import read_ids, read_picture
 from shared.networks import VGG19Features, build_discriminator, build_encoder, build_generator, init_weights
 from tests import reference, tiny
 
@@ -38,6 +39,13 @@ def config(**changes) -> TrainConfig:
     return TrainConfig.check(tiny.TRAIN | dict(epochs=1, epochs_decay=1, device="cpu") | changes)
 
 
+def instances_of(dataset, count):
+    """(N, H, W) int32 as in the files of the first training pairs, whatever the loader makes of them."""
+    return torch.from_numpy(
+        np.stack([read_ids(dataset / "train_inst" / f"train_{i}.png").astype(np.int32) for i in range(count)])
+    )
+
+
 def trainer_for(architecture, options):
     torch.manual_seed(3)
     networks = Networks(
@@ -49,24 +57,31 @@ def trainer_for(architecture, options):
     return Trainer(networks, architecture, options, pick("cpu", "fp32"))
 
 
-@pytest.mark.parametrize("feat_num", [0, 3])
-def test_losses_and_gradients_of_one_step_equal_the_reference(dataset, feat_num):
+@pytest.mark.parametrize(("feat_num", "input_nc"), [(0, 0), (3, 0), (0, 3), (3, 5)])
+def test_losses_and_gradients_of_one_step_equal_the_reference(tmp_path, feat_num, input_nc):
     """Also after the update: Adam of torch on the reference's gradients gives the same weights."""
-    architecture = tiny.architecture(feat_num=feat_num)
+    dataset = tmp_path
+    tiny.dataset(dataset, input_nc=input_nc)
+    architecture = tiny.architecture(feat_num=feat_num, num_labels=0 if input_nc else 35, input_nc=input_nc)
     trainer = trainer_for(architecture, config())
     trainer.start_epoch(1)
-    batch = collate([PairDataset(dataset, tiny.dataset(dataset), (32, 64), False, 0, None)[i] for i in range(2)])
+    batch = collate([tiny.pairs(dataset)[i] for i in range(2)])
     weights = {
         name: {key: value.clone().requires_grad_() for key, value in network.state_dict().items()}
         for name, network in trainer.networks.trained().items()
     }
 
-    condition = reference.one_hot_and_edges(batch.labels, batch.instances, 35)
+    instances = instances_of(dataset, 2)
+    if input_nc:
+        edges = reference.one_hot_and_edges(torch.zeros_like(instances), instances, 1)[:, 1:]
+        condition = torch.cat([batch.inputs.float() / 255 * 2 - 1, edges], 1)
+    else:
+        condition = reference.one_hot_and_edges(batch.inputs, instances, 35)
     photo = batch.photos.float() / 255 * 2 - 1
     x = condition
     if feat_num:
         encoded = reference.hourglass(weights["E"], photo, 2, 0)
-        x = torch.cat([condition, reference.pooled_features(encoded, batch.instances)], 1)
+        x = torch.cat([condition, reference.pooled_features(encoded, instances)], 1)
     fake = reference.hourglass(weights["G"], x, 2, 1)
     expected = reference.losses(weights["D"], condition, fake, photo, 2, 2, 10.0)
     of_G = expected["G_GAN"] + expected["G_GAN_Feat"]
@@ -136,7 +151,7 @@ def test_fixed_phase_freezes_the_global_part_and_thaws_it(dataset):
     """The reference never thaws it (SEED_FACTS 0.1)."""
     architecture = tiny.architecture(netG="local")
     trainer = trainer_for(architecture, config(stage="local", epochs=3, epochs_decay=2, epochs_fix_global=1))
-    batch = collate([PairDataset(dataset, tiny.dataset(dataset), (32, 64), False, 0, None)[0]])
+    batch = collate([tiny.pairs(dataset)[0]])
 
     def moved_by_epoch(epoch):
         before = {key: value.clone() for key, value in trainer.networks.G.state_dict().items()}
@@ -155,29 +170,44 @@ def test_fixed_phase_freezes_the_global_part_and_thaws_it(dataset):
 
 
 def test_flip_mirrors_every_map_alike_and_depends_on_seed_epoch_and_index_only(dataset):
-    manifest = tiny.dataset(dataset)
-    plain = PairDataset(dataset, manifest, (32, 64), False, 5, None)
-    flipping = PairDataset(dataset, manifest, (32, 64), True, 5, None)
+    plain, flipping = tiny.pairs(dataset, seed=5), tiny.pairs(dataset, flip=True, seed=5)
     flips = []
     for epoch in (1, 2, 3, 4):
         flipping.epoch = epoch
         for i in range(len(plain)):
             a, b = plain[i], flipping[i]
-            mirrored = all(np.array_equal(a[name][..., ::-1], b[name]) for name in a)
-            assert mirrored or all(np.array_equal(a[name], b[name]) for name in a)
+            assert a.keys() == b.keys() == {"inputs", "photos", "dense_ids", "num_instances"}
+            maps = ("inputs", "photos", "dense_ids")
+            mirrored = all(torch.equal(a[name].flip(-1), b[name]) for name in maps)
+            assert mirrored or all(torch.equal(a[name], b[name]) for name in maps)
+            assert a["num_instances"] == b["num_instances"]
             flips.append(mirrored)
-            assert np.array_equal(flipping[i]["photos"], b["photos"])
+            assert torch.equal(flipping[i]["photos"], b["photos"])
     assert 0 < sum(flips) < len(flips)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_order_of_an_epoch_depends_on_seed_and_epoch_only(dataset, workers):
-    pairs = PairDataset(dataset, tiny.dataset(dataset), (32, 64), True, 5, None)
+    pairs = tiny.pairs(dataset, flip=True, seed=5)
     loader = EpochLoader(pairs, 2, workers, pin_memory=False)
     first = [batch.photos for batch in loader.epoch(3)]
     list(loader.epoch(4))
     again = [batch.photos for batch in EpochLoader(pairs, 2, 0, pin_memory=False).epoch(3)]
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_reading_an_epoch_lists_no_folder(tmp_path, monkeypatch, cache):
+    """Of a data set of 100,000 pairs on a network disk, a listing takes minutes."""
+    tiny.dataset(tmp_path, cache=cache)
+    loader = EpochLoader(tiny.pairs(tmp_path), batch_size=2, workers=0, pin_memory=False)
+
+    def listed(*args, **options):
+        raise AssertionError("a folder was listed")
+
+    for name in ("scandir", "listdir", "walk"):
+        monkeypatch.setattr(os, name, listed)
+    assert sum(len(batch) for batch in loader.epoch(1)) == len(loader.pairs) == 4
 
 
 def test_model_folder_is_complete_and_describes_itself(dataset, global_model):
@@ -187,7 +217,7 @@ def test_model_folder_is_complete_and_describes_itself(dataset, global_model):
     for name in "GDE":
         state = load_tensors(global_model / f"latest_net_{name}.pth")
         assert all(tensor.device.type == "cpu" for tensor in state.values())
-    assert read_photo(global_model / "samples" / "epoch_0002.png").shape == (4 * 32, 3 * 64, 3)
+    assert read_picture(global_model / "samples" / "epoch_0002.png").shape == (4 * 32, 3 * 64, 3)
 
 
 def test_an_interrupted_run_continues_to_the_same_weights(dataset, tmp_path, monkeypatch):
@@ -242,12 +272,11 @@ def cluster_table(folder, global_model, **changes):
 
 
 def test_features_of_the_cluster_step_reach_the_pixels_of_their_instance(dataset, global_model, tmp_path):
-    manifest = tiny.dataset(dataset)
+    manifest, instances = DatasetManifest.read(dataset), instances_of(dataset, 4)
     cluster_table(tmp_path, global_model)
-    plain = PairDataset(dataset, manifest, (32, 64), False, 0, None)
     names, start, ids, features = [], [0], [], []
     for i, pair in enumerate(manifest.train):
-        distinct = np.unique(plain[i]["instances"])
+        distinct = np.unique(instances[i])
         names.append(pair.name)
         ids.append(distinct)
         features.append(np.stack([distinct, distinct * 2.0, np.full(len(distinct), i)], 1))
@@ -255,21 +284,185 @@ def test_features_of_the_cluster_step_reach_the_pixels_of_their_instance(dataset
     np.savez(
         tmp_path / "features.npz", names=names, start=start, ids=np.concatenate(ids), features=np.concatenate(features)
     )
-    pairs = PairDataset(dataset, manifest, (32, 64), False, 0, read_features(tmp_path, manifest))
+    pairs = tiny.pairs(dataset, features=read_features(tmp_path, manifest))
     items = [pairs[i] for i in range(3)]
     batch = collate(items)
     for n in range(3):
         painted = batch.features[n][:, batch.dense_ids[n].long()]
-        assert torch.equal(painted[0], batch.instances[n].double())
-        assert torch.equal(painted[1], batch.instances[n].double() * 2)
+        assert torch.equal(painted[0], instances[n].double())
+        assert torch.equal(painted[1], instances[n].double() * 2)
         assert (painted[2] == n).all()
+
+
+# Any input, any size.
+
+
+@pytest.mark.parametrize("input_nc", [3, 5])
+@pytest.mark.parametrize("instance_features", [False, True])
+def test_pictures_as_input(tmp_path, input_nc, instance_features):
+    """Five channels lie in .npy files; the sample picture shows the first three of them."""
+    tiny.dataset(tmp_path / "data", input_nc=input_nc)
+    run(tmp_path / "data", tmp_path / "model", config=config(instance_features=instance_features))
+    card = ModelCard.read(tmp_path / "model")
+    assert (card.architecture.num_labels, card.architecture.input_nc, card.epoch) == (0, input_nc, 2)
+    G, D = (load_tensors(tmp_path / "model" / f"latest_net_{name}.pth") for name in "GD")
+    assert G["model.1.weight"].shape[1] == input_nc + 1 + 3 * instance_features
+    assert D["scale0_layer0.0.weight"].shape[1] == input_nc + 1 + 3
+    assert np.isfinite(list(card.metrics.values())).all()
+    shown = read_picture(tmp_path / "model" / "samples" / "epoch_0002.png")
+    assert shown.shape == (4 * 32, 3 * 64, 3)
+    first = tmp_path / "data" / "train_A" / ("train_0.png" if input_nc == 3 else "train_0.npy")
+    assert np.array_equal(shown[:32, :64], read_picture(first, input_nc)[:, :, :3])
+    assert np.array_equal(shown[:32, 128:], read_picture(tmp_path / "data" / "train_B" / "train_0.png"))
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Frames of two sizes, one of them odd; names in the order of the sizes below."""
+    folder = tmp_path_factory.mktemp("mixed")
+    rng = np.random.default_rng(0)
+    contents = {"a": tiny.sample(rng, 24, 40), "b": tiny.sample(rng, 40, 56), "c": tiny.sample(rng, 24, 40)}
+    contents["b"] = {kind: array[:33, :50] for kind, array in contents["b"].items()}
+    tiny.write(folder, {"train": contents}, cache=True)
+    return folder
+
+
+@pytest.mark.parametrize("cache", ["auto", "off", "memory"])
+def test_frames_of_differing_sizes_train_one_by_one(mixed, tmp_path, cache):
+    """The model is of the size that most frames have; the sample pictures too."""
+    options = dict(instance_features=True, cache=cache)
+    run(mixed, tmp_path, config=config(**options))
+    card = ModelCard.read(tmp_path)
+    assert (card.height, card.width, card.images_seen) == (24, 40, 6)
+    assert read_picture(tmp_path / "samples" / "epoch_0002.png").shape == (3 * 24, 3 * 40, 3)
+
+
+def test_frames_of_differing_sizes_make_no_batch(mixed, tmp_path):
+    remedy = "say --batch-size 1, or --crop or --size with a size for all."
+    for options, sentence in (
+        (dict(), f"--batch-size 2: a gives 24x40 but b 33x50: {remedy}"),
+        (dict(crop="16x48"), f"--batch-size 2: a gives 16x40 but b 16x48: {remedy}"),
+    ):
+        with pytest.raises(InputError) as refusal:
+            run(mixed, tmp_path / "model", config=config(batch_size=2, **options))
+        assert str(refusal.value) == sentence
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("options", [dict(crop="16x24"), dict(size="24x40"), dict(size="40x56", crop="21x30")])
+def test_crop_or_size_makes_batches_of_frames_of_differing_sizes(mixed, tmp_path, options, monkeypatch):
+    shapes, step = set(), Trainer.step
+
+    def watched(self, batch):
+        shapes.add((tuple(batch.inputs.shape[1:]), tuple(batch.photos.shape[2:]), tuple(batch.dense_ids.shape[1:])))
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, "step", watched)
+    run(mixed, tmp_path, config=config(batch_size=2, instance_features=True, **options))
+    size = parse_size(options.get("crop") or options["size"])
+    assert shapes == {(size, size, size)}
+    whole = parse_size(options["size"]) if "size" in options else (24, 40)
+    card = ModelCard.read(tmp_path)
+    assert (card.height, card.width, card.images_seen) == (*whole, 6)
+    assert read_picture(tmp_path / "samples" / "epoch_0002.png").shape == (3 * whole[0], 3 * whole[1], 3)
+
+
+@pytest.mark.parametrize("size", ["30x64", "33x50", "17x19"])
+def test_sizes_that_are_no_multiple_of_the_stride_train(dataset, tmp_path, size):
+    """A stride of 4: they were refused once."""
+    options = config(size=size, instance_features=True)
+    run(dataset, tmp_path, config=options)
+    card, (height, width) = ModelCard.read(tmp_path), parse_size(size)
+    assert (card.height, card.width) == (height, width) and np.isfinite(list(card.metrics.values())).all()
+    assert read_picture(tmp_path / "samples" / "epoch_0002.png").shape == (4 * height, 3 * width, 3)
+
+
+def test_local_stage_trains_at_an_odd_size(dataset, global_model, tmp_path):
+    options = config(stage="local", ngf=2, instance_features=True, size="37x51")
+    run(dataset, tmp_path, init_from=global_model, config=options)
+    assert read_picture(tmp_path / "samples" / "epoch_0002.png").shape == (4 * 37, 3 * 51, 3)
+
+
+def test_pixels_without_a_label_train_and_have_no_channel(tmp_path):
+    rng = np.random.default_rng(0)
+    content = tiny.sample(rng, 24, 40)
+    content["input"] = content["input"].copy()
+    content["input"][5:11, 7:30] = IGNORED
+    tiny.write(tmp_path / "data", {"train": {"a": content}})
+    run(tmp_path / "data", tmp_path / "model", config=config(instance_features=True))
+    assert np.isfinite(list(ModelCard.read(tmp_path / "model").metrics.values())).all()
+
+    trainer = trainer_for(tiny.architecture(), config())
+    channels = trainer.condition(collate([tiny.pairs(tmp_path / "data")[0]]))[0, :35].numpy()
+    assert (channels[:, 5:11, 7:30] == 0).all()
+    labelled = content["input"] != IGNORED
+    assert (channels.sum(axis=0) == labelled).all()
+    assert np.array_equal(channels.argmax(axis=0)[labelled], content["input"][labelled])
+
+
+# Where frames are held.
+
+
+def test_where_frames_are_held_changes_no_weight(tmp_path, capsys):
+    """Files, mapped cache, memory, device: the digests of two epochs of crops."""
+    tiny.dataset(tmp_path / "data", cache=True)
+    digests = {}
+    for cache in ("off", "auto", "memory", "device"):
+        options = config(cache=cache, crop="24x40", batch_size=2, instance_features=True)
+        run(tmp_path / "data", tmp_path / cache, config=options)
+        digests[cache] = ModelCard.read(tmp_path / cache).digest
+        said = f"all frames are held in {cache}: 0.00 GB" in capsys.readouterr().out
+        assert said == (cache in ("memory", "device"))
+    assert len(set(digests.values())) == 1, digests
+
+
+@pytest.mark.parametrize("size", ["", "64x96"])
+@pytest.mark.parametrize("cache", ["memory", "device"])
+def test_frames_that_do_not_fit_are_refused(dataset, tmp_path, monkeypatch, cache, size):
+    """Of free memory a fifth is left; a frame takes 1 + 3 + 1 bytes a pixel and 4 an id, rounded up to 64."""
+    pixels = 64 * 96 if size else 32 * 64
+    ids = [len(instances.unique()) for instances in instances_of(dataset, 4)]
+    needed = sum(-(-(5 * pixels + 4 * k) // 64) * 64 for k in ids)
+    monkeypatch.setattr(Runtime, "free_memory_bytes", lambda _: needed / 0.8 * 0.999)
+    with pytest.raises(InputError) as refusal:
+        run(dataset, tmp_path / "model", config=config(cache=cache, size=size))
+    assert str(refusal.value) == (
+        f"--cache {cache}: the frames take 0.0 GB but 0.0 GB are free, of which the networks need a part: "
+        "say --cache auto."
+    )
+    assert not (tmp_path / "model").exists()
+    monkeypatch.setattr(Runtime, "free_memory_bytes", lambda _: needed / 0.8 * 1.001)
+    run(dataset, tmp_path / "model", config=config(cache=cache, size=size, epochs_decay=0))
+
+
+def test_frames_in_memory_are_not_the_mapped_file(tmp_path):
+    tiny.dataset(tmp_path, cache=True)
+    pairs = tiny.pairs(tmp_path)
+    assert np.shares_memory(pairs[0]["photos"].numpy(), pairs.reader.cache.bytes)
+    pairs.keep(torch.device("cpu"))
+    for frame in pairs.kept:
+        assert not any(np.shares_memory(tensor.numpy(), pairs.reader.cache.bytes) for tensor in frame.values())
+
+
+def test_batches_of_frames_on_the_device_fetch_nothing_from_it(dataset):
+    """The device `meta` has shapes but no values: reading one raises."""
+    pairs = tiny.pairs(dataset, crop=(16, 16), flip=True)
+    pairs.keep(torch.device("meta"))
+    batch = collate([pairs[0], pairs[1]])
+    assert batch.photos.is_meta and batch.dense_ids.is_meta and batch.photos.shape == (2, 3, 16, 16)
+    assert batch.num_instances == max(len(instances.unique()) for instances in instances_of(dataset, 2))
+
+
+# Refusals.
 
 
 @pytest.mark.parametrize(
     "options, sentence",
     [
-        (dict(size="30x64"), "--size: height 30 is not a multiple of 4"),
-        (dict(size="big"), "--size 'big' is not HEIGHTxWIDTH"),
+        (dict(size="big"), "--size 'big': should be HEIGHTxWIDTH, for example 128x256, or empty."),
+        (dict(crop="0x8"), "--crop '0x8': should be HEIGHTxWIDTH, for example 128x256, or empty."),
+        (dict(size="8x64"), "--size '8x64': both sides should be 16 pixels or more."),
+        (dict(cache="disk"), "--cache 'disk': should be 'auto', 'off', 'memory' or 'device'."),
         (dict(stage="local"), "--stage local starts from a global model: give its folder with --init-from"),
         (dict(lambda_vgg=10), "--lambda-vgg is 10 but --vgg-weights '' is no file"),
         (dict(epochs=0), "--epochs 0: should be greater than or equal to 1"),
@@ -283,6 +476,16 @@ def test_refusals(dataset, tmp_path, options, sentence):
         run(dataset, tmp_path / "model", config=config(**options))
     assert sentence in str(refusal.value) and "\n" not in str(refusal.value)
     assert not (tmp_path / "model").exists()
+
+
+def test_images_too_small_for_the_networks_are_refused_unless_they_are_resized(tmp_path):
+    tiny.dataset(tmp_path / "dataset", height=8, width=64)
+    with pytest.raises(InputError) as refusal:
+        run(tmp_path / "dataset", tmp_path / "model", config=config())
+    assert str(refusal.value) == (
+        "--dataset holds train_0 of 8x64 but the networks need 16 pixels a side: prepare larger images, or say --size."
+    )
+    run(tmp_path / "dataset", tmp_path / "model", config=config(size="16x64", epochs=1))
 
 
 def test_refusals_of_folders_that_do_not_belong_together(dataset, global_model, tmp_path):
@@ -321,7 +524,7 @@ def test_losses_that_are_not_finite_stop_the_run_and_keep_the_checkpoint(dataset
 
 def test_bf16_step_stays_near_fp32(dataset):
     architecture = tiny.architecture()
-    batch = collate([PairDataset(dataset, tiny.dataset(dataset), (32, 64), False, 0, None)[0]])
+    batch = collate([tiny.pairs(dataset)[0]])
     losses = {}
     for precision in ("fp32", "bf16"):
         trainer = trainer_for(architecture, config())

@@ -1,17 +1,25 @@
 """Networks of a few channels and data sets of a few pixels, for all tests."""
 
+import contextlib
+import warnings
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from shared.contracts import Architecture, DatasetManifest, Pair, digest_files
+from components.train.augment import Augmentation
+from components.train.data import PairDataset
+from shared.contracts import Architecture, DatasetManifest, Pair, digest_files, write_atomically
+from shared.frames import Frame, cache_file, densify, pack, seal
 from shared.images import write_ids, write_photo
+from shared.samples import PairReader
 
 
 def architecture(**changes) -> Architecture:
     values = dict(
         netG="global",
         num_labels=35,
+        input_nc=0,
         use_instances=True,
         feat_num=0,
         ngf=4,
@@ -51,32 +59,91 @@ def maps(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray,
     return np.kron(labels, grow).astype(np.uint8), np.kron(instances, grow).astype(np.uint16)
 
 
-def dataset(folder: Path, train: int = 4, test: int = 2, height: int = 32, width: int = 64) -> DatasetManifest:
-    """A prepared data set; the last test pair has no photo."""
+def dataset(
+    folder: Path,
+    train: int = 4,
+    test: int = 2,
+    height: int = 32,
+    width: int = 64,
+    input_nc: int = 0,
+    cache: bool = False,
+) -> DatasetManifest:
+    """A prepared data set; the last test pair has no photo. With `input_nc` the input is a picture."""
     rng = np.random.default_rng(0)
-    pairs = {"train": [], "test": []}
-    files = []
+    splits = {}
     for split, count in (("train", train), ("test", test)):
-        for i in range(count):
-            name, has_photo = f"{split}_{i}", split == "train" or i < count - 1
-            labels, instances = maps(rng, height, width)
-            arrays = {"label": labels, "inst": instances}
-            if has_photo:
-                colours = np.stack([labels * 7, 255 - labels * 5, (instances * 37 % 256).astype(np.uint8)], axis=-1)
-                arrays["img"] = colours
-            for suffix, array in arrays.items():
-                path = folder / f"{split}_{suffix}" / f"{name}.png"
-                (write_photo if suffix == "img" else write_ids)(path, array)
-                files.append(path)
-            pairs[split].append(Pair(name=name, has_photo=has_photo))
+        splits[split] = {f"{split}_{i}": sample(rng, height, width, input_nc) for i in range(count)}
+    if test:
+        del splits["test"][f"test_{test - 1}"]["photo"]
+    return write(folder, splits, num_labels=0 if input_nc else 35, input_nc=input_nc, cache=cache)
+
+
+def sample(rng: np.random.Generator, height: int, width: int, input_nc: int = 0) -> dict[str, np.ndarray]:
+    """One pair as files hold it, by the kinds of `DatasetManifest.path`; sides are multiples of 8."""
+    labels, instances = maps(rng, height, width)
+    photo = np.stack([labels * 7, 255 - labels * 5, (instances * 37 % 256).astype(np.uint8)], axis=-1)
+    inputs = np.stack([labels * (3 + c) for c in range(input_nc)], axis=-1) if input_nc else labels
+    return {"input": inputs, "instance": instances, "photo": photo}
+
+
+def write(
+    folder: Path, splits: dict[str, dict[str, dict[str, np.ndarray]]], cache: bool = False, **fields
+) -> DatasetManifest:
+    """A prepared data set of the arrays that are given by split, name and kind; `fields` are of the manifest."""
+    has_instances = all("instance" in content for split in splits.values() for content in split.values())
+    values = dict(num_labels=35, input_nc=0, has_instances=has_instances, instance_suffix=".png")
     manifest = DatasetManifest(
-        height=height,
-        width=width,
-        num_labels=35,
-        has_instances=True,
-        source="tests",
-        digest=digest_files(files),
-        **pairs,
+        train=[], test=[], source="tests", source_digest="", config={}, digest="", **values | fields
     )
+    pairs, files, frames = {"train": [], "test": []}, [], {"train": [], "test": []}
+    for split, contents in splits.items():
+        for name, content in contents.items():
+            for kind, array in content.items():
+                path = manifest.path(folder, split, kind, name)
+                (write_ids if array.ndim == 2 else write_photo)(path, array)
+                files.append(path)
+            frame = frame_of(content)
+            num_instances = 0 if frame.ids is None else len(frame.ids)
+            pairs[split].append(Pair(name, *content["input"].shape[:2], "photo" in content, num_instances))
+            frames[split].append(frame)
+    manifest = manifest.model_copy(update={"digest": digest_files(files), **pairs})
     manifest.write(folder)
+    if cache:
+        for split in splits:
+            records = [pack(manifest, *both) for both in zip(pairs[split], frames[split], strict=True)]
+            write_atomically(cache_file(folder, split), b"".join(records))
+        seal(folder, manifest)
     return manifest
+
+
+def frame_of(content: dict[str, np.ndarray]) -> Frame:
+    """What a cache holds of one pair."""
+    chw = lambda array: array.transpose(2, 0, 1) if array is not None and array.ndim == 3 else array  # noqa: E731
+    ids, dense_ids = densify(content["instance"]) if "instance" in content else (None, None)
+    return Frame(chw(content["input"]), chw(content.get("photo")), ids, dense_ids)
+
+
+@contextlib.contextmanager
+def warnings_are_errors():
+    """Also those that torch gives only once per process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.set_warn_always(True)
+        try:
+            yield
+        finally:
+            torch.set_warn_always(False)
+
+
+def pairs(
+    folder: Path,
+    size: tuple[int, int] | None = None,
+    crop: tuple[int, int] | None = None,
+    flip: bool = False,
+    seed: int = 0,
+    features: dict[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    use_cache: bool = True,
+) -> PairDataset:
+    """The training pairs of a data set on disk."""
+    reader = PairReader(folder, DatasetManifest.read(folder), "train", use_cache)
+    return PairDataset(reader, size, Augmentation(crop, flip, seed), features)

@@ -1,4 +1,4 @@
-"""The pictures of a report: label map in colours | synthesised | real."""
+"""The pictures of a report: input (label maps in colours) | synthesised | real."""
 
 import base64
 import io
@@ -13,10 +13,10 @@ from PIL import Image
 from components.benchmark.quality import psnr_db, ssim
 from components.benchmark.runners import maps_of
 from shared.condition import to_uint8
-from shared.contracts import DatasetManifest, ModelCard, Pair
+from shared.contracts import DatasetManifest, ModelCard
 from shared.images import write_photo
-from shared.pictures import colour_labels
-from shared.samples import read_sample
+from shared.pictures import show_inputs
+from shared.samples import PairReader
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Shown:
 
     split: str
     name: str
-    label: np.ndarray
+    input: np.ndarray
     synthesised: np.ndarray
     real: np.ndarray | None
     psnr_db: float | None
@@ -33,7 +33,7 @@ class Shown:
 
     def pictures(self) -> dict[str, np.ndarray]:
         """By caption, in the order they are shown."""
-        pictures = {"label": self.label, "synthesised": self.synthesised, "real": self.real}
+        pictures = {"input": self.input, "synthesised": self.synthesised, "real": self.real}
         return {caption: picture for caption, picture in pictures.items() if picture is not None}
 
 
@@ -46,20 +46,22 @@ def synthesise(
     max_pictures: int,
 ) -> Iterator[Shown]:
     """The first `max_pictures` pairs of a split, then the other test pairs that have a photo to be measured against."""
-    pairs: list[Pair] = getattr(manifest, split)
-    measured = [pair for pair in pairs[max_pictures:] if pair.has_photo and split == "test"]
-    for pair in pairs[:max_pictures] + measured:
-        sample = read_sample(dataset, manifest, split, pair, card.height, card.width)
+    reader = PairReader(dataset, manifest, split)
+    for index, pair in enumerate(reader.pairs):
+        if index >= max_pictures and not (pair.has_photo and split == "test"):
+            continue
+        sample = reader.read(index, (card.height, card.width))
+        photo = None if sample.photo is None else sample.photo.transpose(1, 2, 0)  # (H, W, 3)
         signed = painter(maps_of(sample, card))[0]  # (3, H, W), [-1, 1]
         picture = to_uint8(torch.from_numpy(signed)).permute(1, 2, 0).numpy()  # (H, W, 3)
         yield Shown(
             split=split,
             name=pair.name,
-            label=colour_labels(sample.labels),
+            input=show_inputs(sample.inputs, manifest.num_labels),
             synthesised=picture,
-            real=sample.photo,
-            psnr_db=None if sample.photo is None else psnr_db(picture, sample.photo),
-            ssim=None if sample.photo is None else ssim(picture, sample.photo),
+            real=photo,
+            psnr_db=None if photo is None else psnr_db(picture, photo),
+            ssim=None if photo is None else ssim(picture, photo),
         )
 
 
@@ -70,8 +72,8 @@ def write_pictures(folder: Path, shown: Shown) -> None:
 
 
 def data_uri(caption: str, picture: np.ndarray) -> str:
-    """The picture inside a page: label maps without loss, the others as JPEG, or a report of 1024x2048 takes 100 MB."""
-    kind, options = ("png", {}) if caption == "label" else ("jpeg", {"quality": 92, "subsampling": 0})
+    """The picture inside a page: inputs without loss, the others as JPEG, or a report of 1024x2048 takes 100 MB."""
+    kind, options = ("png", {}) if caption == "input" else ("jpeg", {"quality": 92, "subsampling": 0})
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -21,7 +21,7 @@ from shared.device import Runtime, pick
 from shared.errors import InputError
 from shared.networks import Synthesiser
 from shared.pictures import side_by_side
-from shared.samples import read_sample
+from shared.samples import PairReader
 
 
 def run(exported: Path, dataset: Path, model: Path, report: Path, *, config: BenchmarkConfig) -> dict[str, float]:
@@ -46,11 +46,11 @@ def run(exported: Path, dataset: Path, model: Path, report: Path, *, config: Ben
     onnx = OnnxRunner(exported / export.file, export.precision, prefer_cuda=runtime.name == "cuda")
 
     # Speed, on real label maps.
-    pairs = [(split, pair) for split in ("test", "train") for pair in getattr(manifest, split)]
-    samples = [
-        maps_of(read_sample(dataset, manifest, split, pair, card.height, card.width), card)
-        for split, pair in pairs[: max(config.batch_sizes)]
-    ]
+    samples = []
+    for split in ("test", "train"):
+        reader = PairReader(dataset, manifest, split)
+        wanted = min(len(reader), max(config.batch_sizes) - len(samples))
+        samples += [maps_of(reader.read(i, (card.height, card.width)), card) for i in range(wanted)]
     speed = measure_speed([eager, onnx], samples, config.batch_sizes, config.rounds, config.warmup)
 
     # Quality, of the exported file unless it would run on a slower device than PyTorch.

@@ -1,6 +1,7 @@
 """The two runtimes behind one call: maps in host memory -> (N, 3, H, W) float32 in [-1, 1] in host memory.
 
-Maps are arrays by input name: `labels` uint8 and, where the generator uses them, `instances` int32, each (N, H, W).
+Maps are arrays by input name: `labels` (N, H, W) uint8 or `image` (N, C, H, W) uint8, then `instances` (N, H, W)
+int32 where the generator uses them.
 """
 
 from pathlib import Path
@@ -28,9 +29,9 @@ class TorchRunner:
 
     @torch.inference_mode()
     def __call__(self, maps: dict[str, np.ndarray]) -> np.ndarray:
-        tensors = {name: torch.from_numpy(array).to(self.runtime.torch_device) for name, array in maps.items()}
+        tensors = [torch.from_numpy(array).to(self.runtime.torch_device) for array in maps.values()]
         with self.runtime.autocast():
-            picture = self.synthesiser(**tensors)
+            picture = self.synthesiser(*tensors)
         picture = picture.float().cpu()
         self.runtime.synchronize()  # a clock read after the call is true
         return picture.numpy()
@@ -65,14 +66,14 @@ class OnnxRunner:
 
 
 def maps_of(sample: Sample, card: ModelCard) -> dict[str, np.ndarray]:
-    """What the generator reads of a sample, (1, H, W) each, by input name."""
-    maps = {"labels": sample.labels[None]}
+    """What the generator reads of a sample, a batch of one each, by input name."""
+    maps = {card.architecture.input_name: sample.inputs}
     if card.architecture.use_instances:
-        maps["instances"] = sample.instances[None]
-    return maps
+        maps["instances"] = sample.instances
+    return {name: np.stack([array]) for name, array in maps.items()}  # copies: torch warns of a cache's own arrays
 
 
 def batch_of(samples: list[dict[str, np.ndarray]], start: int, size: int) -> dict[str, np.ndarray]:
-    """`size` of the samples, each (1, H, W), from number `start` on, cycled."""
+    """`size` of the samples, each a batch of one, from number `start` on, cycled."""
     chosen = [samples[(start + i) % len(samples)] for i in range(size)]
     return {name: np.concatenate([sample[name] for sample in chosen]) for name in chosen[0]}

@@ -13,8 +13,7 @@ from torch import nn
 from shared.condition import instance_mean, to_signed
 from shared.contracts import DatasetManifest, ModelCard, write_atomically
 from shared.device import Runtime
-from shared.images import resize_photo
-from shared.samples import dense_ids, read_sample
+from shared.samples import PairReader, resize_picture
 
 
 @dataclass(frozen=True)
@@ -38,26 +37,30 @@ class InstanceFeatures:
 def encode_instances(
     encoder: nn.Module, card: ModelCard, dataset: Path, manifest: DatasetManifest, runtime: Runtime
 ) -> InstanceFeatures:
-    """Encode each photo at the model's size, pool over the instances at the data set's size.
+    """Encode each photo at the size that the model was trained at, pool over the instances at the data set's size.
 
     Nearest up-sampling between the two keeps the borders of the instances sharp.
     """
     encoder.to(runtime.torch_device)
     images, start = [], time.perf_counter()
-    for done, pair in enumerate(manifest.train, 1):
-        sample = read_sample(dataset, manifest, "train", pair, manifest.height, manifest.width)
-        ids, dense = dense_ids(sample.instances)
-        photo = torch.from_numpy(resize_photo(sample.photo, card.height, card.width).copy())
-        photo = to_signed(photo.to(runtime.torch_device)).permute(2, 0, 1).unsqueeze(0)
+    reader = PairReader(dataset, manifest, "train")
+    frame_size = (card.height, card.width) if card.config["size"] else None
+    for index in range(len(reader)):
+        sample = reader.read(index)
+        ids, dense = sample.ids, sample.dense_ids
+        photo = resize_picture(sample.photo, *frame_size) if frame_size else sample.photo
+        photo = to_signed(torch.from_numpy(photo.copy()).to(runtime.torch_device)).unsqueeze(0)
         with runtime.autocast():
             features = encoder(photo).float()
         features = F.interpolate(features, size=dense.shape, mode="nearest")
-        table = instance_mean(features, torch.from_numpy(dense).unsqueeze(0).to(runtime.torch_device), len(ids))
+        table = instance_mean(features, torch.tensor(dense).unsqueeze(0).to(runtime.torch_device), len(ids))
         areas = np.bincount(dense.ravel()) / dense.size
-        images.append((ids, majority_labels(dense, sample.labels, len(ids)), areas, table[0].t().cpu().numpy()))
-        if done == len(manifest.train) or done % 500 == 0:
+        labels = sample.inputs if manifest.num_labels else np.zeros_like(dense, np.uint8)  # pictures: one group
+        images.append((ids, majority_labels(dense, labels, len(ids)), areas, table[0].t().cpu().numpy()))
+        done = index + 1
+        if done == len(reader) or done % 500 == 0:
             rate = done / (time.perf_counter() - start)
-            print(f"encoded {done}/{len(manifest.train)} images, {rate:.1f} images/s", flush=True)
+            print(f"encoded {done}/{len(reader)} images, {rate:.1f} images/s", flush=True)
     ids, labels, areas, features = map(np.concatenate, zip(*images, strict=True))
     return InstanceFeatures(
         names=np.array([pair.name for pair in manifest.train]),

@@ -17,7 +17,8 @@ BATCH = "batch"  # name of the dynamic axis
 def to_onnx(synthesiser: Synthesiser, maps: dict[str, torch.Tensor], opset: int) -> bytes:
     """The whole of `synthesiser` as one ONNX file.
 
-    maps: an example by input name, labels (N, H, W) uint8 and, where the network uses them, instances (N, H, W) int32.
+    maps: an example by input name, labels (N, H, W) or image (N, C, H, W) uint8 and, where the network uses them,
+    instances (N, H, W) int32.
     H and W become static, N dynamic; the output is `picture` (N, 3, H, W) float32 in [-1, 1].
     """
     # The tracing exporter honours every opset that Ascend's ATC has parsers for, 11 to 18. The newer one (dynamo=True)

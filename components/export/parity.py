@@ -11,12 +11,12 @@ from shared.networks import Synthesiser
 def measure_parity(onnx_file: bytes, synthesiser: Synthesiser, maps: dict[str, np.ndarray], limit: float) -> Parity:
     """ONNX Runtime against PyTorch, both fp32 on the CPU, sample by sample; differences of pictures in [-1, 1]."""
     session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
-    samples = len(maps["labels"])
+    samples = len(next(iter(maps.values())))
     largest, means = [], []
     for i in range(samples):
         sample = {name: array[i : i + 1] for name, array in maps.items()}
         with torch.inference_mode():
-            wanted = synthesiser(**{name: torch.from_numpy(array) for name, array in sample.items()}).numpy()
+            wanted = synthesiser(*map(torch.from_numpy, sample.values())).numpy()
         error = np.abs(session.run(None, sample)[0] - wanted)  # (1, 3, H, W)
         largest.append(error.max())
         means.append(error.mean())

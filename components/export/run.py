@@ -19,7 +19,8 @@ from shared.networks import Synthesiser
 
 FILE = "generator.onnx"
 MEANINGS = {
-    "labels": "label ids, 0 .. {last_label}",
+    "labels": "label ids, 0 .. {last_label}; others have no channel",
+    "image": "picture of 0 .. 255",
     "instances": "instance ids, any integers: only where neighbours differ matters",
     OUTPUT: "RGB picture in [-1, 1]",
 }
@@ -43,7 +44,6 @@ def run(
     """
     # The deployed function: one-hot, edges and painting of instance features are inside it.
     card, generator = load_generator(model)
-    refuse_odd_size(model, card)
     style = load_style(model, card, clusters)
     synthesiser = Synthesiser(generator, card.architecture, style).eval()
 
@@ -74,7 +74,7 @@ def run(
         file=FILE,
         opset=config.opset,
         precision="fp32",
-        inputs=[tensor_spec(name, str(array.dtype), card, []) for name, array in maps.items()],
+        inputs=[tensor_spec(name, str(array.dtype), card, list(array.shape[1:-2])) for name, array in maps.items()],
         outputs=[tensor_spec(OUTPUT, "float32", card, [3])],
         style=[] if style is None else style.tolist(),
         parity=parity,
@@ -94,17 +94,8 @@ def run(
     return figures
 
 
-def refuse_odd_size(model: Path, card: ModelCard) -> None:
-    stride = card.architecture.stride
-    if card.height % stride or card.width % stride:
-        raise InputError(
-            f"--model {model} is {card.height}x{card.width} but its generator needs multiples of {stride}: "
-            f"train it at such a size."
-        )
-
-
 def load_style(model: Path, card: ModelCard, clusters: Path | None) -> torch.Tensor | None:
-    """Features (num_labels, feat_num) in [-1, 1] that the file paints by label; None for a model without features."""
+    """Features (num_labels + 1, feat_num) in [-1, 1] that the file paints by label; None where the model has none."""
     feat_num = card.architecture.feat_num
     if not feat_num and clusters is None:
         return None

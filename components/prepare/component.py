@@ -10,7 +10,7 @@ IMAGE = os.environ.get("PIPELINE_IMAGE_PREPARE", "pix2pixhd-prepare:cpu")
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def prepare(raw_data: str, dataset: Output[Dataset], metrics: Output[Metrics], config: dict):
-    """Cityscapes' raw layout -> a checked data set of one size."""
+    """Raw pictures of any usual layout -> a checked data set."""
     from components.prepare.config import PrepareConfig
     from components.prepare.run import run
     from shared.step import execute

@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from shared.contracts import parse_size
 from shared.device_names import DeviceName, PrecisionName
 from shared.errors import InputError
 from shared.step import StepConfig
+
+SMALLEST_SIDE = 16  # pixels; below, VGG19 and the coarsest discriminator have nothing left to look at
 
 
 class TrainConfig(StepConfig):
@@ -16,7 +19,9 @@ class TrainConfig(StepConfig):
     stage: Literal["global", "local"] = "global"
     """global: the coarse generator alone. local: enhancer around it, from the weights of --init-from."""
     size: str = ""
-    """HEIGHTxWIDTH in pixels to train at; empty: the size of the data set."""
+    """HEIGHTxWIDTH in pixels to resize the frames to; empty: the sizes of the data set."""
+    crop: str = ""
+    """HEIGHTxWIDTH in pixels of the random part that is trained on (fineSize, crop_size); empty: whole frames."""
     epochs: int = Field(100, ge=1)
     """Epochs at the full learning rate (niter)."""
     epochs_decay: int = Field(100, ge=0)
@@ -66,7 +71,9 @@ class TrainConfig(StepConfig):
     seed: int = Field(0, ge=0)
     """Seed of the weights, the order of the pairs and the flips."""
     workers: int = Field(2, ge=0)
-    """Processes that read images; 0 reads in the training process."""
+    """Processes that read image files; 0 reads in the training process, as always where frames are cached."""
+    cache: Literal["auto", "off", "memory", "device"] = "auto"
+    """auto: the data set's cache where it has one; off: image files; memory, device: all frames are held there."""
     device: DeviceName = "auto"
     """auto takes an NPU, else a GPU, else the CPU."""
     precision: PrecisionName = "auto"
@@ -77,6 +84,17 @@ class TrainConfig(StepConfig):
     """Epochs between two sample pictures."""
     save_every_epochs: int = Field(1, ge=1)
     """Epochs between two checkpoints; the last epoch is always saved."""
+
+    @field_validator("size", "crop")
+    @classmethod
+    def _is_a_size(cls, size: str) -> str:
+        try:
+            sides = parse_size(size) if size else ()
+        except InputError:
+            raise ValueError("should be HEIGHTxWIDTH, for example 128x256, or empty") from None
+        if any(side < SMALLEST_SIDE for side in sides):
+            raise ValueError(f"both sides should be {SMALLEST_SIDE} pixels or more")
+        return "x".join(map(str, sides))
 
     @property
     def step_name(self) -> str:

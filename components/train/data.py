@@ -1,26 +1,30 @@
 """Training pairs as batches of integer tensors; they become channels on the device, in `condition`."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from components.train.augment import Augmentation
 from shared.contracts import ClusterTable, DatasetManifest
 from shared.errors import InputError
-from shared.samples import dense_ids, read_sample
+from shared.samples import PairReader
+
+PER_FRAME = ("num_instances", "features")  # tables of the whole frame: a crop leaves them as they are
 
 
 @dataclass(frozen=True)
 class Batch:
     """One batch; `num_instances` is the most that one of its images has."""
 
-    labels: Tensor  # (N, H, W) uint8
+    inputs: Tensor  # labels (N, H, W) uint8, or pictures (N, C, H, W) uint8
     photos: Tensor  # (N, 3, H, W) uint8
-    instances: Tensor | None  # (N, H, W) int32, ids as in the files
-    dense_ids: Tensor | None  # (N, H, W) int32, 0 .. num_instances - 1
+    dense_ids: Tensor | None  # (N, H, W) uint8, int16 or int32: instances, numbered 0 .. num_instances - 1 per image
     num_instances: int
     features: Tensor | None  # (N, F, num_instances) float32, of the cluster step
 
@@ -28,52 +32,61 @@ class Batch:
         """The one place where data moves to the device."""
         move = lambda tensor: None if tensor is None else tensor.to(device, non_blocking=True)  # noqa: E731
         return Batch(
-            move(self.labels),
-            move(self.photos),
-            move(self.instances),
-            move(self.dense_ids),
-            self.num_instances,
-            move(self.features),
+            move(self.inputs), move(self.photos), move(self.dense_ids), self.num_instances, move(self.features)
         )
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.inputs)
 
 
 class PairDataset(Dataset):
-    """Training pairs at one size. The flip of a pair depends on (seed, epoch, index) alone, not on workers or order."""
+    """Training pairs. Crop and flip of a pair depend on (seed, epoch, index) alone, not on workers or order."""
 
     def __init__(
         self,
-        dataset: Path,
-        manifest: DatasetManifest,
-        size: tuple[int, int],
-        flip: bool,
-        seed: int,
+        reader: PairReader,
+        size: tuple[int, int] | None,
+        augment: Augmentation,
         features: dict[str, tuple[np.ndarray, np.ndarray]] | None,
     ):
-        """features: of `read_features`, None where the encoder makes them or none are wanted."""
-        self.dataset, self.manifest, self.size, self.flip, self.seed = dataset, manifest, size, flip, seed
-        self.features = features
+        """size: (height, width) of the frames, None = their own. features: of `read_features`, None = none."""
+        self.reader, self.size, self.augment, self.features = reader, size, augment, features
         self.epoch = 1
+        self.kept: list[dict[str, Tensor]] | None = None
+
+    def keep(self, device: torch.device) -> None:
+        """Hold all frames in memory, or on the device: copies, also of the cache, which is a file that is mapped."""
+        frames = (self._frame(index) for index in range(len(self)))
+        self.kept = [
+            {name: tensor if name == "num_instances" else tensor.to(device, copy=True) for name, tensor in f.items()}
+            for f in frames
+        ]
 
     def __len__(self) -> int:
-        return len(self.manifest.train)
+        return len(self.reader)
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        pair = self.manifest.train[index]
-        sample = read_sample(self.dataset, self.manifest, "train", pair, *self.size)
-        item = {"labels": sample.labels, "photos": sample.photo.transpose(2, 0, 1)}
-        if sample.instances is not None:
-            ids, dense = dense_ids(sample.instances)
-            item |= {"instances": sample.instances, "dense_ids": dense}
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        frame = self._frame(index) if self.kept is None else self.kept[index]
+        height, width = frame["photos"].shape[-2:]
+        window = self.augment.window(self.epoch, index, height, width)
+        return {name: tensor if name in PER_FRAME else window.cut(tensor) for name, tensor in frame.items()}
+
+    def _frame(self, index: int) -> dict[str, Tensor]:
+        sample = self.reader.read(index, self.size)
+        arrays = {"inputs": sample.inputs, "photos": sample.photo}
+        if sample.ids is not None:
+            arrays |= {"dense_ids": sample.dense_ids, "num_instances": np.array(len(sample.ids))}
             if self.features is not None:
-                known, table = self.features[pair.name]
-                item["features"] = table[:, np.searchsorted(known, ids)]  # (F, K)
-        if self.flip and np.random.default_rng((self.seed, self.epoch, index)).random() < 0.5:
-            flipped = {name: array[..., ::-1] for name, array in item.items() if name != "features"}
-            item |= flipped
-        return item
+                known, table = self.features[sample.name]
+                arrays["features"] = table[:, np.searchsorted(known, sample.ids)]  # (F, K)
+        return {name: _tensor(array) for name, array in arrays.items()}
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """Shares memory with the array, which may be read-only: tensors of frames are never written to."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def read_features(clusters: Path, manifest: DatasetManifest) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -87,19 +100,20 @@ def read_features(clusters: Path, manifest: DatasetManifest) -> dict[str, tuple[
     return {str(name): (ids[a:b], features[a:b].T) for name, a, b in bounds}
 
 
-def collate(items: list[dict[str, np.ndarray]]) -> Batch:
+def collate(items: list[dict[str, Tensor]]) -> Batch:
     """Stack a batch; feature tables are padded to the longest."""
 
     def stack(name: str) -> Tensor | None:
-        return torch.from_numpy(np.stack([item[name] for item in items])) if name in items[0] else None
+        return torch.stack([item[name] for item in items]) if name in items[0] else None
 
-    num_instances = max((int(item["dense_ids"].max()) + 1 for item in items if "dense_ids" in item), default=0)
+    num_instances = max((int(item["num_instances"]) for item in items if "num_instances" in item), default=0)
+    if "dense_ids" in items[0] and len({item["dense_ids"].dtype for item in items}) > 1:
+        for item in items:
+            item["dense_ids"] = item["dense_ids"].int()
     if "features" in items[0]:
         for item in items:
-            item["features"] = np.pad(item["features"], ((0, 0), (0, num_instances - item["features"].shape[1])))
-    return Batch(
-        stack("labels"), stack("photos"), stack("instances"), stack("dense_ids"), num_instances, stack("features")
-    )
+            item["features"] = F.pad(item["features"], (0, num_instances - item["features"].shape[1]))
+    return Batch(stack("inputs"), stack("photos"), stack("dense_ids"), num_instances, stack("features"))
 
 
 class EpochLoader:
@@ -108,14 +122,15 @@ class EpochLoader:
     def __init__(self, pairs: PairDataset, batch_size: int, workers: int, pin_memory: bool):
         self.pairs = pairs
         self.order = torch.Generator()
+        in_memory = pairs.kept is not None or pairs.reader.cache is not None
         self.loader = DataLoader(
             pairs,
             batch_size,
             shuffle=True,
             generator=self.order,
-            num_workers=workers,
+            num_workers=0 if in_memory else workers,  # else handing over would take longer than reading
             collate_fn=collate,
-            pin_memory=pin_memory,
+            pin_memory=pin_memory and pairs.kept is None,
         )
 
     def __len__(self) -> int:
@@ -123,5 +138,5 @@ class EpochLoader:
 
     def epoch(self, epoch: int):
         self.pairs.epoch = epoch
-        self.order.manual_seed(self.pairs.seed * 1_000_003 + epoch)
+        self.order.manual_seed(self.pairs.augment.seed * 1_000_003 + epoch)
         return iter(self.loader)

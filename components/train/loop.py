@@ -20,7 +20,7 @@ from shared.device import Runtime
 from shared.errors import InputError
 from shared.images import write_photo
 from shared.networks import LocalEnhancer
-from shared.pictures import colour_labels, side_by_side
+from shared.pictures import show_inputs, side_by_side
 
 
 @dataclass
@@ -63,9 +63,9 @@ class Trainer:
                 parameter.requires_grad_(True)
 
     def condition(self, batch: Batch) -> Tensor:
-        """(N, num_labels [+ 1], H, W): one-hot labels and instance edges."""
-        instances = batch.instances if self.architecture.use_instances else None
-        return encode_maps(batch.labels, instances, self.architecture.num_labels)
+        """(N, channels [+ 1], H, W): one-hot labels or picture, and instance edges."""
+        instances = batch.dense_ids if self.architecture.use_instances else None
+        return encode_maps(batch.inputs, instances, self.architecture.num_labels)
 
     def synthesise(self, batch: Batch, condition: Tensor, photo: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1], with features from the cluster step or from the encoder where G takes them."""
@@ -173,7 +173,7 @@ def train(
         if last or epoch % config.sample_every_epochs == 0:
             picture, metrics["sample_L1"] = sample_picture(trainer, samples)
             write_photo(model / "samples" / f"epoch_{epoch:04d}.png", picture)
-            tracking.log_picture("label_synthesised_real", picture, trainer.images_seen)
+            tracking.log_picture("input_synthesised_real", picture, trainer.images_seen)
 
         # A line for people, a point for each curve, a checkpoint.
         fps, remaining = images / seconds, (config.total_epochs - epoch) * seconds
@@ -189,12 +189,13 @@ def train(
 
 @torch.inference_mode()
 def sample_picture(trainer: Trainer, samples: Batch) -> tuple[np.ndarray, float]:
-    """Rows of label map | synthesised | real: (N * H, 3 * W, 3) uint8, and the mean distance to real in [0, 2]."""
+    """Rows of input | synthesised | real: (N * H, 3 * W, 3) uint8, and the mean distance to real in [0, 2]."""
     batch = samples.to(trainer.runtime.torch_device)
     with trainer.runtime.autocast():
         fake = trainer.synthesise(batch, trainer.condition(batch), to_signed(batch.photos))
     distance = (fake.float() - to_signed(batch.photos)).abs().mean().item()
     synthesised = to_uint8(fake).permute(0, 2, 3, 1).cpu().numpy()
-    labels, photos = samples.labels.numpy(), samples.photos.permute(0, 2, 3, 1).numpy()
-    rows = zip(labels, synthesised, photos, strict=True)
-    return np.concatenate([side_by_side([colour_labels(label), fake, photo]) for label, fake, photo in rows]), distance
+    photos = samples.photos.permute(0, 2, 3, 1).numpy()
+    shown = [show_inputs(inputs, trainer.architecture.num_labels) for inputs in samples.inputs.numpy()]
+    rows = zip(shown, synthesised, photos, strict=True)
+    return np.concatenate([side_by_side(list(row)) for row in rows]), distance

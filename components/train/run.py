@@ -1,17 +1,21 @@
 """Train one stage of pix2pixHD on a prepared data set. The same command again continues, or says that it is done."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
-from components.train.config import TrainConfig
+from components.train.augment import Augmentation
+from components.train.config import SMALLEST_SIDE, TrainConfig
 from components.train.data import EpochLoader, PairDataset, collate, read_features
 from components.train.loop import Networks, Trainer, train
 from shared import tracking
 from shared.checkpoint import load_vgg, load_what_fits, save_weights, weights_path
 from shared.contracts import Architecture, ClusterTable, DatasetManifest, ModelCard, parse_size
-from shared.device import pick, seed_everything
+from shared.device import Runtime, pick, seed_everything
 from shared.errors import InputError
+from shared.frames import record_bytes
 from shared.networks import build_discriminator, build_encoder, build_generator, init_weights
+from shared.samples import PairReader
 
 SAMPLE_PAIRS = 4
 
@@ -30,12 +34,17 @@ def run(
     # What is asked for, checked before any work.
     runtime = pick(config.device, config.precision)
     manifest = DatasetManifest.read(dataset)
-    height, width = parse_size(config.size) if config.size else (manifest.height, manifest.width)
+    size = parse_size(config.size) if config.size else None
     architecture = architecture_for(config, manifest, clusters)
     parent = ModelCard.read(init_from) if init_from else None
-    check(architecture, config, manifest, (height, width), parent, clusters)
+    check(architecture, config, manifest, parent, clusters)
     features = read_features(clusters, manifest) if clusters else None
-    print(f"train {config.stage}: {len(manifest.train)} pairs at {height}x{width}, {runtime.describe()}", flush=True)
+    augment = Augmentation(parse_size(config.crop) if config.crop else None, config.flip, config.seed)
+    refuse_unequal_batches(config, manifest, augment)
+    reader = PairReader(dataset, manifest, "train", use_cache=config.cache != "off")
+    pairs = PairDataset(reader, size, augment, features)
+    height, width = size or manifest.common_size()  # of the model: what it is deployed for
+    print(f"train {config.stage}: {len(pairs)} pairs at {height}x{width}, {runtime.describe()}", flush=True)
     tracking.log_dataset(dataset, manifest.digest, "training")
 
     # Networks: fresh, then the weights of the previous stage, then the state of an interrupted run.
@@ -47,10 +56,10 @@ def run(
         print(f"continues after epoch {trainer.epoch} of {config.total_epochs}", flush=True)
 
     # Train; every save leaves a complete model folder.
-    pairs = PairDataset(dataset, manifest, (height, width), config.flip, config.seed, features)
+    hold_frames(pairs, config, runtime, (height, width))
     loader = EpochLoader(pairs, config.batch_size, config.workers, runtime.pins_memory)
-    unflipped = PairDataset(dataset, manifest, (height, width), False, config.seed, features)
-    samples = collate([unflipped[i] for i in range(min(SAMPLE_PAIRS, len(unflipped)))])
+    whole = PairDataset(reader, (height, width), Augmentation(None, False, config.seed), features)
+    samples = collate([whole[i] for i in range(min(SAMPLE_PAIRS, len(whole)))])
 
     def save(metrics: dict[str, float]) -> None:
         trainer.save(state, metrics)
@@ -92,6 +101,7 @@ def architecture_for(config: TrainConfig, manifest: DatasetManifest, clusters: P
         | {
             "netG": config.stage,
             "num_labels": manifest.num_labels,
+            "input_nc": manifest.input_nc,
             "use_instances": config.use_instances and manifest.has_instances,
             "feat_num": feat_num,
         }
@@ -102,15 +112,16 @@ def check(
     architecture: Architecture,
     config: TrainConfig,
     manifest: DatasetManifest,
-    size: tuple[int, int],
     parent: ModelCard | None,
     clusters: Path | None,
 ) -> None:
     """Refuse what cannot be trained."""
-    stride = architecture.stride
-    for side, pixels in zip(("height", "width"), size, strict=True):
-        if pixels % stride:
-            raise InputError(f"--size: {side} {pixels} is not a multiple of {stride}, the stride of these networks.")
+    smallest = min(manifest.train, key=lambda pair: min(pair.height, pair.width))
+    if not config.size and min(smallest.height, smallest.width) < SMALLEST_SIDE:
+        raise InputError(
+            f"--dataset holds {smallest.name} of {smallest.height}x{smallest.width} but the networks need "
+            f"{SMALLEST_SIDE} pixels a side: prepare larger images, or say --size."
+        )
     if architecture.feat_num and not manifest.has_instances:
         raise InputError(
             "--instance-features needs instance maps, but the data set has none: prepare it with --use-instances."
@@ -120,6 +131,39 @@ def check(
     if clusters and (parent is None or ClusterTable.read(clusters).model_digest != parent.digest):
         raise InputError(f"--clusters {clusters} was not made from --init-from: run the cluster step on that model.")
     config.check_vgg_weights()
+
+
+def refuse_unequal_batches(config: TrainConfig, manifest: DatasetManifest, augment: Augmentation) -> None:
+    """A batch is one tensor: its images need one size, by --size or by --crop."""
+    if config.batch_size == 1 or config.size:
+        return
+    parts = {}  # (height, width) of what is trained on -> an image of it
+    for index, pair in enumerate(manifest.train):
+        window = augment.window(1, index, pair.height, pair.width)
+        parts.setdefault((window.height, window.width), pair.name)
+    if len(parts) > 1:
+        (one, name), (other, other_name) = list(parts.items())[:2]
+        raise InputError(
+            f"--batch-size {config.batch_size}: {name} gives {one[0]}x{one[1]} but {other_name} {other[0]}x{other[1]}: "
+            f"say --batch-size 1, or --crop or --size with a size for all."
+        )
+
+
+def hold_frames(pairs: PairDataset, config: TrainConfig, runtime: Runtime, size: tuple[int, int]) -> None:
+    """Read all frames into memory or onto the device where --cache says so; refuses what does not fit."""
+    if config.cache not in ("memory", "device"):
+        return
+    keeper = runtime if config.cache == "device" else pick("cpu", "fp32")
+    manifest = pairs.reader.manifest
+    frames = [replace(pair, height=size[0], width=size[1]) if config.size else pair for pair in manifest.train]
+    needed_gb, free_gb = sum(record_bytes(manifest, frame) for frame in frames) / 1e9, keeper.free_memory_bytes() / 1e9
+    if needed_gb > 0.8 * free_gb:
+        raise InputError(
+            f"--cache {config.cache}: the frames take {needed_gb:.1f} GB but {free_gb:.1f} GB are free, of which the "
+            "networks need a part: say --cache auto."
+        )
+    pairs.keep(keeper.torch_device)
+    print(f"all frames are held in {config.cache}: {needed_gb:.2f} GB", flush=True)
 
 
 def build(architecture: Architecture, config: TrainConfig, init_from: Path | None, clusters: Path | None) -> Networks:

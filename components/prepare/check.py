@@ -1,0 +1,139 @@
+"""`python -m components.prepare --check`: reads everything, writes nothing, lists all that is wrong at once."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from components.prepare.config import PrepareConfig
+from components.prepare.pairs import RawFrame, Reading, read_pair
+from components.prepare.parallel import in_order
+from components.prepare.progress import progress
+from components.prepare.run import find_pairs, reading_for
+from components.prepare.sources import ACCEPTED, REMEDIES, Problem, RawPair
+from shared.contracts import IGNORED
+from shared.frames import densify
+
+SHOWN_FILES = 5  # per kind of problem; the JSON line has all
+MINORITY = 0.01  # share of an instance's pixels that may lie in other labels than most: soft edges are no mistake
+
+
+@dataclass
+class Found:
+    """What one pair looks like."""
+
+    problems: list[Problem]
+    size: tuple[int, int] | None = None  # (height, width)
+    label_pixels: dict[int, int] = field(default_factory=dict)  # after remapping
+    num_instances: int = 0
+    content: str = ""  # digest of the picture, to find it twice
+
+
+def check(raw_data: str, config: PrepareConfig, dataset: Path | None = None) -> list[Problem]:
+    """Print a report of all problems as a table, and as JSON in the last line; returns them.
+
+    Args:
+        raw_data: Folder of images, archive of one, or URL of either (s3://, gs://, https://).
+        dataset: Neither needed nor looked at: --check may be added to any command.
+    """
+    source, pairs, problems = find_pairs(raw_data, config)
+    reading = reading_for(config, source)
+    jobs = pairs["train"] + pairs["test"]
+    first_with: dict[str, str] = {}
+    sizes: dict[str, int] = {}
+    labels: dict[int, list[int]] = {}  # id -> [pixels, images]
+    num_instances = 0
+    results = in_order(partial(examine, reading=reading), jobs, len(jobs))
+    for raw, found in zip(jobs, progress(results, "checked", len(jobs)), strict=True):
+        problems += found.problems
+        num_instances += found.num_instances
+        if found.size:
+            size = "{}x{}".format(*found.size)
+            sizes[size] = sizes.get(size, 0) + 1
+        for label, pixels in found.label_pixels.items():
+            of_label = labels.setdefault(label, [0, 0])
+            of_label[0] += pixels
+            of_label[1] += 1
+        picture = raw.photo or raw.input
+        if found.content and (first := first_with.setdefault(found.content, picture)) != picture:
+            problems.append(Problem("duplicate picture", picture, f"is the same picture as {first}"))
+
+    report = {
+        "layout": source.layout,
+        "train_pairs": len(pairs["train"]),
+        "test_pairs": len(pairs["test"]),
+        "sizes": dict(sorted(sizes.items(), key=lambda item: -item[1])),
+        "labels": {label: dict(pixels=of[0], images=of[1]) for label, of in sorted(labels.items())},
+        "instances": num_instances,
+        "problems": [
+            dict(kind=problem.kind, file=problem.file, found=problem.found, remedy=REMEDIES[problem.kind])
+            for problem in problems
+        ],
+    }
+    print(table(report, problems))
+    print(json.dumps(report), flush=True)
+    return problems
+
+
+def examine(raw: RawPair, reading: Reading) -> Found:
+    """Decode one pair and look at it."""
+    frame, problems = read_pair(raw, reading)
+    if frame is None:
+        return Found(problems)
+    found = Found(problems, frame.input.shape[:2])
+    if reading.labels:
+        counts = np.bincount(frame.input.ravel(), minlength=256)
+        found.label_pixels = {int(label): int(counts[label]) for label in np.flatnonzero(counts)}
+    if frame.instances is not None:
+        found.num_instances = _check_instances(raw, frame, reading, problems)
+    found.content = hashlib.blake2b(Path(raw.photo or raw.input).read_bytes(), digest_size=16).hexdigest()
+    return found
+
+
+def _check_instances(raw: RawPair, frame: RawFrame, reading: Reading, problems: list[Problem]) -> int:
+    """Number of instances; adds the problem of those that lie in several labels."""
+    ids, dense_ids = densify(frame.instances)
+    if reading.labels and reading.instances == "files":
+        counts = np.bincount(
+            dense_ids.ravel().astype(np.int64) * 256 + frame.input.ravel(), minlength=len(ids) * 256
+        ).reshape(len(ids), 256)
+        counts[:, IGNORED] = 0
+        other = counts.sum(axis=1) - counts.max(axis=1)
+        across = ids[other > MINORITY * counts.sum(axis=1)]
+        if len(across):
+            some = ", ".join(map(str, across[:8])) + ", ..." * (len(across) > 8)
+            problems.append(
+                Problem("instances across labels", raw.instance, f"has instances in several labels: {some}")
+            )
+    return len(ids)
+
+
+def table(report: dict, problems: list[Problem]) -> str:
+    """The report for people."""
+    lines = [
+        f"layout {report['layout']}: {report['train_pairs']} train pairs, {report['test_pairs']} test pairs, "
+        f"{report['instances']} instances",
+        "sizes: " + (", ".join(f"{size} ({count})" for size, count in list(report["sizes"].items())[:8]) or "none"),
+    ]
+    if report["labels"]:
+        total = sum(of["pixels"] for of in report["labels"].values())
+        lines += ["", f"{'label':>7}  {'pixels':>8}  {'images':>6}"]
+        for label, of in report["labels"].items():
+            name = "ignored" if label == IGNORED else label
+            lines.append(f"{name:>7}  {100 * of['pixels'] / total:7.3f}%  {of['images']:6d}")
+    lines.append("")
+    if not problems:
+        return "\n".join([*lines, "no problems"])
+    by_kind: dict[str, list[Problem]] = {}
+    for problem in problems:
+        by_kind.setdefault(problem.kind, []).append(problem)
+    for kind, of_kind in by_kind.items():
+        verdict = "prepare accepts it" if kind in ACCEPTED else "prepare refuses it"
+        lines.append(f"{kind}: {len(of_kind)} ({verdict}). What to do: {REMEDIES[kind]}.")
+        lines += [f"    {problem.file} {problem.found}" for problem in of_kind[:SHOWN_FILES]]
+        if len(of_kind) > SHOWN_FILES:
+            lines.append(f"    ... and {len(of_kind) - SHOWN_FILES} more, all in the JSON line")
+    return "\n".join([*lines, "", f"{len(problems)} problem{'s' * (len(problems) > 1)}"])
