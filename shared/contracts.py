@@ -131,7 +131,11 @@ class DatasetManifest(Folder):
 class Architecture(Record):
     """Everything needed to build the networks again; names as in pix2pixHD's options."""
 
-    netG: Literal["global", "local"]
+    netG: Literal["global", "local", "unet_128", "unet_256", "resnet_6blocks", "resnet_9blocks"]
+    norm: Literal["instance", "batch"] = "instance"
+    dropout: bool = False  # in the generators of pix2pix
+    netD: Literal["multiscale", "n_layers", "pixel"] = "multiscale"
+    D_features: bool = True  # key layout of the multi-scale D: its layers are modules of their own
     num_labels: int  # 0 = the input is a picture
     input_nc: int  # channels of the input picture, 0 = the input is a label map
     use_instances: bool  # one edge channel
@@ -146,6 +150,11 @@ class Architecture(Record):
     n_layers_D: int
     nef: int
     n_downsample_E: int
+
+    @property
+    def is_pix2pix(self) -> bool:
+        """Generators of pix2pix (Isola et al. 2017), which are trained by its order of steps."""
+        return self.netG.startswith(("unet", "resnet"))
 
     @property
     def condition_channels(self) -> int:

@@ -49,7 +49,9 @@ def _load(path: Path, image: Image.Image, as_picture: bool = False) -> np.ndarra
         if image.format == "PNG" and plain and image.tile[0][3] not in GREY_STEPS:
             return imagecodecs.png_decode(Path(path).read_bytes())  # 1.7 times as fast as Pillow, all 16 bits of RGB
         pixels = np.asarray(image)
-    except (OSError, SyntaxError, ValueError, imagecodecs.PngError) as error:
+    except imagecodecs.PngError:
+        raise _unreadable(path, ValueError("damaged or cut off")) from None
+    except (OSError, SyntaxError, ValueError) as error:
         raise _unreadable(path, error) from None
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
