@@ -294,7 +294,8 @@ class Console:
 
 
 def stop_with_steps(signum: int, _frame) -> None:
-    """kfp would leave the running step alive."""
+    """kfp would leave the running step alive. A second signal must not keep the MLflow run from being closed."""
+    signal.signal(signum, signal.SIG_IGN)
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             child.terminate()

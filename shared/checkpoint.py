@@ -1,4 +1,7 @@
-"""Model folder <-> networks. Weight files have NVIDIA's names and keys and hold CPU tensors; loading runs no code."""
+"""Model folder <-> networks. Weight files have NVIDIA's names and keys and hold CPU tensors; loading runs no code.
+
+Files of NVIDIA's pix2pixHD and of junyanz' pix2pix load as they are, and theirs load ours.
+"""
 
 import io
 from dataclasses import dataclass
@@ -9,7 +12,8 @@ from torch import nn
 
 from shared.contracts import Architecture, ModelCard, digest_files, write_atomically
 from shared.errors import InputError
-from shared.networks import VGG19Features, build_encoder, build_generator
+from shared.foreign import in_layout_of, infer_architecture, normalise, refuse_old_encoder, without_wrappers
+from shared.networks import Encoder, VGG19Features, build_encoder, build_generator
 
 
 def weights_path(model: Path, network: str) -> Path:
@@ -52,23 +56,48 @@ def load_tensors(path: Path) -> dict:
 def save_weights(model: Path, networks: dict[str, nn.Module]) -> str:
     """Write latest_net_<G|D|E>.pth and return their digest."""
     for name, network in networks.items():
-        save_tensors(weights_path(model, name), network.state_dict())
+        save_tensors(weights_path(model, name), without_wrappers(network.state_dict()))
     return digest_files([weights_path(model, name) for name in networks])
+
+
+def load_state(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a weight file as they were saved. Raises InputError where it is missing or holds other things."""
+    state = load_tensors(path)
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(f"{path} holds no state dict: save it again with torch.save(network.state_dict(), path).")
+    return state
+
+
+def _state_for(network: nn.Module, path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """The tensors of a weight file under the names that this network has for them, and what was changed for that."""
+    saved, wanted, changes = load_state(path), network.state_dict(), []
+    state = normalise(saved)
+    if dropped := len(saved) - len(state):
+        changes.append(f"{dropped} statistics of InstanceNorm dropped, which it no longer keeps")
+    if isinstance(network, Encoder):
+        refuse_old_encoder(state, path)
+    renamed = in_layout_of(wanted, state)
+    if renamed is not state:
+        changes.append(f"{min(state)} and all others renamed, such as {min(renamed)}")
+    return renamed, changes
 
 
 def load_strictly(network: nn.Module, path: Path) -> None:
     """All keys and shapes must fit; otherwise one sentence names the first that does not."""
-    state = load_tensors(path)
-    wanted = network.state_dict()
-    for problem, keys in (("lacks", wanted.keys() - state.keys()), ("has an unknown", state.keys() - wanted.keys())):
+    (state, changes), wanted = _state_for(network, path), network.state_dict()
+    for change in changes:
+        print(f"{path.name}: {change}", flush=True)
+    # Files from before PyTorch 0.4.1 do not count BatchNorm's batches; load_state_dict then begins at 0.
+    lacking = {key for key in wanted.keys() - state.keys() if not key.endswith(".num_batches_tracked")}
+    for problem, keys in (("lacks", lacking), ("has an unknown", state.keys() - wanted.keys())):
         if keys:
             raise InputError(
                 f"{path} {problem} tensor {min(keys)} ({len(keys)} in all): it belongs to another architecture."
             )
-    for key, value in wanted.items():
-        if state[key].shape != value.shape:
+    for key, value in state.items():
+        if value.shape != wanted[key].shape:
             raise InputError(
-                f"{path}: {key} is {tuple(state[key].shape)} but {tuple(value.shape)} is wanted: "
+                f"{path}: {key} is {tuple(value.shape)} but {tuple(wanted[key].shape)} is wanted: "
                 "it belongs to another architecture."
             )
     network.load_state_dict(state)
@@ -82,26 +111,27 @@ class LoadReport:
     taken: set[str]
     new: set[str]  # of the network, not in the file or of another shape
     left: set[str]  # of the file, not wanted
+    changes: list[str]  # of the file's names, for people
 
     def __str__(self) -> str:
         parts = [f"{self.file}: {len(self.taken)} of {len(self.taken) + len(self.new)} tensors taken"]
         parts += [
             f"{what}: {', '.join(_modules(keys))}" for what, keys in (("new", self.new), ("left", self.left)) if keys
         ]
-        return "; ".join(parts)
+        return "; ".join(parts + self.changes)
 
 
 def load_what_fits(network: nn.Module, path: Path) -> LoadReport:
     """Load the tensors whose name and shape fit; the report says what was taken, what stays new, what was left."""
-    state, wanted = load_tensors(path), network.state_dict()
+    (state, changes), wanted = _state_for(network, path), network.state_dict()
     fits = {key: value for key, value in state.items() if key in wanted and wanted[key].shape == value.shape}
     network.load_state_dict(fits, strict=False)
-    return LoadReport(path.name, set(fits), wanted.keys() - fits.keys(), state.keys() - fits.keys())
+    return LoadReport(path.name, set(fits), wanted.keys() - fits.keys(), state.keys() - fits.keys(), changes)
 
 
 def load_vgg(path: Path) -> VGG19Features:
     """VGG19 features with torchvision's weights; the classifier in the file is left out."""
-    vgg, state = VGG19Features(), load_tensors(path)
+    vgg, state = VGG19Features(), normalise(load_state(path))
     lacking = vgg.state_dict().keys() - state.keys()
     if lacking:
         raise InputError(f"--vgg-weights {path} lacks {min(lacking)}: give torchvision's vgg19 state dict.")
@@ -109,9 +139,54 @@ def load_vgg(path: Path) -> VGG19Features:
     return vgg
 
 
+def read_model(
+    model: Path,
+    size: tuple[int, int] | None = None,
+    *,
+    num_labels: int | None = None,
+    use_instances: bool | None = None,
+    feat_num: int | None = None,
+) -> ModelCard:
+    """The card of a model folder; where it has none, but NVIDIA's or junyanz' weight files, one made from those.
+
+    Args:
+        model: Folder with model.json or latest_net_G.pth, and latest_net_{D,E}.pth where there are such.
+        size: (height, width) in pixels that the model is for; None = as its authors train it. Not used with a card.
+        num_labels, use_instances, feat_num: See `infer_architecture`. Not used with a card.
+    """
+    model = Path(model)
+    if (model / ModelCard.FILE).is_file() or not weights_path(model, "G").is_file():
+        return ModelCard.read(model)
+    files = {name: path for name in "GDE" if (path := weights_path(model, name)).is_file()}
+    states = {name: normalise(load_state(path)) for name, path in files.items()}
+    known = dict(num_labels=num_labels, use_instances=use_instances, feat_num=feat_num)
+    a = infer_architecture(model, states, **known)
+    height, width = size or ((256, 256) if a.is_pix2pix else (1024, 2048) if a.netG == "local" else (512, 1024))
+    shown = ("netG", "ngf", "norm", "dropout", "num_labels", "input_nc", "use_instances", "feat_num")
+    print(
+        f"--model {model} has no {ModelCard.FILE}; by its tensors it has "
+        + ", ".join(f"{name} {getattr(a, name)}" for name in shown)
+        + (" (dropout of a U-Net leaves no trace)" if a.netG.startswith("unet") else "")
+        + f"; it is taken to be for {height}x{width}",
+        flush=True,
+    )
+    return ModelCard(
+        architecture=a,
+        height=height,
+        width=width,
+        epoch=0,
+        images_seen=0,
+        dataset_digest="",
+        parent_digest="",
+        digest=digest_files(list(files.values())),
+        config={"size": f"{height}x{width}" if size else ""},
+        metrics={},
+    )
+
+
 def load_generator(model: Path) -> tuple[ModelCard, nn.Module]:
     """The card and the generator of a model folder, ready for inference."""
-    card = ModelCard.read(model)
+    card = read_model(model)
     return card, _load(build_generator(card.architecture), model, "G")
 
 

@@ -1,10 +1,12 @@
 """The networks of pix2pixHD (Wang et al. 2018, "High-Resolution Image Synthesis ... with Conditional GANs").
 
-Module names and indices follow NVIDIA/pix2pixHD, so its `latest_net_*.pth` load strictly. ReLUs are out of place: an
-in-place one on InstanceNorm's output, which is a view, costs a copy in the backward pass; the values are equal.
+Module names and indices follow NVIDIA/pix2pixHD, so its `latest_net_*.pth` load strictly. At the end are the functions
+that build the networks of an Architecture, those of pix2pix among them.
 """
 
-from collections.abc import Callable
+from functools import partial
+from itertools import chain
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,96 +14,50 @@ from torch import Tensor, nn
 
 from shared.condition import encode_maps
 from shared.contracts import Architecture
+from shared.layers import Norm, ResnetBlock, at_stride, down, halve, head, hourglass, instance_norm, patchgan, stem, up
+from shared.pix2pix_networks import NLayerDiscriminator, PixelDiscriminator, ResnetGenerator, UnetGenerator
+
+InitType = Literal["normal", "xavier", "kaiming", "orthogonal"]
 
 
-def instance_norm(channels: int) -> nn.Module:
-    """InstanceNorm without affine parameters or running statistics: it adds no keys to a checkpoint."""
-    return nn.InstanceNorm2d(channels, affine=False, track_running_stats=False)
+def init_weights(
+    module: nn.Module, init_type: InitType = "normal", gain: float = 0.02, zero_bias: bool = False
+) -> None:
+    """Draw the weights of one layer anew; use with `network.apply`. As it stands it is pix2pixHD's initialisation.
 
-
-def init_weights(module: nn.Module) -> None:
-    """Convolution weights ~ N(0, 0.02), biases left as torch made them; use with `network.apply(init_weights)`."""
-    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-        nn.init.normal_(module.weight, 0.0, 0.02)
-
-
-def halve(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, ceil(H/2), ceil(W/2)): the image pyramid of generator and discriminator."""
-    return F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
-
-
-class ResnetBlock(nn.Module):
-    """x + conv(conv(x)), reflection padding, no activation after the sum."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv_block = nn.Sequential(
-            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), instance_norm(channels), nn.ReLU(),
-            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), instance_norm(channels),
-        )  # fmt: skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv_block(x)
-
-
-def stem(in_channels: int, out_channels: int) -> list[nn.Module]:
-    """7x7 convolution at full size."""
-    return [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, out_channels, 7), instance_norm(out_channels), nn.ReLU()]
-
-
-def down(channels: int) -> list[nn.Module]:
-    """Half the size, twice the channels."""
-    return [nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1), instance_norm(2 * channels), nn.ReLU()]
-
-
-def up(channels: int) -> list[nn.Module]:
-    """Twice the size, half the channels."""
-    conv = nn.ConvTranspose2d(channels, channels // 2, 3, stride=2, padding=1, output_padding=1)
-    return [conv, instance_norm(channels // 2), nn.ReLU()]
-
-
-def head(in_channels: int, out_channels: int) -> list[nn.Module]:
-    """7x7 convolution to a picture in [-1, 1]."""
-    return [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, out_channels, 7), nn.Tanh()]
-
-
-def hourglass(in_channels: int, out_channels: int, base: int, n_downsample: int, n_blocks: int) -> nn.Sequential:
-    """stem, down-samplings, residual blocks, up-samplings, head; H and W must be multiples of 2^n_downsample."""
-    layers = stem(in_channels, base)
-    for i in range(n_downsample):
-        layers += down(base * 2**i)
-    layers += [ResnetBlock(base * 2**n_downsample) for _ in range(n_blocks)]
-    for i in range(n_downsample, 0, -1):
-        layers += up(base * 2**i)
-    return nn.Sequential(*layers, *head(base, out_channels))
-
-
-def at_stride(network: Callable[[Tensor], Tensor], stride: int, x: Tensor) -> Tensor:
-    """network(x) for any H, W >= 2: x is reflected at right and bottom up to the stride, the result cropped back.
-
-    At least to two strides: the coarsest maps need two rows and columns for a reflection padding of their own.
+    Convolutions: of deviation `gain` (normal), or scaled by their fan (kaiming knows no gain); biases zero or left as
+    torch made them. BatchNorm: weights ~ N(1, gain), biases zero.
     """
-    height, width = map(int, x.shape[-2:])  # numbers, also while the network is traced
-    assert min(height, width) >= 2, (height, width)
-    wanted_height, wanted_width = (max(-(-side // stride), 2) * stride for side in (height, width))
-    if (height, width) == (wanted_height, wanted_width):
-        return network(x)
-    padded_height, padded_width = height, width
-    while (bottom := wanted_height - padded_height) + (right := wanted_width - padded_width):
-        # A side can be reflected by one pixel less than it has: tiny ones take several turns.
-        bottom, right = min(bottom, padded_height - 1), min(right, padded_width - 1)
-        x = F.pad(x, (0, right, 0, bottom), mode="reflect")
-        padded_height, padded_width = padded_height + bottom, padded_width + right
-    return network(x)[..., :height, :width]
+    match module:
+        case nn.Conv2d() | nn.ConvTranspose2d():
+            match init_type:
+                case "normal":
+                    nn.init.normal_(module.weight, 0.0, gain)
+                case "xavier":
+                    nn.init.xavier_normal_(module.weight, gain)
+                case "kaiming":
+                    nn.init.kaiming_normal_(module.weight)
+                case "orthogonal":
+                    nn.init.orthogonal_(module.weight, gain)
+            if zero_bias and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        case nn.BatchNorm2d():
+            nn.init.normal_(module.weight, 1.0, gain)
+            nn.init.zeros_(module.bias)
+
+
+def initialise(network: nn.Module, init_type: InitType, gain: float, zero_bias: bool) -> nn.Module:
+    """`init_weights` on every layer; pix2pix has zero_bias, pix2pixHD not. Returns the network."""
+    return network.apply(partial(init_weights, init_type=init_type, gain=gain, zero_bias=zero_bias))
 
 
 class GlobalGenerator(nn.Module):
     """G1, the coarse generator (section 3.2): (N, C, H, W) -> (N, 3, H, W) in [-1, 1], any H and W."""
 
-    def __init__(self, in_channels: int, ngf: int, n_downsample: int, n_blocks: int):
+    def __init__(self, in_channels: int, ngf: int, n_downsample: int, n_blocks: int, norm: Norm = instance_norm):
         super().__init__()
         self.stride = 2**n_downsample
-        self.model = hourglass(in_channels, 3, ngf, n_downsample, n_blocks)
+        self.model = hourglass(in_channels, 3, ngf, n_downsample, n_blocks, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         return at_stride(self.model, self.stride, x)
@@ -121,19 +77,20 @@ class LocalEnhancer(nn.Module):
         n_blocks_global: int,
         n_local_enhancers: int,
         n_blocks_local: int,
+        norm: Norm = instance_norm,
     ):
         super().__init__()
         self.n_local_enhancers = n_local_enhancers
         self.stride = 2 ** (n_downsample_global + n_local_enhancers)
-        whole = hourglass(in_channels, 3, ngf * 2**n_local_enhancers, n_downsample_global, n_blocks_global)
+        whole = hourglass(in_channels, 3, ngf * 2**n_local_enhancers, n_downsample_global, n_blocks_global, norm)
         self.model = whole[:-3]
         for n in range(1, n_local_enhancers + 1):
             channels = ngf * 2 ** (n_local_enhancers - n)
-            entry = nn.Sequential(*stem(in_channels, channels), *down(channels))
-            blocks = [ResnetBlock(2 * channels) for _ in range(n_blocks_local)]
+            entry = nn.Sequential(*stem(in_channels, channels, norm), *down(channels, norm))
+            blocks = [ResnetBlock(2 * channels, norm) for _ in range(n_blocks_local)]
             last = head(channels, 3) if n == n_local_enhancers else []
             self.add_module(f"model{n}_1", entry)
-            self.add_module(f"model{n}_2", nn.Sequential(*blocks, *up(2 * channels), *last))
+            self.add_module(f"model{n}_2", nn.Sequential(*blocks, *up(2 * channels, norm), *last))
 
     def forward(self, x: Tensor) -> Tensor:
         return at_stride(self._enhance, self.stride, x)
@@ -156,45 +113,63 @@ class LocalEnhancer(nn.Module):
 class Encoder(nn.Module):
     """E (section 3.4): photo (N, 3, H, W) -> features (N, feat_num, H, W), both in [-1, 1], before pooling."""
 
-    def __init__(self, feat_num: int, nef: int, n_downsample: int):
+    def __init__(self, feat_num: int, nef: int, n_downsample: int, norm: Norm = instance_norm):
         super().__init__()
         self.stride = 2**n_downsample
-        self.model = hourglass(3, feat_num, nef, n_downsample, n_blocks=0)
+        self.model = hourglass(3, feat_num, nef, n_downsample, 0, norm)
 
     def forward(self, photo: Tensor) -> Tensor:
         return at_stride(self.model, self.stride, photo)
 
 
 class MultiscaleDiscriminator(nn.Module):
-    """num_D PatchGANs on an image pyramid (section 3.2); every layer's output is kept for feature matching.
+    """num_D PatchGANs on an image pyramid (section 3.2).
 
-    `scale{num_D-1}` sees the full size, `scale0` the coarsest, as in NVIDIA's files: two scales fit into a D of three.
+    The last one sees the full size, number 0 the coarsest, as in NVIDIA's files: two scales fit into a D of three.
+    With `features`, which feature matching needs, every layer is a module of its own: `scale{number}_layer{j}`;
+    otherwise a scale is one module, `layer{number}`.
     """
 
-    def __init__(self, in_channels: int, ndf: int, n_layers: int, num_D: int):
+    def __init__(
+        self,
+        in_channels: int,
+        ndf: int,
+        n_layers: int,
+        num_D: int,
+        features: bool = True,
+        norm: Norm = instance_norm,
+    ):
         super().__init__()
         self.num_D = num_D
         self.n_layers = n_layers
+        self.features = features
         widths = [min(ndf * 2**i, 512) for i in range(n_layers + 1)]
         for scale in range(num_D):
-            layers = [nn.Sequential(nn.Conv2d(in_channels, ndf, 4, stride=2, padding=2), nn.LeakyReLU(0.2))]
-            for i in range(1, n_layers + 1):
-                conv = nn.Conv2d(widths[i - 1], widths[i], 4, stride=2 if i < n_layers else 1, padding=2)
-                layers.append(nn.Sequential(conv, instance_norm(widths[i]), nn.LeakyReLU(0.2)))
-            layers.append(nn.Sequential(nn.Conv2d(widths[-1], 1, 4, padding=2)))
-            for j, layer in enumerate(layers):
-                self.add_module(f"scale{scale}_layer{j}", layer)
+            layers = patchgan(in_channels, widths, norm, padding=2)
+            if features:
+                for j, layer in enumerate(layers):
+                    self.add_module(f"scale{scale}_layer{j}", nn.Sequential(*layer))
+            else:
+                self.add_module(f"layer{scale}", nn.Sequential(*chain.from_iterable(layers)))
 
     def forward(self, x: Tensor) -> list[list[Tensor]]:
-        """(N, C, H, W) -> per scale, finest first: n_layers + 1 feature maps, last the (N, 1, h, w) patch scores."""
+        """(N, C, H, W) -> per scale, finest first: n_layers + 1 feature maps, last the (N, 1, h, w) patch scores.
+
+        Without `features` the scores alone.
+        """
         scales = []
         for scale in range(self.num_D - 1, -1, -1):
-            maps = [x]
-            for j in range(self.n_layers + 2):
-                maps.append(self.get_submodule(f"scale{scale}_layer{j}")(maps[-1]))
-            scales.append(maps[1:])
+            scales.append(self._judge(scale, x))
             x = halve(x) if scale else x
         return scales
+
+    def _judge(self, scale: int, x: Tensor) -> list[Tensor]:
+        if not self.features:
+            return [self.get_submodule(f"layer{scale}")(x)]
+        maps = [x]
+        for j in range(self.n_layers + 2):
+            maps.append(self.get_submodule(f"scale{scale}_layer{j}")(maps[-1]))
+        return maps[1:]
 
 
 class VGG19Features(nn.Module):
@@ -227,25 +202,48 @@ class VGG19Features(nn.Module):
         return taps
 
 
-def build_generator(a: Architecture) -> GlobalGenerator | LocalEnhancer:
+def norm_layer(a: Architecture) -> Norm:
+    match a.norm:
+        case "instance":
+            return instance_norm
+        case "batch":
+            return nn.BatchNorm2d
+
+
+def build_generator(a: Architecture) -> nn.Module:
     """Input channels: one-hot labels or picture, edge, instance features, in this order."""
-    channels = a.condition_channels + a.feat_num
+    channels, norm = a.condition_channels + a.feat_num, norm_layer(a)
     match a.netG:
         case "global":
-            return GlobalGenerator(channels, a.ngf, a.n_downsample_global, a.n_blocks_global)
+            return GlobalGenerator(channels, a.ngf, a.n_downsample_global, a.n_blocks_global, norm)
         case "local":
             return LocalEnhancer(
-                channels, a.ngf, a.n_downsample_global, a.n_blocks_global, a.n_local_enhancers, a.n_blocks_local
+                channels, a.ngf, a.n_downsample_global, a.n_blocks_global, a.n_local_enhancers, a.n_blocks_local, norm
             )
+        case "unet_128":
+            return UnetGenerator(channels, a.ngf, 7, norm, a.dropout)
+        case "unet_256":
+            return UnetGenerator(channels, a.ngf, 8, norm, a.dropout)
+        case "resnet_6blocks":
+            return ResnetGenerator(channels, a.ngf, 6, norm, a.dropout)
+        case "resnet_9blocks":
+            return ResnetGenerator(channels, a.ngf, 9, norm, a.dropout)
 
 
-def build_discriminator(a: Architecture) -> MultiscaleDiscriminator:
+def build_discriminator(a: Architecture) -> nn.Module:
     """Input channels: one-hot labels or picture, edge, photo; D never sees the instance features."""
-    return MultiscaleDiscriminator(a.condition_channels + 3, a.ndf, a.n_layers_D, a.num_D)
+    channels, norm = a.condition_channels + 3, norm_layer(a)
+    match a.netD:
+        case "multiscale":
+            return MultiscaleDiscriminator(channels, a.ndf, a.n_layers_D, a.num_D, a.D_features, norm)
+        case "n_layers":
+            return NLayerDiscriminator(channels, a.ndf, a.n_layers_D, norm)
+        case "pixel":
+            return PixelDiscriminator(channels, a.ndf, norm)
 
 
 def build_encoder(a: Architecture) -> Encoder:
-    return Encoder(a.feat_num, a.nef, a.n_downsample_E)
+    return Encoder(a.feat_num, a.nef, a.n_downsample_E, norm_layer(a))
 
 
 class Synthesiser(nn.Module):

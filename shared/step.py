@@ -64,13 +64,19 @@ def execute(
     run: Callable[..., dict[str, float]], config: type[StepConfig], values: dict[str, Any], **folders: Path | str | None
 ):
     """Check `values`, run the step in its MLflow run, return its figures; a refusal exits with 2."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the MLflow run is closed
+    signal.signal(signal.SIGTERM, _stop)
     try:
         checked = config.check(values)
         with tracking.step_run(checked.step_name, checked.model_dump()):
             return run(config=checked, **{name: _place(run, name, path) for name, path in folders.items()})
     except InputError as refusal:
         refuse(config, refusal)
+
+
+def _stop(signum: int, _frame) -> NoReturn:
+    """Leave by an exception, so that the MLflow run is closed; a second signal must not break that off."""
+    signal.signal(signum, signal.SIG_IGN)
+    sys.exit(128 + signum)
 
 
 def refuse(config: type[StepConfig], refusal: InputError) -> NoReturn:

@@ -1,4 +1,7 @@
-"""pix2pixHD again, slowly, from the layer tables of the paper and of NVIDIA's checkpoints: the tests' own answer."""
+"""pix2pixHD and pix2pix again, slowly, from the papers and the layer tables of the published checkpoints.
+
+The tests' own answer. `training` matters to BatchNorm alone; its statistics are not updated.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -6,36 +9,62 @@ import torch.nn.functional as F
 
 def conv(weights, key, x, stride=1, padding=0, reflect=0):
     x = F.pad(x, [reflect] * 4, mode="reflect") if reflect else x
-    return F.conv2d(x, weights[f"{key}.weight"], weights[f"{key}.bias"], stride=stride, padding=padding)
+    return F.conv2d(x, weights[f"{key}.weight"], weights.get(f"{key}.bias"), stride=stride, padding=padding)
 
 
-def norm(x):
-    mean = x.mean(dim=(2, 3), keepdim=True)
-    variance = ((x - mean) ** 2).mean(dim=(2, 3), keepdim=True)
+def transposed(weights, key, x, output_padding=1):
+    weight, bias = weights[f"{key}.weight"], weights.get(f"{key}.bias")
+    return F.conv_transpose2d(x, weight, bias, stride=2, padding=1, output_padding=output_padding)
+
+
+def norm(weights, key, x, training=True):
+    """What follows convolution `key`: BatchNorm where the weights have one, else InstanceNorm."""
+    parent, _, index = key.rpartition(".")
+    key = f"{parent}.{int(index) + 1}"
+    per_channel = (1, -1, 1, 1)
+    if f"{key}.weight" not in weights:
+        return normalised(x, *moments(x, (2, 3)))
+    if training:
+        x = normalised(x, *moments(x, (0, 2, 3)))
+    else:
+        x = normalised(x, *(weights[f"{key}.running_{name}"].view(per_channel) for name in ("mean", "var")))
+    return x * weights[f"{key}.weight"].view(per_channel) + weights[f"{key}.bias"].view(per_channel)
+
+
+def moments(x, over):
+    mean = x.mean(dim=over, keepdim=True)
+    return mean, ((x - mean) ** 2).mean(dim=over, keepdim=True)
+
+
+def normalised(x, mean, variance):
     return (x - mean) / (variance + 1e-5).sqrt()
 
 
-def transposed(weights, key, x):
-    return F.conv_transpose2d(
-        x, weights[f"{key}.weight"], weights[f"{key}.bias"], stride=2, padding=1, output_padding=1
-    )
+def conv_norm(weights, key, x, training, **how):
+    return norm(weights, key, conv(weights, key, x, **how), training)
 
 
-def block(weights, key, x):
-    y = norm(conv(weights, f"{key}.conv_block.1", x, reflect=1)).relu()
-    return x + norm(conv(weights, f"{key}.conv_block.5", y, reflect=1))
+def up(weights, key, x, training):
+    return norm(weights, key, transposed(weights, key, x), training).relu()
 
 
-def hourglass(weights, x, n_down, n_blocks, with_head=True):
+def block(weights, key, x, training=True):
+    """Dropout, which does nothing in evaluation, moves the second convolution from index 5 to 6."""
+    second = 5 if f"{key}.conv_block.5.weight" in weights else 6
+    y = conv_norm(weights, f"{key}.conv_block.1", x, training, reflect=1).relu()
+    return x + conv_norm(weights, f"{key}.conv_block.{second}", y, training, reflect=1)
+
+
+def hourglass(weights, x, n_down, n_blocks, with_head=True, training=True):
     """Indices of the table in SEED_FACTS A.1: 1, then 4 + 3i, blocks, up-convolutions, head."""
-    x = norm(conv(weights, "model.1", x, reflect=3)).relu()
+    x = conv_norm(weights, "model.1", x, training, reflect=3).relu()
     for i in range(n_down):
-        x = norm(conv(weights, f"model.{4 + 3 * i}", x, stride=2, padding=1)).relu()
+        x = conv_norm(weights, f"model.{4 + 3 * i}", x, training, stride=2, padding=1).relu()
     first_block = 4 + 3 * n_down
     for i in range(n_blocks):
-        x = block(weights, f"model.{first_block + i}", x)
+        x = block(weights, f"model.{first_block + i}", x, training)
     for i in range(n_down):
-        x = norm(transposed(weights, f"model.{first_block + n_blocks + 3 * i}", x)).relu()
+        x = up(weights, f"model.{first_block + n_blocks + 3 * i}", x, training)
     if with_head:
         x = conv(weights, f"model.{4 + 6 * n_down + n_blocks + 1}", x, reflect=3).tanh()
     return x
@@ -45,32 +74,71 @@ def pool(x):
     return F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
 
 
-def local_enhancer(weights, x, n_down, n_blocks, n_blocks_local):
+def local_enhancer(weights, x, n_down, n_blocks, n_blocks_local, training=True):
     """One enhancer around the global network."""
-    coarse = hourglass(weights, pool(x), n_down, n_blocks, with_head=False)
-    y = norm(conv(weights, "model1_1.1", x, reflect=3)).relu()
-    y = norm(conv(weights, "model1_1.4", y, stride=2, padding=1)).relu() + coarse
+    coarse = hourglass(weights, pool(x), n_down, n_blocks, with_head=False, training=training)
+    y = conv_norm(weights, "model1_1.1", x, training, reflect=3).relu()
+    y = conv_norm(weights, "model1_1.4", y, training, stride=2, padding=1).relu() + coarse
     for i in range(n_blocks_local):
-        y = block(weights, f"model1_2.{i}", y)
-    y = norm(transposed(weights, f"model1_2.{n_blocks_local}", y)).relu()
+        y = block(weights, f"model1_2.{i}", y, training)
+    y = up(weights, f"model1_2.{n_blocks_local}", y, training)
     return conv(weights, f"model1_2.{n_blocks_local + 4}", y, reflect=3).tanh()
 
 
-def discriminator(weights, x, num_D, n_layers):
+def patchgan(weights, keys, x, padding, training):
+    """All maps; the last but one convolution and the last keep the size, the first and the last have no norm."""
+    maps = []
+    for j, key in enumerate(keys):
+        x = conv(weights, key, x, stride=2 if j < len(keys) - 2 else 1, padding=padding)
+        x = norm(weights, key, x, training) if 0 < j < len(keys) - 1 else x
+        x = F.leaky_relu(x, 0.2) if j < len(keys) - 1 else x
+        maps.append(x)
+    return maps
+
+
+def flat_keys(module, n_layers):
+    """Of convolutions in one sequence: 0, then 2, 5, 8, ..."""
+    return [f"{module}.0", *(f"{module}.{2 + 3 * j}" for j in range(n_layers + 1))]
+
+
+def discriminator(weights, x, num_D, n_layers, features=True, training=True):
     """Finest scale first; the finest is the highest index."""
     result = []
     for scale in range(num_D - 1, -1, -1):
-        maps, y = [], x
-        for j in range(n_layers + 2):
-            y = conv(weights, f"scale{scale}_layer{j}.0", y, stride=2 if j < n_layers else 1, padding=2)
-            if 0 < j <= n_layers:
-                y = norm(y)
-            if j <= n_layers:
-                y = F.leaky_relu(y, 0.2)
-            maps.append(y)
-        result.append(maps)
+        if features:
+            keys = [f"scale{scale}_layer{j}.0" for j in range(n_layers + 2)]
+            result.append(patchgan(weights, keys, x, 2, training))
+        else:
+            result.append(patchgan(weights, flat_keys(f"layer{scale}", n_layers), x, 2, training)[-1:])
         x = pool(x)
     return result
+
+
+def n_layer_discriminator(weights, x, n_layers, training=True):
+    return patchgan(weights, flat_keys("model", n_layers), x, 1, training)[-1]
+
+
+def pixel_discriminator(weights, x, training=True):
+    x = F.leaky_relu(conv(weights, "net.0", x), 0.2)
+    return conv(weights, "net.5", F.leaky_relu(conv_norm(weights, "net.2", x, training), 0.2))
+
+
+def unet(weights, x, n_down, training=True):
+    """The published U-Net with its in-place activations: what skips a level is what its LeakyReLU made of x."""
+    x = conv(weights, "model.model.0", x, stride=2, padding=1)
+    x = unet_level(weights, "model.model.1.model", x, n_down - 2, training)
+    return transposed(weights, "model.model.3", F.relu_(x), output_padding=0).tanh()
+
+
+def unet_level(weights, key, x, levels_inside, training):
+    F.leaky_relu_(x, 0.2)
+    y = conv(weights, f"{key}.1", x, stride=2, padding=1)
+    if levels_inside:
+        y = norm(weights, f"{key}.1", y, training)
+        y = unet_level(weights, f"{key}.3.model", y, levels_inside - 1, training)
+    last = f"{key}.{5 if levels_inside else 3}"
+    y = norm(weights, last, transposed(weights, last, F.relu_(y), output_padding=0), training)
+    return torch.cat([x, y], dim=1)
 
 
 def one_hot_and_edges(labels, instances, num_labels):

@@ -108,7 +108,7 @@ def test_seed_recipes_have_the_seeds_numbers():
     base = dict(epochs=100, epochs_decay=100, batch_size=1, learning_rate=2e-4, beta1=0.5, ngf=64, num_D=2, ndf=64)
     base |= dict(n_downsample_global=4, n_blocks_global=9, n_layers_D=3, lambda_feature_matching=10, lambda_vgg=10)
     fine = base | dict(
-        epochs=50, epochs_decay=50, epochs_fix_global=10, ngf=32, num_D=3, n_blocks_local=3, stage="local"
+        epochs=50, epochs_decay=50, epochs_fix_global=10, ngf=32, num_D=3, n_blocks_local=3, netG="local"
     )
     features = dict(instance_features=True, feat_num=3, nef=16, n_downsample_E=4)
     for name, two_stages, with_features in (

@@ -278,6 +278,37 @@ def test_stopping_a_night_leaves_no_process_and_a_second_start_touches_nothing(s
     assert statuses.pop("prepare") == "FINISHED" and set(statuses.values()) == {"FAILED"} and len(statuses) == 2
 
 
+def test_a_second_signal_does_not_break_off_the_end_of_a_step():
+    """A stopped pipeline signals its whole process group, and then each step once more."""
+    step = """
+import contextlib, sys, time
+from components.export.config import ExportConfig
+from shared import step, tracking
+
+@contextlib.contextmanager
+def slow_to_end(*_):
+    try:
+        yield
+    finally:
+        print("ending", flush=True)
+        time.sleep(1)
+        print("closed", flush=True)
+
+def run(config):
+    print("running", flush=True)
+    time.sleep(60)
+
+tracking.step_run = slow_to_end
+step.execute(run, ExportConfig, {})
+"""
+    with subprocess.Popen([sys.executable, "-c", step], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        for line in ("running", "ending"):
+            assert process.stdout.readline().strip() == line
+            process.send_signal(signal.SIGTERM)
+        assert process.stdout.read().strip() == "closed"
+    assert process.returncode == 143
+
+
 def test_a_night_that_takes_too_long_is_stopped(start_nightly):
     process = start_nightly("--timeout-min", 0.5)
     family = wait_for_training(process)

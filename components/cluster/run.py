@@ -8,8 +8,8 @@ from sklearn.cluster import KMeans
 from components.cluster.config import ClusterConfig
 from components.cluster.features import InstanceFeatures, encode_instances
 from shared import tracking
-from shared.checkpoint import load_encoder
-from shared.contracts import ClusterTable, DatasetManifest, LabelClusters, ModelCard
+from shared.checkpoint import load_encoder, read_model
+from shared.contracts import ClusterTable, DatasetManifest, LabelClusters
 from shared.device import pick
 from shared.errors import InputError
 
@@ -24,7 +24,8 @@ def run(dataset: Path, model: Path, clusters: Path, *, config: ClusterConfig) ->
     """
     # What is asked for, checked before any work.
     runtime = pick(config.device, config.precision)
-    manifest, card = DatasetManifest.read(dataset), ModelCard.read(model)
+    manifest = DatasetManifest.read(dataset)
+    card = read_model(model, num_labels=manifest.num_labels, use_instances=manifest.has_instances)
     if card.architecture.feat_num == 0:
         raise InputError(f"--model {model} has no encoder: train it with --instance-features.")
     if not manifest.has_instances:

@@ -3,21 +3,22 @@
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from components.train.schedule import Policy, learning_rate
 from shared.contracts import parse_size
 from shared.device_names import DeviceName, PrecisionName
 from shared.errors import InputError
 from shared.step import StepConfig
 
-SMALLEST_SIDE = 16  # pixels; below, VGG19 and the coarsest discriminator have nothing left to look at
+SMALLEST_SIDE = 16  # pixels; below, VGG19 and the coarsest scale of D have nothing left to look at
 
 
 class TrainConfig(StepConfig):
     STEP: ClassVar[str] = "train"
 
-    stage: Literal["global", "local"] = "global"
-    """global: the coarse generator alone. local: enhancer around it, from the weights of --init-from."""
+    netG: Literal["global", "local", "unet_128", "unet_256", "resnet_6blocks", "resnet_9blocks"] = "global"
+    """global: pix2pixHD's coarse generator. local: enhancer around it, from --init-from. The others: pix2pix's."""
     size: str = ""
     """HEIGHTxWIDTH in pixels to resize the frames to; empty: the sizes of the data set."""
     crop: str = ""
@@ -34,6 +35,17 @@ class TrainConfig(StepConfig):
     """Adam's step size for G, E and D (lr)."""
     beta1: float = Field(0.5, ge=0, lt=1)
     """Adam's first momentum; the second is 0.999."""
+    lr_policy: Policy = "linear_hd"
+    """Learning rate over the epochs. linear_hd: pix2pixHD's, flat, then linear. linear, step, cosine: pix2pix's; cosine
+    reaches 0 after --epochs: give --epochs-decay 0."""
+    lr_decay_epochs: int = Field(50, ge=1)
+    """Policy step: epochs after which the learning rate falls to a tenth (lr_decay_iters)."""
+    pool_size: int = Field(0, ge=0)
+    """Earlier fakes that D may be shown in place of the present ones; 0: none. Checkpoints hold them too."""
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    """Decay per step of a moving average of G, which is then what is saved and shown; 0: none."""
+    clip_gradient_norm: float = Field(0.0, ge=0)
+    """Largest norm of the gradients of G with E, and of D; 0: not clipped."""
     use_instances: bool = True
     """Give the networks the edges between instances, where the data set has instance maps."""
     instance_features: bool = False
@@ -56,10 +68,24 @@ class TrainConfig(StepConfig):
     """Channels of D's first layer."""
     n_layers_D: int = Field(3, ge=1)
     """Strided layers of each discriminator."""
+    netD: Literal["multiscale", "n_layers", "pixel"] = "multiscale"
+    """multiscale: pix2pixHD's. n_layers: pix2pix's PatchGAN (with 3 layers its `basic`). pixel: its PixelGAN."""
+    norm: Literal["instance", "batch"] = "instance"
+    """Normalisation in all networks."""
+    dropout: bool = False
+    """Dropout in pix2pix's generators."""
+    init_type: Literal["normal", "xavier", "kaiming", "orthogonal"] = "normal"
+    """Fresh weights of convolutions; biases are 0 in pix2pix's networks, and as PyTorch makes them in pix2pixHD's."""
+    init_gain: float = Field(0.02, gt=0)
+    """Scale of the fresh weights; kaiming has none."""
     nef: int = Field(16, ge=1)
     """Channels of E's first layer."""
     n_downsample_E: int = Field(4, ge=1)
     """Down-samplings of the encoder."""
+    gan_mode: Literal["lsgan", "vanilla"] = "lsgan"
+    """lsgan: squared distance of D's scores. vanilla: their cross-entropy."""
+    lambda_L1: float = Field(0.0, ge=0)
+    """Weight of the distance of the pixels themselves (pix2pix: 100); 0 switches it off."""
     lambda_feature_matching: float = Field(10.0, ge=0)
     """Weight of the feature matching loss; 0 switches it off."""
     lambda_vgg: float = Field(0.0, ge=0)
@@ -98,11 +124,17 @@ class TrainConfig(StepConfig):
 
     @property
     def step_name(self) -> str:
-        return f"train_{self.stage}"
+        return f"train_{self.netG}"
 
     @property
     def total_epochs(self) -> int:
         return self.epochs + self.epochs_decay
+
+    @model_validator(mode="after")
+    def _matches_features_of_a_multiscale_D(self) -> "TrainConfig":
+        if self.lambda_feature_matching and self.netD != "multiscale":
+            raise ValueError("--lambda-feature-matching matches layers of --netD multiscale: set it to 0 for other D")
+        return self
 
     def check_vgg_weights(self) -> None:
         """Raises InputError where the VGG loss is on and its weights are not there."""
@@ -113,9 +145,7 @@ class TrainConfig(StepConfig):
             )
 
     def learning_rate_in(self, epoch: int) -> float:
-        """Learning rate of epoch 1..total_epochs: flat to `epochs` + 1, then linearly to 1/epochs_decay of it.
-
-        As pix2pixHD, which lowers the rate at the end of each epoch above niter.
-        """
-        late = max(0, epoch - 1 - self.epochs)
-        return self.learning_rate * (1 - late / self.epochs_decay) if late else self.learning_rate
+        """Learning rate of epoch 1..total_epochs."""
+        return learning_rate(
+            self.lr_policy, self.learning_rate, epoch, self.epochs, self.epochs_decay, self.lr_decay_epochs
+        )

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from components.train.config import TrainConfig
 from components.train.data import Batch, EpochLoader
-from components.train.objective import feature_matching_loss, gan_loss, vgg_loss
+from components.train.ema import Ema
+from components.train.objective import Scales, feature_matching_loss, gan_loss, l1_loss, vgg_loss
+from components.train.pool import ImagePool
 from shared import tracking
 from shared.checkpoint import load_tensors, save_tensors
 from shared.condition import encode_maps, instance_mean, paint, to_signed, to_uint8
@@ -51,6 +53,8 @@ class Trainer:
         self.optimizer_G = torch.optim.Adam(synthesis, **adam)
         self.optimizer_D = torch.optim.Adam(networks.D.parameters(), **adam)
         self.scaler_G, self.scaler_D = runtime.scaler(), runtime.scaler()
+        self.pool = ImagePool(config.pool_size, config.seed)
+        self.ema = Ema(networks.G, config.ema_decay) if config.ema_decay else None
 
     def start_epoch(self, epoch: int) -> None:
         """Set the learning rate, and freeze or thaw the global part of a local enhancer."""
@@ -67,50 +71,104 @@ class Trainer:
         instances = batch.dense_ids if self.architecture.use_instances else None
         return encode_maps(batch.inputs, instances, self.architecture.num_labels)
 
-    def synthesise(self, batch: Batch, condition: Tensor, photo: Tensor) -> Tensor:
+    def synthesise(self, batch: Batch, condition: Tensor, photo: Tensor, G: nn.Module | None = None) -> Tensor:
         """(N, 3, H, W) in [-1, 1], with features from the cluster step or from the encoder where G takes them."""
+        G = G or self.networks.G
         if self.architecture.feat_num == 0:
-            return self.networks.G(condition)
+            return G(condition)
         table = batch.features
         if table is None:
             table = instance_mean(self.networks.E(photo).float(), batch.dense_ids, batch.num_instances)
-        return self.networks.G(torch.cat([condition, paint(table, batch.dense_ids)], dim=1))
+        return G(torch.cat([condition, paint(table, batch.dense_ids)], dim=1))
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One update of G (with E) and of D, both against the same D, as pix2pixHD. Losses stay on the device."""
-        D, vgg, config = self.networks.D, self.networks.vgg, self.config
-
-        # Forward: D sees real and fake; its weights take no gradient from G's losses.
-        photo, condition = to_signed(batch.photos), self.condition(batch)
-        with self.runtime.autocast():
-            fake = self.synthesise(batch, condition, photo)
-            real_scales = D(torch.cat([condition, photo], dim=1))
-            D.requires_grad_(False)
-            fake_scales = D(torch.cat([condition, fake], dim=1))
-
-            # Generator: fool D, match its features, match VGG's.
-            losses = {"G_GAN": gan_loss(fake_scales, is_real=True)}
-            if config.lambda_feature_matching:
-                losses["G_GAN_Feat"] = config.lambda_feature_matching * feature_matching_loss(fake_scales, real_scales)
-            if vgg is not None:
-                losses["G_VGG"] = config.lambda_vgg * vgg_loss(vgg, fake, photo)
-        self._update(self.optimizer_G, self.scaler_G, sum(losses.values()))
-
-        # Discriminator: real against the picture as it was, cut off from G.
-        D.requires_grad_(True)
-        with self.runtime.autocast():
-            losses["D_real"] = gan_loss(real_scales, is_real=True)
-            losses["D_fake"] = gan_loss(D(torch.cat([condition, fake.detach()], dim=1)), is_real=False)
-        self._update(self.optimizer_D, self.scaler_D, 0.5 * (losses["D_real"] + losses["D_fake"]))
+        """One update of G (with E) and of D. Losses stay on the device."""
+        losses = self._step_pix2pix(batch) if self.architecture.is_pix2pix else self._step_pix2pixHD(batch)
+        if self.ema:
+            self.ema.update()
         self.images_seen += len(batch)
         return {name: loss.detach() for name, loss in losses.items()}
 
-    @staticmethod
-    def _update(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, loss: Tensor) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
+    def _step_pix2pixHD(self, batch: Batch) -> dict[str, Tensor]:
+        """Both against the same D."""
+        D, mode = self.networks.D, self.config.gan_mode
+
+        # Forward, each network once. D and VGG see the picture cut off from G: two gradients are taken of one graph.
+        photo, condition = to_signed(batch.photos), self.condition(batch)
+        with self.runtime.autocast():
+            fake = self.synthesise(batch, condition, photo)
+            seen = fake.detach().requires_grad_()
+            real_scales = D(torch.cat([condition, photo], dim=1))
+            fake_scales = D(torch.cat([condition, seen], dim=1))
+            shown_scales = fake_scales
+            if self.pool.size:
+                shown_scales = D(self.pool.query(torch.cat([condition, fake], dim=1)))
+            losses_G = self._losses_G(fake_scales, real_scales, seen, photo)
+            losses_D = {
+                "D_real": gan_loss(real_scales, is_real=True, mode=mode),
+                "D_fake": gan_loss(shown_scales, is_real=False, mode=mode),
+            }
+
+        # Backward: D's losses to its weights; G's to the picture alone, past D's weights, and from there through G.
+        self.optimizer_D.zero_grad(set_to_none=True)
+        loss_D = self.scaler_D.scale(0.5 * sum(losses_D.values()))
+        loss_D.backward(inputs=list(D.parameters()), retain_graph=True)
+        self.optimizer_G.zero_grad(set_to_none=True)
+        (towards_fake,) = torch.autograd.grad(self.scaler_G.scale(sum(losses_G.values())), seen)
+        fake.backward(towards_fake)
+        self._update(self.optimizer_G, self.scaler_G)
+        self._update(self.optimizer_D, self.scaler_D)
+        return losses_G | losses_D
+
+    def _step_pix2pix(self, batch: Batch) -> dict[str, Tensor]:
+        """D first, then G against the new D."""
+        D, mode = self.networks.D, self.config.gan_mode
+        photo, condition = to_signed(batch.photos), self.condition(batch)
+        with self.runtime.autocast():
+            fake = self.synthesise(batch, condition, photo)
+            shown = self.pool.query(torch.cat([condition, fake], dim=1))
+            losses_D = {
+                "D_real": gan_loss(D(torch.cat([condition, photo], dim=1)), is_real=True, mode=mode),
+                "D_fake": gan_loss(D(shown), is_real=False, mode=mode),
+            }
+        self.optimizer_D.zero_grad(set_to_none=True)
+        self.scaler_D.scale(0.5 * sum(losses_D.values())).backward()
+        self._update(self.optimizer_D, self.scaler_D)
+
+        D.requires_grad_(False)
+        with self.runtime.autocast():
+            real_scales = D(torch.cat([condition, photo], dim=1)) if self.config.lambda_feature_matching else None
+            losses_G = self._losses_G(D(torch.cat([condition, fake], dim=1)), real_scales, fake, photo)
+        self.optimizer_G.zero_grad(set_to_none=True)
+        self.scaler_G.scale(sum(losses_G.values())).backward()
+        self._update(self.optimizer_G, self.scaler_G)
+        D.requires_grad_(True)
+        return losses_G | losses_D
+
+    def _losses_G(self, fake_scales: Scales, real_scales: Scales | None, fake: Tensor, photo: Tensor) -> dict:
+        """Fool D, match its features, match VGG's, match the pixels: those that have a weight."""
+        config, vgg = self.config, self.networks.vgg
+        losses = {"G_GAN": gan_loss(fake_scales, is_real=True, mode=config.gan_mode)}
+        if config.lambda_feature_matching:
+            matching = feature_matching_loss(fake_scales, real_scales)
+            losses["G_GAN_Feat"] = config.lambda_feature_matching * matching
+        if vgg is not None:
+            losses["G_VGG"] = config.lambda_vgg * vgg_loss(vgg, fake, photo)
+        if config.lambda_L1:
+            losses["G_L1"] = config.lambda_L1 * l1_loss(fake, photo)
+        return losses
+
+    def _update(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+        if self.config.clip_gradient_norm:
+            scaler.unscale_(optimizer)
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            nn.utils.clip_grad_norm_(weights, self.config.clip_gradient_norm)
         scaler.step(optimizer)
         scaler.update()
+
+    def published(self) -> dict[str, nn.Module]:
+        """The networks that are saved: of G its moving average, where there is one."""
+        return self.networks.trained() | ({"G": self.ema.network} if self.ema else {})
 
     def save(self, path: Path, metrics: dict[str, float]) -> None:
         """Everything that training needs to go on as if it had never stopped, in one atomic file."""
@@ -128,13 +186,19 @@ class Trainer:
                     "give an empty folder, or the same options to continue."
                 )
         for name, part in self._stateful().items():
+            if name not in state:
+                raise InputError(
+                    f"--model {path.parent.parent} holds a training without {name}: "
+                    "give an empty folder, or the same options to continue."
+                )
             part.load_state_dict(state[name])
         self.epoch, self.images_seen = state["epoch"], state["images_seen"]
         return state["metrics"]
 
     def _stateful(self) -> dict[str, object]:
         optimizers = {"optimizer_G": self.optimizer_G, "optimizer_D": self.optimizer_D}
-        return self.networks.trained() | optimizers | {"scaler_G": self.scaler_G, "scaler_D": self.scaler_D}
+        others = {"scaler_G": self.scaler_G, "scaler_D": self.scaler_D, "pool": self.pool}
+        return self.networks.trained() | optimizers | others | ({"ema": self.ema} if self.ema else {})
 
 
 def train(
@@ -190,9 +254,10 @@ def train(
 @torch.inference_mode()
 def sample_picture(trainer: Trainer, samples: Batch) -> tuple[np.ndarray, float]:
     """Rows of input | synthesised | real: (N * H, 3 * W, 3) uint8, and the mean distance to real in [0, 2]."""
-    batch = samples.to(trainer.runtime.torch_device)
+    batch, G = samples.to(trainer.runtime.torch_device), trainer.published()["G"].eval()
     with trainer.runtime.autocast():
-        fake = trainer.synthesise(batch, trainer.condition(batch), to_signed(batch.photos))
+        fake = trainer.synthesise(batch, trainer.condition(batch), to_signed(batch.photos), G)
+    G.train()
     distance = (fake.float() - to_signed(batch.photos)).abs().mean().item()
     synthesised = to_uint8(fake).permute(0, 2, 3, 1).cpu().numpy()
     photos = samples.photos.permute(0, 2, 3, 1).numpy()

@@ -1,21 +1,36 @@
-"""pix2pixHD's losses (Wang et al. 2018, section 3.3 and equation 8), each a function of network outputs."""
+"""Losses of pix2pixHD (Wang et al. 2018, section 3.3, equation 8) and pix2pix (Isola et al. 2017, equations 1 and 3).
+
+Each is a function of network outputs and is computed in float32, whatever their precision.
+"""
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 Scales = list[list[Tensor]]  # of the discriminator: per scale its feature maps, last the patch scores
+GanMode = Literal["lsgan", "vanilla"]  # least squares, or cross entropy; D's scores go in raw, without a sigmoid
 
 VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # of relu1_1 .. relu5_1
 
 
-def gan_loss(scales: Scales, is_real: bool) -> Tensor:
-    """LSGAN: squared distance of the patch scores to 1 (real) or 0, averaged over patches, summed over scales."""
-    return sum(_distance_to(float(is_real), maps[-1]) for maps in scales)
+def gan_loss(scales: Scales, is_real: bool, mode: GanMode) -> Tensor:
+    """Distance of the patch scores from their target, averaged over patches, summed over scales."""
+    return sum(_distance_to(float(is_real), maps[-1].float(), mode) for maps in scales)
 
 
-def _distance_to(target: float, scores: Tensor) -> Tensor:
-    return (scores.float() - target).square().mean()
+def _distance_to(target: float, scores: Tensor, mode: GanMode) -> Tensor:
+    match mode:
+        case "lsgan":
+            return (scores - target).square().mean()
+        case "vanilla":
+            return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, target))
+
+
+def l1_loss(fake: Tensor, real: Tensor) -> Tensor:
+    """Mean absolute difference of two tensors of one shape: pictures (N, 3, H, W) in [-1, 1], or features."""
+    return F.l1_loss(fake.float(), real.float())
 
 
 def feature_matching_loss(fake: Scales, real: Scales) -> Tensor:
@@ -23,7 +38,7 @@ def feature_matching_loss(fake: Scales, real: Scales) -> Tensor:
     layers = len(fake[0]) - 1
     weight = 4 / layers / len(fake)
     return weight * sum(
-        F.l1_loss(f.float(), r.detach().float())
+        l1_loss(f, r.detach())
         for fake_maps, real_maps in zip(fake, real, strict=True)
         for f, r in zip(fake_maps[:-1], real_maps[:-1], strict=True)
     )
@@ -34,4 +49,4 @@ def vgg_loss(vgg: torch.nn.Module, fake: Tensor, real: Tensor) -> Tensor:
     with torch.no_grad():
         wanted = vgg(real)
     pairs = zip(VGG_WEIGHTS, vgg(fake), wanted, strict=True)
-    return sum(weight * F.l1_loss(f.float(), r.float()) for weight, f, r in pairs)
+    return sum(weight * l1_loss(f, r) for weight, f, r in pairs)

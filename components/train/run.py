@@ -1,7 +1,8 @@
-"""Train one stage of pix2pixHD on a prepared data set. The same command again continues, or says that it is done."""
+"""Train pix2pixHD (one stage) or pix2pix on a prepared data set. The same command again continues, or says so."""
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from components.train.augment import Augmentation
@@ -9,12 +10,12 @@ from components.train.config import SMALLEST_SIDE, TrainConfig
 from components.train.data import EpochLoader, PairDataset, collate, read_features
 from components.train.loop import Networks, Trainer, train
 from shared import tracking
-from shared.checkpoint import load_vgg, load_what_fits, save_weights, weights_path
+from shared.checkpoint import load_vgg, load_what_fits, read_model, save_weights, weights_path
 from shared.contracts import Architecture, ClusterTable, DatasetManifest, ModelCard, parse_size
 from shared.device import Runtime, pick, seed_everything
 from shared.errors import InputError
 from shared.frames import record_bytes
-from shared.networks import build_discriminator, build_encoder, build_generator, init_weights
+from shared.networks import build_discriminator, build_encoder, build_generator, initialise
 from shared.samples import PairReader
 
 SAMPLE_PAIRS = 4
@@ -36,7 +37,7 @@ def run(
     manifest = DatasetManifest.read(dataset)
     size = parse_size(config.size) if config.size else None
     architecture = architecture_for(config, manifest, clusters)
-    parent = ModelCard.read(init_from) if init_from else None
+    parent = read_parent(init_from, architecture) if init_from else None
     check(architecture, config, manifest, parent, clusters)
     features = read_features(clusters, manifest) if clusters else None
     augment = Augmentation(parse_size(config.crop) if config.crop else None, config.flip, config.seed)
@@ -44,7 +45,7 @@ def run(
     reader = PairReader(dataset, manifest, "train", use_cache=config.cache != "off")
     pairs = PairDataset(reader, size, augment, features)
     height, width = size or manifest.common_size()  # of the model: what it is deployed for
-    print(f"train {config.stage}: {len(pairs)} pairs at {height}x{width}, {runtime.describe()}", flush=True)
+    print(f"train {config.netG}: {len(pairs)} pairs at {height}x{width}, {runtime.describe()}", flush=True)
     tracking.log_dataset(dataset, manifest.digest, "training")
 
     # Networks: fresh, then the weights of the previous stage, then the state of an interrupted run.
@@ -73,7 +74,7 @@ def run(
             images_seen=trainer.images_seen,
             dataset_digest=manifest.digest,
             parent_digest=parent.digest if parent else "",
-            digest=save_weights(model, networks.trained()),
+            digest=save_weights(model, trainer.published()),
             config=config.model_dump(),
             metrics=metrics,
         ).write(model)
@@ -99,11 +100,12 @@ def architecture_for(config: TrainConfig, manifest: DatasetManifest, clusters: P
     return Architecture.model_validate(
         config.model_dump(include=set(Architecture.model_fields))
         | {
-            "netG": config.stage,
+            "netG": config.netG,
             "num_labels": manifest.num_labels,
             "input_nc": manifest.input_nc,
             "use_instances": config.use_instances and manifest.has_instances,
             "feat_num": feat_num,
+            "D_features": config.lambda_feature_matching > 0,
         }
     )
 
@@ -116,21 +118,33 @@ def check(
     clusters: Path | None,
 ) -> None:
     """Refuse what cannot be trained."""
-    smallest = min(manifest.train, key=lambda pair: min(pair.height, pair.width))
-    if not config.size and min(smallest.height, smallest.width) < SMALLEST_SIDE:
+    sizes = {(pair.height, pair.width): f"--dataset holds {pair.name}, which" for pair in manifest.train}
+    if config.size:
+        sizes = {parse_size(config.size): "--size"}
+    if config.crop:
+        sizes = {tuple(map(min, size, parse_size(config.crop))): "--crop" for size in sizes}
+    smallest = min(sizes, key=min)
+    least = max(SMALLEST_SIDE, 3 * 2**config.n_layers_D if config.netD == "n_layers" else 0)
+    if min(smallest) < least:
         raise InputError(
-            f"--dataset holds {smallest.name} of {smallest.height}x{smallest.width} but the networks need "
-            f"{SMALLEST_SIDE} pixels a side: prepare larger images, or say --size."
+            f"{sizes[smallest]} is {smallest[0]}x{smallest[1]} but these networks need {least} pixels a side: "
+            "prepare larger images, or give another --size or --crop."
         )
     if architecture.feat_num and not manifest.has_instances:
         raise InputError(
             "--instance-features needs instance maps, but the data set has none: prepare it with --use-instances."
         )
-    if config.stage == "local" and parent is None:
-        raise InputError("--stage local starts from a global model: give its folder with --init-from.")
+    if config.netG == "local" and parent is None:
+        raise InputError("--netG local starts from a global model: give its folder with --init-from.")
     if clusters and (parent is None or ClusterTable.read(clusters).model_digest != parent.digest):
         raise InputError(f"--clusters {clusters} was not made from --init-from: run the cluster step on that model.")
     config.check_vgg_weights()
+
+
+def read_parent(init_from: Path, architecture: Architecture) -> ModelCard:
+    """Also of NVIDIA's or junyanz's files alone, whose input channels are taken to be those of this architecture."""
+    hints = architecture.model_dump(include={"num_labels", "use_instances", "feat_num"})
+    return read_model(init_from, **hints)
 
 
 def refuse_unequal_batches(config: TrainConfig, manifest: DatasetManifest, augment: Augmentation) -> None:
@@ -169,17 +183,17 @@ def hold_frames(pairs: PairDataset, config: TrainConfig, runtime: Runtime, size:
 def build(architecture: Architecture, config: TrainConfig, init_from: Path | None, clusters: Path | None) -> Networks:
     """Networks with fresh weights from the seed, overlaid with those of `init_from`."""
     seed_everything(config.seed)
-    G = build_generator(architecture).apply(init_weights)
-    D = build_discriminator(architecture).apply(init_weights)
+    fresh = partial(initialise, init_type=config.init_type, gain=config.init_gain, zero_bias=architecture.is_pix2pix)
+    G, D = fresh(build_generator(architecture)), fresh(build_discriminator(architecture))
     learns_features = architecture.feat_num and clusters is None
-    E = build_encoder(architecture).apply(init_weights) if learns_features else None
+    E = fresh(build_encoder(architecture)) if learns_features else None
     vgg = load_vgg(Path(config.vgg_weights)) if config.lambda_vgg else None
     if init_from:
         for name, network in {"G": G, "D": D, "E": E}.items():
             if network is not None and weights_path(init_from, name).is_file():
                 report = load_what_fits(network, weights_path(init_from, name))
                 print("from the previous stage:", report, flush=True)
-                if name == "G" and config.stage == "local" and any(key.startswith("model.") for key in report.new):
+                if name == "G" and config.netG == "local" and any(key.startswith("model.") for key in report.new):
                     raise InputError(
                         f"--init-from {init_from}: its generator does not fit ({min(report.new)} differs): stage local "
                         "needs half the --ngf of its global model, and the same labels, features, blocks and stride."
