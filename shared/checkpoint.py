@@ -3,6 +3,7 @@
 Files of NVIDIA's pix2pixHD and of junyanz' pix2pix load as they are, and theirs load ours.
 """
 
+import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from shared.contracts import Architecture, ModelCard, digest_files, write_atomically
+from shared.contracts import Architecture, ModelCard, Write, digest_files, write_atomically
 from shared.errors import InputError
 from shared.foreign import in_layout_of, infer_architecture, normalise, refuse_old_encoder, without_wrappers
 from shared.networks import Encoder, VGG19Features, build_encoder, build_generator
@@ -20,11 +21,12 @@ def weights_path(model: Path, network: str) -> Path:
     return Path(model) / f"latest_net_{network}.pth"
 
 
-def save_tensors(path: Path, content: object) -> None:
-    """torch.save of CPU copies through a temporary file: a kill leaves the old file whole."""
+def save_tensors(path: Path, content: object, write: Write = write_atomically) -> str:
+    """torch.save of CPU copies through a temporary file: a kill leaves the old file whole. Returns their digest."""
     buffer = io.BytesIO()
     torch.save(_to_cpu(content), buffer)
-    write_atomically(path, buffer.getbuffer())
+    write(path, buffer.getbuffer())
+    return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 
 def _to_cpu(content: object) -> object:
@@ -53,11 +55,14 @@ def load_tensors(path: Path) -> dict:
         ) from None
 
 
-def save_weights(model: Path, networks: dict[str, nn.Module]) -> str:
+def save_weights(model: Path, networks: dict[str, nn.Module], write: Write = write_atomically) -> str:
     """Write latest_net_<G|D|E>.pth and return their digest."""
+    sha = hashlib.sha256()  # as digest_files, of what may not be in its place yet
     for name, network in networks.items():
-        save_tensors(weights_path(model, name), without_wrappers(network.state_dict()))
-    return digest_files([weights_path(model, name) for name in networks])
+        path = weights_path(model, name)
+        digest = save_tensors(path, without_wrappers(network.state_dict()), write)
+        sha.update(path.name.encode() + bytes.fromhex(digest))
+    return sha.hexdigest()[:16]
 
 
 def load_state(path: Path) -> dict[str, torch.Tensor]:

@@ -4,9 +4,11 @@ prepare -> DatasetManifest, train -> ModelCard, cluster -> ClusterTable, export 
 benchmark -> BenchmarkReport
 """
 
+import contextlib
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -37,12 +39,34 @@ def digest_files(paths: list[Path]) -> str:
     return sha.hexdigest()[:16]
 
 
+Write = Callable[[Path, bytes], None]
+
+
+@contextlib.contextmanager
+def written_together() -> Iterator[Write]:
+    """Files that are written in the block appear at its end, each whole, or none where it fails (a full disk)."""
+    places: dict[Path, Path] = {}
+
+    def write(path: Path, content: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        places[partial] = path
+        partial.write_bytes(content)
+
+    try:
+        yield write
+    except BaseException:
+        for partial in places:
+            partial.unlink(missing_ok=True)
+        raise
+    for partial, path in places.items():
+        os.replace(partial, path)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """The file appears whole or not at all, also when the process is killed while it writes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    with written_together() as write:
+        write(path, content)
 
 
 class Record(BaseModel):
@@ -57,8 +81,8 @@ class Folder(Record):
     MADE_BY: ClassVar[str]
     format: Literal[1] = 1
 
-    def write(self, folder: Path) -> None:
-        write_atomically(Path(folder) / self.FILE, (self.model_dump_json(indent=2) + "\n").encode())
+    def write(self, folder: Path, write: Write = write_atomically) -> None:
+        write(Path(folder) / self.FILE, (self.model_dump_json(indent=2) + "\n").encode())
 
     @classmethod
     def read(cls, folder: Path) -> Self:

@@ -63,6 +63,17 @@ class Runtime:
             return psutil.virtual_memory().available
         return _accelerator(self.name).mem_get_info()[0]
 
+    def random_state(self) -> dict[str, torch.Tensor]:
+        """Of the generators that dropout draws from, on the CPU and on the device."""
+        states = {"cpu": torch.get_rng_state()}
+        return states if self.name == "cpu" else states | {"device": _accelerator(self.name).get_rng_state()}
+
+    def set_random_state(self, states: dict[str, torch.Tensor]) -> None:
+        """Go on drawing from where `random_state` was taken; of another kind of device only the CPU's is set."""
+        torch.set_rng_state(states["cpu"])
+        if self.name != "cpu" and "device" in states:
+            _accelerator(self.name).set_rng_state(states["device"])
+
     def describe(self) -> str:
         hardware = _cpu_name() if self.name == "cpu" else _accelerator(self.name).get_device_name(0)
         return f"{self.name} ({hardware}), {self.precision}, torch {torch.__version__}"

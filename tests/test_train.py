@@ -1,6 +1,7 @@
 """One step against the reference losses, the schedule, freezing, resuming, any size and input, refusing."""
 
 import copy
+import errno
 import json
 import os
 
@@ -277,6 +278,68 @@ def test_an_interrupted_run_continues_to_the_same_weights(dataset, tmp_path, mon
     run(dataset, tmp_path / "parts", config=config(**options))
     assert ModelCard.read(tmp_path / "parts").digest == ModelCard.read(tmp_path / "whole").digest
     assert ModelCard.read(tmp_path / "parts").metrics == ModelCard.read(tmp_path / "whole").metrics
+
+
+class Killed(BaseException):
+    """What no handler catches, as kill -9."""
+
+
+@pytest.mark.parametrize("killed_in_step", [1, 2, 3, 5, 8])
+def test_a_run_killed_within_an_epoch_continues_to_the_same_weights(tmp_path, monkeypatch, killed_in_step):
+    """4 pairs and 2 epochs are 8 steps; with dropout, a pool and a moving average, all of which have a memory."""
+    tiny.dataset(tmp_path / "dataset", input_nc=3)
+    options = config(**PIX2PIX, dropout=True, pool_size=2, ema_decay=0.9, epochs=1, epochs_decay=1, save_every_steps=1)
+    whole = run(tmp_path / "dataset", tmp_path / "whole", config=options)
+
+    step, steps = Trainer.step, []
+
+    def step_until_killed(trainer, batch):
+        steps.append(trainer.images_seen)
+        if len(steps) == killed_in_step:
+            raise Killed
+        return step(trainer, batch)
+
+    monkeypatch.setattr(Trainer, "step", step_until_killed)
+    with pytest.raises(Killed):
+        run(tmp_path / "dataset", tmp_path / "killed", config=options)
+    again = run(tmp_path / "dataset", tmp_path / "killed", config=options)
+    assert len(steps) == 8 + 1  # only the killed step was done twice
+    assert ModelCard.read(tmp_path / "killed").digest == ModelCard.read(tmp_path / "whole").digest
+    for name in ("G_GAN", "G_L1", "D_real", "D_fake", "sample_L1"):
+        assert again[name] == whole[name], name
+
+
+def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint(dataset, tmp_path, monkeypatch):
+    run(dataset, tmp_path, config=config(epochs=1, epochs_decay=0))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    write_bytes = type(tmp_path).write_bytes
+
+    def full(path, content):
+        if path.name == ".training.pt.partial":  # the last of a checkpoint's files
+            write_bytes(path, content[:100])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_bytes(path, content)
+
+    monkeypatch.setattr(type(tmp_path), "write_bytes", full)
+    with pytest.raises(InputError) as refusal:
+        run(dataset, tmp_path, config=config(epochs=2, epochs_decay=0))
+    assert str(refusal.value) == (
+        f"--model {tmp_path} has no room for a checkpoint (No space left on device): the one before is whole, "
+        "make room and say the same command again."
+    )
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert {path: after[path] for path in before} == before
+    assert {path.name for path in after.keys() - before.keys()} == {"epoch_0002.png"}
+
+
+def test_weights_of_the_latest_checkpoints_are_kept(dataset, tmp_path):
+    run(dataset, tmp_path, config=config(epochs=3, epochs_decay=0, keep_checkpoints=2))
+    assert {path.name for path in tmp_path.glob("*_net_G.pth")} == {"2_net_G.pth", "3_net_G.pth", "latest_net_G.pth"}
+    third, latest = (load_tensors(tmp_path / f"{name}_net_G.pth") for name in ("3", "latest"))
+    assert all(torch.equal(third[key], latest[key]) for key in latest)
+    run(dataset, tmp_path, config=config(epochs=4, epochs_decay=0, keep_checkpoints=0))
+    assert {path.name for path in tmp_path.glob("[0-9]*_net_G.pth")} == {"2_net_G.pth", "3_net_G.pth"}
+    assert all(torch.equal(load_tensors(tmp_path / "3_net_G.pth")[key], third[key]) for key in third)
 
 
 def test_the_same_command_on_a_finished_run_changes_nothing(dataset, global_model, capsys):

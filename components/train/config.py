@@ -110,6 +110,10 @@ class TrainConfig(StepConfig):
     """Epochs between two sample pictures."""
     save_every_epochs: int = Field(1, ge=1)
     """Epochs between two checkpoints; the last epoch is always saved."""
+    save_every_steps: int = Field(1000, ge=0)
+    """Steps within an epoch between two saves of the state that resuming needs; 0: none."""
+    keep_checkpoints: int = Field(0, ge=0)
+    """Number of latest checkpoints whose weights are kept as EPOCH_net_G.pth as well."""
 
     @field_validator("size", "crop")
     @classmethod

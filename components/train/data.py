@@ -1,6 +1,7 @@
 """Training pairs as batches of integer tensors; they become channels on the device, in `condition`."""
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from components.train.augment import Augmentation
 from shared.contracts import ClusterTable, DatasetManifest
@@ -116,27 +117,43 @@ def collate(items: list[dict[str, Tensor]]) -> Batch:
     return Batch(stack("inputs"), stack("photos"), stack("dense_ids"), num_instances, stack("features"))
 
 
+class EpochOrder(Sampler[list[int]]):
+    """Batches of indices of one epoch, from batch `start` on; their order depends on (seed, epoch) alone."""
+
+    def __init__(self, count: int, batch_size: int, seed: int):
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.epoch, self.start = 1, 0
+
+    def __len__(self) -> int:
+        return -(-self.count // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        batches = torch.randperm(self.count, generator=random).split(self.batch_size)
+        return iter([batch.tolist() for batch in batches[self.start :]])
+
+
 class EpochLoader:
-    """Batches of one epoch, in an order that depends on (seed, epoch) alone."""
+    """Batches of one epoch, the same whatever reads them."""
 
     def __init__(self, pairs: PairDataset, batch_size: int, workers: int, pin_memory: bool):
         self.pairs = pairs
-        self.order = torch.Generator()
+        self.order = EpochOrder(len(pairs), batch_size, pairs.augment.seed)
         in_memory = pairs.kept is not None or pairs.reader.cache is not None
         self.loader = DataLoader(
             pairs,
-            batch_size,
-            shuffle=True,
-            generator=self.order,
+            batch_sampler=self.order,
             num_workers=0 if in_memory else workers,  # else handing over would take longer than reading
             collate_fn=collate,
             pin_memory=pin_memory and pairs.kept is None,
+            generator=torch.Generator(),  # else it would draw from the one that dropout draws from
         )
 
     def __len__(self) -> int:
-        return len(self.loader)
+        return len(self.order)
 
-    def epoch(self, epoch: int):
-        self.pairs.epoch = epoch
-        self.order.manual_seed(self.pairs.augment.seed * 1_000_003 + epoch)
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """From batch `start` on, 0 = all."""
+        self.pairs.epoch = self.order.epoch = epoch
+        self.order.start = start
         return iter(self.loader)

@@ -17,8 +17,8 @@ from components.train.pool import ImagePool
 from shared import tracking
 from shared.checkpoint import load_tensors, save_tensors
 from shared.condition import encode_maps, instance_mean, paint, to_signed, to_uint8
-from shared.contracts import Architecture
-from shared.device import Runtime
+from shared.contracts import Architecture, Write, write_atomically
+from shared.device import Runtime, seed_everything
 from shared.errors import InputError
 from shared.images import write_photo
 from shared.networks import LocalEnhancer
@@ -44,6 +44,7 @@ class Trainer:
     def __init__(self, networks: Networks, architecture: Architecture, config: TrainConfig, runtime: Runtime):
         self.networks, self.architecture, self.config, self.runtime = networks, architecture, config, runtime
         self.epoch = 0  # finished epochs
+        self.batches, self.sums = 0, {}  # of the epoch that is under way: finished batches, and their losses added up
         self.images_seen = 0
         for network in (*networks.trained().values(), networks.vgg):
             if network is not None:
@@ -57,7 +58,9 @@ class Trainer:
         self.ema = Ema(networks.G, config.ema_decay) if config.ema_decay else None
 
     def start_epoch(self, epoch: int) -> None:
-        """Set the learning rate, and freeze or thaw the global part of a local enhancer."""
+        """Set the learning rate and the generators of dropout, freeze or thaw the global part of a local enhancer."""
+        if self.batches == 0:
+            seed_everything(self.config.seed * 1_000_003 + epoch)
         for group in self.optimizer_G.param_groups + self.optimizer_D.param_groups:
             group["lr"] = self.config.learning_rate_in(epoch)
         if isinstance(self.networks.G, LocalEnhancer):
@@ -170,11 +173,12 @@ class Trainer:
         """The networks that are saved: of G its moving average, where there is one."""
         return self.networks.trained() | ({"G": self.ema.network} if self.ema else {})
 
-    def save(self, path: Path, metrics: dict[str, float]) -> None:
+    def save(self, path: Path, metrics: dict[str, float], write: Write = write_atomically) -> None:
         """Everything that training needs to go on as if it had never stopped, in one atomic file."""
         state = {name: part.state_dict() for name, part in self._stateful().items()}
         progress = {"epoch": self.epoch, "images_seen": self.images_seen, "metrics": metrics}
-        save_tensors(path, state | progress | {"architecture": self.architecture.model_dump()})
+        progress |= {"batches": self.batches, "sums": self.sums, "random": self.runtime.random_state()}
+        save_tensors(path, state | progress | {"architecture": self.architecture.model_dump()}, write)
 
     def load(self, path: Path) -> dict[str, float]:
         """Go on from a saved state; returns its metrics. Raises InputError when it is of other networks."""
@@ -192,7 +196,10 @@ class Trainer:
                     "give an empty folder, or the same options to continue."
                 )
             part.load_state_dict(state[name])
-        self.epoch, self.images_seen = state["epoch"], state["images_seen"]
+        self.epoch, self.images_seen, self.batches = state["epoch"], state["images_seen"], state["batches"]
+        self.sums = {name: total.to(self.runtime.torch_device) for name, total in state["sums"].items()}
+        if self.batches:
+            self.runtime.set_random_state(state["random"])
         return state["metrics"]
 
     def _stateful(self) -> dict[str, object]:
@@ -202,12 +209,17 @@ class Trainer:
 
 
 def train(
-    trainer: Trainer, loader: EpochLoader, samples: Batch, model: Path, save: Callable[[dict[str, float]], None]
+    trainer: Trainer,
+    loader: EpochLoader,
+    samples: Batch,
+    model: Path,
+    save: Callable[[dict[str, float]], None],
+    save_state: Callable[[dict[str, float]], None],
 ) -> dict[str, float]:
     """Train to the last epoch and return the mean losses of that epoch and the images per second over all.
 
     samples: the pairs of the sample pictures. `save(metrics)` writes the model folder; it runs every
-    `save_every_epochs` and after the last epoch.
+    `save_every_epochs` and after the last epoch. `save_state(metrics)` writes what resuming needs, within epochs.
     """
     config, device = trainer.config, trainer.runtime.torch_device
     metrics: dict[str, float] = {}
@@ -215,11 +227,13 @@ def train(
     for epoch in range(trainer.epoch + 1, config.total_epochs + 1):
         # One epoch: losses are fetched from the device every `log_every_steps` steps only.
         trainer.start_epoch(epoch)
-        sums: dict[str, Tensor] = {}
         seen_before, start = trainer.images_seen, time.perf_counter()
-        for step, batch in enumerate(loader.epoch(epoch), 1):
+        for step, batch in enumerate(loader.epoch(epoch, trainer.batches), trainer.batches + 1):
             losses = trainer.step(batch.to(device))
-            sums = {name: sums.get(name, 0) + loss for name, loss in losses.items()}
+            trainer.batches = step
+            trainer.sums = {name: trainer.sums.get(name, 0) + loss for name, loss in losses.items()}
+            if config.save_every_steps and step % config.save_every_steps == 0 and step < len(loader):
+                save_state(metrics)
             if step % config.log_every_steps == 0:
                 tracking.log_metrics(
                     {f"loss/{name}": loss.item() for name, loss in losses.items()}, trainer.images_seen
@@ -227,7 +241,7 @@ def train(
         trainer.runtime.synchronize()
         seconds, images = time.perf_counter() - start, trainer.images_seen - seen_before
         busy_seconds, busy_images = busy_seconds + seconds, busy_images + images
-        trainer.epoch = epoch
+        sums, trainer.epoch, trainer.batches, trainer.sums = trainer.sums, epoch, 0, {}
 
         # Pictures of the same pairs, and how far they are from the photos.
         metrics = {name: value.item() / len(loader) for name, value in sums.items()}

@@ -1,6 +1,9 @@
 """Train pix2pixHD (one stage) or pix2pix on a prepared data set. The same command again continues, or says so."""
 
-import shutil
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +14,15 @@ from components.train.data import EpochLoader, PairDataset, collate, read_featur
 from components.train.loop import Networks, Trainer, train
 from shared import tracking
 from shared.checkpoint import load_vgg, load_what_fits, read_model, save_weights, weights_path
-from shared.contracts import Architecture, ClusterTable, DatasetManifest, ModelCard, parse_size
+from shared.contracts import (
+    Architecture,
+    ClusterTable,
+    DatasetManifest,
+    ModelCard,
+    Write,
+    parse_size,
+    written_together,
+)
 from shared.device import Runtime, pick, seed_everything
 from shared.errors import InputError
 from shared.frames import record_bytes
@@ -62,10 +73,19 @@ def run(
     whole = PairDataset(reader, (height, width), Augmentation(None, False, config.seed), features)
     samples = collate([whole[i] for i in range(min(SAMPLE_PAIRS, len(whole)))])
 
+    def save_state(metrics: dict[str, float]) -> None:
+        with stopped_by_full_disk(model), written_together() as write:
+            trainer.save(state, metrics, write)
+
     def save(metrics: dict[str, float]) -> None:
-        trainer.save(state, metrics)
+        with stopped_by_full_disk(model), written_together() as write:
+            publish(metrics, write)
+            trainer.save(state, metrics, write)  # last: a kill in between costs the epoch, but nothing that is needed
+        keep_copies(model, trainer.epoch, config.keep_checkpoints)
+
+    def publish(metrics: dict[str, float], write: Write) -> None:
         if clusters and init_from and weights_path(init_from, "E").is_file():
-            shutil.copyfile(weights_path(init_from, "E"), weights_path(model, "E"))
+            write(weights_path(model, "E"), weights_path(init_from, "E").read_bytes())
         ModelCard(
             architecture=architecture,
             height=height,
@@ -74,16 +94,16 @@ def run(
             images_seen=trainer.images_seen,
             dataset_digest=manifest.digest,
             parent_digest=parent.digest if parent else "",
-            digest=save_weights(model, trainer.published()),
+            digest=save_weights(model, trainer.published(), write),
             config=config.model_dump(),
             metrics=metrics,
-        ).write(model)
+        ).write(model, write)
 
     if trainer.epoch >= config.total_epochs:
         print(f"already trained for {trainer.epoch} epochs: raise --epochs to train on", flush=True)
         save(metrics)
         return metrics
-    metrics = train(trainer, loader, samples, model, save)
+    metrics = train(trainer, loader, samples, model, save, save_state)
 
     # What the run leaves in MLflow.
     metrics["peak_memory_mb"] = runtime.peak_memory_mb()
@@ -92,6 +112,34 @@ def run(
         tracking.log_files(weights_path(model, name), "checkpoints")
     tracking.log_files(model / ModelCard.FILE, "checkpoints")
     return metrics
+
+
+@contextlib.contextmanager
+def stopped_by_full_disk(model: Path) -> Iterator[None]:
+    """Raises InputError for a checkpoint that does not fit; the one before stays."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"--model {model} has no room for a checkpoint ({error.strerror}): the one before is whole, "
+            "make room and say the same command again."
+        ) from None
+
+
+def keep_copies(model: Path, epoch: int, count: int) -> None:
+    """Keep this checkpoint's weights under its epoch too, and of earlier ones the latest, `count` in all."""
+    if count == 0:
+        return
+    for path in model.glob("latest_net_*.pth"):
+        copy = path.with_name(path.name.replace("latest", str(epoch)))
+        copy.unlink(missing_ok=True)
+        os.link(path, copy)  # no bytes of its own until the next checkpoint replaces `latest`
+    numbers = sorted({int(path.name.partition("_")[0]) for path in model.glob("[0-9]*_net_*.pth")})
+    for old in numbers[:-count]:
+        for path in model.glob(f"{old}_net_*.pth"):
+            path.unlink()
 
 
 def architecture_for(config: TrainConfig, manifest: DatasetManifest, clusters: Path | None) -> Architecture:
