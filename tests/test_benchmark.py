@@ -16,7 +16,7 @@ from PIL import Image
 import components.export.run
 from components.benchmark.config import BenchmarkConfig
 from components.benchmark.pictures import Shown
-from components.benchmark.quality import mean_quality, psnr_db, ssim
+from components.benchmark.quality import mean_quality
 from components.benchmark.report import text_table, write_page
 from components.benchmark.run import run
 from components.benchmark.runners import OnnxRunner, TorchRunner, batch_of, maps_of
@@ -29,6 +29,7 @@ from shared.errors import InputError
 from shared.images import read_picture, resize_photo
 from shared.networks import Synthesiser
 from shared.pictures import colour_labels
+from shared.quality import psnr_db, ssim
 from shared.samples import PairReader
 from shared.step import main
 from tests import tiny

@@ -12,7 +12,7 @@ from shared.step import _flags
 
 ROOT = Path(__file__).parents[1]
 STEPS = ("prepare", "train", "cluster", "export", "benchmark")
-WITHOUT_TORCH = {"contracts", "images", "frames", "tracking", "pictures", "errors", "step", "device_names"}
+WITHOUT_TORCH = {"contracts", "images", "frames", "tracking", "pictures", "errors", "step", "device_names", "quality"}
 
 
 def imports(path: Path, only_module_level: bool = False) -> set[str]:

@@ -58,12 +58,16 @@ def trainer_for(architecture, options):
     return Trainer(networks, architecture, options, pick("cpu", "fp32"))
 
 
-@pytest.mark.parametrize(("feat_num", "input_nc"), [(0, 0), (3, 0), (0, 3), (3, 5)])
-def test_losses_and_gradients_of_one_step_equal_the_reference(tmp_path, feat_num, input_nc):
+@pytest.mark.parametrize(
+    ("netG", "feat_num", "input_nc"),
+    [("global", 0, 0), ("global", 3, 0), ("global", 0, 3), ("global", 3, 5), ("local", 0, 0), ("local", 3, 0)],
+)
+def test_losses_and_gradients_of_one_step_equal_the_reference(tmp_path, netG, feat_num, input_nc):
     """Also after the update: Adam of torch on the reference's gradients gives the same weights."""
     dataset = tmp_path
     tiny.dataset(dataset, input_nc=input_nc)
-    architecture = tiny.architecture(feat_num=feat_num, num_labels=0 if input_nc else 35, input_nc=input_nc)
+    numbers = dict(feat_num=feat_num, num_labels=0 if input_nc else 35, input_nc=input_nc)
+    architecture = tiny.architecture(netG=netG, **numbers)
     trainer = trainer_for(architecture, config())
     trainer.start_epoch(1)
     batch = collate([tiny.pairs(dataset)[i] for i in range(2)])
@@ -83,7 +87,10 @@ def test_losses_and_gradients_of_one_step_equal_the_reference(tmp_path, feat_num
     if feat_num:
         encoded = reference.hourglass(weights["E"], photo, 2, 0)
         x = torch.cat([condition, reference.pooled_features(encoded, instances)], 1)
-    fake = reference.hourglass(weights["G"], x, 2, 1)
+    if netG == "global":
+        fake = reference.hourglass(weights["G"], x, 2, 1)
+    else:
+        fake = reference.local_enhancer(weights["G"], x, 2, 1, 1)
     expected = reference.losses(weights["D"], condition, fake, photo, 2, 2, 10.0)
     of_G = expected["G_GAN"] + expected["G_GAN_Feat"]
     synthesis = {f"{net}.{key}": weights[net][key] for net in ("G", "E") if net in weights for key in weights[net]}

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from components.benchmark.quality import psnr_db, ssim
 from components.benchmark.runners import maps_of
 from shared.condition import to_uint8
 from shared.contracts import DatasetManifest, ModelCard
 from shared.images import write_photo
 from shared.pictures import show_inputs
+from shared.quality import psnr_db, ssim
 from shared.samples import PairReader
 
 

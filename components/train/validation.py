@@ -1,0 +1,124 @@
+"""How good the published generator is on pairs that it has not learned from, and which epoch's is the best."""
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from components.train.augment import Augmentation
+from components.train.data import Batch, PairDataset, collate
+from components.train.loop import Trainer
+from shared.condition import to_signed, to_uint8
+from shared.quality import psnr_db, ssim
+from shared.samples import PairReader
+
+Metric = Literal["val/psnr_db", "val/ssim", "val/L1"]
+
+
+@torch.inference_mode()
+def validate(trainer: Trainer, reader: PairReader, size: tuple[int, int] | None, max_pairs: int) -> dict[str, float]:
+    """Means over at most `max_pairs` test pairs that have a photo; {} where `describe_validation` says that none can be.
+
+    size: (height, width) of the frames, None = their own. val/L1: distance in [0, 2] of pictures in [-1, 1].
+    val/psnr_db and val/ssim: of the uint8 pictures. {} too, with a line that says so, where pictures hold nan.
+    """
+    if _lacks_features(trainer):
+        return {}
+    pairs = PairDataset(reader, size, Augmentation(None, False, 0), features=None)
+    published = trainer.published()
+    with _evaluating(*(published[name] for name in ("G", "E") if name in published)):
+        figures = [_measure(trainer, published["G"], collate([pairs[i]])) for i in _spread(reader, max_pairs)]
+    if not np.isfinite(figures).all():
+        print("validation: the pictures hold nan, nothing is measured", flush=True)
+        return {}
+    names = ("val/L1", "val/psnr_db", "val/ssim")
+    return dict(zip(names, np.mean(figures, axis=0).tolist(), strict=True)) if figures else {}
+
+
+def describe_validation(trainer: Trainer, reader: PairReader, max_pairs: int) -> str:
+    """For people: what `validate` measures, or why it measures nothing."""
+    count = len(_spread(reader, max_pairs))
+    if _lacks_features(trainer):
+        return "no validation: the cluster step has features of the training pairs only"
+    if not count:
+        return "no validation: no test pair has a photo"
+    features = ", whose instance features E reads off the photos" if trainer.networks.E else ""
+    return f"validation on {count} test pair{'s' if count > 1 else ''}{features}"
+
+
+def _lacks_features(trainer: Trainer) -> bool:
+    return trainer.architecture.feat_num > 0 and trainer.networks.E is None
+
+
+def _spread(reader: PairReader, max_pairs: int) -> list[int]:
+    """Indices of pairs that have a photo, evenly over the split: the first ones of Cityscapes are all of one town."""
+    found = [index for index, pair in enumerate(reader.pairs) if pair.has_photo]
+    count = min(max_pairs, len(found))
+    return [found[i * len(found) // count] for i in range(count)]
+
+
+@contextlib.contextmanager
+def _evaluating(*networks: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and afterwards the mode that each had."""
+    modes = [network.training for network in networks]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for network, mode in zip(networks, modes, strict=True):
+            network.train(mode)
+
+
+def _measure(trainer: Trainer, G: nn.Module, one: Batch) -> tuple[float, float, float]:
+    """(L1, PSNR in dB, SSIM) of one pair, nan where the picture is not finite."""
+    batch = one.to(trainer.runtime.torch_device)
+    photo = to_signed(batch.photos)
+    with trainer.runtime.autocast():
+        fake = trainer.synthesise(batch, trainer.condition(batch), photo, G).float()
+    distance = (fake - photo).abs().mean().item()
+    if not math.isfinite(distance):
+        return math.nan, math.nan, math.nan
+    pictures = [picture[0].permute(1, 2, 0).cpu().numpy() for picture in (to_uint8(fake), batch.photos)]  # (H, W, 3)
+    return distance, psnr_db(*pictures), ssim(*pictures)
+
+
+class Best:
+    """The best value so far of one metric, and its epoch; the earlier of two equal ones, and never nan."""
+
+    def __init__(self, metric: Metric):
+        self.metric = metric
+        self.value, self.epoch = math.nan, 0  # epoch 0: none so far
+
+    def update(self, metrics: dict[str, float], epoch: int) -> bool:
+        """Whether this epoch is the best so far; metrics without this one change nothing."""
+        value = metrics.get(self.metric, math.nan)
+        better = value < self.value if self.metric == "val/L1" else value > self.value
+        if better or (self.epoch == 0 and not math.isnan(value)):
+            self.value, self.epoch = value, epoch
+            return True
+        return False
+
+    def state_dict(self) -> dict[str, str | float | int]:
+        return {"metric": self.metric, "value": self.value, "epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, str | float | int]) -> None:
+        """Starts anew where the state is of another metric."""
+        if state["metric"] == self.metric:
+            self.value, self.epoch = state["value"], state["epoch"]
+
+
+def keep_best(model: Path) -> None:
+    """Keep the latest weights as best_net_<G|D|E>.pth too, which costs no bytes until `latest` is replaced."""
+    for path in model.glob("latest_net_*.pth"):
+        copy = path.with_name(path.name.replace("latest", "best"))
+        link = copy.with_suffix(".new")
+        link.unlink(missing_ok=True)
+        os.link(path, link)
+        link.replace(copy)
