@@ -163,7 +163,8 @@ class Architecture(Record):
     num_labels: int  # 0 = the input is a picture
     input_nc: int  # channels of the input picture, 0 = the input is a label map
     use_instances: bool  # one edge channel
-    feat_num: int  # channels of the instance features, 0 = none
+    feat_num: int  # channels of the features, 0 = none
+    feature_regions: Literal["instances", "labels"] = "instances"  # over which they are pooled
     ngf: int
     n_downsample_global: int
     n_blocks_global: int

@@ -24,6 +24,10 @@ class Sample(Frame):
         """(H, W) int32, ids as in the files."""
         return None if self.ids is None else self.ids[self.dense_ids]
 
+    def regions(self, of: Literal["instances", "labels"]) -> tuple[np.ndarray, np.ndarray]:
+        """What features are pooled over: ids (K,) int32, ascending, and the map (H, W) of their positions 0 .. K-1."""
+        return (self.ids, self.dense_ids) if of == "instances" else densify(self.inputs)
+
 
 class PairReader:
     """The pairs of one split, by index."""

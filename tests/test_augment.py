@@ -164,7 +164,7 @@ def test_features_of_a_crop_are_those_of_the_whole_frame(tmp_path):
     for index in range(2):
         item, frame = cropped[index], whole.reader.read(index)
         window = cropped.augment.window(1, index, 32, 64)
-        assert item["features"].shape == (2, len(frame.ids)) and item["num_instances"] == len(frame.ids)
+        assert item["features"].shape == (2, len(frame.ids)) and item["num_regions"] == len(frame.ids)
         painted = item["features"][:, item["dense_ids"].long()]
         wanted = torch.from_numpy(frame.instances)[window.top : window.top + 8, window.left : window.left + 8]
         assert torch.equal(painted[0], wanted.double()) and torch.equal(painted[1], -wanted.double())
@@ -179,6 +179,6 @@ def test_frames_of_different_positions_types_make_one_batch(tmp_path):
     pairs = tiny.pairs(tmp_path)
     pairs.keep(torch.device("cpu"))
     (batch,) = batches(pairs)
-    assert batch.dense_ids.dtype == torch.int32 and batch.num_instances == 300
+    assert batch.dense_ids.dtype == torch.int32 and batch.num_regions == 300
     assert {int(ids.max()) for ids in batch.dense_ids} == {int(pairs[0]["dense_ids"].max()), 299}
     assert pairs[0]["dense_ids"].dtype == torch.uint8 and pairs[1]["dense_ids"].dtype == torch.int16

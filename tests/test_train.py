@@ -4,6 +4,8 @@ import copy
 import errno
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -59,18 +61,28 @@ def trainer_for(architecture, options):
 
 
 @pytest.mark.parametrize(
-    ("netG", "feat_num", "input_nc"),
-    [("global", 0, 0), ("global", 3, 0), ("global", 0, 3), ("global", 3, 5), ("local", 0, 0), ("local", 3, 0)],
+    ("netG", "feat_num", "input_nc", "regions"),
+    [
+        ("global", 0, 0, "instances"),
+        ("global", 3, 0, "instances"),
+        ("global", 3, 0, "labels"),
+        ("global", 0, 3, "instances"),
+        ("global", 3, 5, "instances"),
+        ("local", 0, 0, "instances"),
+        ("local", 3, 0, "instances"),
+    ],
 )
-def test_losses_and_gradients_of_one_step_equal_the_reference(tmp_path, netG, feat_num, input_nc):
+def test_losses_and_gradients_of_one_step_equal_the_reference(tmp_path, netG, feat_num, input_nc, regions):
     """Also after the update: Adam of torch on the reference's gradients gives the same weights."""
     dataset = tmp_path
     tiny.dataset(dataset, input_nc=input_nc)
-    numbers = dict(feat_num=feat_num, num_labels=0 if input_nc else 35, input_nc=input_nc)
+    numbers = dict(feat_num=feat_num, feature_regions=regions, num_labels=0 if input_nc else 35, input_nc=input_nc)
     architecture = tiny.architecture(netG=netG, **numbers)
     trainer = trainer_for(architecture, config())
     trainer.start_epoch(1)
-    batch = collate([tiny.pairs(dataset)[i] for i in range(2)])
+    pairs = tiny.pairs(dataset)
+    pairs.regions = regions
+    batch = collate([pairs[i] for i in range(2)])
     weights = {
         name: {key: value.clone().requires_grad_() for key, value in network.state_dict().items()}
         for name, network in trainer.networks.trained().items()
@@ -86,7 +98,8 @@ def test_losses_and_gradients_of_one_step_equal_the_reference(tmp_path, netG, fe
     x = condition
     if feat_num:
         encoded = reference.hourglass(weights["E"], photo, 2, 0)
-        x = torch.cat([condition, reference.pooled_features(encoded, instances)], 1)
+        pooled_over = instances if regions == "instances" else batch.inputs.int()
+        x = torch.cat([condition, reference.pooled_features(encoded, pooled_over)], 1)
     if netG == "global":
         fake = reference.hourglass(weights["G"], x, 2, 1)
     else:
@@ -178,6 +191,27 @@ def test_pix2pix_trains_saves_a_moving_average_and_continues(tmp_path):
     assert len(state["pool"]["images"]) == 3
 
 
+def test_label_features_need_no_instances_and_reach_the_next_stage(tmp_path):
+    """Through cluster, whose features then come by label, into the local stage."""
+    splits = {"train": {}, "test": {}}
+    for number in range(3):
+        pair = tiny.sample(np.random.default_rng(number), 32, 64)
+        splits["train"][f"train_{number}"] = {kind: pair[kind] for kind in ("input", "photo")}
+    tiny.write(tmp_path / "dataset", splits)
+    options = dict(instance_features=True, feature_regions="labels")
+    run(tmp_path / "dataset", tmp_path / "global", config=config(**options))
+    card = ModelCard.read(tmp_path / "global")
+    assert card.architecture.feature_regions == "labels" and not card.architecture.use_instances
+
+    cluster = ["--dataset", tmp_path / "dataset", "--model", tmp_path / "global", "--clusters", tmp_path / "clusters"]
+    subprocess.run([sys.executable, "-m", "components.cluster", *map(str, cluster)], check=True, capture_output=True)
+    stored = np.load(tmp_path / "clusters" / "features.npz")
+    first = stored["ids"][: stored["start"][1]]
+    assert np.array_equal(first, np.unique(splits["train"]["train_0"]["input"]))
+    folders = dict(init_from=tmp_path / "global", clusters=tmp_path / "clusters")
+    run(tmp_path / "dataset", tmp_path / "local", **folders, config=config(netG="local", ngf=2, **options))
+
+
 def test_a_training_that_lacks_what_is_asked_for_is_not_continued(dataset, tmp_path):
     run(dataset, tmp_path, config=config(epochs=1, epochs_decay=0))
     with pytest.raises(InputError, match="holds a training without ema: give an empty folder, or the same options"):
@@ -221,11 +255,11 @@ def test_flip_mirrors_every_map_alike_and_depends_on_seed_epoch_and_index_only(d
         flipping.epoch = epoch
         for i in range(len(plain)):
             a, b = plain[i], flipping[i]
-            assert a.keys() == b.keys() == {"inputs", "photos", "dense_ids", "num_instances"}
+            assert a.keys() == b.keys() == {"inputs", "photos", "dense_ids", "num_regions"}
             maps = ("inputs", "photos", "dense_ids")
             mirrored = all(torch.equal(a[name].flip(-1), b[name]) for name in maps)
             assert mirrored or all(torch.equal(a[name], b[name]) for name in maps)
-            assert a["num_instances"] == b["num_instances"]
+            assert a["num_regions"] == b["num_regions"]
             flips.append(mirrored)
             assert torch.equal(flipping[i]["photos"], b["photos"])
     assert 0 < sum(flips) < len(flips)
@@ -557,7 +591,7 @@ def test_batches_of_frames_on_the_device_fetch_nothing_from_it(dataset):
     pairs.keep(torch.device("meta"))
     batch = collate([pairs[0], pairs[1]])
     assert batch.photos.is_meta and batch.dense_ids.is_meta and batch.photos.shape == (2, 3, 16, 16)
-    assert batch.num_instances == max(len(instances.unique()) for instances in instances_of(dataset, 2))
+    assert batch.num_regions == max(len(instances.unique()) for instances in instances_of(dataset, 2))
 
 
 # Refusals.

@@ -47,7 +47,7 @@ def encode_instances(
     frame_size = (card.height, card.width) if card.config["size"] else None
     for index in range(len(reader)):
         sample = reader.read(index)
-        ids, dense = sample.ids, sample.dense_ids
+        ids, dense = sample.regions(card.architecture.feature_regions)
         photo = resize_picture(sample.photo, *frame_size) if frame_size else sample.photo
         photo = to_signed(torch.from_numpy(photo.copy()).to(runtime.torch_device)).unsqueeze(0)
         with runtime.autocast():

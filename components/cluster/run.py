@@ -28,7 +28,7 @@ def run(dataset: Path, model: Path, clusters: Path, *, config: ClusterConfig) ->
     card = read_model(model, num_labels=manifest.num_labels, use_instances=manifest.has_instances)
     if card.architecture.feat_num == 0:
         raise InputError(f"--model {model} has no encoder: train it with --instance-features.")
-    if not manifest.has_instances:
+    if not manifest.has_instances and card.architecture.feature_regions == "instances":
         raise InputError(f"--dataset {dataset} has no instance maps: prepare it with --use-instances.")
     encoder = load_encoder(model, card.architecture)
     tracking.log_dataset(dataset, manifest.digest, "clustering")

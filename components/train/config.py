@@ -51,7 +51,9 @@ class TrainConfig(StepConfig):
     instance_features: bool = False
     """Train the encoder E and give its instance-wise features to G (instance_feat)."""
     feat_num: int = Field(3, ge=1)
-    """Channels of the instance features."""
+    """Channels of the features."""
+    feature_regions: Literal["instances", "labels"] = "instances"
+    """What features are averaged over: each instance (instance_feat), or all pixels of a label (label_feat)."""
     ngf: int = Field(64, ge=1)
     """Channels of G's first layer; stage local needs half of its global network's."""
     n_downsample_global: int = Field(4, ge=1)

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,24 +17,30 @@ from shared.contracts import ClusterTable, DatasetManifest
 from shared.errors import InputError
 from shared.samples import PairReader
 
-PER_FRAME = ("num_instances", "features")  # tables of the whole frame: a crop leaves them as they are
+PER_FRAME = ("num_regions", "features")  # tables of the whole frame: a crop leaves them as they are
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch; `num_instances` is the most that one of its images has."""
+    """One batch; `num_regions` is the most that one of its images has."""
 
     inputs: Tensor  # labels (N, H, W) uint8, or pictures (N, C, H, W) uint8
     photos: Tensor  # (N, 3, H, W) uint8
-    dense_ids: Tensor | None  # (N, H, W) uint8, int16 or int32: instances, numbered 0 .. num_instances - 1 per image
-    num_instances: int
-    features: Tensor | None  # (N, F, num_instances) float32, of the cluster step
+    dense_ids: Tensor | None  # (N, H, W) uint8, int16 or int32: instances, numbered from 0 per image
+    regions: Tensor | None  # (N, H, W), what features are pooled over: instances or labels, 0 .. num_regions - 1
+    num_regions: int
+    features: Tensor | None  # (N, F, num_regions) float32, of the cluster step
 
     def to(self, device: torch.device) -> "Batch":
         """The one place where data moves to the device."""
         move = lambda tensor: None if tensor is None else tensor.to(device, non_blocking=True)  # noqa: E731
         return Batch(
-            move(self.inputs), move(self.photos), move(self.dense_ids), self.num_instances, move(self.features)
+            inputs=move(self.inputs),
+            photos=move(self.photos),
+            dense_ids=(dense_ids := move(self.dense_ids)),
+            regions=dense_ids if self.regions is self.dense_ids else move(self.regions),
+            num_regions=self.num_regions,
+            features=move(self.features),
         )
 
     def __len__(self) -> int:
@@ -49,9 +56,11 @@ class PairDataset(Dataset):
         size: tuple[int, int] | None,
         augment: Augmentation,
         features: dict[str, tuple[np.ndarray, np.ndarray]] | None,
+        regions: Literal["instances", "labels"] = "instances",
     ):
         """size: (height, width) of the frames, None = their own. features: of `read_features`, None = none."""
         self.reader, self.size, self.augment, self.features = reader, size, augment, features
+        self.regions = regions
         self.epoch = 1
         self.kept: list[dict[str, Tensor]] | None = None
 
@@ -59,7 +68,7 @@ class PairDataset(Dataset):
         """Hold all frames in memory, or on the device: copies, also of the cache, which is a file that is mapped."""
         frames = (self._frame(index) for index in range(len(self)))
         self.kept = [
-            {name: tensor if name == "num_instances" else tensor.to(device, copy=True) for name, tensor in f.items()}
+            {name: tensor if name == "num_regions" else tensor.to(device, copy=True) for name, tensor in f.items()}
             for f in frames
         ]
 
@@ -76,10 +85,15 @@ class PairDataset(Dataset):
         sample = self.reader.read(index, self.size)
         arrays = {"inputs": sample.inputs, "photos": sample.photo}
         if sample.ids is not None:
-            arrays |= {"dense_ids": sample.dense_ids, "num_instances": np.array(len(sample.ids))}
+            arrays["dense_ids"] = sample.dense_ids
+        if sample.ids is not None or self.regions == "labels":
+            ids, positions = sample.regions(self.regions)
+            arrays["num_regions"] = np.array(len(ids))
+            if self.regions == "labels":
+                arrays["regions"] = positions
             if self.features is not None:
                 known, table = self.features[sample.name]
-                arrays["features"] = table[:, np.searchsorted(known, sample.ids)]  # (F, K)
+                arrays["features"] = table[:, np.searchsorted(known, ids)]  # (F, K)
         return {name: _tensor(array) for name, array in arrays.items()}
 
 
@@ -107,14 +121,16 @@ def collate(items: list[dict[str, Tensor]]) -> Batch:
     def stack(name: str) -> Tensor | None:
         return torch.stack([item[name] for item in items]) if name in items[0] else None
 
-    num_instances = max((int(item["num_instances"]) for item in items if "num_instances" in item), default=0)
+    num_regions = max((int(item["num_regions"]) for item in items if "num_regions" in item), default=0)
     if "dense_ids" in items[0] and len({item["dense_ids"].dtype for item in items}) > 1:
         for item in items:
             item["dense_ids"] = item["dense_ids"].int()
     if "features" in items[0]:
         for item in items:
-            item["features"] = F.pad(item["features"], (0, num_instances - item["features"].shape[1]))
-    return Batch(stack("inputs"), stack("photos"), stack("dense_ids"), num_instances, stack("features"))
+            item["features"] = F.pad(item["features"], (0, num_regions - item["features"].shape[1]))
+    dense_ids = stack("dense_ids")
+    regions = stack("regions") if "regions" in items[0] else dense_ids
+    return Batch(stack("inputs"), stack("photos"), dense_ids, regions, num_regions, stack("features"))
 
 
 class EpochOrder(Sampler[list[int]]):

@@ -81,8 +81,8 @@ class Trainer:
             return G(condition)
         table = batch.features
         if table is None:
-            table = instance_mean(self.networks.E(photo).float(), batch.dense_ids, batch.num_instances)
-        return G(torch.cat([condition, paint(table, batch.dense_ids)], dim=1))
+            table = instance_mean(self.networks.E(photo).float(), batch.regions, batch.num_regions)
+        return G(torch.cat([condition, paint(table, batch.regions)], dim=1))
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One update of G (with E) and of D. Losses stay on the device."""

@@ -54,7 +54,7 @@ def run(
     augment = Augmentation(parse_size(config.crop) if config.crop else None, config.flip, config.seed)
     refuse_unequal_batches(config, manifest, augment)
     reader = PairReader(dataset, manifest, "train", use_cache=config.cache != "off")
-    pairs = PairDataset(reader, size, augment, features)
+    pairs = PairDataset(reader, size, augment, features, config.feature_regions)
     height, width = size or manifest.common_size()  # of the model: what it is deployed for
     print(f"train {config.netG}: {len(pairs)} pairs at {height}x{width}, {runtime.describe()}", flush=True)
     tracking.log_dataset(dataset, manifest.digest, "training")
@@ -70,7 +70,8 @@ def run(
     # Train; every save leaves a complete model folder.
     hold_frames(pairs, config, runtime, (height, width))
     loader = EpochLoader(pairs, config.batch_size, config.workers, runtime.pins_memory)
-    whole = PairDataset(reader, (height, width), Augmentation(None, False, config.seed), features)
+    unchanged = Augmentation(None, flip=False, seed=config.seed)
+    whole = PairDataset(reader, (height, width), unchanged, features, config.feature_regions)
     samples = collate([whole[i] for i in range(min(SAMPLE_PAIRS, len(whole)))])
 
     def save_state(metrics: dict[str, float]) -> None:
@@ -178,9 +179,12 @@ def check(
             f"{sizes[smallest]} is {smallest[0]}x{smallest[1]} but these networks need {least} pixels a side: "
             "prepare larger images, or give another --size or --crop."
         )
-    if architecture.feat_num and not manifest.has_instances:
+    by_labels = config.feature_regions == "labels"
+    if architecture.feat_num and not (manifest.num_labels if by_labels else manifest.has_instances):
+        wanted, remedy = ("label maps", "--num-labels") if by_labels else ("instance maps", "--instances files")
         raise InputError(
-            "--instance-features needs instance maps, but the data set has none: prepare it with --use-instances."
+            f"--feature-regions {config.feature_regions} needs {wanted}, but the data set has none: "
+            f"prepare it with {remedy}, or leave out --instance-features."
         )
     if config.netG == "local" and parent is None:
         raise InputError("--netG local starts from a global model: give its folder with --init-from.")

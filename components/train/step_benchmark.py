@@ -40,7 +40,8 @@ def street_batch(height: int, width: int) -> Batch:
         labels[box], dense_ids[box] = rng.integers(NUM_LABELS), 4 + number
     photos = rng.integers(0, 256, (1, 3, height, width), np.uint8)
     tensors = (torch.from_numpy(array) for array in (labels[None].astype(np.uint8), photos))
-    return Batch(*tensors, torch.from_numpy(dense_ids[None].astype(np.uint8)), 4 + THINGS, None)
+    ids = torch.from_numpy(dense_ids[None].astype(np.uint8))
+    return Batch(*tensors, dense_ids=ids, regions=ids, num_regions=4 + THINGS, features=None)
 
 
 def pooling_loop(features: Tensor, ids: Tensor) -> Tensor:
@@ -158,7 +159,7 @@ def compare_pooling(height: int, width: int, rounds: int) -> dict[str, float]:
     ids, features = batch.dense_ids, torch.randn(1, 3, height, width, requires_grad=True)
 
     def ours() -> Tensor:
-        return paint(instance_mean(features, ids, batch.num_instances), ids)
+        return paint(instance_mean(features, ids, batch.num_regions), ids)
 
     torch.testing.assert_close(ours(), pooling_loop(features, ids), rtol=1e-4, atol=1e-4)
     both_ways = {"loop": lambda: pooling_loop(features, ids), "scatter-mean": ours}
