@@ -294,6 +294,7 @@ class ExportCard(Folder):
     file: str
     opset: int
     precision: str
+    batch_norm: Literal["running", "picture"] = "running"  # whose statistics its BatchNorms use
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
     style: list[list[float]]  # instance features per label, last row for pixels without; [] = none used

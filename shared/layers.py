@@ -109,3 +109,18 @@ def at_stride(network: Callable[[Tensor], Tensor], stride: int, x: Tensor, least
         x = F.pad(x, (0, right, 0, bottom), mode="reflect")
         padded_height, padded_width = padded_height + bottom, padded_width + right
     return network(x)[..., :height, :width]
+
+
+def with_picture_statistics(network: nn.Module) -> nn.Module:
+    """Replaces every BatchNorm in place: a picture is normalised by its own statistics, not by those of the training.
+
+    pix2pix tests so by default (BatchNorm in training mode with batches of one); InstanceNorm with the same weights
+    computes the same for batches of any size.
+    """
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                own = nn.InstanceNorm2d(child.num_features, child.eps, affine=True)
+                own.load_state_dict({"weight": child.weight.detach(), "bias": child.bias.detach()})
+                setattr(module, name, own.to(child.weight.device).train(child.training).requires_grad_(False))
+    return network

@@ -269,7 +269,11 @@ def test_opset_is_honoured_and_the_graph_is_what_atc_reads(tmp_path, instance_no
 @pytest.mark.parametrize(("mean", "std"), [(0, 1), (5, 0.1)])
 def test_precise_norm_is_instance_norm(mean, std):
     x = mean + std * torch.randn(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(PreciseInstanceNorm(1e-5)(x), instance_norm(3)(x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(PreciseInstanceNorm(instance_norm(3))(x), instance_norm(3)(x), rtol=1e-4, atol=1e-4)
+    affine = nn.InstanceNorm2d(3, affine=True)
+    nn.init.normal_(affine.weight)
+    nn.init.normal_(affine.bias)
+    torch.testing.assert_close(PreciseInstanceNorm(affine)(x), affine(x), rtol=1e-4, atol=1e-4)
 
 
 def test_precise_norm_shares_the_weights_and_leaves_the_model_alone():
@@ -436,3 +440,21 @@ def test_as_a_user_runs_it(tmp_path, dataset):
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1 and "has no latest_net_G.pth" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_pix2pix_exports_with_the_statistics_of_the_picture(tmp_path):
+    """As BatchNorm in training mode on one picture, which is what the benchmark then compares with too."""
+    a = tiny.architecture(netG="resnet_6blocks", norm="batch", num_labels=0, input_nc=3, netD="n_layers")
+    write_model(tmp_path / "model", a)
+    run(tmp_path / "model", tmp_path / "own", config=ExportConfig(batch_norm="picture"))
+    run(tmp_path / "model", tmp_path / "running", config=ExportConfig())
+    assert ExportCard.read(tmp_path / "own").batch_norm == "picture"
+    card, generator = load_generator(tmp_path / "model")
+    image = np.random.default_rng(0).integers(0, 256, (1, 3, card.height, card.width), np.uint8)
+    x = {"image": image, "instances": np.zeros((1, card.height, card.width), np.int32)}
+    with torch.no_grad():
+        wanted = Synthesiser(generator.train(), a, None)(*(torch.from_numpy(array) for array in x.values())).numpy()
+    own, running = (
+        onnxruntime.InferenceSession(tmp_path / name / "generator.onnx").run(None, x)[0] for name in ("own", "running")
+    )
+    assert np.abs(own - wanted).max() < 1e-4 < np.abs(running - wanted).max()

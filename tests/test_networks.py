@@ -13,7 +13,7 @@ from torch import nn
 
 from shared.checkpoint import load_strictly, load_tensors, load_vgg, load_what_fits, save_tensors
 from shared.errors import InputError
-from shared.layers import instance_norm
+from shared.layers import instance_norm, with_picture_statistics
 from shared.networks import (
     Encoder,
     GlobalGenerator,
@@ -609,3 +609,13 @@ def test_strict_load_names_what_does_not_fit(tmp_path):
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(InputError, match="is not a file of tensors"):
         load_tensors(path)
+
+
+def test_picture_statistics_are_batch_norm_in_training_mode_with_one_picture():
+    generator = build_generator(tiny.architecture(netG="unet_128", norm="batch")).apply(init_weights)
+    pictures = torch.rand(3, 36, 128, 128)
+    with torch.no_grad():
+        wanted = torch.cat([generator.train()(picture[None]) for picture in pictures])
+        found = with_picture_statistics(generator.eval())(pictures)
+    assert torch.allclose(found, wanted, atol=1e-5)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in generator.modules())

@@ -19,6 +19,7 @@ from shared.checkpoint import load_generator
 from shared.contracts import BenchmarkReport, DatasetManifest, ExportCard, ModelCard, write_atomically
 from shared.device import Runtime, pick
 from shared.errors import InputError
+from shared.layers import with_picture_statistics
 from shared.networks import Synthesiser
 from shared.pictures import side_by_side
 from shared.samples import PairReader
@@ -41,6 +42,8 @@ def run(exported: Path, dataset: Path, model: Path, report: Path, *, config: Ben
     refuse_strangers(exported, export, dataset, manifest, model, card)
 
     # The same function in two runtimes.
+    if export.batch_norm == "picture":
+        generator = with_picture_statistics(generator)
     style = torch.tensor(export.style) if export.style else None
     eager = TorchRunner(Synthesiser(generator, card.architecture, style), runtime)
     onnx = OnnxRunner(exported / export.file, export.precision, prefer_cuda=runtime.name == "cuda")

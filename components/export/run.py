@@ -15,6 +15,7 @@ from shared import tracking
 from shared.checkpoint import load_generator
 from shared.contracts import ClusterTable, ExportCard, ModelCard, TensorSpec, write_atomically
 from shared.errors import InputError
+from shared.layers import with_picture_statistics
 from shared.networks import Synthesiser
 
 FILE = "generator.onnx"
@@ -44,6 +45,8 @@ def run(
     """
     # The deployed function: one-hot, edges and painting of instance features are inside it.
     card, generator = load_generator(model)
+    if config.batch_norm == "picture":
+        generator = with_picture_statistics(generator)
     style = load_style(model, card, clusters)
     synthesiser = Synthesiser(generator, card.architecture, style).eval()
 
@@ -74,6 +77,7 @@ def run(
         file=FILE,
         opset=config.opset,
         precision="fp32",
+        batch_norm=config.batch_norm,
         inputs=[tensor_spec(name, str(array.dtype), card, list(array.shape[1:-2])) for name, array in maps.items()],
         outputs=[tensor_spec(OUTPUT, "float32", card, [3])],
         style=[] if style is None else style.tolist(),
