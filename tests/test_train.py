@@ -183,7 +183,7 @@ def test_pix2pix_trains_saves_a_moving_average_and_continues(tmp_path):
     options = dict(**PIX2PIX, dropout=True, gan_mode="vanilla", pool_size=3, ema_decay=0.9, clip_gradient_norm=1.0)
     run(tmp_path / "dataset", tmp_path / "whole", config=config(**options, epochs=2, epochs_decay=2))
     card = ModelCard.read(tmp_path / "whole")
-    assert card.architecture.is_pix2pix and {"G_GAN", "G_L1", "D_real", "D_fake", "sample_L1"} == card.metrics.keys()
+    assert card.architecture.is_pix2pix and {"G_GAN", "G_L1", "D_real", "D_fake", "sample_L1"} <= card.metrics.keys()
     state = load_tensors(tmp_path / "whole" / "state" / "training.pt")
     published = load_tensors(tmp_path / "whole" / "latest_net_G.pth")
     assert all(torch.equal(published[key], state["ema"][key]) for key in published)
@@ -375,7 +375,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint(dataset, tmp_path, m
 
 def test_weights_of_the_latest_checkpoints_are_kept(dataset, tmp_path):
     run(dataset, tmp_path, config=config(epochs=3, epochs_decay=0, keep_checkpoints=2))
-    assert {path.name for path in tmp_path.glob("*_net_G.pth")} == {"2_net_G.pth", "3_net_G.pth", "latest_net_G.pth"}
+    assert {path.name for path in tmp_path.glob("[0-9]*_net_G.pth")} == {"2_net_G.pth", "3_net_G.pth"}
     third, latest = (load_tensors(tmp_path / f"{name}_net_G.pth") for name in ("3", "latest"))
     assert all(torch.equal(third[key], latest[key]) for key in latest)
     run(dataset, tmp_path, config=config(epochs=4, epochs_decay=0, keep_checkpoints=0))

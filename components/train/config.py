@@ -110,6 +110,12 @@ class TrainConfig(StepConfig):
     """Steps between two points of the loss curves; losses are fetched from the device only then."""
     sample_every_epochs: int = Field(1, ge=1)
     """Epochs between two sample pictures."""
+    validate_every_epochs: int = Field(10, ge=0)
+    """Epochs between two validations on test pairs, and after the last one; 0: none."""
+    validate_pairs: int = Field(50, ge=1)
+    """Most test pairs of a validation."""
+    best_by: Literal["psnr_db", "ssim", "L1"] = "psnr_db"
+    """Metric of the validation whose best epoch is kept as best_net_G.pth."""
     save_every_epochs: int = Field(1, ge=1)
     """Epochs between two checkpoints; the last epoch is always saved."""
     save_every_steps: int = Field(1000, ge=0)

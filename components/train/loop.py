@@ -14,6 +14,8 @@ from components.train.data import Batch, EpochLoader
 from components.train.ema import Ema
 from components.train.objective import Scales, feature_matching_loss, gan_loss, l1_loss, vgg_loss
 from components.train.pool import ImagePool
+from components.train.progress import Progress
+from components.train.validation import Best
 from shared import tracking
 from shared.checkpoint import load_tensors, save_tensors
 from shared.condition import encode_maps, instance_mean, paint, to_signed, to_uint8
@@ -56,6 +58,7 @@ class Trainer:
         self.scaler_G, self.scaler_D = runtime.scaler(), runtime.scaler()
         self.pool = ImagePool(config.pool_size, config.seed)
         self.ema = Ema(networks.G, config.ema_decay) if config.ema_decay else None
+        self.best = Best(f"val/{config.best_by}")
 
     def start_epoch(self, epoch: int) -> None:
         """Set the learning rate and the generators of dropout, freeze or thaw the global part of a local enhancer."""
@@ -178,6 +181,7 @@ class Trainer:
         state = {name: part.state_dict() for name, part in self._stateful().items()}
         progress = {"epoch": self.epoch, "images_seen": self.images_seen, "metrics": metrics}
         progress |= {"batches": self.batches, "sums": self.sums, "random": self.runtime.random_state()}
+        progress["best"] = self.best.state_dict()
         save_tensors(path, state | progress | {"architecture": self.architecture.model_dump()}, write)
 
     def load(self, path: Path) -> dict[str, float]:
@@ -198,6 +202,8 @@ class Trainer:
             part.load_state_dict(state[name])
         self.epoch, self.images_seen, self.batches = state["epoch"], state["images_seen"], state["batches"]
         self.sums = {name: total.to(self.runtime.torch_device) for name, total in state["sums"].items()}
+        if "best" in state:
+            self.best.load_state_dict(state["best"])
         if self.batches:
             self.runtime.set_random_state(state["random"])
         return state["metrics"]
@@ -215,29 +221,36 @@ def train(
     model: Path,
     save: Callable[[dict[str, float]], None],
     save_state: Callable[[dict[str, float]], None],
+    validate: Callable[[], dict[str, float]],
 ) -> dict[str, float]:
     """Train to the last epoch and return the mean losses of that epoch and the images per second over all.
 
     samples: the pairs of the sample pictures. `save(metrics)` writes the model folder; it runs every
-    `save_every_epochs` and after the last epoch. `save_state(metrics)` writes what resuming needs, within epochs.
+    `save_every_epochs`, after the best and after the last. `save_state(metrics)` writes what resuming needs, within
+    epochs. `validate()` measures the test pairs.
     """
     config, device = trainer.config, trainer.runtime.torch_device
     metrics: dict[str, float] = {}
     busy_seconds, busy_images = 0.0, 0
+    progress = Progress(config.total_epochs, len(loader))
     for epoch in range(trainer.epoch + 1, config.total_epochs + 1):
         # One epoch: losses are fetched from the device every `log_every_steps` steps only.
         trainer.start_epoch(epoch)
         seen_before, start = trainer.images_seen, time.perf_counter()
-        for step, batch in enumerate(loader.epoch(epoch, trainer.batches), trainer.batches + 1):
+        batches = progress.epoch(epoch, loader.epoch(epoch, trainer.batches), trainer.batches, trainer.images_seen)
+        for step, batch in enumerate(batches, trainer.batches + 1):
             losses = trainer.step(batch.to(device))
             trainer.batches = step
             trainer.sums = {name: trainer.sums.get(name, 0) + loss for name, loss in losses.items()}
             if config.save_every_steps and step % config.save_every_steps == 0 and step < len(loader):
                 save_state(metrics)
             if step % config.log_every_steps == 0:
-                tracking.log_metrics(
-                    {f"loss/{name}": loss.item() for name, loss in losses.items()}, trainer.images_seen
-                )
+                fetched = {name: loss.item() for name, loss in losses.items()}
+                rates = progress.measure(trainer.images_seen)
+                progress.show(fetched, config.learning_rate_in(epoch), rates)
+                curves = {f"loss/{name}": loss for name, loss in fetched.items()}
+                curves["data_wait_share"] = rates.data_wait_share
+                tracking.log_metrics(curves, trainer.images_seen)
         trainer.runtime.synchronize()
         seconds, images = time.perf_counter() - start, trainer.images_seen - seen_before
         busy_seconds, busy_images = busy_seconds + seconds, busy_images + images
@@ -253,14 +266,20 @@ def train(
             write_photo(model / "samples" / f"epoch_{epoch:04d}.png", picture)
             tracking.log_picture("input_synthesised_real", picture, trainer.images_seen)
 
+        # Test pairs, and whether they were never done better.
+        improved = False
+        if config.validate_every_epochs and (last or epoch % config.validate_every_epochs == 0):
+            metrics |= validate()
+            improved = trainer.best.update(metrics, epoch)
+
         # A line for people, a point for each curve, a checkpoint.
         fps, remaining = images / seconds, (config.total_epochs - epoch) * seconds
         figures = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
         print(f"epoch {epoch}/{config.total_epochs}  {figures}  {fps:.1f} images/s  {remaining:.0f} s left", flush=True)
-        curves = {f"epoch_loss/{name}": value for name, value in metrics.items()}
+        curves = {name if name.startswith("val/") else f"epoch_loss/{name}": value for name, value in metrics.items()}
         curves |= {"learning_rate": config.learning_rate_in(epoch), "images_per_second": fps, "epoch": epoch}
         tracking.log_metrics(curves, trainer.images_seen)
-        if last or epoch % config.save_every_epochs == 0:
+        if last or improved or epoch % config.save_every_epochs == 0:
             save(metrics)
     return metrics | {"mean_images_per_second": busy_images / busy_seconds}
 

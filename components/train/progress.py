@@ -1,4 +1,4 @@
-"""What training shows people: on a terminal a bar for each epoch, and at the end a table."""
+"""How far training is: on a terminal a bar for each epoch, elsewhere nothing."""
 
 import sys
 from collections.abc import Iterator
@@ -9,7 +9,6 @@ from typing import TextIO
 from tqdm import tqdm
 
 from components.train.data import Batch
-from components.train.validation import Best
 
 BAR = "{desc} |{bar:10}| {n_fmt}/{total_fmt}{postfix}"
 
@@ -91,17 +90,3 @@ def duration(seconds: float) -> str:
     if minutes < 24 * 60:
         return f"{minutes // 60} h {minutes % 60:02} min"
     return f"{minutes // (24 * 60)} d {minutes // 60 % 24:02} h"
-
-
-def final_table(metrics: dict[str, float], epoch: int, best: Best | None = None) -> str:
-    """Mean losses of the last epoch (G_*, D_*), validation metrics (val/*), and the best epoch, in aligned columns."""
-    losses = {name: value for name, value in metrics.items() if name.startswith(("G_", "D_"))}
-    validation = {name.removeprefix("val/"): value for name, value in metrics.items() if name.startswith("val/")}
-    width = max(map(len, losses | validation), default=0)
-    rows = lambda figures: [f"  {name:{width}}  {value:10.4f}" for name, value in figures.items()]  # noqa: E731
-    lines = [f"mean losses of epoch {epoch}", *rows(losses)]
-    if validation:
-        lines += [f"validation after epoch {epoch}", *rows(validation)]
-    if best and best.epoch:
-        lines.append(f"best {best.metric.removeprefix('val/')} {best.value:.4f} after epoch {best.epoch}")
-    return "\n".join(lines)

@@ -12,6 +12,7 @@ from components.train.augment import Augmentation
 from components.train.config import SMALLEST_SIDE, TrainConfig
 from components.train.data import EpochLoader, PairDataset, collate, read_features
 from components.train.loop import Networks, Trainer, train
+from components.train.validation import describe_validation, final_table, save_best, validate
 from shared import tracking
 from shared.checkpoint import load_vgg, load_what_fits, read_model, save_weights, weights_path
 from shared.contracts import (
@@ -74,6 +75,10 @@ def run(
     whole = PairDataset(reader, (height, width), unchanged, features, config.feature_regions)
     samples = collate([whole[i] for i in range(min(SAMPLE_PAIRS, len(whole)))])
 
+    held_out = PairReader(dataset, manifest, "test", use_cache=config.cache != "off")
+    if config.validate_every_epochs:
+        print(describe_validation(trainer, held_out, config.validate_pairs), flush=True)
+
     def save_state(metrics: dict[str, float]) -> None:
         with stopped_by_full_disk(model), written_together() as write:
             trainer.save(state, metrics, write)
@@ -81,6 +86,8 @@ def run(
     def save(metrics: dict[str, float]) -> None:
         with stopped_by_full_disk(model), written_together() as write:
             publish(metrics, write)
+            if trainer.best.epoch == trainer.epoch:
+                save_best(model, trainer.published(), write)
             trainer.save(state, metrics, write)  # last: a kill in between costs the epoch, but nothing that is needed
         keep_copies(model, trainer.epoch, config.keep_checkpoints)
 
@@ -104,7 +111,9 @@ def run(
         print(f"already trained for {trainer.epoch} epochs: raise --epochs to train on", flush=True)
         save(metrics)
         return metrics
-    metrics = train(trainer, loader, samples, model, save, save_state)
+    measure = partial(validate, trainer, held_out, (height, width), config.validate_pairs)
+    metrics = train(trainer, loader, samples, model, save, save_state, measure)
+    print(final_table(metrics, trainer.epoch, trainer.best), flush=True)
 
     # What the run leaves in MLflow.
     metrics["peak_memory_mb"] = runtime.peak_memory_mb()

@@ -2,10 +2,9 @@
 
 import contextlib
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -13,24 +12,29 @@ from torch import nn
 
 from components.train.augment import Augmentation
 from components.train.data import Batch, PairDataset, collate
-from components.train.loop import Trainer
+from shared.checkpoint import save_tensors, weights_path
 from shared.condition import to_signed, to_uint8
+from shared.contracts import Write
+from shared.foreign import without_wrappers
 from shared.quality import psnr_db, ssim
 from shared.samples import PairReader
+
+if TYPE_CHECKING:
+    from components.train.loop import Trainer  # which imports this file
 
 Metric = Literal["val/psnr_db", "val/ssim", "val/L1"]
 
 
 @torch.inference_mode()
-def validate(trainer: Trainer, reader: PairReader, size: tuple[int, int] | None, max_pairs: int) -> dict[str, float]:
-    """Means over at most `max_pairs` test pairs that have a photo; {} where `describe_validation` says that none can be.
+def validate(trainer: "Trainer", reader: PairReader, size: tuple[int, int] | None, max_pairs: int) -> dict[str, float]:
+    """Means over at most `max_pairs` test pairs that have a photo; {} where none can be measured.
 
     size: (height, width) of the frames, None = their own. val/L1: distance in [0, 2] of pictures in [-1, 1].
     val/psnr_db and val/ssim: of the uint8 pictures. {} too, with a line that says so, where pictures hold nan.
     """
     if _lacks_features(trainer):
         return {}
-    pairs = PairDataset(reader, size, Augmentation(None, False, 0), features=None)
+    pairs = PairDataset(reader, size, Augmentation(None, False, 0), None, trainer.architecture.feature_regions)
     published = trainer.published()
     with _evaluating(*(published[name] for name in ("G", "E") if name in published)):
         figures = [_measure(trainer, published["G"], collate([pairs[i]])) for i in _spread(reader, max_pairs)]
@@ -41,18 +45,18 @@ def validate(trainer: Trainer, reader: PairReader, size: tuple[int, int] | None,
     return dict(zip(names, np.mean(figures, axis=0).tolist(), strict=True)) if figures else {}
 
 
-def describe_validation(trainer: Trainer, reader: PairReader, max_pairs: int) -> str:
+def describe_validation(trainer: "Trainer", reader: PairReader, max_pairs: int) -> str:
     """For people: what `validate` measures, or why it measures nothing."""
     count = len(_spread(reader, max_pairs))
     if _lacks_features(trainer):
         return "no validation: the cluster step has features of the training pairs only"
     if not count:
         return "no validation: no test pair has a photo"
-    features = ", whose instance features E reads off the photos" if trainer.networks.E else ""
+    features = ", whose features E reads off the photos" if trainer.networks.E else ""
     return f"validation on {count} test pair{'s' if count > 1 else ''}{features}"
 
 
-def _lacks_features(trainer: Trainer) -> bool:
+def _lacks_features(trainer: "Trainer") -> bool:
     return trainer.architecture.feat_num > 0 and trainer.networks.E is None
 
 
@@ -76,7 +80,7 @@ def _evaluating(*networks: nn.Module) -> Iterator[None]:
             network.train(mode)
 
 
-def _measure(trainer: Trainer, G: nn.Module, one: Batch) -> tuple[float, float, float]:
+def _measure(trainer: "Trainer", G: nn.Module, one: Batch) -> tuple[float, float, float]:
     """(L1, PSNR in dB, SSIM) of one pair, nan where the picture is not finite."""
     batch = one.to(trainer.runtime.torch_device)
     photo = to_signed(batch.photos)
@@ -114,11 +118,23 @@ class Best:
             self.value, self.epoch = state["value"], state["epoch"]
 
 
-def keep_best(model: Path) -> None:
-    """Keep the latest weights as best_net_<G|D|E>.pth too, which costs no bytes until `latest` is replaced."""
-    for path in model.glob("latest_net_*.pth"):
-        copy = path.with_name(path.name.replace("latest", "best"))
-        link = copy.with_suffix(".new")
-        link.unlink(missing_ok=True)
-        os.link(path, link)
-        link.replace(copy)
+def save_best(model: Path, networks: dict[str, nn.Module], write: Write) -> None:
+    """Write best_net_<G|D|E>.pth: together with the state that holds their `Best`, or a kill could part the two."""
+    for name, network in networks.items():
+        path = weights_path(model, name)
+        best = path.with_name(path.name.replace("latest", "best"))
+        save_tensors(best, without_wrappers(network.state_dict()), write)
+
+
+def final_table(metrics: dict[str, float], epoch: int, best: Best | None = None) -> str:
+    """Mean losses of the last epoch (G_*, D_*), validation metrics (val/*), and the best epoch, in aligned columns."""
+    losses = {name: value for name, value in metrics.items() if name.startswith(("G_", "D_"))}
+    validation = {name.removeprefix("val/"): value for name, value in metrics.items() if name.startswith("val/")}
+    width = max(map(len, losses | validation), default=0)
+    rows = lambda figures: [f"  {name:{width}}  {value:10.4f}" for name, value in figures.items()]  # noqa: E731
+    lines = [f"mean losses of epoch {epoch}", *rows(losses)]
+    if validation:
+        lines += [f"validation after epoch {epoch}", *rows(validation)]
+    if best and best.epoch:
+        lines.append(f"best {best.metric.removeprefix('val/')} {best.value:.4f} after epoch {best.epoch}")
+    return "\n".join(lines)
