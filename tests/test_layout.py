@@ -129,3 +129,19 @@ def test_seed_recipes_have_the_seeds_numbers():
             assert recipe["prepare"]["size"] == "512x1024"
         if with_features:
             assert recipe["cluster"]["n_clusters"] == 10 and recipe["cluster"]["min_area"] == 1 / 64
+
+
+def test_facades_recipes_have_pix2pix_defaults():
+    """SEED_FACTS B.5 and C.2: junyanz's options for --model pix2pix on facades, and the fifth seed's ResNet."""
+    import pipeline
+
+    for name, netG in (("facades", "unet_256"), ("facades_resnet9", "resnet_9blocks")):
+        recipe = pipeline.read_recipe(name)
+        assert list(recipe) == ["prepare", "train_global", "export", "benchmark"]
+        prepare = dict(size="286x286", num_labels=0, input_nc=3, instances="none", direction="BtoA")
+        assert {key: recipe["prepare"][key] for key in prepare} == prepare
+        wanted = dict(netG=netG, netD="n_layers", n_layers_D=3, ngf=64, ndf=64, norm="batch", dropout=True)
+        wanted |= dict(gan_mode="vanilla", lambda_L1=100, lambda_feature_matching=0, pool_size=0, crop="256x256")
+        wanted |= dict(batch_size=1, learning_rate=2e-4, beta1=0.5, epochs=100, epochs_decay=100, lr_policy="linear")
+        wanted |= dict(init_type="normal", init_gain=0.02, flip=True)
+        assert {key: recipe["train_global"][key] for key in wanted} == wanted
