@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from shared.device_names import DeviceName, PrecisionName
+from shared.device_names import DYNAMIC, DeviceName, LossScale, PrecisionName
 from shared.errors import InputError
 
 
@@ -40,11 +40,22 @@ class Runtime:
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
         return torch.autocast(self.name, dtype=dtype, enabled=dtype is not None)
 
-    def scaler(self) -> torch.amp.GradScaler:
-        """Dynamic loss scaling; switched off except for fp16."""
+    def loss_scale(self, wanted: LossScale = DYNAMIC) -> LossScale:
+        """The one wanted for fp16; the others have the range of fp32 and need none: 1 for good."""
+        return wanted if self.precision == "fp16" else LossScale(initial=1.0, static=True)
+
+    def scaler(self, wanted: LossScale = DYNAMIC) -> torch.amp.GradScaler:
+        """Skips updates by gradients that are not finite. It knows neither `static` nor `hysteresis`."""
+        scale = self.loss_scale(wanted)
+        constants = dict(
+            init_scale=scale.initial,
+            growth_factor=scale.growth_factor,
+            growth_interval=scale.growth_interval,
+            backoff_factor=scale.backoff_factor,
+        )
         if self.name == "npu" and not _npu_keeps_infinities():
-            return torch.npu.amp.GradScaler(enabled=self.precision == "fp16")
-        return torch.amp.GradScaler(self.name, enabled=self.precision == "fp16")
+            return torch.npu.amp.GradScaler(**constants)
+        return torch.amp.GradScaler(self.name, **constants)
 
     def synchronize(self) -> None:
         """Wait for the device, so that a clock read next is true."""

@@ -10,12 +10,23 @@ from shared import device
 from shared.errors import InputError
 
 
-def test_cpu_defaults_to_fp32_and_has_no_scaler():
+def test_cpu_defaults_to_fp32_and_scales_no_loss():
     runtime = device.pick("cpu")
     assert (runtime.name, runtime.precision) == ("cpu", "fp32")
-    assert not runtime.scaler().is_enabled()
+    assert runtime.scaler().scale(torch.tensor(3.0)).item() == 3.0
     assert runtime.peak_memory_mb() > 10
     assert runtime.describe().startswith("cpu (")
+
+
+def test_constants_of_the_loss_scale_reach_torch_in_fp16_alone():
+    mindspore = device.LossScale(2.0**32, growth_factor=3.0, growth_interval=1000, backoff_factor=0.8, hysteresis=2)
+    scaler = device.Runtime(torch.device("cpu"), "fp16").scaler(mindspore)
+    assert (scaler.get_scale(), scaler.get_growth_factor()) == (2.0**32, 3.0)
+    assert (scaler.get_growth_interval(), scaler.get_backoff_factor()) == (1000, 0.8)
+    for precision in ("fp32", "bf16"):
+        runtime = device.pick("cpu", precision)
+        assert runtime.scaler(mindspore).get_scale() == 1.0
+        assert runtime.loss_scale(mindspore) == device.LossScale(1.0, static=True)
 
 
 def test_bf16_reaches_convolutions_and_leaves_weights_alone():
@@ -75,7 +86,7 @@ def test_npu_without_cann_is_one_sentence(monkeypatch, error):
 
 
 def fake_npu(keeps_infinities: bool):
-    amp = types.SimpleNamespace(GradScaler=lambda enabled: ("torch_npu's", enabled))
+    amp = types.SimpleNamespace(GradScaler=lambda **constants: ("torch_npu's", constants))
     return types.SimpleNamespace(is_available=lambda: True, is_bf16_supported=lambda: keeps_infinities, amp=amp)
 
 
@@ -84,7 +95,8 @@ def test_npu_takes_fp16_and_the_scaler_that_sees_saturation(monkeypatch):
     monkeypatch.setattr(torch, "device", lambda name: types.SimpleNamespace(type=name))
     runtime = device.pick("auto")
     assert (runtime.name, runtime.precision) == ("npu", "fp16")
-    assert runtime.scaler() == ("torch_npu's", True)
+    constants = dict(init_scale=65536.0, growth_factor=2.0, growth_interval=2000, backoff_factor=0.5)
+    assert runtime.scaler() == ("torch_npu's", constants)
     with pytest.raises(InputError, match="--precision bf16: transposed convolutions"):
         device.pick("npu", "bf16")
 

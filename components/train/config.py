@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from components.train.schedule import Policy, learning_rate
 from shared.contracts import parse_size
-from shared.device_names import DeviceName, PrecisionName
+from shared.device_names import DeviceName, LossScale, PrecisionName
 from shared.errors import InputError
 from shared.step import StepConfig
 
@@ -106,6 +106,30 @@ class TrainConfig(StepConfig):
     """auto takes an NPU, else a GPU, else the CPU."""
     precision: PrecisionName = "auto"
     """auto: fp32 on CPU, bf16 on GPU, fp16 with loss scaling on NPU."""
+    loss_scale: Literal["dynamic", "static"] = "dynamic"
+    """fp16: dynamic grows and backs off; static stays at --loss-scale-initial."""
+    loss_scale_initial: float = Field(65536.0, gt=0)
+    """fp16: first, or static, factor of the losses."""
+    loss_scale_growth_factor: float = Field(2.0, gt=1)
+    """fp16: what a dynamic scale grows by."""
+    loss_scale_growth_interval: int = Field(2000, ge=1)
+    """fp16: updates without overflow before it grows."""
+    loss_scale_backoff_factor: float = Field(0.5, gt=0, lt=1)
+    """fp16: what it is multiplied by after overflow."""
+    loss_scale_hysteresis: int = Field(1, ge=1)
+    """fp16: overflows before it backs off."""
+    max_skipped_updates: int = Field(100, ge=1)
+    """Updates in a row that may be skipped because gradients are not finite; then training stops."""
+    amp_backend: Literal["torch", "apex"] = "torch"
+    """apex: its amp does the mixed precision, where it is installed."""
+    opt_level: Literal["O1", "O2"] = "O1"
+    """apex: O1 casts the inputs of functions, O2 the weights."""
+    compile: bool = False
+    """torch.compile G and E; the first steps then take minutes. Needs a C++ compiler."""
+    activation_checkpointing: bool = False
+    """Compute activations of G and E again in the backward pass instead of keeping them: less memory, slower steps."""
+    performance_run: int = Field(0, ge=0)
+    """Steps to time instead of training, with and without data loading; the model folder stays as it is. 0: train."""
     log_every_steps: int = Field(10, ge=1)
     """Steps between two points of the loss curves; losses are fetched from the device only then."""
     sample_every_epochs: int = Field(1, ge=1)
@@ -138,9 +162,34 @@ class TrainConfig(StepConfig):
     def step_name(self) -> str:
         return f"train_{self.netG}"
 
+    def loss_scaling(self) -> LossScale:
+        """The constants of fp16's loss scale."""
+        return LossScale(
+            initial=self.loss_scale_initial,
+            growth_factor=self.loss_scale_growth_factor,
+            growth_interval=self.loss_scale_growth_interval,
+            backoff_factor=self.loss_scale_backoff_factor,
+            hysteresis=self.loss_scale_hysteresis,
+            static=self.loss_scale == "static",
+        )
+
     @property
     def total_epochs(self) -> int:
         return self.epochs + self.epochs_decay
+
+    @model_validator(mode="after")
+    def _averages_what_apex_trains(self) -> "TrainConfig":
+        if self.amp_backend == "apex" and self.opt_level == "O2" and self.ema_decay:
+            raise ValueError("--ema-decay cannot follow the weights of --opt-level O2: use O1")
+        return self
+
+    @model_validator(mode="after")
+    def _recomputes_stages(self) -> "TrainConfig":
+        if self.activation_checkpointing and self.netG.startswith("unet"):
+            raise ValueError(
+                "--activation-checkpointing is for generators of stages, not for a U-Net: leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _matches_features_of_a_multiscale_D(self) -> "TrainConfig":

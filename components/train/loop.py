@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from components.train.config import TrainConfig
 from components.train.data import Batch, EpochLoader
 from components.train.ema import Ema
+from components.train.finite import LossScaler, add_finite, means, start_apex
 from components.train.objective import Scales, feature_matching_loss, gan_loss, l1_loss, vgg_loss
 from components.train.pool import ImagePool
 from components.train.progress import Progress
@@ -55,7 +56,11 @@ class Trainer:
         adam = dict(lr=config.learning_rate, betas=(config.beta1, 0.999), fused=runtime.has_fused_adam)
         self.optimizer_G = torch.optim.Adam(synthesis, **adam)
         self.optimizer_D = torch.optim.Adam(networks.D.parameters(), **adam)
-        self.scaler_G, self.scaler_D = runtime.scaler(), runtime.scaler()
+        if config.amp_backend == "apex":
+            trained, optimizers = list(networks.trained().values()), [self.optimizer_G, self.optimizer_D]
+            self.scaler_G, self.scaler_D = start_apex(trained, optimizers, config.opt_level, config.loss_scaling())
+        else:
+            self.scaler_G, self.scaler_D = (LossScaler(runtime, config.loss_scaling()) for _ in range(2))
         self.pool = ImagePool(config.pool_size, config.seed)
         self.ema = Ema(networks.G, config.ema_decay) if config.ema_decay else None
         self.best = Best(f"val/{config.best_by}")
@@ -117,13 +122,14 @@ class Trainer:
 
         # Backward: D's losses to its weights; G's to the picture alone, past D's weights, and from there through G.
         self.optimizer_D.zero_grad(set_to_none=True)
-        loss_D = self.scaler_D.scale(0.5 * sum(losses_D.values()))
-        loss_D.backward(inputs=list(D.parameters()), retain_graph=True)
+        with self.scaler_D.scaled(0.5 * sum(losses_D.values()), self.optimizer_D) as loss_D:
+            loss_D.backward(inputs=list(D.parameters()), retain_graph=True)
         self.optimizer_G.zero_grad(set_to_none=True)
-        (towards_fake,) = torch.autograd.grad(self.scaler_G.scale(sum(losses_G.values())), seen)
-        fake.backward(towards_fake)
-        self._update(self.optimizer_G, self.scaler_G)
-        self._update(self.optimizer_D, self.scaler_D)
+        with self.scaler_G.scaled(sum(losses_G.values()), self.optimizer_G) as loss_G:
+            (towards_fake,) = torch.autograd.grad(loss_G, seen)
+            fake.backward(towards_fake)
+        self.scaler_G.step(self.optimizer_G, self.config.clip_gradient_norm)
+        self.scaler_D.step(self.optimizer_D, self.config.clip_gradient_norm)
         return losses_G | losses_D
 
     def _step_pix2pix(self, batch: Batch) -> dict[str, Tensor]:
@@ -138,16 +144,18 @@ class Trainer:
                 "D_fake": gan_loss(D(shown), is_real=False, mode=mode),
             }
         self.optimizer_D.zero_grad(set_to_none=True)
-        self.scaler_D.scale(0.5 * sum(losses_D.values())).backward()
-        self._update(self.optimizer_D, self.scaler_D)
+        with self.scaler_D.scaled(0.5 * sum(losses_D.values()), self.optimizer_D) as loss_D:
+            loss_D.backward()
+        self.scaler_D.step(self.optimizer_D, self.config.clip_gradient_norm)
 
         D.requires_grad_(False)
         with self.runtime.autocast():
             real_scales = D(torch.cat([condition, photo], dim=1)) if self.config.lambda_feature_matching else None
             losses_G = self._losses_G(D(torch.cat([condition, fake], dim=1)), real_scales, fake, photo)
         self.optimizer_G.zero_grad(set_to_none=True)
-        self.scaler_G.scale(sum(losses_G.values())).backward()
-        self._update(self.optimizer_G, self.scaler_G)
+        with self.scaler_G.scaled(sum(losses_G.values()), self.optimizer_G) as loss_G:
+            loss_G.backward()
+        self.scaler_G.step(self.optimizer_G, self.config.clip_gradient_norm)
         D.requires_grad_(True)
         return losses_G | losses_D
 
@@ -164,13 +172,10 @@ class Trainer:
             losses["G_L1"] = config.lambda_L1 * l1_loss(fake, photo)
         return losses
 
-    def _update(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
-        if self.config.clip_gradient_norm:
-            scaler.unscale_(optimizer)
-            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-            nn.utils.clip_grad_norm_(weights, self.config.clip_gradient_norm)
-        scaler.step(optimizer)
-        scaler.update()
+    def check_updates(self) -> int:
+        """Updates skipped since the last call. Raises FloatingPointError where nothing but such came lately."""
+        scalers, limit = {"G": self.scaler_G, "D": self.scaler_D}, self.config.max_skipped_updates
+        return sum(scaler.check(name, limit) for name, scaler in scalers.items())
 
     def published(self) -> dict[str, nn.Module]:
         """The networks that are saved: of G its moving average, where there is one."""
@@ -241,7 +246,7 @@ def train(
         for step, batch in enumerate(batches, trainer.batches + 1):
             losses = trainer.step(batch.to(device))
             trainer.batches = step
-            trainer.sums = {name: trainer.sums.get(name, 0) + loss for name, loss in losses.items()}
+            trainer.sums = add_finite(trainer.sums, losses)
             if config.save_every_steps and step % config.save_every_steps == 0 and step < len(loader):
                 save_state(metrics)
             if step % config.log_every_steps == 0:
@@ -250,14 +255,16 @@ def train(
                 progress.show(fetched, config.learning_rate_in(epoch), rates)
                 curves = {f"loss/{name}": loss for name, loss in fetched.items()}
                 curves["data_wait_share"] = rates.data_wait_share
+                curves["skipped_updates"] = trainer.check_updates()
                 tracking.log_metrics(curves, trainer.images_seen)
+        trainer.check_updates()
         trainer.runtime.synchronize()
         seconds, images = time.perf_counter() - start, trainer.images_seen - seen_before
         busy_seconds, busy_images = busy_seconds + seconds, busy_images + images
         sums, trainer.epoch, trainer.batches, trainer.sums = trainer.sums, epoch, 0, {}
 
         # Pictures of the same pairs, and how far they are from the photos.
-        metrics = {name: value.item() / len(loader) for name, value in sums.items()}
+        metrics = means(sums)
         if not np.isfinite(list(metrics.values())).all():
             raise FloatingPointError(f"losses are no longer finite in epoch {epoch}: {metrics}; lower --learning-rate.")
         last = epoch == config.total_epochs

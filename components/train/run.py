@@ -11,7 +11,9 @@ from pathlib import Path
 from components.train.augment import Augmentation
 from components.train.config import SMALLEST_SIDE, TrainConfig
 from components.train.data import EpochLoader, PairDataset, collate, read_features
+from components.train.finite import apex_amp
 from components.train.loop import Networks, Trainer, train
+from components.train.performance import checkpoint_activations, compile_networks, performance_run, publish
 from components.train.validation import describe_validation, final_table, save_best, validate
 from shared import tracking
 from shared.checkpoint import load_vgg, load_what_fits, read_model, save_weights, weights_path
@@ -45,7 +47,9 @@ def run(
         clusters: Folder of the cluster step on that model; its features then take the encoder's place.
     """
     # What is asked for, checked before any work.
-    runtime = pick(config.device, config.precision)
+    if config.amp_backend == "apex":
+        apex_amp()
+    runtime = pick(config.device, "fp32" if config.amp_backend == "apex" else config.precision)  # apex casts by itself
     manifest = DatasetManifest.read(dataset)
     size = parse_size(config.size) if config.size else None
     architecture = architecture_for(config, manifest, clusters)
@@ -68,9 +72,17 @@ def run(
         metrics = trainer.load(state)
         print(f"continues after epoch {trainer.epoch} of {config.total_epochs}", flush=True)
 
+    for network in (networks.G, networks.E):
+        if network is not None and config.activation_checkpointing:
+            checkpoint_activations(network)
+    if config.compile:
+        compile_networks(networks, runtime)
+
     # Train; every save leaves a complete model folder.
     hold_frames(pairs, config, runtime, (height, width))
     loader = EpochLoader(pairs, config.batch_size, config.workers, runtime.pins_memory)
+    if config.performance_run:
+        return publish(performance_run(trainer, loader, config.performance_run))
     unchanged = Augmentation(None, flip=False, seed=config.seed)
     whole = PairDataset(reader, (height, width), unchanged, features, config.feature_regions)
     samples = collate([whole[i] for i in range(min(SAMPLE_PAIRS, len(whole)))])
@@ -85,13 +97,13 @@ def run(
 
     def save(metrics: dict[str, float]) -> None:
         with stopped_by_full_disk(model), written_together() as write:
-            publish(metrics, write)
+            write_model(metrics, write)
             if trainer.best.epoch == trainer.epoch:
                 save_best(model, trainer.published(), write)
             trainer.save(state, metrics, write)  # last: a kill in between costs the epoch, but nothing that is needed
         keep_copies(model, trainer.epoch, config.keep_checkpoints)
 
-    def publish(metrics: dict[str, float], write: Write) -> None:
+    def write_model(metrics: dict[str, float], write: Write) -> None:
         if clusters and init_from and weights_path(init_from, "E").is_file():
             write(weights_path(model, "E"), weights_path(init_from, "E").read_bytes())
         ModelCard(
