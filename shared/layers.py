@@ -7,15 +7,26 @@ the values are equal.
 from collections.abc import Callable
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 Norm = Callable[[int], nn.Module]  # channels -> layer: instance_norm or nn.BatchNorm2d
 
 
+class InstanceNorm(nn.InstanceNorm2d):
+    """InstanceNorm2d with fp32 statistics of 16-bit input on a CPU too: without weights they would be 16-bit."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype not in (torch.bfloat16, torch.float16) or x.device.type != "cpu":
+            return super().forward(x)
+        one = x.new_ones(x.shape[1], dtype=torch.float32)
+        return F.instance_norm(x, weight=one, bias=torch.zeros_like(one), eps=self.eps)
+
+
 def instance_norm(channels: int) -> nn.Module:
     """InstanceNorm without affine parameters or running statistics: it adds no keys to a checkpoint."""
-    return nn.InstanceNorm2d(channels, affine=False, track_running_stats=False)
+    return InstanceNorm(channels, affine=False, track_running_stats=False)
 
 
 def halve(x: Tensor) -> Tensor:

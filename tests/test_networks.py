@@ -13,7 +13,7 @@ from torch import nn
 
 from shared.checkpoint import load_strictly, load_tensors, load_vgg, load_what_fits, save_tensors
 from shared.errors import InputError
-from shared.layers import instance_norm, with_picture_statistics
+from shared.layers import InstanceNorm, instance_norm, with_picture_statistics
 from shared.networks import (
     Encoder,
     GlobalGenerator,
@@ -340,13 +340,13 @@ def test_sizes_of_the_discriminators_for_condition_and_photo(change, kind, param
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
-@pytest.mark.parametrize("norm, kind", [("batch", nn.BatchNorm2d), ("instance", nn.InstanceNorm2d)])
+@pytest.mark.parametrize("norm, kind", [("batch", nn.BatchNorm2d), ("instance", InstanceNorm)])
 @pytest.mark.parametrize("netG", ["global", "local", "unet_128", "resnet_6blocks"])
 def test_every_network_has_the_norm_of_its_architecture(netG, norm, kind):
     for netD in ("multiscale", "n_layers", "pixel"):
         a = tiny.architecture(netG=netG, netD=netD, norm=norm, feat_num=2)
         for network in (build_generator(a), build_discriminator(a), build_encoder(a)):
-            found = {type(module) for module in network.modules()} & {nn.BatchNorm2d, nn.InstanceNorm2d}
+            found = {type(module) for module in network.modules()} & {nn.BatchNorm2d, InstanceNorm}
             assert found == {kind}
 
 
@@ -619,3 +619,11 @@ def test_picture_statistics_are_batch_norm_in_training_mode_with_one_picture():
         found = with_picture_statistics(generator.eval())(pictures)
     assert torch.allclose(found, wanted, atol=1e-5)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in generator.modules())
+
+
+def test_instance_norm_of_16_bit_input_has_statistics_of_32_bits():
+    """A mean of 100 over 64 * 64 values of bf16, which has 8 bits: its own sum would stand still."""
+    x = (100 + torch.randn(1, 4, 64, 64)).to(torch.bfloat16)
+    wanted = torch.nn.functional.instance_norm(x.float())
+    assert (instance_norm(4)(x).float() - wanted).abs().max() < 0.02
+    assert torch.equal(instance_norm(4)(x.float()), wanted)
