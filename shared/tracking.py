@@ -60,6 +60,8 @@ def step_run(step: str, params: dict) -> Iterator[None]:
         mlflow.set_experiment(os.environ.get(EXPERIMENT, "default"))
         return mlflow.start_run(run_name=step, parent_run_id=os.environ.get(PARENT))
 
+    if os.environ.get("RANK", "0") != "0":  # of a distributed training, whose rank 0 speaks for all
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
     if os.environ.get("MLFLOW_TRACKING_URI"):
         with _run(f"step {step}", start, {"step": step}, params):
             yield
@@ -113,6 +115,24 @@ def _end(what: str, run, *raised) -> None:
         run.__exit__(*raised)
     except Exception as error:
         print(f"warning: MLflow: the run of {what} was not closed: {error}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def continued(run_id: str | None) -> Iterator[None]:
+    """Go on with a run that another process has open, and will close after this one."""
+    if run_id is None:
+        yield
+    else:
+        with _run("a process of the step", lambda mlflow: mlflow.start_run(run_id=run_id), {}, {}):
+            yield
+
+
+def run_id() -> str | None:
+    """Of the run that is open in this process."""
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        return None
+    run = _mlflow().active_run()
+    return run.info.run_id if run else None
 
 
 @_forgiving

@@ -383,6 +383,27 @@ def test_weights_of_the_latest_checkpoints_are_kept(dataset, tmp_path):
     assert all(torch.equal(load_tensors(tmp_path / "3_net_G.pth")[key], third[key]) for key in third)
 
 
+def test_two_devices_train_as_one_with_the_joined_batch(dataset, global_model, tmp_path):
+    """Through the fixed phase of a local enhancer and beyond it: then its global part is synchronised too."""
+    options = dict(netG="local", ngf=2, instance_features=True, epochs_fix_global=1, epochs=2, epochs_decay=0)
+    two = run(dataset, tmp_path / "two", init_from=global_model, config=config(**options, devices=2))
+    one = run(dataset, tmp_path / "one", init_from=global_model, config=config(**options, batch_size=2))
+    for name in ("G_GAN", "G_GAN_Feat", "D_real", "D_fake", "sample_L1"):
+        assert two[name] == pytest.approx(one[name], rel=1e-3), name
+    assert ModelCard.read(tmp_path / "two").images_seen == ModelCard.read(tmp_path / "one").images_seen == 8
+    G, of_one, before = (
+        load_tensors(path / "latest_net_G.pth") for path in (tmp_path / "two", tmp_path / "one", global_model)
+    )
+    for key in ("model.1.weight", "model1_2.0.conv_block.1.weight"):
+        assert torch.allclose(G[key], of_one[key], atol=2e-4), key
+    assert not torch.equal(G["model.1.weight"], before["model.1.weight"])
+
+
+def test_a_refusal_of_a_started_process_is_that_of_the_step(dataset, tmp_path):
+    with pytest.raises(InputError, match="--netG local starts from a global model: give its folder with --init-from."):
+        run(dataset, tmp_path, config=config(netG="local", devices=2))
+
+
 def test_the_same_command_on_a_finished_run_changes_nothing(dataset, global_model, capsys):
     before = ModelCard.read(global_model)
     run(dataset, global_model, config=config(instance_features=True))
@@ -604,6 +625,7 @@ def test_batches_of_frames_on_the_device_fetch_nothing_from_it(dataset):
         (dict(crop="0x8"), "--crop '0x8': should be HEIGHTxWIDTH, for example 128x256, or empty."),
         (PIX2PIX | dict(lambda_feature_matching=1), "--lambda-feature-matching matches layers of --netD multiscale"),
         (PIX2PIX | dict(n_layers_D=3, size="23x64"), "--size is 23x64 but these networks need 24 pixels a side"),
+        (dict(pool_size=2, devices=2), "--pool-size works on one device only: leave it out, or say --devices 1."),
         (dict(size="8x64"), "--size '8x64': both sides should be 16 pixels or more."),
         (dict(cache="disk"), "--cache 'disk': should be 'auto', 'off', 'memory' or 'device'."),
         (dict(netG="local"), "--netG local starts from a global model: give its folder with --init-from"),

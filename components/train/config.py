@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from components.train.schedule import Policy, learning_rate
+from components.train.schedule import LearningRateScaling, Policy, learning_rate
 from shared.contracts import parse_size
 from shared.device_names import DeviceName, LossScale, PrecisionName
 from shared.errors import InputError
@@ -102,6 +102,12 @@ class TrainConfig(StepConfig):
     """Processes that read image files; 0 reads in the training process, as always where frames are cached."""
     cache: Literal["auto", "off", "memory", "device"] = "auto"
     """auto: the data set's cache where it has one; off: image files; memory, device: all frames are held there."""
+    devices: int = Field(1, ge=1)
+    """Processes on this machine, one to a device; batch_size is that of each. torchrun's environment is honoured."""
+    lr_scaling: LearningRateScaling = "none"
+    """What the learning rate is multiplied by with several devices: their number, or its root."""
+    compress_gradients: bool = False
+    """Exchange gradients between devices as bf16: half the bytes."""
     device: DeviceName = "auto"
     """auto takes an NPU, else a GPU, else the CPU."""
     precision: PrecisionName = "auto"
@@ -186,9 +192,7 @@ class TrainConfig(StepConfig):
     @model_validator(mode="after")
     def _recomputes_stages(self) -> "TrainConfig":
         if self.activation_checkpointing and self.netG.startswith("unet"):
-            raise ValueError(
-                "--activation-checkpointing is for generators of stages, not for a U-Net: leave it out"
-            )
+            raise ValueError("--activation-checkpointing is for generators of stages, not for a U-Net: leave it out")
         return self
 
     @model_validator(mode="after")
@@ -204,6 +208,12 @@ class TrainConfig(StepConfig):
                 f"--lambda-vgg is {self.lambda_vgg:g} but --vgg-weights {self.vgg_weights!r} is no file: download "
                 "torchvision's vgg19-dcbb9e9d.pth from download.pytorch.org/models and name it, or set --lambda-vgg 0."
             )
+
+    @model_validator(mode="after")
+    def _keeps_a_pool_for_one_device(self) -> "TrainConfig":
+        if self.pool_size and self.devices > 1:
+            raise ValueError("--pool-size works on one device only: leave it out, or say --devices 1")
+        return self
 
     def learning_rate_in(self, epoch: int) -> float:
         """Learning rate of epoch 1..total_epochs."""

@@ -1,5 +1,6 @@
 """Training pairs as batches of integer tensors; they become channels on the device, in `condition`."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from components.train.augment import Augmentation
+from components.train.distributed import ALONE, World, batches_of_rank
 from shared.contracts import ClusterTable, DatasetManifest
 from shared.errors import InputError
 from shared.samples import PairReader
@@ -136,25 +138,24 @@ def collate(items: list[dict[str, Tensor]]) -> Batch:
 class EpochOrder(Sampler[list[int]]):
     """Batches of indices of one epoch, from batch `start` on; their order depends on (seed, epoch) alone."""
 
-    def __init__(self, count: int, batch_size: int, seed: int):
-        self.count, self.batch_size, self.seed = count, batch_size, seed
+    def __init__(self, count: int, batch_size: int, seed: int, world: World):
+        self.count, self.batch_size, self.seed, self.world = count, batch_size, seed, world
         self.epoch, self.start = 1, 0
 
     def __len__(self) -> int:
-        return -(-self.count // self.batch_size)
+        return math.ceil(math.ceil(self.count / self.world.size) / self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        random = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        batches = torch.randperm(self.count, generator=random).split(self.batch_size)
-        return iter([batch.tolist() for batch in batches[self.start :]])
+        batches = batches_of_rank(self.seed, self.epoch, self.count, self.batch_size, self.world)
+        return iter(batches[self.start :])
 
 
 class EpochLoader:
     """Batches of one epoch, the same whatever reads them."""
 
-    def __init__(self, pairs: PairDataset, batch_size: int, workers: int, pin_memory: bool):
+    def __init__(self, pairs: PairDataset, batch_size: int, workers: int, pin_memory: bool, world: World = ALONE):
         self.pairs = pairs
-        self.order = EpochOrder(len(pairs), batch_size, pairs.augment.seed)
+        self.order = EpochOrder(len(pairs), batch_size, pairs.augment.seed, world)
         in_memory = pairs.kept is not None or pairs.reader.cache is not None
         self.loader = DataLoader(
             pairs,

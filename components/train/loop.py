@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from components.train.config import TrainConfig
 from components.train.data import Batch, EpochLoader
+from components.train.distributed import ALONE, GradientSync, World, gathered, learning_rate_factor, mean_over_ranks
 from components.train.ema import Ema
 from components.train.finite import LossScaler, add_finite, means, start_apex
 from components.train.objective import Scales, feature_matching_loss, gan_loss, l1_loss, vgg_loss
@@ -44,8 +45,16 @@ class Networks:
 class Trainer:
     """Networks, optimisers and their one step; everything that a checkpoint must hold."""
 
-    def __init__(self, networks: Networks, architecture: Architecture, config: TrainConfig, runtime: Runtime):
-        self.networks, self.architecture, self.config, self.runtime = networks, architecture, config, runtime
+    def __init__(
+        self,
+        networks: Networks,
+        architecture: Architecture,
+        config: TrainConfig,
+        runtime: Runtime,
+        world: World = ALONE,
+    ):
+        self.networks, self.architecture, self.config = networks, architecture, config
+        self.runtime, self.world = runtime, world
         self.epoch = 0  # finished epochs
         self.batches, self.sums = 0, {}  # of the epoch that is under way: finished batches, and their losses added up
         self.images_seen = 0
@@ -61,6 +70,8 @@ class Trainer:
             self.scaler_G, self.scaler_D = start_apex(trained, optimizers, config.opt_level, config.loss_scaling())
         else:
             self.scaler_G, self.scaler_D = (LossScaler(runtime, config.loss_scaling()) for _ in range(2))
+        self.sync_G = GradientSync(synthesis, world, config.compress_gradients)
+        self.sync_D = GradientSync(networks.D.parameters(), world, config.compress_gradients)
         self.pool = ImagePool(config.pool_size, config.seed)
         self.ema = Ema(networks.G, config.ema_decay) if config.ema_decay else None
         self.best = Best(f"val/{config.best_by}")
@@ -68,14 +79,18 @@ class Trainer:
     def start_epoch(self, epoch: int) -> None:
         """Set the learning rate and the generators of dropout, freeze or thaw the global part of a local enhancer."""
         if self.batches == 0:
-            seed_everything(self.config.seed * 1_000_003 + epoch)
+            seed_everything((self.config.seed * 1_000_003 + epoch) * self.world.size + self.world.rank)
         for group in self.optimizer_G.param_groups + self.optimizer_D.param_groups:
-            group["lr"] = self.config.learning_rate_in(epoch)
+            group["lr"] = self.learning_rate_in(epoch)
         if isinstance(self.networks.G, LocalEnhancer):
             fixed = epoch <= self.config.epochs_fix_global
             self.networks.G.requires_grad_(not fixed)
             for parameter in self.networks.G.outermost_enhancer():
                 parameter.requires_grad_(True)
+
+    def learning_rate_in(self, epoch: int) -> float:
+        """Of all devices together."""
+        return self.config.learning_rate_in(epoch) * learning_rate_factor(self.config.lr_scaling, self.world.size)
 
     def condition(self, batch: Batch) -> Tensor:
         """(N, channels [+ 1], H, W): one-hot labels or picture, and instance edges."""
@@ -97,7 +112,7 @@ class Trainer:
         losses = self._step_pix2pix(batch) if self.architecture.is_pix2pix else self._step_pix2pixHD(batch)
         if self.ema:
             self.ema.update()
-        self.images_seen += len(batch)
+        self.images_seen += len(batch) * self.world.size
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _step_pix2pixHD(self, batch: Batch) -> dict[str, Tensor]:
@@ -124,10 +139,12 @@ class Trainer:
         self.optimizer_D.zero_grad(set_to_none=True)
         with self.scaler_D.scaled(0.5 * sum(losses_D.values()), self.optimizer_D) as loss_D:
             loss_D.backward(inputs=list(D.parameters()), retain_graph=True)
+            self.sync_D.wait()
         self.optimizer_G.zero_grad(set_to_none=True)
         with self.scaler_G.scaled(sum(losses_G.values()), self.optimizer_G) as loss_G:
             (towards_fake,) = torch.autograd.grad(loss_G, seen)
             fake.backward(towards_fake)
+            self.sync_G.wait()
         self.scaler_G.step(self.optimizer_G, self.config.clip_gradient_norm)
         self.scaler_D.step(self.optimizer_D, self.config.clip_gradient_norm)
         return losses_G | losses_D
@@ -146,6 +163,7 @@ class Trainer:
         self.optimizer_D.zero_grad(set_to_none=True)
         with self.scaler_D.scaled(0.5 * sum(losses_D.values()), self.optimizer_D) as loss_D:
             loss_D.backward()
+            self.sync_D.wait()
         self.scaler_D.step(self.optimizer_D, self.config.clip_gradient_norm)
 
         D.requires_grad_(False)
@@ -155,6 +173,7 @@ class Trainer:
         self.optimizer_G.zero_grad(set_to_none=True)
         with self.scaler_G.scaled(sum(losses_G.values()), self.optimizer_G) as loss_G:
             loss_G.backward()
+            self.sync_G.wait()
         self.scaler_G.step(self.optimizer_G, self.config.clip_gradient_norm)
         D.requires_grad_(True)
         return losses_G | losses_D
@@ -182,12 +201,13 @@ class Trainer:
         return self.networks.trained() | ({"G": self.ema.network} if self.ema else {})
 
     def save(self, path: Path, metrics: dict[str, float], write: Write = write_atomically) -> None:
-        """Everything that training needs to go on as if it had never stopped, in one atomic file."""
+        """Everything that training needs to go on as if it had never stopped, in one atomic file. All ranks call it."""
         state = {name: part.state_dict() for name, part in self._stateful().items()}
         progress = {"epoch": self.epoch, "images_seen": self.images_seen, "metrics": metrics}
-        progress |= {"batches": self.batches, "sums": self.sums, "random": self.runtime.random_state()}
-        progress["best"] = self.best.state_dict()
-        save_tensors(path, state | progress | {"architecture": self.architecture.model_dump()}, write)
+        progress |= {"batches": self.batches, "sums": mean_over_ranks(self.sums, self.world)}
+        progress |= {"random": gathered(self.runtime.random_state(), self.world), "best": self.best.state_dict()}
+        if self.world.is_main:
+            save_tensors(path, state | progress | {"architecture": self.architecture.model_dump()}, write)
 
     def load(self, path: Path) -> dict[str, float]:
         """Go on from a saved state; returns its metrics. Raises InputError when it is of other networks."""
@@ -210,7 +230,12 @@ class Trainer:
         if "best" in state:
             self.best.load_state_dict(state["best"])
         if self.batches:
-            self.runtime.set_random_state(state["random"])
+            if len(state["random"]) != self.world.size:
+                raise InputError(
+                    f"--model {path.parent.parent} was stopped within an epoch on {len(state['random'])} devices but "
+                    f"goes on with {self.world.size}: give as many, at least to the end of this epoch."
+                )
+            self.runtime.set_random_state(state["random"][self.world.rank])
         return state["metrics"]
 
     def _stateful(self) -> dict[str, object]:
@@ -237,7 +262,8 @@ def train(
     config, device = trainer.config, trainer.runtime.torch_device
     metrics: dict[str, float] = {}
     busy_seconds, busy_images = 0.0, 0
-    progress = Progress(config.total_epochs, len(loader))
+    is_main = trainer.world.is_main
+    progress = Progress(config.total_epochs, len(loader), quiet=not is_main)
     for epoch in range(trainer.epoch + 1, config.total_epochs + 1):
         # One epoch: losses are fetched from the device every `log_every_steps` steps only.
         trainer.start_epoch(epoch)
@@ -250,9 +276,9 @@ def train(
             if config.save_every_steps and step % config.save_every_steps == 0 and step < len(loader):
                 save_state(metrics)
             if step % config.log_every_steps == 0:
-                fetched = {name: loss.item() for name, loss in losses.items()}
+                fetched = {name: loss.item() for name, loss in mean_over_ranks(losses, trainer.world).items()}
                 rates = progress.measure(trainer.images_seen)
-                progress.show(fetched, config.learning_rate_in(epoch), rates)
+                progress.show(fetched, trainer.learning_rate_in(epoch), rates)
                 curves = {f"loss/{name}": loss for name, loss in fetched.items()}
                 curves["data_wait_share"] = rates.data_wait_share
                 curves["skipped_updates"] = trainer.check_updates()
@@ -264,11 +290,11 @@ def train(
         sums, trainer.epoch, trainer.batches, trainer.sums = trainer.sums, epoch, 0, {}
 
         # Pictures of the same pairs, and how far they are from the photos.
-        metrics = means(sums)
+        metrics = means(mean_over_ranks(sums, trainer.world))
         if not np.isfinite(list(metrics.values())).all():
             raise FloatingPointError(f"losses are no longer finite in epoch {epoch}: {metrics}; lower --learning-rate.")
         last = epoch == config.total_epochs
-        if last or epoch % config.sample_every_epochs == 0:
+        if is_main and (last or epoch % config.sample_every_epochs == 0):
             picture, metrics["sample_L1"] = sample_picture(trainer, samples)
             write_photo(model / "samples" / f"epoch_{epoch:04d}.png", picture)
             tracking.log_picture("input_synthesised_real", picture, trainer.images_seen)
@@ -276,7 +302,7 @@ def train(
         # Test pairs, and whether they were never done better.
         improved = False
         if config.validate_every_epochs and (last or epoch % config.validate_every_epochs == 0):
-            metrics |= validate()
+            metrics |= gathered(validate() if is_main else {}, trainer.world)[0]
             improved = trainer.best.update(metrics, epoch)
 
         # A line for people, a point for each curve, a checkpoint.
@@ -284,7 +310,7 @@ def train(
         figures = "  ".join(f"{name} {value:.3f}" for name, value in metrics.items())
         print(f"epoch {epoch}/{config.total_epochs}  {figures}  {fps:.1f} images/s  {remaining:.0f} s left", flush=True)
         curves = {name if name.startswith("val/") else f"epoch_loss/{name}": value for name, value in metrics.items()}
-        curves |= {"learning_rate": config.learning_rate_in(epoch), "images_per_second": fps, "epoch": epoch}
+        curves |= {"learning_rate": trainer.learning_rate_in(epoch), "images_per_second": fps, "epoch": epoch}
         tracking.log_metrics(curves, trainer.images_seen)
         if last or improved or epoch % config.save_every_epochs == 0:
             save(metrics)

@@ -11,6 +11,7 @@ from pathlib import Path
 from components.train.augment import Augmentation
 from components.train.config import SMALLEST_SIDE, TrainConfig
 from components.train.data import EpochLoader, PairDataset, collate, read_features
+from components.train.distributed import World, broadcast_weights, joined, launch, must_launch
 from components.train.finite import apex_amp
 from components.train.loop import Networks, Trainer, train
 from components.train.performance import checkpoint_activations, compile_networks, performance_run, publish
@@ -46,10 +47,35 @@ def run(
         init_from: Model to start from; stage local needs one.
         clusters: Folder of the cluster step on that model; its features then take the encoder's place.
     """
-    # What is asked for, checked before any work.
+    if must_launch(config.devices):
+        return launch(config.devices, run_as_rank, tracking.run_id(), dataset, model, init_from, clusters, config)
     if config.amp_backend == "apex":
         apex_amp()
     runtime = pick(config.device, "fp32" if config.amp_backend == "apex" else config.precision)  # apex casts by itself
+    world = World.from_environment()
+    with joined(world, runtime.name):
+        return train_model(dataset, model, init_from, clusters, config, runtime, world)
+
+
+def run_as_rank(
+    run_id: str | None, dataset: Path, model: Path, init_from: Path | None, clusters: Path | None, config: TrainConfig
+) -> dict[str, float]:
+    """`run` in a process that it started; the main one goes on with the MLflow run, the others log nothing."""
+    with tracking.continued(run_id if World.from_environment().is_main else None):
+        return run(dataset, model, init_from, clusters, config=config)
+
+
+def train_model(
+    dataset: Path,
+    model: Path,
+    init_from: Path | None,
+    clusters: Path | None,
+    config: TrainConfig,
+    runtime: Runtime,
+    world: World,
+) -> dict[str, float]:
+    """The story, in each process; files are written by the main one."""
+    # What is asked for, checked before any work.
     manifest = DatasetManifest.read(dataset)
     size = parse_size(config.size) if config.size else None
     architecture = architecture_for(config, manifest, clusters)
@@ -66,11 +92,12 @@ def run(
 
     # Networks: fresh, then the weights of the previous stage, then the state of an interrupted run.
     networks = build(architecture, config, init_from, clusters)
-    trainer = Trainer(networks, architecture, config, runtime)
+    trainer = Trainer(networks, architecture, config, runtime, world)
     state, metrics = model / "state" / "training.pt", {}
     if state.is_file():
         metrics = trainer.load(state)
         print(f"continues after epoch {trainer.epoch} of {config.total_epochs}", flush=True)
+    broadcast_weights(networks.trained().values(), world)
 
     for network in (networks.G, networks.E):
         if network is not None and config.activation_checkpointing:
@@ -80,7 +107,7 @@ def run(
 
     # Train; every save leaves a complete model folder.
     hold_frames(pairs, config, runtime, (height, width))
-    loader = EpochLoader(pairs, config.batch_size, config.workers, runtime.pins_memory)
+    loader = EpochLoader(pairs, config.batch_size, config.workers, runtime.pins_memory, world)
     if config.performance_run:
         return publish(performance_run(trainer, loader, config.performance_run))
     unchanged = Augmentation(None, flip=False, seed=config.seed)
@@ -97,11 +124,13 @@ def run(
 
     def save(metrics: dict[str, float]) -> None:
         with stopped_by_full_disk(model), written_together() as write:
-            write_model(metrics, write)
-            if trainer.best.epoch == trainer.epoch:
-                save_best(model, trainer.published(), write)
+            if world.is_main:
+                write_model(metrics, write)
+                if trainer.best.epoch == trainer.epoch:
+                    save_best(model, trainer.published(), write)
             trainer.save(state, metrics, write)  # last: a kill in between costs the epoch, but nothing that is needed
-        keep_copies(model, trainer.epoch, config.keep_checkpoints)
+        if world.is_main:
+            keep_copies(model, trainer.epoch, config.keep_checkpoints)
 
     def write_model(metrics: dict[str, float], write: Write) -> None:
         if clusters and init_from and weights_path(init_from, "E").is_file():
@@ -130,7 +159,7 @@ def run(
     # What the run leaves in MLflow.
     metrics["peak_memory_mb"] = runtime.peak_memory_mb()
     tracking.log_figures({name: metrics[name] for name in ("mean_images_per_second", "peak_memory_mb")})
-    for name in networks.trained():
+    for name in networks.trained() if world.is_main else ():
         tracking.log_files(weights_path(model, name), "checkpoints")
     tracking.log_files(model / ModelCard.FILE, "checkpoints")
     return metrics

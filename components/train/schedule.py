@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal, assert_never
 
 Policy = Literal["linear_hd", "linear", "step", "cosine", "constant"]
+LearningRateScaling = Literal["none", "linear", "sqrt"]
 
 
 def learning_rate(policy: Policy, base: float, epoch: int, epochs: int, epochs_decay: int, decay_every: int) -> float:
