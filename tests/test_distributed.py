@@ -1,9 +1,7 @@
 """Two processes with gloo: equal weights, the same as one process on the joined batch; who fails ends all."""
 
-import contextlib
 import os
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from components.train import distributed
 from components.train.config import TrainConfig
 from components.train.data import Batch, collate
 from components.train.distributed import (
@@ -44,34 +43,13 @@ CASES = {
 }
 
 
-class SyncedTrainer(Trainer):
-    """The step of Trainer with gradients averaged over the ranks."""
-
-    def __init__(self, *arguments, world: World, compress_bf16: bool):
-        super().__init__(*arguments)
-        encoder = self.networks.E.parameters() if self.networks.E else ()
-        few = dict(compress_bf16=compress_bf16, bucket_bytes=2000)  # several buckets
-        for scaler, parameters in (
-            (self.scaler_G, [*encoder, *self.networks.G.parameters()]),
-            (self.scaler_D, self.networks.D.parameters()),
-        ):
-            scaler.scaled = partial(scaled_and_synced, scaler.scaled, GradientSync(parameters, world, **few))
-
-
-@contextlib.contextmanager
-def scaled_and_synced(scaled, sync, loss, optimizer):
-    with scaled(loss, optimizer) as loss:
-        yield loss
-        sync.wait()
-
-
 def train(case: str, dataset: Path, world: World, batch_size: int, seed: int) -> dict:
     """Weights by network after each step, the losses of each step, and the pairs of each step."""
     options = CASES[case]
     architecture = tiny.architecture(**{k: v for k, v in options.items() if k in ("netG", "netD", "norm", "feat_num")})
     config = TrainConfig.check(
         tiny.TRAIN
-        | dict(epochs=STEPS, epochs_decay=0, device="cpu")
+        | dict(epochs=STEPS, epochs_decay=0, device="cpu", compress_gradients=case == "bf16")
         | {k: v for k, v in options.items() if k != "feat_num"}
     )
     torch.manual_seed(seed)
@@ -81,9 +59,7 @@ def train(case: str, dataset: Path, world: World, batch_size: int, seed: int) ->
         E=build_encoder(architecture).apply(init_weights) if architecture.feat_num else None,
         vgg=None,
     )
-    trainer = SyncedTrainer(
-        networks, architecture, config, pick("cpu", "fp32"), world=world, compress_bf16=case == "bf16"
-    )
+    trainer = Trainer(networks, architecture, config, pick("cpu", "fp32"), world)
     for group in trainer.optimizer_G.param_groups + trainer.optimizer_D.param_groups:
         group["eps"] = 1e-2  # else Adam makes whole steps of rounding errors, where a gradient is 0
     broadcast_weights(networks.trained().values(), world)
@@ -106,10 +82,9 @@ def snapshot(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 def train_all(dataset: Path, folder: Path) -> int:
     """On each rank, which starts from weights of its own."""
+    distributed.BUCKET_BYTES = 2000  # several buckets
     world = World.from_environment()
-    print(f"rank {world.rank} speaks", flush=True)
     with joined(world, "cpu"):
-        print("hello from", world.rank, flush=True)
         results = {case: train(case, dataset, world, batch_size=2, seed=3 + world.rank) for case in CASES}
         for compress in (False, True):
             results["mean", compress] = mean_gradient(inputs_of(world.rank), world, compress)

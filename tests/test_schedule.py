@@ -83,8 +83,8 @@ def test_every_policy_starts_at_the_full_rate_and_never_reaches_0(policy):
 
 
 def test_an_unknown_policy_is_a_programmers_error():
-    with pytest.raises(AssertionError, match="plateau"):
-        ours("plateau")
+    with pytest.raises(AssertionError, match="unheard_of"):
+        ours("unheard_of")
 
 
 # Plateau.

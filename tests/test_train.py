@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from components.train import loop
 from components.train.config import TrainConfig
 from components.train.data import EpochLoader, collate, read_features
 from components.train.loop import Networks, Trainer
@@ -348,6 +349,15 @@ def test_a_run_killed_within_an_epoch_continues_to_the_same_weights(tmp_path, mo
     assert ModelCard.read(tmp_path / "killed").digest == ModelCard.read(tmp_path / "whole").digest
     for name in ("G_GAN", "G_L1", "D_real", "D_fake", "sample_L1"):
         assert again[name] == whole[name], name
+
+
+def test_policy_plateau_lowers_the_rate_by_the_losses_of_G_and_remembers_them(dataset, tmp_path, monkeypatch):
+    """Losses that never fall: after seven epochs the rate is a fifth, also when the run was stopped in between."""
+    monkeypatch.setattr(loop, "means", lambda sums: {"G_GAN": 1.0, "D_real": 0.5})
+    options = dict(lr_policy="plateau", learning_rate=1e-3, epochs_decay=0, sample_every_epochs=99)
+    run(dataset, tmp_path, config=config(**options, epochs=4))
+    run(dataset, tmp_path, config=config(**options, epochs=7))
+    assert load_tensors(tmp_path / "state" / "training.pt")["plateau"]["learning_rate"] == pytest.approx(2e-4)
 
 
 def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint(dataset, tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ class TrainConfig(StepConfig):
     netG: Literal["global", "local", "unet_128", "unet_256", "resnet_6blocks", "resnet_9blocks"] = "global"
     """global: pix2pixHD's coarse generator. local: enhancer around it, from --init-from. The others: pix2pix's."""
     size: str = ""
-    """HEIGHTxWIDTH in pixels to resize the frames to; empty: the sizes of the data set."""
+    """HEIGHTxWIDTH in pixels to resize the frames to (loadSize); empty: the sizes of the data set."""
     crop: str = ""
     """HEIGHTxWIDTH in pixels of the random part that is trained on (fineSize, crop_size); empty: whole frames."""
     epochs: int = Field(100, ge=1)
@@ -30,14 +30,14 @@ class TrainConfig(StepConfig):
     epochs_fix_global: int = Field(0, ge=0)
     """Stage local: first epochs in which only the outermost enhancer learns (niter_fix_global)."""
     batch_size: int = Field(1, ge=1)
-    """Images per step."""
+    """Images per step (batchSize)."""
     learning_rate: float = Field(2e-4, gt=0)
     """Adam's step size for G, E and D (lr)."""
     beta1: float = Field(0.5, ge=0, lt=1)
     """Adam's first momentum; the second is 0.999."""
     lr_policy: Policy = "linear_hd"
-    """Learning rate over the epochs. linear_hd: pix2pixHD's, flat, then linear. linear, step, cosine: pix2pix's; cosine
-    reaches 0 after --epochs: give --epochs-decay 0."""
+    """Learning rate over the epochs. linear_hd: pix2pixHD's, flat, then linear. linear, step, cosine, plateau: pix2pix's;
+    cosine reaches 0 after --epochs: give --epochs-decay 0; plateau goes by the mean losses of G."""
     lr_decay_epochs: int = Field(50, ge=1)
     """Policy step: epochs after which the learning rate falls to a tenth (lr_decay_iters)."""
     pool_size: int = Field(0, ge=0)
@@ -47,7 +47,7 @@ class TrainConfig(StepConfig):
     clip_gradient_norm: float = Field(0.0, ge=0)
     """Largest norm of the gradients of G with E, and of D; 0: not clipped."""
     use_instances: bool = True
-    """Give the networks the edges between instances, where the data set has instance maps."""
+    """Give the networks the edges between instances, where the data set has instance maps (no_instance)."""
     instance_features: bool = False
     """Train the encoder E and give its instance-wise features to G (instance_feat)."""
     feat_num: int = Field(3, ge=1)
@@ -75,7 +75,7 @@ class TrainConfig(StepConfig):
     norm: Literal["instance", "batch"] = "instance"
     """Normalisation in all networks."""
     dropout: bool = False
-    """Dropout in pix2pix's generators."""
+    """Dropout in pix2pix's generators (no_dropout)."""
     init_type: Literal["normal", "xavier", "kaiming", "orthogonal"] = "normal"
     """Fresh weights of convolutions; biases are 0 in pix2pix's networks, and as PyTorch makes them in pix2pixHD's."""
     init_gain: float = Field(0.02, gt=0)
@@ -85,21 +85,21 @@ class TrainConfig(StepConfig):
     n_downsample_E: int = Field(4, ge=1)
     """Down-samplings of the encoder."""
     gan_mode: Literal["lsgan", "vanilla"] = "lsgan"
-    """lsgan: squared distance of D's scores. vanilla: their cross-entropy."""
+    """lsgan: squared distance of D's scores. vanilla: their cross-entropy (no_lsgan)."""
     lambda_L1: float = Field(0.0, ge=0)
     """Weight of the distance of the pixels themselves (pix2pix: 100); 0 switches it off."""
     lambda_feature_matching: float = Field(10.0, ge=0)
-    """Weight of the feature matching loss; 0 switches it off."""
+    """Weight of the feature matching loss; 0 switches it off (lambda_feat, no_ganFeat_loss)."""
     lambda_vgg: float = Field(0.0, ge=0)
-    """Weight of the VGG loss (the reference: 10); above 0 it needs --vgg-weights."""
+    """Weight of the VGG loss (the reference: 10); above 0 it needs --vgg-weights (lambda_feat, no_vgg_loss)."""
     vgg_weights: str = ""
     """File of torchvision's vgg19 weights (vgg19-dcbb9e9d.pth)."""
     flip: bool = True
-    """Mirror half of the training pairs."""
+    """Mirror half of the training pairs (no_flip)."""
     seed: int = Field(0, ge=0)
     """Seed of the weights, the order of the pairs and the flips."""
     workers: int = Field(2, ge=0)
-    """Processes that read image files; 0 reads in the training process, as always where frames are cached."""
+    """Processes that read image files (nThreads); 0: the training process does, as always where frames are cached."""
     cache: Literal["auto", "off", "memory", "device"] = "auto"
     """auto: the data set's cache where it has one; off: image files; memory, device: all frames are held there."""
     devices: int = Field(1, ge=1)
@@ -147,7 +147,7 @@ class TrainConfig(StepConfig):
     best_by: Literal["psnr_db", "ssim", "L1"] = "psnr_db"
     """Metric of the validation whose best epoch is kept as best_net_G.pth."""
     save_every_epochs: int = Field(1, ge=1)
-    """Epochs between two checkpoints; the last epoch is always saved."""
+    """Epochs between two checkpoints; the last epoch is always saved (save_epoch_freq)."""
     save_every_steps: int = Field(1000, ge=0)
     """Steps within an epoch between two saves of the state that resuming needs; 0: none."""
     keep_checkpoints: int = Field(0, ge=0)

@@ -247,13 +247,7 @@ class GradientSync:
     order. Parameters that require no gradient at the moment are left out. One backward to each `wait`.
     """
 
-    def __init__(
-        self,
-        parameters: Iterable[nn.Parameter],
-        world: World,
-        compress_bf16: bool = False,
-        bucket_bytes: int = BUCKET_BYTES,
-    ):
+    def __init__(self, parameters: Iterable[nn.Parameter], world: World, compress_bf16: bool = False):
         """parameters: in the order in which the forward pass uses them.
 
         compress_bf16: send half the bytes. bfloat16 has the range of float32: what is not finite on one rank is not
@@ -268,7 +262,7 @@ class GradientSync:
         for parameter in reversed(list(parameters)):
             if parameter.nbytes > room:
                 self.buckets.append(_Bucket([]))
-                room = bucket_bytes
+                room = BUCKET_BYTES
             self.buckets[-1].parameters.append(parameter)
             parameter.register_post_accumulate_grad_hook(partial(self._arrived, self.buckets[-1]))
             room -= parameter.nbytes

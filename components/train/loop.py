@@ -17,6 +17,7 @@ from components.train.finite import LossScaler, add_finite, means, start_apex
 from components.train.objective import Scales, feature_matching_loss, gan_loss, l1_loss, vgg_loss
 from components.train.pool import ImagePool
 from components.train.progress import Progress
+from components.train.schedule import Plateau
 from components.train.validation import Best
 from shared import tracking
 from shared.checkpoint import load_tensors, save_tensors
@@ -74,6 +75,7 @@ class Trainer:
         self.sync_D = GradientSync(networks.D.parameters(), world, config.compress_gradients)
         self.pool = ImagePool(config.pool_size, config.seed)
         self.ema = Ema(networks.G, config.ema_decay) if config.ema_decay else None
+        self.plateau = Plateau(config.learning_rate) if config.lr_policy == "plateau" else None
         self.best = Best(f"val/{config.best_by}")
 
     def start_epoch(self, epoch: int) -> None:
@@ -90,7 +92,8 @@ class Trainer:
 
     def learning_rate_in(self, epoch: int) -> float:
         """Of all devices together."""
-        return self.config.learning_rate_in(epoch) * learning_rate_factor(self.config.lr_scaling, self.world.size)
+        rate = self.plateau.learning_rate if self.plateau else self.config.learning_rate_in(epoch)
+        return rate * learning_rate_factor(self.config.lr_scaling, self.world.size)
 
     def condition(self, batch: Batch) -> Tensor:
         """(N, channels [+ 1], H, W): one-hot labels or picture, and instance edges."""
@@ -241,7 +244,8 @@ class Trainer:
     def _stateful(self) -> dict[str, object]:
         optimizers = {"optimizer_G": self.optimizer_G, "optimizer_D": self.optimizer_D}
         others = {"scaler_G": self.scaler_G, "scaler_D": self.scaler_D, "pool": self.pool}
-        return self.networks.trained() | optimizers | others | ({"ema": self.ema} if self.ema else {})
+        some = {"ema": self.ema, "plateau": self.plateau}
+        return self.networks.trained() | optimizers | others | {name: part for name, part in some.items() if part}
 
 
 def train(
@@ -293,6 +297,8 @@ def train(
         metrics = means(mean_over_ranks(sums, trainer.world))
         if not np.isfinite(list(metrics.values())).all():
             raise FloatingPointError(f"losses are no longer finite in epoch {epoch}: {metrics}; lower --learning-rate.")
+        if trainer.plateau:
+            trainer.plateau.step(sum(value for name, value in metrics.items() if name.startswith("G_")))
         last = epoch == config.total_epochs
         if is_main and (last or epoch % config.sample_every_epochs == 0):
             picture, metrics["sample_L1"] = sample_picture(trainer, samples)

@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal, assert_never
 
-Policy = Literal["linear_hd", "linear", "step", "cosine", "constant"]
+Policy = Literal["linear_hd", "linear", "step", "cosine", "constant", "plateau"]
 LearningRateScaling = Literal["none", "linear", "sqrt"]
 
 
@@ -26,7 +26,7 @@ def learning_rate(policy: Policy, base: float, epoch: int, epochs: int, epochs_d
             return base * 0.1 ** ((epoch - 1) // decay_every)
         case "cosine":
             return base * (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2
-        case "constant":
+        case "constant" | "plateau":  # Plateau lowers it by what it sees
             return base
         case _:
             assert_never(policy)
