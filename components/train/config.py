@@ -36,7 +36,7 @@ class TrainConfig(StepConfig):
     beta1: float = Field(0.5, ge=0, lt=1)
     """Adam's first momentum; the second is 0.999."""
     lr_policy: Policy = "linear_hd"
-    """Learning rate over the epochs. linear_hd: pix2pixHD's, flat, then linear. linear, step, cosine, plateau: pix2pix's;
+    """Learning rate over the epochs. linear_hd: pix2pixHD's, flat, then linear. linear, step, cosine, plateau: pix2pix;
     cosine reaches 0 after --epochs: give --epochs-decay 0; plateau goes by the mean losses of G."""
     lr_decay_epochs: int = Field(50, ge=1)
     """Policy step: epochs after which the learning rate falls to a tenth (lr_decay_iters)."""
