@@ -71,7 +71,8 @@ class Trainer:
             self.scaler_G, self.scaler_D = start_apex(trained, optimizers, config.opt_level, config.loss_scaling())
         else:
             self.scaler_G, self.scaler_D = (LossScaler(runtime, config.loss_scaling()) for _ in range(2))
-        self.sync_G = GradientSync(synthesis, world, config.compress_gradients)
+        in_use = [*(networks.E.parameters() if networks.E else ()), *networks.G.parameters()]
+        self.sync_G = GradientSync(in_use, world, config.compress_gradients)
         self.sync_D = GradientSync(networks.D.parameters(), world, config.compress_gradients)
         self.pool = ImagePool(config.pool_size, config.seed)
         self.ema = Ema(networks.G, config.ema_decay) if config.ema_decay else None
@@ -207,7 +208,8 @@ class Trainer:
         """Everything that training needs to go on as if it had never stopped, in one atomic file. All ranks call it."""
         state = {name: part.state_dict() for name, part in self._stateful().items()}
         progress = {"epoch": self.epoch, "images_seen": self.images_seen, "metrics": metrics}
-        progress |= {"batches": self.batches, "sums": mean_over_ranks(self.sums, self.world)}
+        self.sums = mean_over_ranks(self.sums, self.world)  # on all ranks, so that resuming goes on from the same
+        progress |= {"batches": self.batches, "sums": self.sums}
         progress |= {"random": gathered(self.runtime.random_state(), self.world), "best": self.best.state_dict()}
         if self.world.is_main:
             save_tensors(path, state | progress | {"architecture": self.architecture.model_dump()}, write)

@@ -11,7 +11,7 @@ from pathlib import Path
 from components.train.augment import Augmentation
 from components.train.config import SMALLEST_SIDE, TrainConfig
 from components.train.data import EpochLoader, PairDataset, collate, read_features
-from components.train.distributed import World, broadcast_weights, joined, launch, must_launch
+from components.train.distributed import World, broadcast_weights, gathered, joined, launch, must_launch
 from components.train.finite import apex_amp
 from components.train.loop import Networks, Trainer, train
 from components.train.performance import checkpoint_activations, compile_networks, performance_run, publish
@@ -53,6 +53,8 @@ def run(
         apex_amp()
     runtime = pick(config.device, "fp32" if config.amp_backend == "apex" else config.precision)  # apex casts by itself
     world = World.from_environment()
+    if config.pool_size and world.size > 1:
+        raise InputError(f"--pool-size {config.pool_size} works on one device only: leave it out.")
     with joined(world, runtime.name):
         return train_model(dataset, model, init_from, clusters, config, runtime, world)
 
@@ -97,6 +99,8 @@ def train_model(
     if state.is_file():
         metrics = trainer.load(state)
         print(f"continues after epoch {trainer.epoch} of {config.total_epochs}", flush=True)
+    if len(set(gathered((trainer.epoch, trainer.batches), world))) > 1:
+        raise InputError(f"--model {model} is not the same folder for all processes: put it on a disk that they share.")
     broadcast_weights(networks.trained().values(), world)
 
     for network in (networks.G, networks.E):
