@@ -169,7 +169,7 @@ def test_a_crashing_step_is_named_with_its_error(scenes, tmp_path):
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (["submit", "--recipe", "nope"], "--recipe 'nope' is unknown: choose one of demo, label2city_1024p"),
+        (["submit", "--recipe", "nope"], "--recipe 'nope' is unknown: choose one of demo, facades, facades_resnet9"),
         (
             ["submit", "--set", "train_global.epoch=2"],
             "--set train_global.epoch is unknown in recipe demo: did you mean train_global.epochs?",
