@@ -109,7 +109,7 @@ def performance_run(trainer: Trainer, loader: EpochLoader, steps: int, warmup: i
         device=trainer.runtime.describe(),
         precision=trainer.runtime.precision,
         batch_size=loader.order.batch_size,
-        world_size=1,
+        world_size=trainer.world.size,
         steps=steps,
         warmup=warmup,
         images_per_second=statistics.median(one.rate for one in with_loading),
@@ -146,7 +146,7 @@ def _timed(trainer: Trainer, batches: Iterator[Batch], steps: int) -> _Pass:
         batch = next(batches).to(trainer.runtime.torch_device)
         waited += perf_counter() - asked
         trainer.step(batch)
-        images += len(batch)
+        images += len(batch) * trainer.world.size
     trainer.runtime.synchronize()
     return _Pass(images, perf_counter() - start, waited)
 
