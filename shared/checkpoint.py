@@ -17,16 +17,19 @@ from shared.foreign import in_layout_of, infer_architecture, normalise, refuse_o
 from shared.networks import Encoder, VGG19Features, build_encoder, build_generator
 
 
-def weights_path(model: Path, network: str) -> Path:
-    return Path(model) / f"latest_net_{network}.pth"
+def weights_path(model: Path, network: str, epoch: str = "latest") -> Path:
+    return Path(model) / f"{epoch}_net_{network}.pth"
 
 
-def save_tensors(path: Path, content: object, write: Write = write_atomically) -> str:
-    """torch.save of CPU copies through a temporary file: a kill leaves the old file whole. Returns their digest."""
+def save_tensors(path: Path, content: object, write: Write = write_atomically) -> None:
+    """torch.save of CPU copies through a temporary file: a kill leaves the old file whole."""
+    write(path, _serialised(content))
+
+
+def _serialised(content: object) -> memoryview:
     buffer = io.BytesIO()
     torch.save(_to_cpu(content), buffer)
-    write(path, buffer.getbuffer())
-    return hashlib.sha256(buffer.getbuffer()).hexdigest()
+    return buffer.getbuffer()
 
 
 def _to_cpu(content: object) -> object:
@@ -55,13 +58,16 @@ def load_tensors(path: Path) -> dict:
         ) from None
 
 
-def save_weights(model: Path, networks: dict[str, nn.Module], write: Write = write_atomically) -> str:
-    """Write latest_net_<G|D|E>.pth and return their digest."""
+def save_weights(
+    model: Path, networks: dict[str, nn.Module], write: Write = write_atomically, epochs: tuple[str, ...] = ("latest",)
+) -> str:
+    """Write <epoch>_net_<G|D|E>.pth under each of the names of `epochs`; returns the digest of latest_net_*.pth."""
     sha = hashlib.sha256()  # as digest_files, of what may not be in its place yet
     for name, network in networks.items():
-        path = weights_path(model, name)
-        digest = save_tensors(path, without_wrappers(network.state_dict()), write)
-        sha.update(path.name.encode() + bytes.fromhex(digest))
+        content = _serialised(without_wrappers(network.state_dict()))
+        for epoch in epochs:
+            write(weights_path(model, name, epoch), content)
+        sha.update(weights_path(model, name).name.encode() + hashlib.sha256(content).digest())
     return sha.hexdigest()[:16]
 
 

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from components.train import loop
+from components.train.build import architecture_for, build
 from components.train.config import TrainConfig
 from components.train.data import EpochLoader, collate, read_features
 from components.train.loop import Networks, Trainer
-from components.train.run import architecture_for, build, run
+from components.train.run import run
 from shared.checkpoint import load_tensors, save_tensors
 from shared.contracts import IGNORED, ClusterTable, DatasetManifest, ModelCard, parse_size
 from shared.device import Runtime, pick
@@ -211,6 +212,19 @@ def test_label_features_need_no_instances_and_reach_the_next_stage(tmp_path):
     assert np.array_equal(first, np.unique(splits["train"]["train_0"]["input"]))
     folders = dict(init_from=tmp_path / "global", clusters=tmp_path / "clusters")
     run(tmp_path / "dataset", tmp_path / "local", **folders, config=config(netG="local", ngf=2, **options))
+
+
+def test_sample_pictures_leave_batch_norm_and_modes_as_they_are(dataset):
+    """Those of E too, which reads the photos for them."""
+    options = config(norm="batch", instance_features=True)
+    architecture = architecture_for(options, DatasetManifest.read(dataset), None)
+    trainer = Trainer(build(architecture, options, None, None), architecture, options, pick("cpu"))
+    networks = trainer.networks.trained().values()
+    before = [{key: value.clone() for key, value in network.state_dict().items()} for network in networks]
+    loop.sample_picture(trainer, collate([tiny.pairs(dataset)[i] for i in range(2)]))
+    for network, state in zip(networks, before, strict=True):
+        assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+        assert all(module.training for module in network.modules())
 
 
 def test_a_training_that_lacks_what_is_asked_for_is_not_continued(dataset, tmp_path):
@@ -658,7 +672,7 @@ def test_images_too_small_for_the_networks_are_refused_unless_they_are_resized(t
     with pytest.raises(InputError) as refusal:
         run(tmp_path / "dataset", tmp_path / "model", config=config())
     assert str(refusal.value) == (
-        "--dataset holds train_3, which is 8x64 but these networks need 16 pixels a side: "
+        "--dataset holds train_0, which is 8x64 but these networks need 16 pixels a side: "
         "prepare larger images, or give another --size or --crop."
     )
     run(tmp_path / "dataset", tmp_path / "model", config=config(size="16x64", epochs=1))

@@ -15,7 +15,7 @@ from components.train.config import TrainConfig
 from components.train.loop import Networks, Trainer
 from components.train.progress import Progress, Rates, bar_text, duration
 from components.train.run import architecture_for, build
-from components.train.validation import Best, describe_validation, final_table, save_best, validate
+from components.train.validation import Best, describe_validation, final_table, validate
 from shared.checkpoint import load_state, save_weights, weights_path
 from shared.contracts import DatasetManifest, written_together
 from shared.device import pick
@@ -194,12 +194,11 @@ def test_best_weights_have_the_names_of_the_latest(tmp_path):
     """And appear with what else is written, or not at all."""
     networks = {name: nn.Linear(2, 1) for name in "GD"}
     with contextlib.suppress(KeyError), written_together() as write:
-        save_best(tmp_path, networks, write)
+        save_weights(tmp_path, networks, write, ("latest", "best"))
         raise KeyError
     assert not list(tmp_path.glob("*.pth"))
     with written_together() as write:
-        save_best(tmp_path, networks, write)
-        save_weights(tmp_path, networks, write)
+        save_weights(tmp_path, networks, write, ("latest", "best"))
     for name in "GD":
         best = load_state(tmp_path / f"best_net_{name}.pth")
         assert best.keys() == {"weight", "bias"}

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from components.train.augment import Augmentation
+from components.train.config import TrainConfig
 from components.train.distributed import ALONE, World, batches_of_rank
 from shared.contracts import ClusterTable, DatasetManifest
+from shared.device import Runtime, pick
 from shared.errors import InputError
+from shared.frames import record_bytes
 from shared.samples import PairReader
 
 PER_FRAME = ("num_regions", "features")  # tables of the whole frame: a crop leaves them as they are
@@ -104,6 +107,23 @@ def _tensor(array: np.ndarray) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(array)
+
+
+def hold_frames(pairs: PairDataset, config: TrainConfig, runtime: Runtime, size: tuple[int, int]) -> None:
+    """Read all frames into memory or onto the device where --cache says so; refuses what does not fit."""
+    if config.cache not in ("memory", "device"):
+        return
+    keeper = runtime if config.cache == "device" else pick("cpu", "fp32")
+    manifest = pairs.reader.manifest
+    frames = [replace(pair, height=size[0], width=size[1]) if config.size else pair for pair in manifest.train]
+    needed_gb, free_gb = sum(record_bytes(manifest, frame) for frame in frames) / 1e9, keeper.free_memory_bytes() / 1e9
+    if needed_gb > 0.8 * free_gb:
+        raise InputError(
+            f"--cache {config.cache}: the frames take {needed_gb:.1f} GB but {free_gb:.1f} GB are free, of which the "
+            "networks need a part: say --cache auto."
+        )
+    pairs.keep(keeper.torch_device)
+    print(f"all frames are held in {config.cache}: {needed_gb:.2f} GB", flush=True)
 
 
 def read_features(clusters: Path, manifest: DatasetManifest) -> dict[str, tuple[np.ndarray, np.ndarray]]:

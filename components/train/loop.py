@@ -18,7 +18,7 @@ from components.train.objective import Scales, feature_matching_loss, gan_loss, 
 from components.train.pool import ImagePool
 from components.train.progress import Progress
 from components.train.schedule import Plateau
-from components.train.validation import Best
+from components.train.validation import Best, evaluating
 from shared import tracking
 from shared.checkpoint import load_tensors, save_tensors
 from shared.condition import encode_maps, instance_mean, paint, to_signed, to_uint8
@@ -62,7 +62,7 @@ class Trainer:
         for network in (*networks.trained().values(), networks.vgg):
             if network is not None:
                 network.to(runtime.torch_device)
-        synthesis = [*networks.G.parameters(), *(networks.E.parameters() if networks.E else ())]
+        synthesis = [*(networks.E.parameters() if networks.E else ()), *networks.G.parameters()]  # as a step uses them
         adam = dict(lr=config.learning_rate, betas=(config.beta1, 0.999), fused=runtime.has_fused_adam)
         self.optimizer_G = torch.optim.Adam(synthesis, **adam)
         self.optimizer_D = torch.optim.Adam(networks.D.parameters(), **adam)
@@ -71,8 +71,7 @@ class Trainer:
             self.scaler_G, self.scaler_D = start_apex(trained, optimizers, config.opt_level, config.loss_scaling())
         else:
             self.scaler_G, self.scaler_D = (LossScaler(runtime, config.loss_scaling()) for _ in range(2))
-        in_use = [*(networks.E.parameters() if networks.E else ()), *networks.G.parameters()]
-        self.sync_G = GradientSync(in_use, world, config.compress_gradients)
+        self.sync_G = GradientSync(synthesis, world, config.compress_gradients)
         self.sync_D = GradientSync(networks.D.parameters(), world, config.compress_gradients)
         self.pool = ImagePool(config.pool_size, config.seed)
         self.ema = Ema(networks.G, config.ema_decay) if config.ema_decay else None
@@ -328,10 +327,9 @@ def train(
 @torch.inference_mode()
 def sample_picture(trainer: Trainer, samples: Batch) -> tuple[np.ndarray, float]:
     """Rows of input | synthesised | real: (N * H, 3 * W, 3) uint8, and the mean distance to real in [0, 2]."""
-    batch, G = samples.to(trainer.runtime.torch_device), trainer.published()["G"].eval()
-    with trainer.runtime.autocast():
-        fake = trainer.synthesise(batch, trainer.condition(batch), to_signed(batch.photos), G)
-    G.train()
+    batch, networks = samples.to(trainer.runtime.torch_device), trainer.published()
+    with evaluating(*networks.values()), trainer.runtime.autocast():
+        fake = trainer.synthesise(batch, trainer.condition(batch), to_signed(batch.photos), networks["G"])
     distance = (fake.float() - to_signed(batch.photos)).abs().mean().item()
     synthesised = to_uint8(fake).permute(0, 2, 3, 1).cpu().numpy()
     photos = samples.photos.permute(0, 2, 3, 1).numpy()

@@ -3,7 +3,6 @@
 import contextlib
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -12,10 +11,7 @@ from torch import nn
 
 from components.train.augment import Augmentation
 from components.train.data import Batch, PairDataset, collate
-from shared.checkpoint import save_tensors, weights_path
 from shared.condition import to_signed, to_uint8
-from shared.contracts import Write
-from shared.foreign import without_wrappers
 from shared.quality import psnr_db, ssim
 from shared.samples import PairReader
 
@@ -36,7 +32,7 @@ def validate(trainer: "Trainer", reader: PairReader, size: tuple[int, int] | Non
         return {}
     pairs = PairDataset(reader, size, Augmentation(None, False, 0), None, trainer.architecture.feature_regions)
     published = trainer.published()
-    with _evaluating(*(published[name] for name in ("G", "E") if name in published)):
+    with evaluating(*published.values()):
         figures = [_measure(trainer, published["G"], collate([pairs[i]])) for i in _spread(reader, max_pairs)]
     if not np.isfinite(figures).all():
         print("validation: the pictures hold nan, nothing is measured", flush=True)
@@ -68,7 +64,7 @@ def _spread(reader: PairReader, max_pairs: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def _evaluating(*networks: nn.Module) -> Iterator[None]:
+def evaluating(*networks: nn.Module) -> Iterator[None]:
     """Evaluation mode, and afterwards the mode that each had."""
     modes = [network.training for network in networks]
     for network in networks:
@@ -116,14 +112,6 @@ class Best:
         """Starts anew where the state is of another metric."""
         if state["metric"] == self.metric:
             self.value, self.epoch = state["value"], state["epoch"]
-
-
-def save_best(model: Path, networks: dict[str, nn.Module], write: Write) -> None:
-    """Write best_net_<G|D|E>.pth: together with the state that holds their `Best`, or a kill could part the two."""
-    for name, network in networks.items():
-        path = weights_path(model, name)
-        best = path.with_name(path.name.replace("latest", "best"))
-        save_tensors(best, without_wrappers(network.state_dict()), write)
 
 
 def final_table(metrics: dict[str, float], epoch: int, best: Best | None = None) -> str:
