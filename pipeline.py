@@ -72,7 +72,8 @@ def build(recipe: str, parameters: dict[str, dict[str, Any]]) -> Callable:
             second = step(train, dataset=dataset, init_from=model, config=config["train_local"], **features)
             model = second.outputs["model"]
         exported = step(export, dataset=dataset, model=model, config=config["export"], **features).outputs["exported"]
-        measured = step(benchmark, exported=exported, dataset=dataset, model=model, config=config["benchmark"])
+        folders = dict(exported=exported, dataset=dataset, model=model, **features)
+        measured = step(benchmark, **folders, config=config["benchmark"])
         return measured.outputs["report"]
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD

@@ -157,13 +157,14 @@ def read_model(
     num_labels: int | None = None,
     use_instances: bool | None = None,
     feat_num: int | None = None,
+    unet_dropout: bool = False,
 ) -> ModelCard:
     """The card of a model folder; where it has none, but NVIDIA's or junyanz' weight files, one made from those.
 
     Args:
         model: Folder with model.json or latest_net_G.pth, and latest_net_{D,E}.pth where there are such.
         size: (height, width) in pixels that the model is for; None = as its authors train it. Not used with a card.
-        num_labels, use_instances, feat_num: See `infer_architecture`. Not used with a card.
+        num_labels, use_instances, feat_num, unet_dropout: See `infer_architecture`. Not used with a card.
     """
     model = Path(model)
     if (model / ModelCard.FILE).is_file() or not weights_path(model, "G").is_file():
@@ -171,7 +172,7 @@ def read_model(
     files = {name: path for name in "GDE" if (path := weights_path(model, name)).is_file()}
     states = {name: normalise(load_state(path)) for name, path in files.items()}
     known = dict(num_labels=num_labels, use_instances=use_instances, feat_num=feat_num)
-    a = infer_architecture(model, states, **known)
+    a = infer_architecture(model, states, **known, unet_dropout=unet_dropout)
     height, width = size or ((256, 256) if a.is_pix2pix else (1024, 2048) if a.netG == "local" else (512, 1024))
     shown = ("netG", "ngf", "norm", "dropout", "num_labels", "input_nc", "use_instances", "feat_num")
     print(
@@ -195,9 +196,11 @@ def read_model(
     )
 
 
-def load_generator(model: Path) -> tuple[ModelCard, nn.Module]:
-    """The card and the generator of a model folder, ready for inference."""
-    card = read_model(model)
+def load_generator(
+    model: Path, size: tuple[int, int] | None = None, *, num_labels: int | None = None, unet_dropout: bool = False
+) -> tuple[ModelCard, nn.Module]:
+    """The card and the generator of a model folder, ready for inference; see `read_model`."""
+    card = read_model(model, size, num_labels=num_labels, unet_dropout=unet_dropout)
     return card, _load(build_generator(card.architecture), model, "G")
 
 

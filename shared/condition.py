@@ -35,10 +35,14 @@ def instance_mean(features: Tensor, dense_ids: Tensor, num_instances: int) -> Te
 
     features (N, F, H, W), dense_ids (N, H, W) in 0..num_instances-1 -> (N, F, num_instances); 0 for an absent id.
     """
-    n, f = features.shape[:2]
-    index = dense_ids.reshape(n, 1, -1).long()
-    sums = features.new_zeros(n, f, num_instances).scatter_add(2, index.expand(n, f, -1), features.reshape(n, f, -1))
-    counts = features.new_zeros(n, 1, num_instances).scatter_add(2, index, torch.ones_like(index, dtype=features.dtype))
+    n, f, height = features.shape[:3]
+    # Sums per row, then over the rows: one running float32 sum of 2^19 equal pixels would be off by half a percent.
+    rows = torch.arange(height, device=features.device).view(1, height, 1) * num_instances
+    index = (dense_ids.long() + rows).reshape(n, 1, -1)
+    sums = features.new_zeros(n, f, height * num_instances)
+    sums = sums.scatter_add(2, index.expand(n, f, -1), features.reshape(n, f, -1)).view(n, f, height, -1).sum(2)
+    counts = features.new_zeros(n, 1, height * num_instances)
+    counts = counts.scatter_add(2, index, torch.ones_like(index, dtype=features.dtype)).view(n, 1, height, -1).sum(2)
     return sums / counts.clamp(min=1)
 
 

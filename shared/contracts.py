@@ -237,6 +237,8 @@ class LabelClusters(Record):
 
     centres: list[list[float]]
     counts: list[int]  # instances per centre
+    spread: list[float]  # root mean square distance of the instances to their centre
+    explained: float | None  # share of the instances' variance that the centres explain; None = all are equal
     fallback: bool  # no instance was large enough: one centre, the mean of all of them
 
 
@@ -247,6 +249,7 @@ class ClusterTable(Folder):
     FLAG: ClassVar[str] = "--clusters"
     MADE_BY: ClassVar[str] = "cluster"
     FEATURES: ClassVar[str] = "features.npz"
+    format: Literal[2] = 2
 
     feat_num: int
     n_clusters: int
@@ -256,6 +259,20 @@ class ClusterTable(Folder):
     overall: list[float]  # mean over all instances: for labels never seen in training
     model_digest: str
     dataset_digest: str
+
+    def refuse_other_model(self, clusters: Path, model: Path, card: ModelCard) -> None:
+        """Raises InputError for a model whose encoder did not make these features.
+
+        They are clustered after stage one; stage two is trained from that model on the same features.
+        """
+        feat_num = card.architecture.feat_num
+        if self.model_digest not in (card.digest, card.parent_digest) or self.feat_num != feat_num:
+            parent = card.parent_digest or "scratch"
+            raise InputError(
+                f"--clusters {clusters} belongs to model {self.model_digest} ({self.feat_num} features), not to "
+                f"--model {model}, which is {card.digest} ({feat_num} features) from {parent}: "
+                f"cluster the features of this model or of its parent."
+            )
 
     def default_style(self, num_labels: int) -> np.ndarray:
         """The most frequent centre of every label: (num_labels + 1, feat_num) float32.
@@ -275,52 +292,115 @@ class TensorSpec(Record):
     meaning: str
 
 
-class Parity(Record):
-    """Exported file against PyTorch on real samples; pictures in [-1, 1]."""
+class Graph(Record):
+    """Which function a deployed file is: the form of its inputs and of its output."""
 
+    inputs: Literal["maps", "onehot"] = "maps"
+    """maps: label ids (or a picture) and instance ids. onehot: the one float32 input of the seed's file, which the
+    host makes: one-hot labels (or the picture in [-1, 1]), edges, instance features."""
+    ids: Literal["int32", "int16"] = "int32"  # type of the instance ids
+    style: Literal["none", "fixed", "label", "instance", "map"] = "none"
+    """Where instance features come from. fixed: from a table in the file, by label. Else from an input: `style`
+    (N, num_labels + 1, feat_num) by label; `style` (N, K, feat_num) by instance id, which then are 0 .. K - 1;
+    `features` (N, feat_num, H, W)."""
+    output: Literal["float", "uint8"] = "float"  # pictures in [-1, 1], or 0 .. 255
+
+
+class Parity(Record):
+    """Exported file against PyTorch in fp32 on real samples; pictures in [-1, 1]."""
+
+    runtime: str  # onnxruntime or om
+    device: str
+    precision: str
     samples: int
     max_abs_error: float
     mean_abs_error: float
+    cosine: float  # of the two pictures as vectors, the lowest
+    psnr_db: float  # of the uint8 pictures, the lowest; 100 = identical
     limit: float  # largest max_abs_error that passes
 
 
+class OmFile(Record):
+    """One file compiled by Ascend's ATC."""
+
+    file: str
+    soc_version: str
+    precision: str = "fp16"  # atc's --precision_mode_v2
+    batch_sizes: list[int]  # one, or the gears of a dynamic batch
+
+
 class ExportCard(Folder):
-    """A deployable file and the proof that it equals the PyTorch model."""
+    """Deployable files and the proof that they equal the PyTorch model."""
 
     FILE: ClassVar[str] = "export.json"
     FLAG: ClassVar[str] = "--exported"
     MADE_BY: ClassVar[str] = "export"
+    format: Literal[2] = 2
 
-    file: str
+    file: str  # ONNX
+    om: list[OmFile] = []
+    graph: Graph
     opset: int
-    precision: str
+    precision: Literal["fp32", "fp16"]
     batch_norm: Literal["running", "picture"] = "running"  # whose statistics its BatchNorms use
+    dropout: bool = False  # whether its dropout still drops
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
-    style: list[list[float]]  # instance features per label, last row for pixels without; [] = none used
-    parity: Parity
+    style: list[list[float]]  # default features per label, last row for pixels without; [] = none used
+    parity: list[Parity]  # one per runtime that could be asked
+    architecture: Architecture  # of the model: what it takes to feed the file
     model_digest: str
     versions: dict[str, str]
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of the maps; None = any."""
+        height, width = self.inputs[0].shape[-2:]
+        return (height, width) if isinstance(height, int) else None
+
 
 class SpeedRow(Record):
+    """One runtime at one batch size. What is within each clock is said by the name, and in the report's method."""
+
     runtime: str
     device: str
     precision: str
     batch_size: int
-    images_per_second: float
-    latency_ms_p50: float
-    latency_ms_p90: float
-    latency_ms_p99: float
-    peak_memory_mb: float
+    problem: str = ""  # why there are no figures, such as "out of memory"; figures are then None
+    device_images_per_second: float | None = None  # maps and pictures stay on the device: no copies
+    images_per_second: float | None = None  # integer maps in host memory -> picture in host memory: copies count
+    end_to_end_images_per_second: float | None = None  # map files -> PNG files
+    latency_ms_p50: float | None = None  # of a call from host memory to host memory
+    latency_ms_p90: float | None = None
+    latency_ms_p99: float | None = None
+    peak_memory_mb: float | None = None
+    speedup: float | None = None  # images_per_second against PyTorch, eager, fp32 at this batch size
 
 
 class Quality(Record):
-    """Means over test pairs that have a photo; nan-free: absent (None) where there is none."""
+    """Means over pairs that have a photo; None where there is none, or the measuring network was not given."""
 
     pairs: int
-    psnr_db: float | None
-    ssim: float | None
+    psnr_db: float | None = None
+    ssim: float | None = None
+    l1: float | None = None  # of pictures in [0, 1]
+    lpips: float | None = None
+    fid: float | None = None
+    kid: float | None = None
+    miou: float | None = None  # of the labels that a segmentation network finds in the synthesised pictures
+    pixel_accuracy: float | None = None
+    caveats: list[str] = []  # such as that FID of few pictures is biased
+
+
+class LabelStyles(Record):
+    """What the cluster centres of one label are worth."""
+
+    label: int
+    centres: int
+    instances: int
+    fallback: bool
+    explained: float | None  # see LabelClusters
+    picture_difference: float | None  # mean |difference| in [0, 255] between pictures of two centres, on the label
 
 
 class BenchmarkReport(Folder):
@@ -330,10 +410,13 @@ class BenchmarkReport(Folder):
     FLAG: ClassVar[str] = "--report"
     MADE_BY: ClassVar[str] = "benchmark"
 
+    format: Literal[2] = 2
+
     speed: list[SpeedRow]
-    parity: Parity
+    parity: list[Parity]  # of the runtimes that were measured
     quality: Quality
     train_quality: Quality  # on the training pairs shown in the report
+    styles: list[LabelStyles] = []  # of a model with instance features
     height: int
     width: int
     model_digest: str
@@ -343,11 +426,13 @@ class BenchmarkReport(Folder):
 
     def headline(self) -> dict[str, float]:
         """The figures a person compares night by night."""
-        figures = {f"fps/{row.runtime}/batch_{row.batch_size}": row.images_per_second for row in self.speed}
-        figures["parity/max_abs_error"] = self.parity.max_abs_error
-        for name in ("psnr_db", "ssim"):
-            if getattr(self.quality, name) is not None:
-                figures[f"test/{name}"] = getattr(self.quality, name)
-            if getattr(self.train_quality, name) is not None:
-                figures[f"train/{name}"] = getattr(self.train_quality, name)
+        figures = {
+            f"fps/{row.runtime}_{row.precision}/batch_{row.batch_size}": row.images_per_second
+            for row in self.speed
+            if row.images_per_second is not None
+        }
+        figures |= {f"parity/{p.runtime}_{p.precision}/max_abs_error": p.max_abs_error for p in self.parity}
+        for split, quality in (("test", self.quality), ("train", self.train_quality)):
+            measured = quality.model_dump(exclude={"pairs", "caveats"}, exclude_none=True)
+            figures |= {f"{split}/{name}": value for name, value in measured.items()}
         return figures

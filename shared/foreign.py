@@ -86,6 +86,7 @@ def infer_architecture(
     num_labels: int | None = None,
     use_instances: bool | None = None,
     feat_num: int | None = None,
+    unet_dropout: bool = False,
 ) -> Architecture:
     """The networks whose normalised states these are.
 
@@ -95,8 +96,9 @@ def infer_architecture(
         num_labels, use_instances, feat_num: What the input channels stand for, where it is known. Otherwise D and E
             tell the features from the rest, and the rest is what the references have by default: 35 labels or a
             picture of 3 channels for pix2pixHD, with or without an edge; a picture for pix2pix.
+        unet_dropout: Whether a U-Net has dropout, which leaves no trace in a file.
 
-    What leaves no trace in a file: the dropout of a U-Net, taken as off; whether a network of 2 down-samplings and 6
+    What leaves no trace either: whether a network of 2 down-samplings and 6
     or 9 blocks is pix2pix' or pix2pixHD's, which is the same function, and pix2pix' where no D or E tells.
 
     Raises InputError for networks of another kind, and for channels that could stand for several things.
@@ -113,6 +115,8 @@ def infer_architecture(
             f"--model {model}: latest_net_G.pth is no generator of pix2pixHD (global, local) or pix2pix (unet_128, "
             "unet_256, resnet_6blocks, resnet_9blocks): give weights of one of these."
         )
+    if G["netG"].startswith("unet"):
+        G["dropout"] = unet_dropout
     defaults = DEFAULTS | (
         dict(netD="n_layers", num_D=1) if G["netG"].startswith(PIX2PIX) else dict(netD="multiscale", num_D=2)
     )

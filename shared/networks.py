@@ -8,11 +8,8 @@ from functools import partial
 from itertools import chain
 from typing import Literal
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared.condition import encode_maps
 from shared.contracts import Architecture
 from shared.layers import Norm, ResnetBlock, at_stride, down, halve, head, hourglass, instance_norm, patchgan, stem, up
 from shared.pix2pix_networks import NLayerDiscriminator, PixelDiscriminator, ResnetGenerator, UnetGenerator
@@ -244,28 +241,3 @@ def build_discriminator(a: Architecture) -> nn.Module:
 
 def build_encoder(a: Architecture) -> Encoder:
     return Encoder(a.feat_num, a.nef, a.n_downsample_E, norm_layer(a))
-
-
-class Synthesiser(nn.Module):
-    """The deployed function: inputs, instances (N, H, W) int32 -> picture (N, 3, H, W) in [-1, 1].
-
-    Inputs are labels (N, H, W) uint8 or pictures (N, C, H, W) uint8. `style` (num_labels + 1, feat_num), its last row
-    for pixels without label, is painted by label where the generator takes instance features.
-    """
-
-    def __init__(self, generator: nn.Module, architecture: Architecture, style: Tensor | None):
-        super().__init__()
-        self.generator = generator
-        self.architecture = architecture
-        self.register_buffer("style", style)
-
-    def forward(self, inputs: Tensor, instances: Tensor | None = None) -> Tensor:
-        num_labels = self.architecture.num_labels
-        x = encode_maps(inputs, instances if self.architecture.use_instances else None, num_labels)
-        if self.style is not None:
-            rows = torch.ones_like(x[:, :1])
-            if num_labels:
-                one_hot = x[:, :num_labels]
-                rows = torch.cat([one_hot, rows - one_hot.sum(dim=1, keepdim=True)], dim=1)
-            x = torch.cat([x, F.conv2d(rows, self.style.t()[:, :, None, None])], dim=1)
-        return self.generator(x)

@@ -64,10 +64,11 @@ class ResnetGenerator(nn.Module):
 
     def __init__(self, in_channels: int, ngf: int, n_blocks: int, norm: Norm, dropout: bool):
         super().__init__()
+        self.stride = 4
         self.model = hourglass(in_channels, 3, ngf, 2, n_blocks, norm, bias=norm is instance_norm, dropout=dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return at_stride(self.model, 4, x)
+        return at_stride(self.model, self.stride, x)
 
 
 class NLayerDiscriminator(nn.Module):

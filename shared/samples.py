@@ -42,23 +42,25 @@ class PairReader:
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def read(self, index: int, size: tuple[int, int] | None = None) -> Sample:
+    def read(self, index: int, size: tuple[int, int] | None = None, with_photo: bool = True) -> Sample:
         """One pair at `size` (height, width), None = its own; the picture and the photo bicubic, ids nearest."""
         pair = self.pairs[index]
         size = size or (pair.height, pair.width)
-        return Sample(*(self._from_cache(index, size) if self.cache else self._from_files(pair, size)), pair.name)
+        read = self._from_cache if self.cache else self._from_files
+        return Sample(*read(index, size, with_photo and pair.has_photo), pair.name)
 
-    def _from_cache(self, index: int, size: tuple[int, int]) -> tuple[np.ndarray | None, ...]:
+    def _from_cache(self, index: int, size: tuple[int, int], with_photo: bool) -> tuple[np.ndarray | None, ...]:
         frame = self.cache.read(index)
-        photo = None if frame.photo is None else resize_picture(frame.photo, *size)
+        photo = resize_picture(frame.photo, *size) if with_photo else None
         dense_ids = None if frame.dense_ids is None else resize_ids(frame.dense_ids, *size)
         return self._resize_inputs(frame.inputs, size), photo, frame.ids, dense_ids
 
-    def _from_files(self, pair: Pair, size: tuple[int, int]) -> tuple[np.ndarray | None, ...]:
+    def _from_files(self, index: int, size: tuple[int, int], with_photo: bool) -> tuple[np.ndarray | None, ...]:
+        pair = self.pairs[index]
         file = lambda kind: self.manifest.path(self.dataset, self.split, kind, pair.name)  # noqa: E731
         channels, photo, ids, dense_ids = self.manifest.input_nc, None, None, None
         inputs = read_picture(file("input"), channels).transpose(2, 0, 1) if channels else read_ids(file("input"))
-        if pair.has_photo:
+        if with_photo:
             photo = resize_picture(read_picture(file("photo"), 3).transpose(2, 0, 1), *size)
         if self.manifest.has_instances:
             ids, dense_ids = densify(resize_ids(read_ids(file("instance")), *size))

@@ -15,23 +15,21 @@ from PIL import Image
 
 import components.export.run
 from components.benchmark.config import BenchmarkConfig
-from components.benchmark.pictures import Shown
-from components.benchmark.quality import mean_quality
-from components.benchmark.report import text_table, write_page
+from components.benchmark.report import text_table
 from components.benchmark.run import run
-from components.benchmark.runners import OnnxRunner, TorchRunner, batch_of, maps_of
-from components.benchmark.speed import measure_speed, speed_row
+from components.benchmark.speed import Clock, describe_problem, measure_speed, speed_row
+from components.benchmark.workload import Workload
 from components.export.config import ExportConfig
 from shared.checkpoint import load_generator
-from shared.contracts import BenchmarkReport, DatasetManifest, ExportCard, Parity, Quality, SpeedRow
+from shared.contracts import BenchmarkReport, DatasetManifest, ExportCard, Graph
 from shared.device import pick
 from shared.errors import InputError
 from shared.images import read_picture, resize_photo
-from shared.networks import Synthesiser
 from shared.pictures import colour_labels
 from shared.quality import psnr_db, ssim
-from shared.samples import PairReader
+from shared.runners import OnnxRunner, TorchRunner
 from shared.step import main
+from shared.synthesiser import Synthesiser
 from tests import tiny
 from tests.test_export import one_thread, write_clusters, write_model  # noqa: F401 - a fixture
 
@@ -47,7 +45,7 @@ def folders(tmp_path_factory):
     write_clusters(root / "clusters", card.digest)
     inputs = root / "model", root / "exported", root / "dataset", root / "clusters"
     components.export.run.run(*inputs, config=ExportConfig(parity_samples=1))
-    return {name: root / name for name in ("exported", "dataset", "model")}
+    return {name: root / name for name in ("exported", "dataset", "model", "clusters")}
 
 
 @pytest.fixture(scope="module")
@@ -91,57 +89,107 @@ def test_psnr_of_one_wrong_pixel():
     assert psnr_db(picture, photo) == pytest.approx(10 * np.log10(25 * 192))
 
 
-def test_mean_quality():
-    assert mean_quality([(10.0, 0.5), (20.0, 0.75)]) == Quality(pairs=2, psnr_db=15, ssim=0.625)
-    assert mean_quality([]) == Quality(pairs=0, psnr_db=None, ssim=None)
-
-
 # Speed.
 
 
 class Fake:
-    """Writes down what it is called with."""
+    """Writes down what it is called with; `most` pictures fit into its memory."""
 
-    device, precision = "cpu", "fp32"
+    device, precision, batch_size = "cpu", "fp32", None
 
-    def __init__(self, name, calls):
-        self.name, self.calls = name, calls
+    def __init__(self, name, calls, most=100):
+        self.name, self.calls, self.most = name, calls, most
 
-    def __call__(self, maps):
-        self.calls.append((self.name, maps["labels"][:, 0, 0].tolist()))
+    def __call__(self, feeds):
+        count = len(feeds["labels"])
+        if count > self.most:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        self.calls.append((self.name, feeds["labels"][:, 0, 0].tolist()))
+        return np.zeros((count, 3, 32, 64), np.float32)
+
+    def upload(self, feeds):
+        return feeds["labels"][:, 0, 0].tolist()
+
+    def compute(self, uploaded):
+        self.calls.append((self.name, "device", uploaded))
 
     def peak_memory_mb(self):
         return 12.0
 
 
-def test_runtimes_take_turns_on_the_same_cycled_batches():
+@pytest.fixture
+def three_maps(tmp_path):
+    """A workload of three maps of one label each: 0, 1, 2."""
+    ids, photo = np.zeros((32, 64), np.uint8), np.zeros((32, 64, 3), np.uint8)
+    pairs = {str(i): {"input": np.full((32, 64), i, np.uint8), "instance": ids, "photo": photo} for i in range(3)}
+    manifest = tiny.write(tmp_path / "maps", {"train": {"2": pairs.pop("2")}, "test": pairs})
+    return Workload(tmp_path / "maps", manifest, tiny.architecture(), Graph(), None, (32, 64), 3)
+
+
+def test_runtimes_take_turns_on_the_same_cycled_batches(three_maps):
+    """A call, the device alone, then the way from files to files, which is a call again."""
     calls = []
-    samples = [{"labels": np.full((1, 2, 2), i, np.uint8)} for i in range(3)]
-    rows = measure_speed([Fake("a", calls), Fake("b", calls)], samples, (1, 2), rounds=2, warmup=1)
-    batches = [[0], [1], [2], [0, 1], [2, 0], [1, 2]]  # three calls of one map, three of two
-    assert calls == [(name, batch) for batch in batches for name in "ab"]
+    rows = measure_speed([Fake("a", calls), Fake("b", calls)], three_maps, (1, 2), rounds=2, warmup=1)
+    batches = [[0], [1], [2], [0, 1], [2, 0], [1, 2]]  # three rounds of one map, three of two
+    assert calls == [
+        call for batch in batches for name in "ab" for call in ((name, batch), (name, "device", batch), (name, batch))
+    ]
     assert [(row.runtime, row.batch_size) for row in rows] == [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+    for row in rows:
+        assert row.device_images_per_second > row.images_per_second / 10 and row.end_to_end_images_per_second > 0
+        assert row.speedup is None, "there is no torch in fp32"
+
+
+def test_a_batch_that_does_not_fit_is_a_row(three_maps, tmp_path):
+    rows = measure_speed([Fake("torch", []), Fake("small", [], most=1)], three_maps, (1, 2), rounds=1, warmup=1)
+    assert [(row.runtime, row.batch_size, row.problem) for row in rows] == [
+        ("torch", 1, ""),
+        ("small", 1, ""),
+        ("torch", 2, ""),
+        ("small", 2, "out of memory"),
+    ]
+    assert rows[3].images_per_second is None and rows[3].latency_ms_p50 is None
+    assert [row.speedup for row in rows[::2]] == [1, 1] and rows[1].speedup > 0
+
+
+def test_problems_in_a_few_words():
+    assert describe_problem(MemoryError()) == "out of memory"
+    assert describe_problem(RuntimeError("Failed to allocate memory for requested buffer")) == "out of memory"
+    assert describe_problem(ValueError("Got: 1\n Expected: 2")) == "ValueError: Got: 1 Expected: 2"
+
+
+def test_a_file_of_another_batch_size_is_a_row(tmp_path, folders):
+    """An export for batches of two, asked for one and two."""
+    components.export.run.run(
+        folders["model"],
+        tmp_path / "exported",
+        folders["dataset"],
+        folders["clusters"],
+        config=ExportConfig(parity_samples=1, batch_size=2),
+    )
+    inputs = {name: folders[name] for name in ("dataset", "model")} | {"exported": tmp_path / "exported"}
+    run(**inputs, report=tmp_path / "report", config=config(batch_sizes=(1, 2), max_pictures=0))
+    rows = {(r.runtime, r.batch_size): r for r in BenchmarkReport.read(tmp_path / "report").speed}
+    assert rows["onnxruntime", 1].problem == "its file takes batches of 2" and not rows["onnxruntime", 2].problem
 
 
 def test_speed_row_of_known_durations():
-    row = speed_row(Fake("a", []), 4, np.array([0.1, 0.2, 0.3, 0.4, 1.0]))
+    clock = Clock(Fake("a", []), calls=[0.1, 0.2, 0.3, 0.4, 1.0], device=[0.1] * 5, files=[0.5] * 5)
+    baseline = Clock(Fake("torch", []), calls=[0.2, 0.6, 0.3, 0.8, 9.0])
+    row = speed_row(clock, 4, baseline)
     assert row.images_per_second == pytest.approx(4 * 5 / 2.0)
+    assert (row.device_images_per_second, row.end_to_end_images_per_second) == (pytest.approx(40), pytest.approx(8))
     assert (row.latency_ms_p50, row.latency_ms_p90) == (pytest.approx(300), pytest.approx(760))
     assert row.latency_ms_p99 == pytest.approx(976)
     assert row.peak_memory_mb == 12
-
-
-def test_batches_are_cycled():
-    samples = [{"labels": np.full((1, 2, 2), i, np.uint8)} for i in range(3)]
-    assert batch_of(samples, 2, 5)["labels"].shape == (5, 2, 2)
-    assert batch_of(samples, 2, 5)["labels"][:, 0, 0].tolist() == [2, 0, 1, 2, 0]
+    assert row.speedup == pytest.approx(2), "the median of 2, 3, 1, 2, 9"
 
 
 def test_both_runners_are_the_same_function(folders):
     card, generator = load_generator(folders["model"])
     export = ExportCard.read(folders["exported"])
     eager = TorchRunner(Synthesiser(generator, card.architecture, torch.tensor(export.style)), pick("cpu", "fp32"))
-    onnx = OnnxRunner(folders["exported"] / export.file, export.precision, prefer_cuda=True)
+    onnx = OnnxRunner(folders["exported"] / export.file, export.precision)
     assert (onnx.device, onnx.precision, eager.device, eager.precision) == ("cpu", "fp32", "cpu", "fp32")
     rng = np.random.default_rng(0)
     maps = {
@@ -165,14 +213,17 @@ def test_report_has_the_rows_asked_for_and_they_are_consistent(folders, measured
         assert (row.device, row.precision) == ("cpu", "fp32")
         assert 0 < row.latency_ms_p50 <= row.latency_ms_p90 <= row.latency_ms_p99
         assert row.peak_memory_mb > 10
+        assert row.device_images_per_second > 0 < row.end_to_end_images_per_second and row.speedup > 0
         # The mean call lies between the fastest and the slowest, and half of four calls are no longer than p50.
         mean_ms = 1000 * row.batch_size / row.images_per_second
         assert row.latency_ms_p50 / 2 < mean_ms < 2 * row.latency_ms_p99
     export = ExportCard.read(folders["exported"])
-    assert (report.parity, report.model_digest) == (export.parity, export.model_digest)
+    assert [(p.runtime, p.precision) for p in report.parity] == [("torch", "fp32"), ("onnxruntime", "fp32")]
+    assert report.parity[0].max_abs_error == 0 < report.parity[1].max_abs_error < report.parity[1].limit == 1e-4
+    assert report.model_digest == export.model_digest
     assert report.dataset_digest == DatasetManifest.read(folders["dataset"]).digest
     assert (report.height, report.width) == (32, 64)
-    assert "4 timed calls" in report.method and "1 warm-up" in report.method and "of onnxruntime" in report.method
+    assert "4 timed rounds" in report.method and "after 1 that" in report.method and "of onnxruntime" in report.method
     assert measured[1] == report.headline()
 
 
@@ -191,7 +242,9 @@ def test_quality_is_that_of_the_pictures_written(folders, measured):
 
 
 def test_every_test_photo_counts_whether_shown_or_not(tmp_path, folders):
-    figures = run(**folders, report=tmp_path, config=config(batch_sizes=(1,), rounds=1, warmup=0, max_pictures=0))
+    figures = run(
+        **folders, report=tmp_path, config=config(batch_sizes=(1,), rounds=1, max_pictures=0, max_styled_maps=0)
+    )
     report = BenchmarkReport.read(tmp_path)
     assert (report.quality.pairs, report.train_quality.pairs) == (1, 0)
     assert "test/psnr_db" in figures and "train/psnr_db" not in figures
@@ -200,72 +253,26 @@ def test_every_test_photo_counts_whether_shown_or_not(tmp_path, folders):
 
 def test_page_is_self_contained_and_shows_every_picture(folders, measured):
     page = (measured[0] / "report.html").read_text()
-    assert not re.search(r"https?:|//[a-z]|<script|<link|@import|url\(", page)
-    sources = re.findall(r'<img class="(\w+)" alt="([^"]+)" src="data:image/(png|jpeg);base64,([^"]+)">', page)
-    assert len(sources) == page.count("<img") == 3 + 3 + 3 + 2, "the last test pair has no photo"
-    for caption, _, kind, data in sources:
-        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
-            assert image.size == (64, 32) and image.format == kind.upper()
-            if caption == "input":
-                assert kind == "png"
+    assert not re.search(r"https?:|<link|@import|url\(|<script[^>]*src", page)
     rows = [row.split("</article>")[0] for row in page.split('<article class="pair">')[1:]]
-    assert [re.findall(r"<figcaption>(\w+)<", row) for row in rows] == [
-        ["input", "synthesised", "real"],
-        ["input", "synthesised", "real"],
-        ["input", "synthesised", "real"],
-        ["input", "synthesised"],
-    ]
-    assert "no photo" in rows[3] and "PSNR" in rows[2]
+    kinds = [re.findall(r'<img class="(\w+)"', row) for row in rows]
+    compared = ["synthesised_torch", "difference_onnxruntime"]
+    assert kinds == [["input", "synthesised", "real", *compared]] * 3 + [["input", "synthesised", *compared]]
+    for source in re.findall(r'<img class="input" [^>]*src="data:image/png;base64,([^"]+)"', page):
+        with Image.open(io.BytesIO(base64.b64decode(source))) as image:
+            assert image.size == (64, 32) and image.format == "PNG"
 
     files = {path.name for path in (measured[0] / "pictures").iterdir()}
-    assert len(files) == 11 and "test_test_1_real.png" not in files
+    assert len(files) == 3 * 5 + 4 and "test_test_1_real.png" not in files
     labels = read_picture(folders["dataset"] / "train_label" / "train_0.png")[..., 0]
     assert np.array_equal(read_picture(measured[0] / "pictures" / "train_train_0_input.png"), colour_labels(labels))
 
 
-def test_names_are_escaped(tmp_path):
-    grey = np.full((8, 8, 3), 128, np.uint8)
-    shown = [Shown("test", '<script src="x">', grey, grey, None, None, None)]
-    write_page(tmp_path, small_report(), shown)
-    assert "<script" not in (tmp_path / "report.html").read_text()
-
-
-def small_report() -> BenchmarkReport:
-    def row(runtime, batch_size, images_per_second):
-        latencies = dict(latency_ms_p50=10.0, latency_ms_p90=11.06, latency_ms_p99=1234.5)
-        return SpeedRow(
-            runtime=runtime,
-            device="cpu",
-            precision="fp32",
-            batch_size=batch_size,
-            images_per_second=images_per_second,
-            peak_memory_mb=512.4,
-            **latencies,
-        )
-
-    return BenchmarkReport(
-        speed=[row("torch", 1, 9.5), row("onnxruntime", 16, 123.456)],
-        parity=Parity(samples=4, max_abs_error=2.5e-6, mean_abs_error=3e-7, limit=1e-4),
-        quality=Quality(pairs=0, psnr_db=None, ssim=None),
-        train_quality=Quality(pairs=1, psnr_db=12.345, ssim=0.5),
-        height=128,
-        width=256,
-        model_digest="m",
-        dataset_digest="d",
-        environment={"measured": "today"},
-        method="as tests do",
-    )
-
-
-def test_text_table():
-    assert text_table(small_report()) == (
-        "runtime      device  precision  batch  images/s  p50 ms  p90 ms  p99 ms  peak MB\n"
-        "torch        cpu     fp32           1      9.50    10.0    11.1  1234.5      512\n"
-        "onnxruntime  cpu     fp32          16    123.46    10.0    11.1  1234.5      512\n"
-        "parity   max abs error 2.5e-06, mean 3.0e-07 of pictures in [-1, 1] (limit 0.0001, 4 samples)\n"
-        "test     no pairs with a photo\n"
-        "train    PSNR 12.35 dB, SSIM 0.500 (mean of 1 pair)"
-    )
+def test_styles_are_in_the_report(folders, measured):
+    """Label 7 has two centres in the table that the fixture writes, label 26 one."""
+    report = BenchmarkReport.read(measured[0])
+    assert [(style.label, style.centres, style.explained) for style in report.styles] == [(7, 2, 0.5), (26, 1, 0.5)]
+    assert "styles-" in (measured[0] / "report.html").read_text()
 
 
 def test_a_model_of_another_size_and_without_instances(tmp_path, folders):
@@ -298,7 +305,8 @@ def test_pictures_as_input_at_any_size(tmp_path, input_nc, height, width):
         for path in (tmp_path / "report" / "pictures").glob("train_train_0_*.png")
     }
     assert {name: picture.shape for name, picture in shown.items()} == {
-        name: (height, width, 3) for name in ("input", "synthesised", "real")
+        name: (height, width, 3)
+        for name in ("input", "synthesised", "real", "synthesised_torch", "difference_onnxruntime")
     }
     manifest = DatasetManifest.read(tmp_path / "dataset")
     picture = read_picture(manifest.path(tmp_path / "dataset", "train", "input", "train_0"), input_nc)
@@ -311,8 +319,9 @@ def test_torch_paints_a_cached_sample_without_a_warning(tmp_path):
     manifest = tiny.dataset(tmp_path / "dataset", cache=True)
     card = write_model(tmp_path / "model", tiny.architecture())
     eager = TorchRunner(Synthesiser(load_generator(tmp_path / "model")[1], card.architecture, None), pick("cpu"))
+    workload = Workload(tmp_path / "dataset", manifest, card.architecture, Graph(), None, (32, 64), 2)
     with tiny.warnings_are_errors():
-        assert eager(maps_of(PairReader(tmp_path / "dataset", manifest, "test").read(0), card)).shape == (1, 3, 32, 64)
+        assert eager(workload.batch(0, 2)).shape == (2, 3, 32, 64)
 
 
 def test_bf16_pictures_of_torch_are_float32(folders):
@@ -353,6 +362,9 @@ def test_folders_that_do_not_belong_together(tmp_path, folders):
     ):
         manifest.model_copy(update=changes).write(tmp_path / name)
         refuse(tmp_path, match, **folders | {"dataset": tmp_path / name})
+
+    write_clusters(tmp_path / "clusters", "another")
+    refuse(tmp_path, "--clusters .* belongs to model another", **folders | {"clusters": tmp_path / "clusters"})
 
     ExportCard.read(folders["exported"]).write(tmp_path / "without_file")
     refuse(tmp_path, "--exported .* has no generator.onnx", **folders | {"exported": tmp_path / "without_file"})

@@ -22,108 +22,18 @@ from shared.errors import InputError
 from shared.foreign import in_layout_of, infer_architecture, normalise
 from shared.networks import build_discriminator, build_encoder, build_generator
 from tests import tiny
-
-# --- The published files, written down by hand: names and shapes, without values -------------------------------------
-
-
-def conv(key, n_out, n_in, kernel, bias=True):
-    state = {f"{key}.weight": torch.empty(n_out, n_in, kernel, kernel, device="meta")}
-    return state | ({f"{key}.bias": torch.empty(n_out, device="meta")} if bias else {})
-
-
-def transposed(key, n_in, n_out, kernel, bias=True):
-    state = {f"{key}.weight": torch.empty(n_in, n_out, kernel, kernel, device="meta")}
-    return state | ({f"{key}.bias": torch.empty(n_out, device="meta")} if bias else {})
-
-
-def batch_norm(key, channels):
-    names = ("weight", "bias", "running_mean", "running_var")
-    state = {f"{key}.{name}": torch.empty(channels, device="meta") for name in names}
-    return state | {f"{key}.num_batches_tracked": torch.empty((), dtype=torch.int64, device="meta")}
-
-
-def block(key, channels):
-    return conv(f"{key}.conv_block.1", channels, channels, 3) | conv(f"{key}.conv_block.5", channels, channels, 3)
-
-
-def nvidia_global(channels=36, ngf=64):
-    state = conv("model.1", ngf, channels, 7)
-    for index, width in ((4, 1), (7, 2), (10, 4), (13, 8)):
-        state |= conv(f"model.{index}", 2 * width * ngf, width * ngf, 3)
-    for index in range(16, 25):
-        state |= block(f"model.{index}", 16 * ngf)
-    for index, width in ((25, 16), (28, 8), (31, 4), (34, 2)):
-        state |= transposed(f"model.{index}", width * ngf, width * ngf // 2, 3)
-    return state | conv("model.38", 3, ngf, 7)
-
-
-def nvidia_local():
-    state = {key: tensor for key, tensor in nvidia_global().items() if not key.startswith("model.38")}
-    state |= conv("model1_1.1", 32, 36, 7) | conv("model1_1.4", 64, 32, 3)
-    for index in range(3):
-        state |= block(f"model1_2.{index}", 64)
-    return state | transposed("model1_2.3", 64, 32, 3) | conv("model1_2.7", 3, 32, 7)
-
-
-def nvidia_encoder(last="model.29"):
-    state = conv("model.1", 16, 3, 7)
-    for index, width in ((4, 16), (7, 32), (10, 64), (13, 128)):
-        state |= conv(f"model.{index}", 2 * width, width, 3)
-    for index, width in ((16, 256), (19, 128), (22, 64), (25, 32)):
-        state |= transposed(f"model.{index}", width, width // 2, 3)
-    return state | conv(last, 3, 16, 7)
-
-
-def nvidia_discriminator(keys, channels=39, num_D=2):
-    """keys: of the five convolutions of a scale."""
-    widths, state = (channels, 64, 128, 256, 512, 1), {}
-    for scale in range(num_D):
-        for key, n_in, n_out in zip(keys, widths, widths[1:], strict=False):
-            state |= conv(key.format(scale), n_out, n_in, 4)
-    return state
-
-
-WITH_FEATURES = [f"scale{{}}_layer{j}.0" for j in range(5)]
-WITHOUT_FEATURES = [f"layer{{}}.{n}" for n in (0, 2, 5, 8, 11)]
-
-
-def junyanz_unet(downs=8):
-    widths = [64, 128, 256, 512] + [512] * (downs - 4)
-    state = conv("model.model.0", 64, 3, 4, bias=False) | transposed("model.model.3", 128, 3, 4)
-    place = "model.model.1.model"
-    for outer, inner in zip(widths[:-2], widths[1:-1], strict=True):
-        state |= conv(f"{place}.1", inner, outer, 4, bias=False) | batch_norm(f"{place}.2", inner)
-        state |= transposed(f"{place}.5", 2 * inner, outer, 4, bias=False) | batch_norm(f"{place}.6", outer)
-        place += ".3.model"
-    state |= conv(f"{place}.1", 512, 512, 4, bias=False) | transposed(f"{place}.3", 512, 512, 4, bias=False)
-    return state | batch_norm(f"{place}.4", 512)
-
-
-def junyanz_resnet(n_blocks=9, dropout=True):
-    second = 6 if dropout else 5
-    state = conv("model.1", 64, 3, 7, bias=False) | batch_norm("model.2", 64)
-    for index, width in ((4, 64), (7, 128)):
-        state |= conv(f"model.{index}", 2 * width, width, 3, bias=False) | batch_norm(f"model.{index + 1}", 2 * width)
-    for index in range(10, 10 + n_blocks):
-        for first in (1, second):
-            state |= conv(f"model.{index}.conv_block.{first}", 256, 256, 3, bias=False)
-            state |= batch_norm(f"model.{index}.conv_block.{first + 1}", 256)
-    for index, width in ((10 + n_blocks, 256), (13 + n_blocks, 128)):
-        state |= transposed(f"model.{index}", width, width // 2, 3, bias=False)
-        state |= batch_norm(f"model.{index + 1}", width // 2)
-    return state | conv(f"model.{17 + n_blocks}", 3, 64, 7)
-
-
-def junyanz_discriminator():
-    state = conv("model.0", 64, 6, 4)
-    for index, width in ((2, 64), (5, 128), (8, 256)):
-        state |= conv(f"model.{index}", 2 * width, width, 4, bias=False) | batch_norm(f"model.{index + 1}", 2 * width)
-    return state | conv("model.11", 1, 512, 4)
-
-
-def junyanz_pixel_discriminator():
-    state = conv("net.0", 64, 6, 1) | conv("net.2", 128, 64, 1, bias=False) | batch_norm("net.3", 128)
-    return state | conv("net.5", 1, 128, 1, bias=False)
+from tests.published import (
+    WITH_FEATURES,
+    WITHOUT_FEATURES,
+    junyanz_discriminator,
+    junyanz_pixel_discriminator,
+    junyanz_resnet,
+    junyanz_unet,
+    nvidia_discriminator,
+    nvidia_encoder,
+    nvidia_global,
+    nvidia_local,
+)
 
 
 def infer(states, **known):

@@ -16,17 +16,21 @@ from torch import nn
 import components.export.run
 from components.export.component import export
 from components.export.config import ExportConfig
-from components.export.maps import generated_maps, real_maps
+from components.export.maps import Maps, generated_maps, real_maps
 from components.export.norm import PreciseInstanceNorm, with_precise_norm
 from components.export.onnx_file import to_onnx
-from components.export.parity import measure_parity
 from components.export.run import run
 from shared.checkpoint import load_generator, save_weights
-from shared.contracts import IGNORED, Architecture, ClusterTable, ExportCard, LabelClusters, ModelCard
+from shared.contracts import IGNORED, Architecture, ClusterTable, ExportCard, Graph, LabelClusters, ModelCard
+from shared.device import pick
 from shared.errors import InputError
 from shared.layers import InstanceNorm
-from shared.networks import Synthesiser, build_generator, init_weights, instance_norm
+from shared.networks import build_generator, init_weights, instance_norm
+from shared.parity import measure_parity
+from shared.runners import Feeds, OnnxRunner, TorchRunner
 from shared.step import main
+from shared.styles import Style
+from shared.synthesiser import Synthesiser, feeds, stack
 from tests import tiny
 
 ROOT = Path(__file__).parents[1]
@@ -69,7 +73,9 @@ def write_clusters(folder: Path, model_digest: str, feat_num=3) -> ClusterTable:
         min_area=1 / 64,
         seed=0,
         labels={
-            label: LabelClusters(centres=rows, counts=[2, 1][: len(rows)], fallback=False)
+            label: LabelClusters(
+                centres=rows, counts=[2, 1][: len(rows)], spread=[0.1] * len(rows), explained=0.5, fallback=False
+            )
             for label, rows in centres.items()
         },
         overall=[0.1, 0.2, 0.3],
@@ -88,8 +94,21 @@ def session(file: Path | bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
 
-def tensors(maps: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(array) for name, array in maps.items()}
+def batch(samples: list[Maps], a: Architecture, graph: Graph | None = None, style: Style | None = None) -> Feeds:
+    """All samples as one batch, in the form of a file with maps as input unless another is given."""
+    return stack([feeds(a, graph or Graph(), sample.inputs, sample.instances, style) for sample in samples])
+
+
+@torch.inference_mode()
+def by_torch(synthesiser: Synthesiser, feed: Feeds) -> np.ndarray:
+    return synthesiser(*map(torch.from_numpy, feed.values())).numpy()
+
+
+def traced(synthesiser: Synthesiser, example: Feeds, path: Path, **changes) -> onnxruntime.InferenceSession:
+    """A session on the file that `to_onnx` makes."""
+    settings = dict(opset=17, precision="fp32", dynamic_batch=True, dynamic_size=False, external_data_above_mb=1900)
+    to_onnx(synthesiser, {name: array[:1] for name, array in example.items()}, path, **settings | changes)
+    return session(path)
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +136,12 @@ def test_file_equals_torch_at_every_batch_size(tmp_path, dataset, netG, use_inst
 
     written = ExportCard.read(tmp_path / "exported")
     assert (written.opset, written.precision, written.model_digest) == (17, "fp32", card.digest)
-    assert (written.parity.samples, written.parity.limit) == (3, 1e-4)
-    assert figures["parity/max_abs_error"] == written.parity.max_abs_error <= 1e-5
-    assert 0 < written.parity.mean_abs_error < written.parity.max_abs_error
+    (parity,) = written.parity
+    assert (parity.runtime, parity.device, parity.precision) == ("onnxruntime", "cpu", "fp32")
+    assert (parity.samples, parity.limit) == (3, 1e-4)
+    assert figures["parity/max_abs_error"] == parity.max_abs_error <= 1e-5
+    assert 0 < parity.mean_abs_error < parity.max_abs_error
+    assert 1 - 1e-6 < parity.cosine <= 1 + 1e-6 and parity.psnr_db > 60
     names = ["labels", "instances"] if use_instances else ["labels"]
     assert [(spec.name, spec.dtype, spec.shape) for spec in written.inputs] == [
         (name, {"labels": "uint8", "instances": "int32"}[name], ["batch", 32, 64]) for name in names
@@ -137,10 +159,11 @@ def test_file_equals_torch_at_every_batch_size(tmp_path, dataset, netG, use_inst
     style = torch.from_numpy(clusters.default_style(35)) if feat_num else None
     assert np.array_equal(written.style, style if feat_num else [])
     generator = load_generator(tmp_path / "model")[1]
-    for maps in (real_maps(dataset, card, 1), real_maps(dataset, card, 3), generated_maps(card, 2)):
-        with torch.inference_mode():
-            wanted = Synthesiser(generator, architecture, style)(*tensors(maps).values()).numpy()
-        assert np.abs(file.run(None, maps)[0] - wanted).max() <= 1e-4
+    size = card.height, card.width
+    for samples in (real_maps(dataset, card, 1, size), real_maps(dataset, card, 3, size)):
+        feed = batch(samples, architecture)
+        wanted = by_torch(Synthesiser(generator, architecture, style), feed)
+        assert np.abs(file.run(None, feed)[0] - wanted).max() <= 1e-4
 
 
 @pytest.mark.parametrize("from_data", [True, False])
@@ -167,10 +190,10 @@ def test_a_file_of_pictures_as_input_equals_torch(tmp_path, input_nc, from_data)
         ("instances", "tensor(int32)", ["batch", 32, 64]),
     ]
     synthesiser = Synthesiser(load_generator(tmp_path / "model")[1], architecture, torch.tensor(written.style))
-    for maps in (real_maps(tmp_path / "dataset", card, 3), generated_maps(card, 2)):
-        with torch.inference_mode():
-            wanted = synthesiser(*tensors(maps).values()).numpy()
-        assert np.abs(file.run(None, maps)[0] - wanted).max() <= 1e-4
+    size = card.height, card.width
+    for samples in (real_maps(tmp_path / "dataset", card, 3, size), generated_maps(architecture, 2, size)):
+        feed = batch(samples, architecture)
+        assert np.abs(file.run(None, feed)[0] - by_torch(synthesiser, feed)).max() <= 1e-4
 
 
 @pytest.mark.parametrize("opset", [11, 18])
@@ -184,15 +207,14 @@ def test_any_size_is_exported(tmp_path, dataset, netG, opset, height, width):
     written = ExportCard.read(tmp_path / "exported")
     assert [spec.shape for spec in written.inputs] == [["batch", height, width]] * 2
     assert [spec.shape for spec in written.outputs] == [["batch", 3, height, width]]
-    assert written.parity.max_abs_error <= 1e-4
+    assert written.parity[0].max_abs_error <= 1e-4
 
     file = tmp_path / "exported" / written.file
     assert session(file).get_outputs()[0].shape == ["batch", 3, height, width]
-    maps = real_maps(dataset, card, 3)
-    with torch.inference_mode():
-        wanted = Synthesiser(load_generator(tmp_path / "model")[1], architecture, None)(*tensors(maps).values())
-    picture = session(file).run(None, maps)[0]
-    assert picture.shape == (3, 3, height, width) and np.abs(picture - wanted.numpy()).max() <= 1e-4
+    feed = batch(real_maps(dataset, card, 3, (height, width)), architecture)
+    wanted = by_torch(Synthesiser(load_generator(tmp_path / "model")[1], architecture, None), feed)
+    picture = session(file).run(None, feed)[0]
+    assert picture.shape == (3, 3, height, width) and np.abs(picture - wanted).max() <= 1e-4
 
     graph = onnx.load(file).graph
     constants = {tensor.name for tensor in graph.initializer}
@@ -203,12 +225,12 @@ def test_any_size_is_exported(tmp_path, dataset, netG, opset, height, width):
 
 def test_a_picture_in_the_graph_is_signed_and_painted_with_one_style(tmp_path):
     """With nothing as generator, as below."""
-    card = write_model(tmp_path, tiny.architecture(num_labels=0, input_nc=5, feat_num=3))
+    a = tiny.architecture(num_labels=0, input_nc=5, feat_num=3)
     style = np.array([[0.5, -1, 0.25]], np.float32)
-    encoder = Synthesiser(nn.Identity(), card.architecture, torch.from_numpy(style)).eval()
-    maps = generated_maps(card, 2)
+    encoder = Synthesiser(nn.Identity(), a, torch.from_numpy(style)).eval()
+    maps = batch(generated_maps(a, 2, (32, 64)), a)
     maps["image"][0, :, 0, :64] = np.arange(64)  # among other values
-    channels = session(to_onnx(encoder, {k: v[:1] for k, v in tensors(maps).items()}, 17)).run(None, maps)[0]
+    channels = traced(encoder, maps, tmp_path / "file.onnx").run(None, maps)[0]
     assert channels.shape == (2, 5 + 1 + 3, 32, 64)
     assert np.allclose(channels[:, :5], maps["image"] / 127.5 - 1, atol=1e-6)
     assert np.array_equal(channels[:, 6:], np.broadcast_to(style[0][:, None, None], (2, 3, 32, 64)))
@@ -222,12 +244,12 @@ def test_one_hot_edges_and_painted_features_in_the_graph_are_exact(dataset, tmp_
     card = write_model(tmp_path, tiny.architecture(feat_num=3))
     style = np.random.default_rng(0).standard_normal((36, 3)).astype(np.float32)
     encoder = Synthesiser(nn.Identity(), card.architecture, torch.from_numpy(style)).eval()
-    maps = real_maps(dataset, card, 4)
+    maps = batch(real_maps(dataset, card, 4, (32, 64)), card.architecture)
     maps["instances"][0, :8] = 2**31 - 1  # ids beyond 16 bits, and beyond what float32 tells apart
     maps["instances"][0, 4:8] -= 1
     maps["labels"][1, 3:9, 5:20] = IGNORED
 
-    channels = session(to_onnx(encoder, {k: v[:1] for k, v in tensors(maps).items()}, 17)).run(None, maps)[0]
+    channels = traced(encoder, maps, tmp_path / "file.onnx").run(None, maps)[0]
 
     labels, ids = np.minimum(maps["labels"], 35), maps["instances"]
     assert (channels[1, :35, 3:9, 5:20] == 0).all() and channels[1, :35].sum() == 32 * 64 - 6 * 15
@@ -291,11 +313,15 @@ def test_precise_norm_is_why_a_larger_picture_passes(tmp_path):
     """ONNX Runtime's own InstanceNormalization is off by more than ten times as much at 256x512."""
     card = write_model(tmp_path, tiny.architecture(), height=256, width=512)
     synthesiser = Synthesiser(load_generator(tmp_path)[1], card.architecture, None).eval()
-    maps = generated_maps(card, 1)
-    precise, native = (
-        measure_parity(to_onnx(network, tensors(maps), 17), synthesiser, maps, 1e-4).max_abs_error
-        for network in (with_precise_norm(synthesiser), synthesiser)
-    )
+    samples = generated_maps(card.architecture, 1, (256, 512))
+
+    def error(network):
+        traced(network, batch(samples, card.architecture), tmp_path / "file.onnx")
+        runner = OnnxRunner(tmp_path / "file.onnx", "fp32")
+        feed = batch(samples, card.architecture)
+        return measure_parity(runner, TorchRunner(synthesiser, pick("cpu")), [feed], 1e-4).max_abs_error
+
+    precise, native = error(with_precise_norm(synthesiser)), error(synthesiser)
     assert precise < 1e-5 and native > 10 * precise
 
 
@@ -318,49 +344,46 @@ def test_a_wrong_export_fails_and_leaves_no_file(tmp_path, dataset, monkeypatch,
     run(tmp_path / "model", tmp_path / "exported", dataset, config=config(parity_samples=1))
     assert (tmp_path / "exported" / "generator.onnx").is_file(), "of an earlier, good export"
     monkeypatch.setattr(components.export.run, "with_precise_norm", lambda s: damage(with_precise_norm(s)))
-    with pytest.raises(RuntimeError, match=r"differs from the PyTorch model and was not kept: max abs error \d"):
+    with pytest.raises(RuntimeError, match=r"differs from the PyTorch model and was not kept: onnxruntime on"):
         run(tmp_path / "model", tmp_path / "exported", dataset, config=config())
     assert list((tmp_path / "exported").iterdir()) == []
 
 
 def test_nothing_is_within_a_limit_of_zero(tmp_path):
     write_model(tmp_path / "model", tiny.architecture())
-    with pytest.raises(RuntimeError, match=r"limit 0, on 2 generated label maps, as no --dataset was given"):
+    with pytest.raises(RuntimeError, match=r"not kept: onnxruntime on cpu, fp32: .*, limit 0, on 2 samples\."):
         run(tmp_path / "model", tmp_path / "exported", config=config(parity_limit=0, parity_samples=2))
-    assert not (tmp_path / "exported").exists()
+    assert list((tmp_path / "exported").iterdir()) == []
 
 
-def test_maps_of_another_size_are_resized_to_the_models(tmp_path, dataset):
-    card = write_model(tmp_path, tiny.architecture(), height=16, width=32)
-    maps = real_maps(dataset, card, 100)
-    assert {name: (array.dtype.name, array.shape) for name, array in maps.items()} == {
-        "labels": ("uint8", (6, 16, 32)),
-        "instances": ("int32", (6, 16, 32)),
-    }
-    assert np.array_equal(
-        maps["labels"][0], real_maps(dataset, write_model(tmp_path, tiny.architecture()), 1)["labels"][0, 1::2, 1::2]
-    )
-
-
-def test_generated_pictures_have_a_colour_per_label_and_its_ids(tmp_path):
-    card = write_model(tmp_path, tiny.architecture(num_labels=0, input_nc=5))
-    maps = generated_maps(card, 2)
-    image, ids = maps["image"], maps["instances"]
-    assert (image.dtype, image.shape, ids.shape) == (np.uint8, (2, 5, 32, 64), (2, 32, 64))
-    labels = np.where(ids < 1000, ids, ids // 1000)
-    colours = {tuple(pixel) for pixel in np.moveaxis(image, 1, -1).reshape(-1, 5)}
-    assert len(colours) == len(np.unique(labels)) > 4
-    assert np.array_equal(generated_maps(card, 2)["image"], image)
-
-
-def test_generated_maps_have_bands_things_and_ids_of_their_label(tmp_path):
+def test_maps_of_another_size_are_resized_to_the_files(tmp_path, dataset):
     card = write_model(tmp_path, tiny.architecture())
-    maps = generated_maps(card, 2)
-    labels, ids = maps["labels"], maps["instances"]
-    assert labels.dtype == np.uint8 and ids.dtype == np.int32 and labels.shape == ids.shape == (2, 32, 64)
-    assert labels.max() < 35 and len(np.unique(labels)) > 4
-    assert np.array_equal(np.where(ids < 1000, ids, ids // 1000), labels)
-    assert np.array_equal(generated_maps(card, 2)["labels"], labels)
+    half, whole = real_maps(dataset, card, 100, (16, 32)), real_maps(dataset, card, 100, None)
+    assert len(half) == len(whole) == 6
+    for small, large in zip(half, whole, strict=True):
+        assert (small.inputs.dtype, small.instances.dtype) == (np.uint8, np.int32)
+        assert np.array_equal(small.inputs, large.inputs[1::2, 1::2])
+        assert np.array_equal(small.instances, large.instances[1::2, 1::2])
+
+
+def test_generated_pictures_have_a_colour_per_label_and_its_ids():
+    a = tiny.architecture(num_labels=0, input_nc=5)
+    for sample, again in zip(generated_maps(a, 2, (32, 64)), generated_maps(a, 2, (32, 64)), strict=True):
+        assert (sample.inputs.dtype, sample.inputs.shape, sample.instances.shape) == (np.uint8, (5, 32, 64), (32, 64))
+        labels = np.where(sample.instances < 1000, sample.instances, sample.instances // 1000)
+        colours = {tuple(pixel) for pixel in np.moveaxis(sample.inputs, 0, -1).reshape(-1, 5)}
+        assert len(colours) == len(np.unique(labels)) > 4
+        assert np.array_equal(sample.inputs, again.inputs)
+
+
+def test_generated_maps_have_bands_things_and_ids_of_their_label():
+    a = tiny.architecture()
+    for sample, again in zip(generated_maps(a, 2, (32, 64)), generated_maps(a, 2, (32, 64)), strict=True):
+        labels, ids = sample.inputs, sample.instances
+        assert labels.dtype == np.uint8 and ids.dtype == np.int32 and labels.shape == ids.shape == (32, 64)
+        assert labels.max() < 35 and len(np.unique(labels)) > 4
+        assert np.array_equal(np.where(ids < 1000, ids, ids // 1000), labels)
+        assert np.array_equal(labels, again.inputs)
 
 
 def refuse(tmp_path, match, dataset=None, clusters=None):
@@ -421,7 +444,7 @@ def test_kfp_face_hands_over_folders_config_and_figures(tmp_path, dataset):
     )
     card = ExportCard.read(tmp_path / "exported")
     assert card.opset == 13
-    assert metrics.metadata["parity/max_abs_error"] == card.parity.max_abs_error
+    assert metrics.metadata["parity/max_abs_error"] == card.parity[0].max_abs_error
 
 
 def test_as_a_user_runs_it(tmp_path, dataset):
@@ -433,7 +456,8 @@ def test_as_a_user_runs_it(tmp_path, dataset):
 
     done = command_line("--exported", tmp_path / "exported", "--dataset", dataset, "--parity-samples", "1")
     assert done.returncode == 0, done.stderr
-    assert "equal to PyTorch: max abs error" in done.stdout and f"real label maps of {dataset}" in done.stdout
+    assert "equal to PyTorch: onnxruntime on cpu, fp32: max abs error" in done.stdout
+    assert f"{32 * 64 * 5:,} bytes in per picture" in done.stdout
     assert done.stderr == ""
 
     (tmp_path / "model" / "latest_net_G.pth").unlink()

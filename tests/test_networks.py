@@ -19,7 +19,6 @@ from shared.networks import (
     GlobalGenerator,
     LocalEnhancer,
     MultiscaleDiscriminator,
-    Synthesiser,
     VGG19Features,
     build_discriminator,
     build_encoder,
@@ -28,6 +27,7 @@ from shared.networks import (
     initialise,
 )
 from shared.pix2pix_networks import NLayerDiscriminator, PixelDiscriminator, ResnetGenerator, UnetGenerator
+from shared.synthesiser import Synthesiser
 from tests import reference, tiny
 
 

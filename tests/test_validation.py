@@ -14,13 +14,17 @@ from torch import nn
 from components.train.config import TrainConfig
 from components.train.loop import Networks, Trainer
 from components.train.progress import Progress, Rates, bar_text, duration
-from components.train.run import architecture_for, build
+from components.train.run import architecture_for, build, run
 from components.train.validation import Best, describe_validation, final_table, validate
 from shared.checkpoint import load_state, save_weights, weights_path
-from shared.contracts import DatasetManifest, written_together
+from shared.contracts import DatasetManifest, ModelCard, written_together
 from shared.device import pick
+from shared.errors import InputError
+from shared.quality import frechet_distance
 from shared.samples import PairReader
+from shared.scorers import MeasuringNetworks
 from tests import reference, tiny
+from tests.test_scorers import mean_colour, mean_difference
 
 
 class Brighter(nn.Module):
@@ -160,12 +164,71 @@ def test_validation_leaves_training_as_it_was(tmp_path):
     assert figures == validate(trainer, held_out(tmp_path), None, 5)
 
 
+# Networks that measure, given as files.
+
+
+def test_lpips_is_a_mean_and_fid_is_of_all_pairs(tmp_path):
+    """By networks of which one is the L1 of pictures in [-1, 1], the other the mean colour."""
+    offsets = (10, 20, 60)
+    write_test_pairs(tmp_path, *(grey(100, offset) for offset in offsets))
+    files = {"lpips": mean_difference(tmp_path / "l.onnx"), "fid": mean_colour(tmp_path / "f.onnx")}
+    networks = MeasuringNetworks.load((32, 32), "cpu", **files)
+    trainer, reader = trainer_of(tmp_path, Brighter()), held_out(tmp_path)
+    figures = validate(trainer, reader, None, 9, networks)
+    assert list(figures) == ["val/L1", "val/psnr_db", "val/ssim", "val/lpips", "val/fid"]
+    assert figures["val/lpips"] == pytest.approx(figures["val/L1"], rel=1e-5) == pytest.approx(60 / 255, rel=1e-5)
+    real = np.array([[100 + offset] * 3 for offset in offsets]) / 255
+    assert figures["val/fid"] == pytest.approx(frechet_distance(np.full((3, 3), 100 / 255), real), rel=1e-5)
+    assert all(type(value) is float for value in figures.values())
+    assert figures == validate(trainer, reader, None, 9, networks), "nothing is left of the time before"
+    assert "val/fid" not in validate(trainer, reader, None, 1, networks), "of one pair there is none"
+    assert describe_validation(trainer, reader, 9, networks).splitlines() == [
+        "validation on 3 test pairs",
+        "FID of 3 pictures is biased: compare it only at the same number; more than 3 are needed for a covariance of "
+        "full rank.",
+    ]
+
+
+def test_training_measures_with_the_files_that_are_given(tmp_path, capsys):
+    tiny.dataset(tmp_path / "dataset", test=3)
+    files = {"lpips_network": mean_difference(tmp_path / "l.onnx"), "fid_network": mean_colour(tmp_path / "f.onnx")}
+    config = TrainConfig.check(tiny.TRAIN | dict(epochs=1, epochs_decay=0, device="cpu", best_by="lpips") | files)
+    run(tmp_path / "dataset", tmp_path / "model", config=config)
+    metrics = ModelCard.read(tmp_path / "model").metrics
+    assert metrics["val/lpips"] == pytest.approx(metrics["val/L1"], abs=1 / 255) and metrics["val/fid"] > 0
+    assert (tmp_path / "model" / "best_net_G.pth").is_file()
+    lines = capsys.readouterr().out.splitlines()
+    assert "FID of 2 pictures is biased: compare it only at the same number; more than 3 are needed" in "".join(lines)
+    assert f"best lpips {metrics['val/lpips']:.4f} after epoch 1" in lines
+
+
+def test_files_are_tried_before_training(tmp_path):
+    tiny.dataset(tmp_path / "dataset")
+    file = mean_difference(tmp_path / "l.onnx", (1, 3, 64, 64), (1, 3, 64, 64))
+    config = TrainConfig.check(tiny.TRAIN | dict(device="cpu", lpips_network=file))
+    with pytest.raises(InputError, match="takes pictures of 64x64 but these are 32x64"):
+        run(tmp_path / "dataset", tmp_path / "model", config=config)
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_best_epoch_by_a_network_needs_the_network():
+    for name in ("lpips", "fid"):
+        with pytest.raises(InputError) as refusal:
+            TrainConfig.check({"best_by": name})
+        assert str(refusal.value) == (
+            f"--best-by {name} needs --{name}-network: give the file, or choose another metric."
+        )
+        assert TrainConfig.check({"best_by": name, f"{name}_network": "file.onnx"}).best_by == name
+
+
 # The best epoch.
 
 
 def test_best_is_the_highest_psnr_or_the_lowest_distance():
     values = [3.0, 2.0, math.nan, 3.0, 4.0]
-    for metric, wins in (("val/psnr_db", [1, 5]), ("val/ssim", [1, 5]), ("val/L1", [1, 2])):
+    wins_of = {"val/psnr_db": [1, 5], "val/ssim": [1, 5]}
+    wins_of |= {name: [1, 2] for name in ("val/L1", "val/lpips", "val/fid")}
+    for metric, wins in wins_of.items():
         best = Best(metric)
         found = [epoch for epoch, value in enumerate(values, 1) if best.update({metric: value, "G_GAN": 9.0}, epoch)]
         assert (found, best.epoch) == (wins, wins[-1])

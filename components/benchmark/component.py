@@ -1,7 +1,8 @@
 import os
+from typing import Optional
 
 from kfp import dsl
-from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
 
 IMAGE = os.environ.get("PIPELINE_IMAGE_BENCHMARK", "pix2pixhd-benchmark:cpu")
 
@@ -12,15 +13,21 @@ def benchmark(
     dataset: Input[Dataset],
     model: Input[Model],
     report: Output[Artifact],
+    page: Output[HTML],
     metrics: Output[Metrics],
     config: dict,
+    clusters: Optional[Input[Artifact]] = None,  # noqa: UP045 (kfp knows no other spelling)
 ):
     """Measure an exported generator; the config holds the fields of BenchmarkConfig."""
+    import shutil
+
     from components.benchmark.config import BenchmarkConfig
+    from components.benchmark.report import PAGE
     from components.benchmark.run import run
     from shared.step import execute
 
     folders = {"exported": exported.path, "dataset": dataset.path, "model": model.path, "report": report.path}
-    figures = execute(run, BenchmarkConfig, config, **folders)
+    figures = execute(run, BenchmarkConfig, config, **folders, clusters=clusters.path if clusters else None)
+    shutil.copyfile(f"{report.path}/{PAGE}", page.path)
     for name, value in figures.items():
         metrics.log_metric(name, value)

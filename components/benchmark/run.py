@@ -5,27 +5,46 @@ import platform
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import torch
 
+from components.benchmark.ais_bench import measure_om
 from components.benchmark.config import BenchmarkConfig
+from components.benchmark.history import read_past
 from components.benchmark.pictures import synthesise, write_pictures
-from components.benchmark.quality import mean_quality
+from components.benchmark.quality import QualityMeter
 from components.benchmark.report import PAGE, TABLE, text_table, write_page
-from components.benchmark.runners import OnnxRunner, TorchRunner, maps_of
+from components.benchmark.runtimes import exported_runners, parities, torch_runners
 from components.benchmark.speed import measure_speed
+from components.benchmark.styles import StyleSheet, label_styles, picture_differences, render_styles
+from components.benchmark.styles_page import styles_fragment
+from components.benchmark.workload import Workload
 from shared import tracking
 from shared.checkpoint import load_generator
-from shared.contracts import BenchmarkReport, DatasetManifest, ExportCard, ModelCard, write_atomically
+from shared.contracts import (
+    BenchmarkReport,
+    ClusterTable,
+    DatasetManifest,
+    ExportCard,
+    Graph,
+    ModelCard,
+    write_atomically,
+)
 from shared.device import Runtime, pick
 from shared.errors import InputError
 from shared.layers import with_picture_statistics
-from shared.networks import Synthesiser
 from shared.pictures import side_by_side
+from shared.runners import TorchRunner
 from shared.samples import PairReader
+from shared.scorers import MeasuringNetworks
+from shared.styles import Style
+from shared.synthesiser import Synthesiser
 
 
-def run(exported: Path, dataset: Path, model: Path, report: Path, *, config: BenchmarkConfig) -> dict[str, float]:
+def run(
+    exported: Path, dataset: Path, model: Path, report: Path, clusters: Path | None = None, *, config: BenchmarkConfig
+) -> dict[str, float]:
     """Measure an exported generator against PyTorch: speed, parity, quality, pictures.
 
     Args:
@@ -33,60 +52,77 @@ def run(exported: Path, dataset: Path, model: Path, report: Path, *, config: Ben
         dataset: Folder of the prepare step.
         model: Folder of the train step that was exported.
         report: Folder to write.
+        clusters: Folder of the cluster step: the report then shows what the styles of a model with features are.
     """
-    # Three folders that must belong together.
-    runtime = pick(config.device, config.precision)
+    # Folders that must belong together.
+    runtime = pick(config.device, config.precisions[-1])
     export = ExportCard.read(exported)
     manifest = DatasetManifest.read(dataset)
-    card, generator = load_generator(model)
+    card, generator = load_generator(model, export.size, num_labels=manifest.num_labels)
     refuse_strangers(exported, export, dataset, manifest, model, card)
+    table = read_clusters(clusters, model, card) if clusters else None
 
-    # The same function in two runtimes.
+    # The same function in several runtimes, on real maps.
     if export.batch_norm == "picture":
         generator = with_picture_statistics(generator)
-    style = torch.tensor(export.style) if export.style else None
-    eager = TorchRunner(Synthesiser(generator, card.architecture, style), runtime)
-    onnx = OnnxRunner(exported / export.file, export.precision, prefer_cuda=runtime.name == "cuda")
+    style = Style(np.array(export.style, np.float32)) if export.style else None
+    size = export.size or (card.height, card.width)
+    pairs = min(max(config.batch_sizes), len(manifest.test) + len(manifest.train))
+    workload = Workload(dataset, manifest, card.architecture, export.graph, style, size, pairs)
+    networks = MeasuringNetworks.load(
+        size,
+        runtime.name,
+        lpips=config.lpips_network,
+        fid=config.fid_network,
+        segmentation=config.segmentation_network,
+        num_labels=manifest.num_labels,
+    )
+    fixed = None if style is None else torch.from_numpy(style.by_label)
+    synthesiser = Synthesiser(generator, card.architecture, fixed, export.graph)
+    online = torch_runners(synthesiser, config)
+    offline = exported_runners(exported, export, runtime.name, config)
 
-    # Speed, on real label maps.
-    samples = []
-    for split in ("test", "train"):
-        reader = PairReader(dataset, manifest, split)
-        wanted = min(len(reader), max(config.batch_sizes) - len(samples))
-        samples += [maps_of(reader.read(i, (card.height, card.width)), card) for i in range(wanted)]
-    speed = measure_speed([eager, onnx], samples, config.batch_sizes, config.rounds, config.warmup)
+    # Correct first, then speed.
+    parity = parities(online, offline, synthesiser, export, workload)
+    in_process = [*online, *offline.get("onnxruntime", [])]
+    speed = measure_speed(in_process, workload, config.batch_sizes, config.rounds, config.warmup)
+    if "om" in offline:
+        speed += measure_om(exported, export.om, config.batch_sizes, config.rounds, config.warmup)
 
     # Quality, of the exported file unless it would run on a slower device than PyTorch.
-    painter = onnx if onnx.device == eager.device else eager
+    eager = TorchRunner(synthesiser, runtime)
+    painters = sorted([*sum(offline.values(), []), eager], key=lambda painter: painter.device != eager.device)
     shown, quality = [], {}
     for split in ("train", "test"):
-        figures = []
-        for number, row in enumerate(synthesise(painter, dataset, manifest, card, split, config.max_pictures)):
-            if number < config.max_pictures:
-                shown.append(row)
-            if row.real is not None:
-                figures.append((row.psnr_db, row.ssim))
-        quality[split] = mean_quality(figures)
+        meter = QualityMeter(networks if split == "test" else None)
+        rows = synthesise(painters, workload, split, config.max_pictures, meter)
+        shown += [row for number, row in enumerate(rows) if number < config.max_pictures]
+        quality[split] = meter.result()
+
+    # What the styles are worth.
+    sheet = paint_styles(generator, workload, table, runtime, config) if table else None
+    styles = label_styles(table, picture_differences(sheet)) if sheet else []
 
     # Report.
     result = BenchmarkReport(
         speed=speed,
-        parity=export.parity,
+        parity=parity,
         quality=quality["test"],
         train_quality=quality["train"],
-        height=card.height,
-        width=card.width,
+        styles=styles,
+        height=size[0],
+        width=size[1],
         model_digest=card.digest,
         dataset_digest=manifest.digest,
         environment=environment(runtime),
-        method=method(config, painter.name),
+        method=method(config, painters[0].name),
     )
     result.write(report)
     for row in shown:
         write_pictures(report / "pictures", row)
         tracking.log_picture(f"{row.split}_{row.name}", side_by_side(list(row.pictures().values())), step=0)
     write_atomically(report / TABLE, (text_table(result) + "\n").encode())
-    write_page(report, result, shown)
+    write_page(report, result, shown, read_past(), styles_fragment(sheet, table) if sheet else "")
     tracking.log_headline(result.headline())
     tracking.log_files(report / PAGE)
     tracking.log_files(report / BenchmarkReport.FILE)
@@ -102,11 +138,31 @@ def refuse_strangers(
             f"--exported {exported} was made from model {export.model_digest} but --model {model} is {card.digest}: "
             f"give the model it was exported from, or export again."
         )
-    if not (exported / export.file).is_file():
-        raise InputError(
-            f"--exported {exported} has no {export.file}: export again with `python -m components.export`."
-        )
+    for file in (export.file, *(om.file for om in export.om)):
+        if not (exported / file).is_file():
+            raise InputError(f"--exported {exported} has no {file}: export again with `python -m components.export`.")
     card.refuse_other_data(dataset, manifest)
+
+
+def read_clusters(clusters: Path, model: Path, card: ModelCard) -> ClusterTable:
+    if not card.architecture.feat_num:
+        raise InputError(
+            f"--clusters {clusters} was given but --model {model} takes no instance features: leave it out."
+        )
+    table = ClusterTable.read(clusters)
+    table.refuse_other_model(clusters, model, card)
+    return table
+
+
+def paint_styles(
+    generator: torch.nn.Module, workload: Workload, table: ClusterTable, runtime: Runtime, config: BenchmarkConfig
+) -> StyleSheet:
+    """The first test maps with each style of their largest labels, by PyTorch: a file may have its style fixed."""
+    graph = Graph(style="label")
+    painter = TorchRunner(Synthesiser(generator, workload.architecture, None, graph), runtime)
+    reader = PairReader(workload.dataset, workload.manifest, "test" if workload.manifest.test else "train")
+    samples = [reader.read(i, workload.size, with_photo=False) for i in range(min(config.max_styled_maps, len(reader)))]
+    return render_styles(painter, workload.architecture, graph, table, samples, config.max_styled_labels)
 
 
 def environment(runtime: Runtime) -> dict[str, str]:
@@ -122,13 +178,16 @@ def environment(runtime: Runtime) -> dict[str, str]:
 
 def method(config: BenchmarkConfig, painter: str) -> str:
     return (
-        f"Speed: {config.rounds} timed calls per runtime and batch size after {config.warmup} warm-up calls, the "
-        "runtimes in turn on the same batches of real label maps, 10 ms of rest before each. A call goes from integer "
-        "maps in host memory to a float32 picture in host memory: copies to and from the device count, reading files "
-        "and rounding to uint8 do not. Latency is per batch, images/s all pictures over all timed calls. Peak memory "
-        "is the most held so far, of the process (on a CPU, both runtimes together) or of PyTorch on its device: it "
-        "grows down the table. "
+        f"Speed: {config.rounds} timed rounds per runtime and batch size after {config.warmup} that do not count, the "
+        "runtimes in turn on the same batches of real maps, 10 ms of rest before each. Device: maps and pictures stay "
+        "on the device. Images/s and latency: from integer maps in host memory to pictures in host memory, copies to "
+        "and from the device included; latency is per batch. End to end: map files are read and decoded, pictures are "
+        "rounded and encoded as PNG, one after the other in one process. ais_bench is the time that Ascend's tool "
+        "reports, without files. The speed-up is the median of the ratios within a round. Peak memory is the most "
+        "held so far, of the process (on a CPU, all runtimes together) or of PyTorch on its device: it grows down the "
+        "table. "
         f"Quality: pictures of {painter}, batch 1, rounded to uint8; PSNR from the mean squared error over pixels and "
-        "channels (100 dB = identical), SSIM with 7x7 windows; means over pairs that have a photo: all test pairs, and "
-        "the training pairs shown. Parity was measured by the export step."
+        "channels (100 dB = identical), SSIM with 7x7 windows, L1 of pictures in [0, 1]; means over pairs that have a "
+        "photo: all test pairs, and the training pairs shown. Parity: against PyTorch in fp32, on the first of the "
+        "maps, before anything is timed."
     )

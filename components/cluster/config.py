@@ -17,6 +17,10 @@ class ClusterConfig(StepConfig):
     """Share of the image that an instance must exceed to take part."""
     seed: int = Field(0, ge=0)
     """Seed of k-means."""
+    batch_size: int = Field(1, ge=1)
+    """Photos of one size that are encoded at a time: more for a GPU or small photos; a CPU is best with one large."""
+    reference_files: bool = False
+    """Also write features.npy and features_clustered_<n_clusters>.npy, as pix2pixHD's own code reads them."""
     device: DeviceName = "auto"
     """auto takes an NPU, else a GPU, else the CPU."""
     precision: PrecisionName = "auto"

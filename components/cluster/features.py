@@ -2,77 +2,143 @@
 
 import io
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from shared.condition import instance_mean, to_signed
-from shared.contracts import DatasetManifest, ModelCard, write_atomically
+from shared.contracts import ClusterTable, DatasetManifest, ModelCard, Pair, Write, write_atomically
 from shared.device import Runtime
+from shared.errors import InputError
 from shared.samples import PairReader, resize_picture
+
+LINE_SECONDS = 5  # between two lines of progress
 
 
 @dataclass(frozen=True)
-class InstanceFeatures:
-    """Rows are instances, image after image; those of image i are start[i]:start[i + 1], sorted by id."""
+class ImageRows:
+    """The regions of one image, sorted by id."""
+
+    ids: np.ndarray  # (K,) int32, as in the maps
+    labels: np.ndarray  # (K,) int32, the label that most of the region's pixels have
+    areas: np.ndarray  # (K,) float64, share of the image
+    features: np.ndarray  # (K, feat_num) float32 in [-1, 1]
+
+
+@dataclass(frozen=True)
+class InstanceFeatures(ImageRows):
+    """The rows of all images, one after the other; those of image i are start[i]:start[i + 1]."""
 
     names: np.ndarray  # (images,) image names
     start: np.ndarray  # (images + 1,) int64
-    ids: np.ndarray  # (rows,) int32, as in the instance maps
-    labels: np.ndarray  # (rows,) int32, the label that most of the instance's pixels have
-    areas: np.ndarray  # (rows,) float32, share of the image
-    features: np.ndarray  # (rows, feat_num) float32 in [-1, 1]
+    regions: Literal["instances", "labels"]  # what a row is: an instance, or all pixels of one label
 
-    def write(self, path: Path) -> None:
+    @classmethod
+    def join(cls, images: list[ImageRows], names: list[str], regions: str) -> Self:
+        columns = {name: np.concatenate([getattr(image, name) for image in images]) for name in vars(images[0])}
+        start = np.cumsum([0] + [len(image.ids) for image in images])
+        return cls(**columns, names=np.array(names), start=start, regions=regions)
+
+    def write(self, clusters: Path, write: Write = write_atomically) -> None:
         buffer = io.BytesIO()
         np.savez(buffer, **vars(self))
-        write_atomically(path, buffer.getvalue())
+        write(clusters / ClusterTable.FEATURES, buffer.getvalue())
+
+    @classmethod
+    def read(cls, clusters: Path) -> Self:
+        path = clusters / ClusterTable.FEATURES
+        try:
+            with np.load(path) as stored:
+                arrays = dict(stored)
+            return cls(**arrays | {"regions": str(arrays["regions"])})
+        except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile):
+            raise InputError(
+                f"--clusters {clusters} has no {path.name} of this version: "
+                "make it again with `python -m components.cluster`."
+            ) from None
 
 
 @torch.inference_mode()
 def encode_instances(
-    encoder: nn.Module, card: ModelCard, dataset: Path, manifest: DatasetManifest, runtime: Runtime
+    encoder: nn.Module, card: ModelCard, dataset: Path, manifest: DatasetManifest, runtime: Runtime, batch_size: int
 ) -> InstanceFeatures:
-    """Encode each photo at the size that the model was trained at, pool over the instances at the data set's size.
-
-    Nearest up-sampling between the two keeps the borders of the instances sharp.
-    """
+    """Encode each photo at the size that the model was trained at, pool over the regions at the data set's size."""
     encoder.to(runtime.torch_device)
-    images, start = [], time.perf_counter()
     reader = PairReader(dataset, manifest, "train")
     frame_size = (card.height, card.width) if card.config["size"] else None
-    for index in range(len(reader)):
-        sample = reader.read(index)
-        ids, dense = sample.regions(card.architecture.feature_regions)
-        photo = resize_picture(sample.photo, *frame_size) if frame_size else sample.photo
-        photo = to_signed(torch.from_numpy(photo.copy()).to(runtime.torch_device)).unsqueeze(0)
+    over = card.architecture.feature_regions
+    images: dict[int, ImageRows] = {}
+    start = printed = time.monotonic()
+    for indices in batches_of_one_size(manifest.train, batch_size):
+        samples = [reader.read(index) for index in indices]
+        photos = np.stack([resize_picture(s.photo, *frame_size) if frame_size else s.photo for s in samples])
         with runtime.autocast():
-            features = encoder(photo).float()
-        features = F.interpolate(features, size=dense.shape, mode="nearest")
-        table = instance_mean(features, torch.tensor(dense).unsqueeze(0).to(runtime.torch_device), len(ids))
-        areas = np.bincount(dense.ravel()) / dense.size
-        labels = sample.inputs if manifest.num_labels else np.zeros_like(dense, np.uint8)  # pictures: one group
-        images.append((ids, majority_labels(dense, labels, len(ids)), areas, table[0].t().cpu().numpy()))
-        done = index + 1
-        if done == len(reader) or done % 500 == 0:
-            rate = done / (time.perf_counter() - start)
-            print(f"encoded {done}/{len(reader)} images, {rate:.1f} images/s", flush=True)
-    ids, labels, areas, features = map(np.concatenate, zip(*images, strict=True))
-    return InstanceFeatures(
-        names=np.array([pair.name for pair in manifest.train]),
-        start=np.cumsum([0] + [len(image[0]) for image in images]),
-        ids=ids.astype(np.int32),
-        labels=labels,
-        areas=areas.astype(np.float32),
-        features=features,
-    )
+            encoded = encoder(to_signed(torch.from_numpy(photos).to(runtime.torch_device))).float()
+        regions = [sample.regions(over) for sample in samples]
+        rows = rows_of_images(encoded, regions, [s.inputs if manifest.num_labels else None for s in samples])
+        images |= zip(indices, rows, strict=True)
+        now = time.monotonic()
+        if len(images) == len(reader) or now - printed > LINE_SECONDS:
+            rate = len(images) / (now - start)
+            print(f"cluster: encoded {len(images)} of {len(reader)} images, {rate:.1f} images/s", flush=True)
+            printed = now
+    names = [pair.name for pair in manifest.train]
+    return InstanceFeatures.join([images[index] for index in range(len(reader))], names, over)
 
 
-def majority_labels(dense: np.ndarray, labels: np.ndarray, num_instances: int) -> np.ndarray:
-    """(H, W) instance positions and labels -> (num_instances,) int32: the commonest label of each instance."""
-    counts = np.bincount(dense.ravel().astype(np.int64) * 256 + labels.ravel(), minlength=num_instances * 256)
-    return counts.reshape(num_instances, 256).argmax(axis=1).astype(np.int32)
+def batches_of_one_size(pairs: list[Pair], batch_size: int) -> list[list[int]]:
+    """Indices of all pairs; those of a batch have one size."""
+    of_size: dict[tuple[int, int], list[int]] = {}
+    for index, pair in enumerate(pairs):
+        of_size.setdefault((pair.height, pair.width), []).append(index)
+    return [indices[at : at + batch_size] for indices in of_size.values() for at in range(0, len(indices), batch_size)]
+
+
+def rows_of_images(
+    encoded: Tensor, regions: list[tuple[np.ndarray, np.ndarray]], labels: list[np.ndarray | None]
+) -> list[ImageRows]:
+    """What is known of each region of a batch.
+
+    Args:
+        encoded: (N, feat_num, h, w), feature maps of any size.
+        regions: Per image its ids (K,), ascending, and the map (H, W) of their positions 0 .. K - 1.
+        labels: Per image its labels (H, W) uint8; None for pictures as input, which are one group, label 0.
+    """
+    features = pool(encoded, np.stack([positions for _, positions in regions]), max(len(ids) for ids, _ in regions))
+    rows = []
+    for (ids, positions), of_image, table in zip(regions, labels, features, strict=True):
+        majority, areas = labels_and_areas(positions, of_image, len(ids))
+        rows.append(ImageRows(ids.astype(np.int32), majority, areas, table[: len(ids)]))
+    return rows
+
+
+def pool(encoded: Tensor, dense_ids: np.ndarray, num_regions: int) -> np.ndarray:
+    """Feature maps (N, F, h, w), positions (N, H, W) -> (N, num_regions, F) float32, means over the pixels.
+
+    Nearest up-sampling between the two sizes keeps the borders of the regions sharp. On the host in float64: a float32
+    sum of 2^19 equal pixels is off by half a percent, and an accelerator adds in another order every time.
+    """
+    encoded = encoded.cpu()
+    if encoded.shape[2:] != dense_ids.shape[1:]:
+        encoded = F.interpolate(encoded, size=dense_ids.shape[1:], mode="nearest")
+    means = instance_mean(encoded.double(), torch.from_numpy(dense_ids), num_regions)
+    return means.transpose(1, 2).float().numpy()
+
+
+def labels_and_areas(
+    dense_ids: np.ndarray, labels: np.ndarray | None, num_regions: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and labels (H, W) -> of each region its commonest label (K,) int32 and its share of the image (K,)."""
+    if labels is None:
+        areas = np.bincount(dense_ids.ravel(), minlength=num_regions)
+        return np.zeros(num_regions, np.int32), areas / dense_ids.size
+    width = int(labels.max()) + 1
+    pixels = np.bincount(dense_ids.ravel().astype(np.int64) * width + labels.ravel(), minlength=num_regions * width)
+    pixels = pixels.reshape(num_regions, width)
+    return pixels.argmax(axis=1).astype(np.int32), pixels.sum(axis=1) / dense_ids.size

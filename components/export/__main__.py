@@ -1,5 +1,11 @@
+import sys
+
+from components.export import synthesise
 from components.export.config import ExportConfig
 from components.export.run import run
 from shared.step import main
 
-main(run, ExportConfig)
+if sys.argv[1:2] == ["synthesise"]:
+    synthesise.main(sys.argv[2:])
+else:
+    main(run, ExportConfig)

@@ -1,12 +1,10 @@
 """InstanceNorm written out, for runtimes whose own operator is coarse."""
 
-import copy
-import itertools
-
 import torch
 from torch import Tensor, nn
 
-from shared.networks import Synthesiser
+from components.export.replaced import replaced
+from shared.synthesiser import Synthesiser
 
 
 class PreciseInstanceNorm(nn.Module):
@@ -34,10 +32,4 @@ def mean(x: Tensor) -> Tensor:
 
 def with_precise_norm(synthesiser: Synthesiser) -> Synthesiser:
     """A copy, which shares the weights, with every InstanceNorm2d written out."""
-    tensors = itertools.chain(synthesiser.parameters(), synthesiser.buffers())
-    synthesiser = copy.deepcopy(synthesiser, memo={id(tensor): tensor for tensor in tensors})
-    for module in list(synthesiser.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.InstanceNorm2d):
-                setattr(module, name, PreciseInstanceNorm(child))
-    return synthesiser
+    return replaced(synthesiser, nn.InstanceNorm2d, PreciseInstanceNorm)

@@ -31,7 +31,7 @@ def write_inputs(
 ) -> None:
     """Write the network inputs of one split, a file per sample and input; `size` (height, width), None = each its own.
 
-    form: "channels", the one input of the seed's network, float32 (C, H, W) of one-hot labels (or the picture in
+    form: "onehot", the one input of the seed's network, float32 (C, H, W) of one-hot labels (or the picture in
     [-1, 1]) and edges; or "maps", the inputs of the graph that `export` writes, in one folder each.
     """
     manifest = DatasetManifest.read(dataset)
@@ -103,7 +103,7 @@ def pairs_by_output(dataset: Path, manifest: DatasetManifest, split: str) -> dic
 
 def describe(manifest: DatasetManifest, form: str) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """Type and channels of each input of the network, by the folder of its files."""
-    if form == "channels":
+    if form == "onehot":
         channels = manifest.num_labels + manifest.input_nc + int(manifest.has_instances)
         return {".": (np.dtype("<f4"), (channels,))}
     name, channels = ("image", (manifest.input_nc,)) if manifest.input_nc else ("labels", ())
@@ -222,9 +222,9 @@ def main(argv: list[str] | None = None) -> None:
     inputs.add_argument("--split", choices=("train", "test"), default="test", help="which pairs")
     inputs.add_argument(
         "--form",
-        choices=("channels", "maps"),
-        default="channels",
-        help="channels: one-hot labels and edges as float32, for networks exported without them, as the seed's; "
+        choices=("onehot", "maps"),
+        default="onehot",
+        help="onehot: one-hot labels and edges as float32, for networks exported without them, as the seed's; "
         "maps: label and instance ids in two folders, for the graph that this project exports",
     )
     inputs.add_argument("--format", choices=("bin", "npy"), default="bin", help="the numbers alone, or with a header")

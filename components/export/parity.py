@@ -1,25 +1,45 @@
 """Is the file the same function as the PyTorch model?"""
 
-import numpy as np
-import onnxruntime
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
 import torch
 
-from shared.contracts import Parity
-from shared.networks import Synthesiser
+from components.export.config import ExportConfig
+from shared.contracts import Graph, OmFile, Parity
+from shared.device import pick
+from shared.om_runner import OmRunner
+from shared.parity import describe, measure_parity, passes
+from shared.runners import Feeds, OnnxRunner, Runner, TorchRunner
+from shared.synthesiser import Synthesiser
 
 
-def measure_parity(onnx_file: bytes, synthesiser: Synthesiser, maps: dict[str, np.ndarray], limit: float) -> Parity:
-    """ONNX Runtime against PyTorch, both fp32 on the CPU, sample by sample; differences of pictures in [-1, 1]."""
-    session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
-    samples = len(next(iter(maps.values())))
-    largest, means = [], []
-    for i in range(samples):
-        sample = {name: array[i : i + 1] for name, array in maps.items()}
-        with torch.inference_mode():
-            wanted = synthesiser(*map(torch.from_numpy, sample.values())).numpy()
-        error = np.abs(session.run(None, sample)[0] - wanted)  # (1, 3, H, W)
-        largest.append(error.max())
-        means.append(error.mean())
-    return Parity(
-        samples=samples, max_abs_error=float(np.max(largest)), mean_abs_error=float(np.mean(means)), limit=limit
-    )
+def onnx_runners(file: Path, precision: str) -> Iterator[Runner]:
+    yield OnnxRunner(file, precision)
+    if torch.cuda.is_available() and (gpu := OnnxRunner(file, precision, "cuda")).device == "cuda":
+        yield gpu
+
+
+def om_runners(exported: Path, om: list[OmFile], graph: Graph) -> Iterator[Runner]:
+    if importlib.util.find_spec("ais_bench") is None:
+        print("export: ais_bench is not installed here, so the compiled files were not compared with PyTorch")
+        return
+    for file in om:
+        runner = OmRunner(exported / file.file, graph, file.batch_sizes[0], precision=file.precision)
+        yield runner
+        runner.close()
+
+
+def prove(
+    runners: Iterator[Runner], synthesiser: Synthesiser, samples: list[Feeds], config: ExportConfig
+) -> list[Parity]:
+    """What the runtimes of a file differ by from PyTorch. Raises RuntimeError where it is too much."""
+    reference, found = TorchRunner(synthesiser, pick("cpu", "fp32")), []
+    for runner in runners:
+        parity = measure_parity(runner, reference, samples, config.limit(runner.precision))
+        if not passes(parity, config.output):
+            raise RuntimeError(f"the file differs from the PyTorch model and was not kept: {describe(parity)}.")
+        print(f"export: equal to PyTorch: {describe(parity)}", flush=True)
+        found.append(parity)
+    return found

@@ -1,30 +1,34 @@
-"""Trained generator -> a deployable ONNX file that provably equals it: integer maps in, picture out."""
+"""Trained generator -> a deployable file that provably equals it: ONNX, and for NPUs what atc compiles from it."""
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 import torch
+from torch import nn
 
-from components.export.config import ExportConfig
-from components.export.maps import generated_maps, real_maps
+from components.export.card import specs
+from components.export.config import DYNAMIC, ExportConfig
+from components.export.dropout import check_drops, with_dropout
+from components.export.maps import maps_of_proof
 from components.export.norm import with_precise_norm
-from components.export.onnx_file import OUTPUT, to_onnx
-from components.export.parity import measure_parity
+from components.export.om import compile_om, find_atc, soc_version
+from components.export.onnx_file import data_file, to_onnx
+from components.export.parity import om_runners, onnx_runners, prove
 from shared import tracking
 from shared.checkpoint import load_generator
-from shared.contracts import ClusterTable, ExportCard, ModelCard, TensorSpec, write_atomically
+from shared.contracts import ClusterTable, DatasetManifest, ExportCard, ModelCard, OmFile
 from shared.errors import InputError
 from shared.layers import with_picture_statistics
-from shared.networks import Synthesiser
+from shared.styles import Style
+from shared.synthesiser import Synthesiser, feeds
 
 FILE = "generator.onnx"
-MEANINGS = {
-    "labels": "label ids, 0 .. {last_label}; others have no channel",
-    "image": "picture of 0 .. 255",
-    "instances": "instance ids, any integers: only where neighbours differ matters",
-    OUTPUT: "RGB picture in [-1, 1]",
-}
 
 
 def run(
@@ -35,71 +39,100 @@ def run(
     *,
     config: ExportConfig,
 ) -> dict[str, float]:
-    """Export a trained generator to ONNX and prove on label maps that the file equals the PyTorch model.
+    """Export a trained generator and prove on label maps that the file equals the PyTorch model.
 
     Args:
-        model: Folder of the train step.
+        model: Folder of the train step, or one with latest_net_G.pth of NVIDIA's pix2pixHD or of junyanz' pix2pix.
         exported: Folder to write.
         dataset: Folder of the prepare step, on whose maps the file is proven; without it maps are generated.
         clusters: Folder of the cluster step; a model with instance features needs it.
     """
-    # The deployed function: one-hot, edges and painting of instance features are inside it.
-    card, generator = load_generator(model)
-    if config.batch_norm == "picture":
-        generator = with_picture_statistics(generator)
+    # The deployed function.
+    card, generator = load(model, dataset, config)
     style = load_style(model, card, clusters)
-    synthesiser = Synthesiser(generator, card.architecture, style).eval()
+    graph = config.graph(card.architecture.feat_num)
+    fixed = None if style is None else torch.from_numpy(style.by_label)
+    synthesiser = Synthesiser(generator, card.architecture, fixed, graph).eval()
+    deployed = with_precise_norm(synthesiser) if config.instance_norm == "precise" else synthesiser
 
     # What it is proven on.
-    if dataset:
-        maps, source = real_maps(dataset, card, config.parity_samples), f"real label maps of {dataset}"
-    else:
-        maps, source = generated_maps(card, config.parity_samples), "generated label maps, as no --dataset was given"
+    maps = maps_of_proof(card, dataset, graph, config)
+    samples = [feeds(card.architecture, graph, one.inputs, one.instances, style) for one in maps]
 
-    # Export. What an earlier run left goes first: it must not look like the result of this one.
-    for name in (ExportCard.FILE, FILE):
-        (exported / name).unlink(missing_ok=True)
-    example = {name: torch.from_numpy(array[:1]) for name, array in maps.items()}
-    deployed = with_precise_norm(synthesiser) if config.instance_norm == "precise" else synthesiser
-    onnx_file = to_onnx(deployed, example, config.opset)
-    print(f"export: opset {config.opset}, {len(onnx_file) / 2**20:.1f} MB, inputs {', '.join(maps)}", flush=True)
+    # Export into a folder of work, proof, and only then the files. What an earlier run left goes first.
+    with folder_of_work(exported) as work:
+        settings = dict(
+            opset=config.opset,
+            precision=config.precision,
+            dynamic_batch=config.batch_size == 0,
+            dynamic_size=config.size == DYNAMIC,
+            external_data_above_mb=config.external_data_above_mb,
+        )
+        example = {name: np.repeat(array, max(config.batch_size, 1), axis=0) for name, array in samples[0].items()}
+        graph_proto = to_onnx(deployed, example, work / FILE, **settings)
+        parity = prove(onnx_runners(work / FILE, config.precision), synthesiser, samples, config)
+        if config.dropout:
+            graph_proto = to_onnx(with_dropout(deployed), example, work / FILE, **settings)
+            check_drops(graph_proto, deployed)
+        for file in (data_file(work / FILE), work / FILE):
+            if file.exists():
+                shutil.move(file, exported / file.name)
 
-    # Proof, and only then the file.
-    parity = measure_parity(onnx_file, synthesiser, maps, config.parity_limit)
-    found = (
-        f"max abs error {parity.max_abs_error:.2e}, mean {parity.mean_abs_error:.2e}, limit {parity.limit:g}, "
-        f"on {parity.samples} {source}"
-    )
-    if not parity.max_abs_error <= parity.limit:  # also when it is nan
-        raise RuntimeError(f"the ONNX file differs from the PyTorch model and was not kept: {found}.")
-    write_atomically(exported / FILE, onnx_file)
-    ExportCard(
+    exported_card = ExportCard(
         file=FILE,
+        graph=graph,
         opset=config.opset,
-        precision="fp32",
+        precision=config.precision,
         batch_norm=config.batch_norm,
-        inputs=[tensor_spec(name, str(array.dtype), card, list(array.shape[1:-2])) for name, array in maps.items()],
-        outputs=[tensor_spec(OUTPUT, "float32", card, [3])],
-        style=[] if style is None else style.tolist(),
+        dropout=config.dropout,
+        **specs(graph_proto, graph, card.architecture.num_labels),
+        style=[] if style is None else style.by_label.tolist(),
         parity=parity,
+        architecture=card.architecture,
         model_digest=card.digest,
         versions={"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
-    ).write(exported)
-    print(f"export: equal to PyTorch: {found}")
-    print(f"export: {exported / FILE}")
+    )
+    exported_card.write(exported)
+    onnx_mb = sum(file.stat().st_size for file in exported.glob(f"{FILE}*")) / 2**20
+    input_bytes = sum(array.nbytes for array in samples[0].values())
+    print(f"export: {exported / FILE}: opset {config.opset}, {onnx_mb:.1f} MB; {input_bytes:,} bytes in per picture")
 
+    # For an NPU.
+    if config.format == "om":
+        om = compile_files(exported, exported_card, config)
+        try:
+            parity += prove(om_runners(exported, om, graph), synthesiser, samples, config)
+        except RuntimeError:
+            for file in om:
+                (exported / file.file).unlink()
+            raise
+        exported_card.model_copy(update={"om": om, "parity": parity}).write(exported)
+
+    worst = max(parity, key=lambda one: one.max_abs_error)
     figures = {
-        "parity/max_abs_error": parity.max_abs_error,
-        "parity/mean_abs_error": parity.mean_abs_error,
-        "onnx_mb": len(onnx_file) / 2**20,
+        "parity/max_abs_error": worst.max_abs_error,
+        "parity/mean_abs_error": worst.mean_abs_error,
+        "parity/cosine": min(one.cosine for one in parity),
+        "parity/psnr_db": min(one.psnr_db for one in parity),
+        "onnx_mb": onnx_mb,
+        "input_mb": input_bytes / 1e6,
     }
     tracking.log_figures(figures)
     tracking.log_files(exported)
     return figures
 
 
-def load_style(model: Path, card: ModelCard, clusters: Path | None) -> torch.Tensor | None:
-    """Features (num_labels + 1, feat_num) in [-1, 1] that the file paints by label; None where the model has none."""
+def load(model: Path, dataset: Path | None, config: ExportConfig) -> tuple[ModelCard, nn.Module]:
+    """The generator, with what its weight file does not tell taken from the options and the data set."""
+    num_labels = DatasetManifest.read(dataset).num_labels if dataset else None
+    card, generator = load_generator(model, config.fixed_size, num_labels=num_labels, unet_dropout=config.dropout)
+    if config.dropout and not any(isinstance(module, nn.Dropout) for module in generator.modules()):
+        raise InputError(f"--dropout was given but --model {model} has no dropout: leave it out.")
+    return card, with_picture_statistics(generator) if config.batch_norm == "picture" else generator
+
+
+def load_style(model: Path, card: ModelCard, clusters: Path | None) -> Style | None:
+    """The commonest style of every label; None where the model takes no instance features."""
     feat_num = card.architecture.feat_num
     if not feat_num and clusters is None:
         return None
@@ -113,16 +146,31 @@ def load_style(model: Path, card: ModelCard, clusters: Path | None) -> torch.Ten
             f"give the folder that `python -m components.cluster` wrote."
         )
     table = ClusterTable.read(clusters)
-    # Features are clustered after stage one; the enhancer of stage two is trained from that model on the same features.
-    if table.model_digest not in (card.digest, card.parent_digest) or table.feat_num != feat_num:
-        raise InputError(
-            f"--clusters {clusters} belongs to model {table.model_digest} ({table.feat_num} features), not to "
-            f"--model {model}, which is {card.digest} ({feat_num} features) from {card.parent_digest or 'scratch'}: "
-            f"cluster the features of this model or of its parent."
-        )
-    return torch.from_numpy(table.default_style(card.architecture.num_labels))
+    table.refuse_other_model(clusters, model, card)
+    return Style.commonest(table, card.architecture.num_labels)
 
 
-def tensor_spec(name: str, dtype: str, card: ModelCard, channels: list[int]) -> TensorSpec:
-    meaning = MEANINGS[name].format(last_label=card.architecture.num_labels - 1)
-    return TensorSpec(name=name, dtype=dtype, shape=["batch", *channels, card.height, card.width], meaning=meaning)
+@contextmanager
+def folder_of_work(exported: Path) -> Iterator[Path]:
+    """A folder inside `exported`, which has lost what earlier runs left: that must not look like the result of this."""
+    exported.mkdir(parents=True, exist_ok=True)
+    for path in [exported / ExportCard.FILE, *exported.glob(f"{FILE}*"), *exported.glob("*.om")]:
+        path.unlink(missing_ok=True)
+    for stale in exported.glob(".work-*"):
+        shutil.rmtree(stale)
+    with tempfile.TemporaryDirectory(prefix=".work-", dir=exported) as work:
+        yield Path(work)
+
+
+def compile_files(exported: Path, card: ExportCard, config: ExportConfig) -> list[OmFile]:
+    find_atc()  # it is said first if there is none
+    return compile_om(
+        exported / FILE,
+        exported,
+        card.inputs,
+        config.om_batch_sizes,
+        config.om_gears,
+        soc_version(config.soc_version),
+        config.om_precision_mode,
+        Path(config.om_aipp) if config.om_aipp else None,
+    )

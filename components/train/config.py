@@ -144,7 +144,11 @@ class TrainConfig(StepConfig):
     """Epochs between two validations on test pairs, and after the last one; 0: none."""
     validate_pairs: int = Field(50, ge=1)
     """Most test pairs of a validation."""
-    best_by: Literal["psnr_db", "ssim", "L1"] = "psnr_db"
+    lpips_network: str = ""
+    """ONNX file that measures the validation's LPIPS: two pictures (N, 3, H, W) in [-1, 1] to a distance."""
+    fid_network: str = ""
+    """ONNX file of the features of the validation's FID: pictures (N, 3, H, W) in [0, 1] to (N, C)."""
+    best_by: Literal["psnr_db", "ssim", "L1", "lpips", "fid"] = "psnr_db"
     """Metric of the validation whose best epoch is kept as best_net_G.pth."""
     save_every_epochs: int = Field(1, ge=1)
     """Epochs between two checkpoints; the last epoch is always saved (save_epoch_freq)."""
@@ -187,6 +191,13 @@ class TrainConfig(StepConfig):
     def _averages_what_apex_trains(self) -> "TrainConfig":
         if self.amp_backend == "apex" and self.opt_level == "O2" and self.ema_decay:
             raise ValueError("--ema-decay cannot follow the weights of --opt-level O2: use O1")
+        return self
+
+    @model_validator(mode="after")
+    def _measures_what_the_best_is_chosen_by(self) -> "TrainConfig":
+        for name, network in (("lpips", self.lpips_network), ("fid", self.fid_network)):
+            if self.best_by == name and not network:
+                raise ValueError(f"--best-by {name} needs --{name}-network: give the file, or choose another metric")
         return self
 
     @model_validator(mode="after")

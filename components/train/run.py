@@ -26,6 +26,7 @@ from shared.contracts import (
 from shared.device import Runtime, pick
 from shared.errors import InputError
 from shared.samples import PairReader
+from shared.scorers import MeasuringNetworks
 
 SAMPLE_PAIRS = 4
 
@@ -82,6 +83,10 @@ def train_model(
     reader = PairReader(dataset, manifest, "train", use_cache=config.cache != "off")
     pairs = PairDataset(reader, size, augment, features, config.feature_regions)
     height, width = size or manifest.common_size()  # of the model: what it is deployed for
+    measuring = MeasuringNetworks()
+    if world.is_main:  # it alone validates
+        files = {"lpips": config.lpips_network, "fid": config.fid_network}
+        measuring = MeasuringNetworks.load((height, width), runtime.name, **files)
     print(f"train {config.netG}: {len(pairs)} pairs at {height}x{width}, {runtime.describe()}", flush=True)
     tracking.log_dataset(dataset, manifest.digest, "training")
 
@@ -113,7 +118,7 @@ def train_model(
 
     held_out = PairReader(dataset, manifest, "test", use_cache=config.cache != "off")
     if config.validate_every_epochs:
-        print(describe_validation(trainer, held_out, config.validate_pairs), flush=True)
+        print(describe_validation(trainer, held_out, config.validate_pairs, measuring), flush=True)
 
     def save_state(metrics: dict[str, float]) -> None:
         with stopped_by_full_disk(model), written_together() as write:
@@ -148,7 +153,7 @@ def train_model(
         print(f"already trained for {trainer.epoch} epochs: raise --epochs to train on", flush=True)
         save(metrics)
         return metrics
-    measure = partial(validate, trainer, held_out, (height, width), config.validate_pairs)
+    measure = partial(validate, trainer, held_out, (height, width), config.validate_pairs, measuring)
     metrics = train(trainer, loader, samples, model, save, save_state, measure)
     print(final_table(metrics, trainer.epoch, trainer.best), flush=True)
 

@@ -14,42 +14,65 @@ from components.train.data import Batch, PairDataset, collate
 from shared.condition import to_signed, to_uint8
 from shared.quality import psnr_db, ssim
 from shared.samples import PairReader
+from shared.scorers import FeatureScorer, MeasuringNetworks
 
 if TYPE_CHECKING:
     from components.train.loop import Trainer  # which imports this file
 
-Metric = Literal["val/psnr_db", "val/ssim", "val/L1"]
+Metric = Literal["val/psnr_db", "val/ssim", "val/L1", "val/lpips", "val/fid"]
+LOWER_IS_BETTER = ("val/L1", "val/lpips", "val/fid")
+WITHOUT_NETWORKS = MeasuringNetworks()
 
 
 @torch.inference_mode()
-def validate(trainer: "Trainer", reader: PairReader, size: tuple[int, int] | None, max_pairs: int) -> dict[str, float]:
+def validate(
+    trainer: "Trainer",
+    reader: PairReader,
+    size: tuple[int, int] | None,
+    max_pairs: int,
+    networks: MeasuringNetworks = WITHOUT_NETWORKS,
+) -> dict[str, float]:
     """Means over at most `max_pairs` test pairs that have a photo; {} where none can be measured.
 
     size: (height, width) of the frames, None = their own. val/L1: distance in [0, 2] of pictures in [-1, 1].
-    val/psnr_db and val/ssim: of the uint8 pictures. {} too, with a line that says so, where pictures hold nan.
+    val/psnr_db and val/ssim: of the uint8 pictures. val/lpips: their mean, val/fid: of all pairs together (two or
+    more), where the networks are there. Figures that are not finite are left out, and of pictures with nan all.
     """
     if _lacks_features(trainer):
         return {}
     pairs = PairDataset(reader, size, Augmentation(None, False, 0), None, trainer.architecture.feature_regions)
-    published = trainer.published()
+    published, rows = trainer.published(), []
+    features = FeatureScorer(networks.features) if networks.features else None
     with evaluating(*published.values()):
-        figures = [_measure(trainer, published["G"], collate([pairs[i]])) for i in _spread(reader, max_pairs)]
-    if not np.isfinite(figures).all():
-        print("validation: the pictures hold nan, nothing is measured", flush=True)
-        return {}
-    names = ("val/L1", "val/psnr_db", "val/ssim")
-    return dict(zip(names, np.mean(figures, axis=0).tolist(), strict=True)) if figures else {}
+        for index in _spread(reader, max_pairs):
+            distance, picture, photo = _synthesise(trainer, published["G"], collate([pairs[index]]))
+            if not math.isfinite(distance):
+                print("validation: the pictures hold nan, nothing is measured", flush=True)
+                return {}
+            row = {"val/L1": distance, "val/psnr_db": psnr_db(picture, photo), "val/ssim": ssim(picture, photo)}
+            if networks.lpips:
+                row["val/lpips"] = networks.lpips(picture, photo)
+            if features:
+                features.add(picture, photo)
+            rows.append(row)
+    figures = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else {}
+    if features and (fid := features.fid()) is not None:
+        figures["val/fid"] = fid
+    return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
-def describe_validation(trainer: "Trainer", reader: PairReader, max_pairs: int) -> str:
-    """For people: what `validate` measures, or why it measures nothing."""
+def describe_validation(
+    trainer: "Trainer", reader: PairReader, max_pairs: int, networks: MeasuringNetworks = WITHOUT_NETWORKS
+) -> str:
+    """For people: what `validate` measures and what to bear in mind, or why it measures nothing."""
     count = len(_spread(reader, max_pairs))
     if _lacks_features(trainer):
         return "no validation: the cluster step has features of the training pairs only"
     if not count:
         return "no validation: no test pair has a photo"
     features = ", whose features E reads off the photos" if trainer.networks.E else ""
-    return f"validation on {count} test pair{'s' if count > 1 else ''}{features}"
+    caveats = networks.features.caveats(count) if networks.features else []
+    return "\n".join([f"validation on {count} test pair{'s' if count > 1 else ''}{features}", *caveats])
 
 
 def _lacks_features(trainer: "Trainer") -> bool:
@@ -76,17 +99,14 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
             network.train(mode)
 
 
-def _measure(trainer: "Trainer", G: nn.Module, one: Batch) -> tuple[float, float, float]:
-    """(L1, PSNR in dB, SSIM) of one pair, nan where the picture is not finite."""
+def _synthesise(trainer: "Trainer", G: nn.Module, one: Batch) -> tuple[float, np.ndarray, np.ndarray]:
+    """(distance before rounding, nan where the picture is not finite; picture and photo (H, W, 3) uint8) of a pair."""
     batch = one.to(trainer.runtime.torch_device)
     photo = to_signed(batch.photos)
     with trainer.runtime.autocast():
         fake = trainer.synthesise(batch, trainer.condition(batch), photo, G).float()
-    distance = (fake - photo).abs().mean().item()
-    if not math.isfinite(distance):
-        return math.nan, math.nan, math.nan
     pictures = [picture[0].permute(1, 2, 0).cpu().numpy() for picture in (to_uint8(fake), batch.photos)]  # (H, W, 3)
-    return distance, psnr_db(*pictures), ssim(*pictures)
+    return (fake - photo).abs().mean().item(), *pictures
 
 
 class Best:
@@ -99,7 +119,7 @@ class Best:
     def update(self, metrics: dict[str, float], epoch: int) -> bool:
         """Whether this epoch is the best so far; metrics without this one change nothing."""
         value = metrics.get(self.metric, math.nan)
-        better = value < self.value if self.metric == "val/L1" else value > self.value
+        better = value < self.value if self.metric in LOWER_IS_BETTER else value > self.value
         if better or (self.epoch == 0 and not math.isnan(value)):
             self.value, self.epoch = value, epoch
             return True

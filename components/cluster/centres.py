@@ -1,0 +1,90 @@
+"""Centres of the features of each label, and what they are worth."""
+
+import numpy as np
+from sklearn.cluster import KMeans
+
+from components.cluster.features import InstanceFeatures
+from shared.contracts import ClusterTable, LabelClusters
+
+N_INIT = 10  # starts of k-means, of which the best is kept: scikit-learn's default when the reference was written
+
+
+def make_table(
+    features: InstanceFeatures,
+    n_clusters: int,
+    min_area: float,
+    seed: int,
+    model_digest: str,
+    dataset_digest: str,
+) -> ClusterTable:
+    """Cluster the features of every label that has instances."""
+    labels = {}
+    for label in np.unique(features.labels).tolist():
+        of_label = features.labels == label
+        points, areas = features.features[of_label], features.areas[of_label]
+        labels[label] = cluster_label(points, areas, n_clusters, min_area, seed)
+    return ClusterTable(
+        feat_num=features.features.shape[1],
+        n_clusters=n_clusters,
+        min_area=min_area,
+        seed=seed,
+        labels=labels,
+        overall=features.features.mean(axis=0, dtype=np.float64).tolist(),
+        model_digest=model_digest,
+        dataset_digest=dataset_digest,
+    )
+
+
+def cluster_label(points: np.ndarray, areas: np.ndarray, n_clusters: int, min_area: float, seed: int) -> LabelClusters:
+    """k-means over the large instances of a label, as pix2pixHD's encode_features; the mean of all where none is large.
+
+    Args:
+        points: (n, feat_num) features of its instances.
+        areas: (n,) their shares of the image.
+    """
+    points = points.astype(np.float64)
+    large = points[areas > min_area]
+    if len(large) == 0:
+        return describe(points, points.mean(axis=0, keepdims=True), np.zeros(len(points), int), fallback=True)
+    k = min(n_clusters, len(np.unique(large, axis=0)))
+    found = KMeans(k, n_init=N_INIT, random_state=seed).fit(large)
+    return describe(large, found.cluster_centers_, found.labels_, fallback=False)
+
+
+def nearest_centre(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """(n, F) and (k, F) -> (n,) index of the centre that each point belongs to."""
+    return ((points[:, None] - centres[None]) ** 2).sum(axis=2).argmin(axis=1)
+
+
+def describe(points: np.ndarray, centres: np.ndarray, members: np.ndarray, fallback: bool) -> LabelClusters:
+    """The record of one label, commonest centre first.
+
+    Args:
+        points: (n, F).
+        centres: (k, F).
+        members: (n,) index of each point's centre.
+    """
+    counts = np.bincount(members, minlength=len(centres))
+    squared = ((points - centres[members]) ** 2).sum(axis=1)
+    spread = np.sqrt(np.bincount(members, squared, len(centres)) / np.maximum(counts, 1))
+    total = ((points - points.mean(axis=0)) ** 2).sum()
+    all_equal = (points == points[0]).all()
+    order = np.argsort(-counts, kind="stable")
+    return LabelClusters(
+        centres=centres[order].tolist(),
+        counts=counts[order].tolist(),
+        spread=spread[order].tolist(),
+        explained=None if all_equal else float(1 - squared.sum() / total),
+        fallback=fallback,
+    )
+
+
+def explained_by_label(table: ClusterTable) -> dict[str, float]:
+    """Figures `explained/label_<id>`, and `explained/overall`, their mean weighted with the instances of each label."""
+    known = {label: clusters for label, clusters in table.labels.items() if clusters.explained is not None}
+    if not known:
+        return {}
+    shares = [clusters.explained for clusters in known.values()]
+    weights = [sum(clusters.counts) for clusters in known.values()]
+    figures = {"explained/overall": float(np.average(shares, weights=weights))}
+    return figures | {f"explained/label_{label}": clusters.explained for label, clusters in known.items()}
