@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from shared.device_names import DYNAMIC, DeviceName, LossScale, PrecisionName
+from shared.device_names import DYNAMIC, DeviceName, LayoutName, LossScale, PrecisionName
 from shared.errors import InputError
 
 
@@ -34,6 +34,22 @@ class Runtime:
     def has_fused_adam(self) -> bool:
         """torch's Adam in one kernel; an NPU takes the foreach form."""
         return self.name != "npu"
+
+    def memory_format(self, layout: LayoutName, stays_nhwc: bool) -> torch.memory_format:
+        """Of weights and feature maps. Raises InputError for nhwc on an NPU.
+
+        stays_nhwc: whether the networks never convert back; auto lays out no others so.
+        """
+        if self.name == "npu" and layout == "nhwc":
+            raise InputError(
+                "--layout nhwc means nothing to an NPU, which has memory formats of its own: leave it out, or say nchw."
+            )
+        # Tensor cores compute in NHWC: networks of convolutions and BatchNorm gain 5 to 35 % (PERFORMANCE.md 4b). What
+        # knows NCHW alone costs more than that. torch's instance_norm converts to it (pytorch#72341): a step took 34 %
+        # longer on an A100 (pytorch#59168), a norm 3 to 9 times as long on a CPU. So does reflection_pad2d on a GPU.
+        in_tensor_cores = self.name == "cuda" and self.precision != "fp32"
+        nhwc = layout == "nhwc" or (layout == "auto" and in_tensor_cores and stays_nhwc)
+        return torch.channels_last if nhwc else torch.contiguous_format
 
     def autocast(self):
         """Context in which convolutions run in the chosen precision; networks and losses outside stay fp32."""

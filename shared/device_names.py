@@ -1,10 +1,11 @@
-"""Values of --device and --precision, and the loss scale: apart from device.py so that `--help` loads no torch."""
+"""Values of --device, --precision, --layout; the loss scale. Apart from device.py, so that `--help` loads no torch."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 DeviceName = Literal["auto", "cpu", "cuda", "npu"]
 PrecisionName = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+LayoutName = Literal["auto", "nchw", "nhwc"]
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,16 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from PIL import Image
 
+from components.export.card import specs
 from components.export.offline import main
-from shared.contracts import DatasetManifest, Pair
+from shared.contracts import Architecture, DatasetManifest, ExportCard, Graph, Pair
 from shared.images import read_ids, read_picture
+from shared.synthesiser import input_names
 from tests import tiny
 
 H, W = 8, 16
@@ -76,7 +80,7 @@ def test_channels_are_the_seeds(tmp_path, file_format, capsys):
         np.testing.assert_array_equal(found, seeds_tensor(maps["input"], maps["instance"]))
     printed = capsys.readouterr().out
     assert "2 files of 36,864 bytes in all (0.00 GB)" in printed  # 2 * 36 * 8 * 16 * 4
-    assert f"2 files of float32 36x{H}x{W}\n" in printed and printed.endswith(f"ais_bench --input {out}\n")
+    assert f"2 files of float32 36x{H}x{W}\n" in printed and printed.splitlines()[-1] == f"--input {out}"
 
 
 def test_maps_go_to_a_folder_for_each_input(dataset, tmp_path, capsys):
@@ -88,7 +92,8 @@ def test_maps_go_to_a_folder_for_each_input(dataset, tmp_path, capsys):
     np.testing.assert_array_equal(instances, read_ids(dataset / "train_inst" / "train_0.png"))
     printed = capsys.readouterr().out
     assert f"{out}/labels: 1 files of uint8 8x16\n" in printed and "instances: 1 files of int32 8x16\n" in printed
-    assert printed.endswith(f"640 bytes in all; ais_bench --input {out}/labels,{out}/instances\n")  # 8 * 16 * (1 + 4)
+    assert "2 files of 640 bytes in all" in printed  # 8 * 16 * (1 + 4)
+    assert printed.splitlines()[-1] == f"--input {out}/labels,{out}/instances"
 
 
 def test_ais_bench_accepts_files_and_folders(dataset, tmp_path):
@@ -138,7 +143,123 @@ def test_without_instances_there_are_only_labels(tmp_path, capsys):
     tiny.write(tmp_path / "dataset", {"test": {"a": {"input": np.zeros((H, W), np.uint8)}}})
     run("inputs", "--dataset", tmp_path / "dataset", "--out", tmp_path / "out", "--form", "maps")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["labels"]
-    assert capsys.readouterr().out.endswith(f"ais_bench --input {tmp_path}/out/labels\n")
+    assert capsys.readouterr().out.endswith(f"\n--input {tmp_path}/out/labels\n")
+
+
+# The inputs of an exported file.
+
+
+STYLE = np.random.default_rng(2).uniform(-1, 1, (36, 3)).astype(np.float32)
+
+
+def export(folder, graph: Graph, a: Architecture, size=("height", "width"), batch="batch") -> None:
+    """The card of a file: nothing else is looked at."""
+    types = dict(labels=TensorProto.UINT8, image=TensorProto.UINT8, instances=TensorProto.INT32)
+    values = [
+        helper.make_tensor_value_info(name, types.get(name, TensorProto.FLOAT), [batch, *size])
+        for name in input_names(a, graph)
+    ]
+    model = onnx.ModelProto(graph=helper.make_graph([], "g", values, []))
+    ExportCard(
+        file="generator.onnx",
+        graph=graph,
+        opset=17,
+        precision="fp32",
+        **specs(model, graph, a.num_labels),
+        style=STYLE.tolist() if a.feat_num else [],
+        parity=[],
+        architecture=a,
+        model_digest="",
+        versions={},
+    ).write(folder)
+
+
+def test_inputs_of_an_exported_file(tmp_path, capsys):
+    """Ids above 32767, as of bicycles, are numbered anew for a file of 16 bits; styles are those of the card."""
+    a = tiny.architecture(feat_num=3)
+    rng = np.random.default_rng(0)
+    labels, ids = rng.integers(0, 35, (H, W), np.uint8), rng.choice([7, 26000, 33001], (H, W)).astype(np.int32)
+    labels[0, 0] = 255  # the last row of styles
+    tiny.write(tmp_path / "dataset", {"test": {"test_0": {"input": labels, "instance": ids.astype(np.uint16)}}})
+    made = {}
+    for name, graph in (
+        ("fixed", Graph(style="fixed")),
+        ("label", Graph(style="label", ids="int16")),
+        ("map", Graph(style="map")),
+        ("onehot", Graph(inputs="onehot")),
+    ):
+        export(tmp_path / name, graph, a)
+        flags = ["--exported", tmp_path / name, "--out", tmp_path / "out" / name, "--format", "npy"]
+        run("inputs", "--dataset", tmp_path / "dataset", *flags)
+        folders = capsys.readouterr().out.splitlines()[-1].removeprefix("--input ").split(",")
+        made[name] = {folder.rpartition("/")[2]: np.load(f"{folder}/test_0.npy") for folder in folders}
+    assert {name: list(inputs) for name, inputs in made.items()} == {
+        "fixed": ["labels", "instances"],
+        "label": ["labels", "instances", "style"],
+        "map": ["labels", "instances", "features"],
+        "onehot": ["input_concat"],
+    }
+    for name in ("fixed", "map"):
+        np.testing.assert_array_equal(made[name]["labels"], labels)
+        np.testing.assert_array_equal(made[name]["instances"], ids)
+        assert (made[name]["labels"].dtype, made[name]["instances"].dtype) == (np.uint8, np.int32)
+    assert made["label"]["instances"].dtype == np.int16
+    np.testing.assert_array_equal(made["label"]["instances"], np.searchsorted([7, 26000, 33001], ids))
+    np.testing.assert_array_equal(made["label"]["style"], STYLE)
+    painted = STYLE[np.minimum(labels, 35)].transpose(2, 0, 1)
+    np.testing.assert_array_equal(made["map"]["features"], painted)
+    channels = made["onehot"]["input_concat"]
+    np.testing.assert_array_equal(channels, np.concatenate([seeds_tensor(labels, ids), painted]))
+    assert {array.dtype for array in (channels, made["map"]["features"], made["label"]["style"])} == {np.dtype("f4")}
+
+
+def test_bytes_of_style_tables_do_not_grow_with_the_maps(dataset, tmp_path, capsys):
+    export(tmp_path / "exported", Graph(style="label"), tiny.architecture(feat_num=3))
+    run("inputs", "--dataset", dataset, "--exported", tmp_path / "exported", "--out", tmp_path / "out")
+    printed = capsys.readouterr().out
+    written = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*.bin"))
+    assert written == 2 * (H * W * (1 + 4) + 36 * 3 * 4) == 2144
+    assert "6 files of 2,144 bytes in all" in printed and "style: 2 files of float32 36x3\n" in printed
+
+
+def test_maps_get_the_size_of_the_exported_file(dataset, tmp_path):
+    export(tmp_path / "exported", Graph(), tiny.architecture(use_instances=False), size=(4, 8), batch=1)
+    run("inputs", "--dataset", dataset, "--exported", tmp_path / "exported", "--out", tmp_path / "out")
+    labels = np.fromfile(tmp_path / "out" / "labels" / "test_1.bin", np.uint8).reshape(4, 8)
+    np.testing.assert_array_equal(labels, read_ids(dataset / "test_label" / "test_1.png")[::2, ::2])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["labels"]
+
+
+def test_an_exported_file_that_takes_pictures(tmp_path):
+    tiny.dataset(tmp_path / "dataset", height=H, width=W, input_nc=2)
+    export(tmp_path / "exported", Graph(), tiny.architecture(num_labels=0, input_nc=2))
+    flags = ["--exported", tmp_path / "exported", "--out", tmp_path / "out", "--format", "npy"]
+    run("inputs", "--dataset", tmp_path / "dataset", *flags)
+    image, instances = (np.load(tmp_path / "out" / name / "test_0.npy") for name in ("image", "instances"))
+    np.testing.assert_array_equal(
+        image, read_picture(tmp_path / "dataset" / "test_A" / "test_0.png", 2).transpose(2, 0, 1)
+    )
+    assert instances.shape == (H, W)
+
+
+def test_exported_files_that_cannot_be_fed(dataset, tmp_path, capsys):
+    exported, out = tmp_path / "exported", tmp_path / "out"
+    command = ["inputs", "--dataset", dataset, "--exported", exported, "--out", out]
+    assert f"--exported {exported} holds no export.json: give the folder that" in refusal(capsys, *command)
+    export(exported, Graph(style="instance"), tiny.architecture(feat_num=3))
+    text = refusal(capsys, *command)
+    assert f"--exported {exported} takes styles by instance, tables of any length, but ais_bench takes one" in text
+    export(exported, Graph(), tiny.architecture(num_labels=9))
+    text = refusal(capsys, *command)
+    assert f"--dataset {dataset} has maps of 35 labels as input but the model was trained with maps of 9 labels" in text
+    tiny.write(tmp_path / "bare", {"test": {"a": {"input": np.zeros((H, W), np.uint8)}}})
+    export(exported, Graph(), tiny.architecture())
+    text = refusal(capsys, "inputs", "--dataset", tmp_path / "bare", *command[3:])
+    assert f"--dataset {tmp_path}/bare has no instance maps, which the model takes as input: give one" in text
+    for flag, value in (("--form", "maps"), ("--size", "8x16")):
+        text = refusal(capsys, *command, flag, value)
+        assert f"{flag} {value} was given but --exported {exported} has its own: leave it out" in text
+    assert not out.exists()
 
 
 def test_inputs_refuses_before_it_writes(dataset, tmp_path, capsys):
@@ -163,7 +284,7 @@ def test_a_full_disk_can_be_written_over(dataset, tmp_path, capsys, monkeypatch)
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=100))
     run(*command)
     text = refusal(capsys, *command, "--size", "8x17")  # 36 * 8 * 17 * 4 bytes
-    assert "has 36,964 bytes free but the 2 files take 39,168: give another disk, a smaller --size" in text
+    assert "has 36,964 bytes free but the 2 files take 39,168: give another disk, a smaller size, or maps" in text
 
 
 def test_inputs_refuses_a_folder_of_other_files(dataset, tmp_path, capsys):
@@ -219,6 +340,18 @@ def test_values_are_rounded_and_clipped(tmp_path):
     assert jpeg.format == "JPEG" and jpeg.quantization[0][0] == 2  # 16 of the standard's table, at quality 95
 
 
+@pytest.mark.parametrize("file_format", ["bin", "npy"])
+def test_pictures_that_are_uint8_stay_as_they_are(tmp_path, file_format):
+    picture = np.random.default_rng(0).integers(0, 256, (1, 3, H, W), np.uint8)
+    (tmp_path / "raw").mkdir()
+    if file_format == "bin":
+        picture.tofile(tmp_path / "raw" / "a_0.bin")
+    else:
+        np.save(tmp_path / "raw" / "a_0.npy", picture)
+    run("pictures", "--outputs", tmp_path / "raw", "--out", tmp_path, "--size", f"{H}x{W}")
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), picture[0].transpose(1, 2, 0))
+
+
 def test_names_as_ais_bench_makes_them(dataset, tmp_path):
     """It cuts the input's name at the first dot, and appends the number of the output."""
     rename_pairs(dataset, "a_0", "a", "b.v2")
@@ -245,12 +378,17 @@ def test_an_array_of_another_size_is_resized_to_the_pairs(dataset, tmp_path):
         (
             "test_0_0.bin",
             np.zeros(5, "<f4"),
-            "test_0_0.bin has 20 bytes but a picture of 8x16 has 1536 as float32 (768",
+            "test_0_0.bin has 20 bytes but a picture of 8x16 has 1536 as float32, 768 as float16, 384 as uint8: give",
+        ),
+        (
+            "test_0_0.bin",
+            np.zeros(3 * H * W // 4, "<f4"),
+            "test_0_0.bin has 384 bytes, a picture of 8x16 as uint8 or of half those sides as float32: give the --size",
         ),
         ("test_0_0.bin", np.full(3 * H * W, np.nan, "<f4"), "test_0_0.bin holds nan or inf"),
         ("test_0_0.bin", np.full(3 * H * W, np.inf, "<f2"), "test_0_0.bin holds nan or inf"),
-        ("test_0_0.npy", np.zeros((2, 3, H, W), "<f4"), "holds float32 of shape (2, 3, 8, 16): give float32 or"),
-        ("test_0_0.npy", np.zeros((3, H, W), np.uint8), "holds uint8 of shape (3, 8, 16): give float32 or"),
+        ("test_0_0.npy", np.zeros((2, 3, H, W), "<f4"), "holds float32 of shape (2, 3, 8, 16): give float32,"),
+        ("test_0_0.npy", np.zeros((3, H, W), np.int8), "holds int8 of shape (3, 8, 16): give float32, float16 or"),
         ("test_0_0.npy", b"no array", "test_0_0.npy cannot be read as a .npy file: run the network again"),
         ("other_0.bin", b"", "holds other_0.bin but --dataset"),
         ("other_0.bin", b"", "has no test pair other: give the data set and --split"),
@@ -288,5 +426,5 @@ def test_pictures_takes_one_source_of_sizes(tmp_path, capsys, sizes):
 def test_command_line(dataset, tmp_path):
     command = [sys.executable, "-m", "components.export.offline", "inputs", "--dataset", dataset, "--out"]
     done = subprocess.run([*command, tmp_path / "out"], capture_output=True, text=True)
-    assert done.returncode == 0 and "ais_bench --input" in done.stdout, done.stderr
+    assert done.returncode == 0 and done.stdout.endswith(f"\n--input {tmp_path}/out\n"), done.stderr
     assert (tmp_path / "out" / "test_1.bin").stat().st_size == 36 * H * W * 4

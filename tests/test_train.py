@@ -700,6 +700,24 @@ def test_refusals_of_folders_that_do_not_belong_together(dataset, global_model, 
         run(dataset, global_model, config=config(instance_features=True, ngf=8))
 
 
+def test_a_table_without_features_is_refused(dataset, global_model, tmp_path):
+    """`exchange read` makes tables of pix2pixHD's centres alone: enough to paint, not to train."""
+    clusters = cluster_table(tmp_path / "clusters", global_model)
+    with pytest.raises(InputError) as refusal:
+        run(
+            dataset,
+            tmp_path / "model",
+            init_from=global_model,
+            clusters=clusters,
+            config=config(netG="local", ngf=2, instance_features=True),
+        )
+    assert str(refusal.value) == (
+        f"--clusters {clusters} has no features.npz: make it with `python -m components.cluster`, or with its exchange "
+        "read-maps."
+    )
+    assert not (tmp_path / "model").exists()
+
+
 def test_losses_that_are_not_finite_stop_the_run_and_keep_the_checkpoint(dataset, tmp_path):
     run(dataset, tmp_path, config=config())
     path = tmp_path / "state" / "training.pt"

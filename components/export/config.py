@@ -49,17 +49,17 @@ class ExportConfig(StepConfig):
     2 GB."""
     parity_samples: int = Field(4, ge=1)
     """Label maps on which the file is compared with PyTorch."""
-    parity_limit: float | None = Field(None, ge=0)
+    parity_limit: float = Field(0.0, ge=0)
     """Largest absolute difference of pictures in [-1, 1] that passes; above it the step fails and leaves no file.
-    Without it 1e-4 for fp32, 0.05 for fp16 and NPUs."""
+    0: 1e-4 for fp32, 0.05 for fp16 and NPUs."""
     soc_version: str = "auto"
     """Chip that atc compiles for, such as Ascend310P3; auto: the one in this machine."""
     om_batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field((1,), min_length=1)
     """Batch sizes of the compiled files, one file each."""
     om_gears: bool = False
     """One compiled file that takes all of --om-batch-sizes."""
-    om_precision_mode: PrecisionMode | None = None
-    """atc's --precision_mode_v2; without it atc takes fp16."""
+    om_precision_mode: PrecisionMode | Literal[""] = ""
+    """atc's --precision_mode_v2; empty: its default, fp16."""
     om_aipp: str = ""
     """atc's --insert_op_conf: file that describes preprocessing on the NPU; empty: none."""
 
@@ -113,5 +113,4 @@ class ExportConfig(StepConfig):
 
     def limit(self, precision: str) -> float:
         """Of a runtime with that arithmetic."""
-        default = LIMITS["fp32" if precision == "fp32" else "fp16"]
-        return default if self.parity_limit is None else self.parity_limit
+        return self.parity_limit or LIMITS["fp32" if precision == "fp32" else "fp16"]

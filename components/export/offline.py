@@ -11,30 +11,79 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
-import torch
 from PIL import Image
 
-from shared.condition import encode_maps, to_uint8
-from shared.contracts import DatasetManifest, Pair, parse_size, write_atomically
+from shared.contracts import (
+    Architecture,
+    DatasetManifest,
+    ExportCard,
+    Graph,
+    ModelCard,
+    Pair,
+    parse_size,
+    write_atomically,
+)
 from shared.errors import InputError
 from shared.images import resize_photo, write_photo
-from shared.samples import PairReader, Sample
+from shared.samples import PairReader
+from shared.styles import Style
+from shared.synthesiser import feeds, to_pixels
 
 FILE_MODE, FOLDER_MODE = 0o640, 0o750  # ais_bench reads nothing that group or others can write to
 
 
-def write_inputs(
-    dataset: Path, out: Path, split: str, form: str, file_format: str, size: tuple[int, int] | None
-) -> None:
-    """Write the network inputs of one split, a file per sample and input; `size` (height, width), None = each its own.
+@dataclass(frozen=True)
+class Network:
+    """What files are made for."""
 
-    form: "onehot", the one input of the seed's network, float32 (C, H, W) of one-hot labels (or the picture in
-    [-1, 1]) and edges; or "maps", the inputs of the graph that `export` writes, in one folder each.
-    """
-    manifest = DatasetManifest.read(dataset)
+    architecture: Architecture
+    graph: Graph
+    style: Style | None
+    size: tuple[int, int] | None  # (height, width) of its maps, None = each pair's own
+    has_folders: bool  # for its inputs, with their names; else the files of its only one lie in --out itself
+
+    @classmethod
+    def of_export(cls, exported: Path, dataset: Path, manifest: DatasetManifest) -> Self:
+        """Raises InputError for a data set that it cannot read, and for a file that ais_bench cannot be fed."""
+        card = ExportCard.read(exported)
+        ModelCard.refuse_other_data(card, dataset, manifest)  # its architecture is all that is looked at
+        if card.graph.style == "instance":
+            raise InputError(
+                f"--exported {exported} takes styles by instance, tables of any length, but ais_bench takes one "
+                "length: export it with --style label or map."
+            )
+        style = Style(np.array(card.style, np.float32)) if card.style else None
+        return cls(card.architecture, card.graph, style, card.size, has_folders=True)
+
+    @classmethod
+    def of_form(cls, form: str, manifest: DatasetManifest, size: tuple[int, int] | None) -> Self:
+        """One without instance features, which reads all else that the data set has."""
+        architecture = Architecture.model_construct(
+            num_labels=manifest.num_labels,
+            input_nc=manifest.input_nc,
+            use_instances=manifest.has_instances,
+            feat_num=0,
+        )  # of the layers nothing is known, nor needed
+        return cls(architecture, Graph(inputs=form), None, size, has_folders=form == "maps")
+
+    def feed(self, inputs: np.ndarray, instances: np.ndarray | None) -> dict[str, np.ndarray]:
+        """A batch of one, see `shared.synthesiser.feeds`."""
+        return feeds(self.architecture, self.graph, inputs, instances, self.style)
+
+    def feed_of_one_pixel(self) -> dict[str, np.ndarray]:
+        channels = self.architecture.input_nc
+        return self.feed(np.zeros((channels, 1, 1) if channels else (1, 1), np.uint8), np.zeros((1, 1), np.int32))
+
+
+def write_inputs(
+    dataset: Path, manifest: DatasetManifest, out: Path, split: str, network: Network, file_format: str
+) -> None:
+    """Write what `network` reads for the pairs of one split: a file per sample and input."""
     pairs = list(pairs_by_output(dataset, manifest, split).values())
     for pair in pairs:
         if not re.fullmatch(r"[_A-Za-z0-9.-]+", pair.name):
@@ -43,32 +92,33 @@ def write_inputs(
                 "only: rename its files and prepare the data set again."
             )
 
-    inputs = describe(manifest, form)
-    files = {(folder, pair.name): out / folder / f"{pair.name}.{file_format}" for folder in inputs for pair in pairs}
-    sizes = [size or (pair.height, pair.width) for pair in pairs]
-    bytes_per_pixel = sum(dtype.itemsize * int(np.prod(channels)) for dtype, channels in inputs.values())
-    total = sum(height * width for height, width in sizes) * bytes_per_pixel
+    one_pixel = network.feed_of_one_pixel()
+    sizes = [network.size or (pair.height, pair.width) for pair in pairs]
+    pixels = sum(height * width for height, width in sizes)
+    total = sum(one.nbytes * (len(pairs) if name == "style" else pixels) for name, one in one_pixel.items())
+    folders = {name: out / name if network.has_folders else out for name in one_pixel}
+    files = {(name, pair.name): folders[name] / f"{pair.name}.{file_format}" for name in folders for pair in pairs}
     print(f"offline: {len(files)} files of {total:,} bytes in all ({total / 1e9:.2f} GB) for {out}", flush=True)
     check_out(out, set(files.values()), total)
 
+    shapes = {name: set() for name in folders}
     with refused_if_unwritable(out):
-        for folder in inputs:
-            (out / folder).mkdir(parents=True, exist_ok=True)
-            (out / folder).chmod(FOLDER_MODE)
+        for folder in folders.values():
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(FOLDER_MODE)
         reader = PairReader(dataset, manifest, split)
         for i, pair in enumerate(pairs):
-            arrays = encode(reader.read(i, size), manifest, form)
-            for (folder, (dtype, _)), array in zip(inputs.items(), arrays, strict=True):
-                file = files[folder, pair.name]
-                write_atomically(file, as_file(np.ascontiguousarray(array, dtype), file_format))
-                file.chmod(FILE_MODE)
+            sample = reader.read(i, network.size, with_photo=False)
+            for name, array in network.feed(sample.inputs, sample.instances).items():
+                write_atomically(files[name, pair.name], as_file(array[0], file_format))
+                files[name, pair.name].chmod(FILE_MODE)
+                shapes[name].add(array.shape[1:])
 
-    distinct = sorted(set(sizes))
-    for folder, (dtype, channels) in inputs.items():
-        shapes = ["x".join(map(str, channels + one_size)) for one_size in distinct[:3]]
-        some = ", ".join(shapes) + ", ..." * (len(distinct) > 3)
-        print(f"offline: {out / folder}: {len(pairs)} files of {dtype.name} {some}")
-    print(f"offline: {total:,} bytes in all; ais_bench --input {','.join(str(out / folder) for folder in inputs)}")
+    for name, folder in folders.items():
+        some = ["x".join(map(str, shape)) for shape in sorted(shapes[name])[:3]]
+        some = ", ".join(some) + ", ..." * (len(shapes[name]) > 3)
+        print(f"offline: {folder}: {len(pairs)} files of {one_pixel[name].dtype} {some}")
+    print(f"--input {','.join(map(str, folders.values()))}")
 
 
 def check_out(out: Path, files: set[Path], total: int) -> None:
@@ -82,7 +132,7 @@ def check_out(out: Path, files: set[Path], total: int) -> None:
     if total > free:
         raise InputError(
             f"--out {out} has {free:,} bytes free but the {len(files)} files take {total:,}: give another disk, "
-            "a smaller --size, or --form maps where the network takes it."
+            "a smaller size, or maps in place of one-hot channels where the network takes them."
         )
 
 
@@ -99,24 +149,6 @@ def pairs_by_output(dataset: Path, manifest: DatasetManifest, split: str) -> dic
     if not pairs:
         raise InputError(f"--dataset {dataset} has no pairs in its {split} split: give another --split.")
     return pairs
-
-
-def describe(manifest: DatasetManifest, form: str) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
-    """Type and channels of each input of the network, by the folder of its files."""
-    if form == "onehot":
-        channels = manifest.num_labels + manifest.input_nc + int(manifest.has_instances)
-        return {".": (np.dtype("<f4"), (channels,))}
-    name, channels = ("image", (manifest.input_nc,)) if manifest.input_nc else ("labels", ())
-    inputs = {name: (np.dtype(np.uint8), channels)}
-    return inputs | {"instances": (np.dtype("<i4"), ())} if manifest.has_instances else inputs
-
-
-def encode(sample: Sample, manifest: DatasetManifest, form: str) -> list[np.ndarray]:
-    """The arrays that `describe` describes, in its order."""
-    if form == "maps":
-        return [sample.inputs, sample.instances] if manifest.has_instances else [sample.inputs]
-    instances = torch.tensor(sample.instances).unsqueeze(0) if manifest.has_instances else None
-    return [encode_maps(torch.tensor(sample.inputs).unsqueeze(0), instances, manifest.num_labels)[0].numpy()]
 
 
 def as_file(array: np.ndarray, file_format: str) -> bytes:
@@ -162,38 +194,47 @@ def write_pictures(
         jobs[picture] = file, (pairs[name].height, pairs[name].width) if dataset else size
 
     with refused_if_unwritable(out):
-        for picture, (file, wanted_size) in jobs.items():
-            signed = torch.from_numpy(read_output(file, *wanted_size))  # (3, H, W), [-1, 1]
-            pixels = to_uint8(signed).permute(1, 2, 0).contiguous().numpy()  # (H, W, 3)
-            pixels = resize_photo(pixels, *wanted_size)
+        for name, (file, wanted_size) in jobs.items():
+            picture = read_output(file, *wanted_size, size_is_certain=size is not None)
+            pixels = resize_photo(to_pixels(picture), *wanted_size)  # (H, W, 3) uint8
             if suffix == "png":
-                write_photo(out / picture, pixels)
+                write_photo(out / name, pixels)
             else:
                 buffer = io.BytesIO()
                 Image.fromarray(pixels).save(buffer, format="JPEG", quality=95)
-                write_atomically(out / picture, buffer.getvalue())
+                write_atomically(out / name, buffer.getvalue())
     print(f"offline: wrote {len(jobs)} pictures to {out}")
 
 
-def read_output(file: Path, height: int, width: int) -> np.ndarray:
-    """(3, H, W) float32 or float16, finite; H and W of a .bin are those given. Raises InputError for anything else."""
+def read_output(file: Path, height: int, width: int, size_is_certain: bool) -> np.ndarray:
+    """(3, H, W) float32 or float16 in [-1, 1], finite, or uint8; H and W of a .bin are those given.
+
+    Raises InputError for anything else, and for a .bin that may be uint8 or float32 of a smaller size.
+    """
     if file.suffix == ".npy":
         try:
             array = np.load(file, allow_pickle=False)
         except Exception:  # a broken header raises errors of many types
             raise InputError(f"{file} cannot be read as a .npy file: run the network again.") from None
         array = array[0] if array.ndim == 4 and len(array) == 1 else array
-        if array.dtype not in (np.float32, np.float16) or array.ndim != 3 or len(array) != 3 or not array.size:
+        known = array.dtype in (np.float32, np.float16, np.uint8)
+        if not known or array.ndim != 3 or len(array) != 3 or not array.size:
             raise InputError(
-                f"{file} holds {array.dtype} of shape {array.shape}: give float32 or float16 of (3, height, width)."
+                f"{file} holds {array.dtype} of shape {array.shape}: give float32, float16 or uint8 of "
+                "(3, height, width)."
             )
     else:
         length, count = file.stat().st_size, 3 * height * width
-        types = {4 * count: "<f4", 2 * count: "<f2"}
+        types = {4 * count: "<f4", 2 * count: "<f2", count: "u1"}
         if length not in types:
             raise InputError(
-                f"{file} has {length} bytes but a picture of {height}x{width} has {4 * count} as float32 "
-                f"({2 * count} as float16): give the --size that the network makes, without --dataset."
+                f"{file} has {length} bytes but a picture of {height}x{width} has {4 * count} as float32, "
+                f"{2 * count} as float16, {count} as uint8: give the --size that the network makes, without --dataset."
+            )
+        if length == count and not size_is_certain:
+            raise InputError(
+                f"{file} has {length} bytes, a picture of {height}x{width} as uint8 or of half those sides as float32: "
+                "give the --size that the network makes, without --dataset."
             )
         array = np.fromfile(file, types[length]).reshape(3, height, width)
     if not np.isfinite(array).all():
@@ -211,6 +252,15 @@ def refused_if_unwritable(out: Path) -> Iterator[None]:
         ) from None
 
 
+def network_of(flags: argparse.Namespace, manifest: DatasetManifest, size: tuple[int, int] | None) -> Network:
+    if flags.exported is None:
+        return Network.of_form(flags.form or "onehot", manifest, size)
+    for flag, value in (("--form", flags.form), ("--size", flags.size)):
+        if value is not None:
+            raise InputError(f"{flag} {value} was given but --exported {flags.exported} has its own: leave it out.")
+    return Network.of_export(flags.exported, flags.dataset, manifest)
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m components.export.offline")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -220,15 +270,15 @@ def main(argv: list[str] | None = None) -> None:
     inputs.add_argument("--dataset", type=Path, required=True, help="folder of the prepare step")
     inputs.add_argument("--out", type=Path, required=True, help="folder to write: new, empty, or of the same command")
     inputs.add_argument("--split", choices=("train", "test"), default="test", help="which pairs")
+    inputs.add_argument("--exported", type=Path, help="folder of the export step: the inputs of its file")
     inputs.add_argument(
         "--form",
         choices=("onehot", "maps"),
-        default="onehot",
-        help="onehot: one-hot labels and edges as float32, for networks exported without them, as the seed's; "
-        "maps: label and instance ids in two folders, for the graph that this project exports",
+        help="in place of --exported; onehot, or None: one-hot labels and edges as float32, for the seed's networks; "
+        "maps: label and instance ids in two folders",
     )
     inputs.add_argument("--format", choices=("bin", "npy"), default="bin", help="the numbers alone, or with a header")
-    inputs.add_argument("--size", help="HEIGHTxWIDTH to resize to in pixels; None: each pair's own")
+    inputs.add_argument("--size", help="in place of --exported; HEIGHTxWIDTH in pixels, None: each pair's own")
 
     pictures = commands.add_parser("pictures", help="files that ais_bench wrote -> pictures", **style)
     pictures.add_argument("--outputs", type=Path, required=True, help="folder with <name>_0.bin or <name>_0.npy")
@@ -243,7 +293,9 @@ def main(argv: list[str] | None = None) -> None:
     try:
         size = None if flags.size is None else parse_size(flags.size)
         if flags.command == "inputs":
-            write_inputs(flags.dataset, flags.out, flags.split, flags.form, flags.format, size)
+            manifest = DatasetManifest.read(flags.dataset)
+            network = network_of(flags, manifest, size)
+            write_inputs(flags.dataset, manifest, flags.out, flags.split, network, flags.format)
         else:
             write_pictures(flags.outputs, flags.out, flags.suffix, flags.dataset, flags.split, size)
     except InputError as refusal:

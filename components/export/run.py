@@ -171,6 +171,6 @@ def compile_files(exported: Path, card: ExportCard, config: ExportConfig) -> lis
         config.om_batch_sizes,
         config.om_gears,
         soc_version(config.soc_version),
-        config.om_precision_mode,
+        config.om_precision_mode or None,
         Path(config.om_aipp) if config.om_aipp else None,
     )

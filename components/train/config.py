@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from components.train.schedule import LearningRateScaling, Policy, learning_rate
 from shared.contracts import parse_size
-from shared.device_names import DeviceName, LossScale, PrecisionName
+from shared.device_names import DeviceName, LayoutName, LossScale, PrecisionName
 from shared.errors import InputError
 from shared.step import StepConfig
 
@@ -112,6 +112,8 @@ class TrainConfig(StepConfig):
     """auto takes an NPU, else a GPU, else the CPU."""
     precision: PrecisionName = "auto"
     """auto: fp32 on CPU, bf16 on GPU, fp16 with loss scaling on NPU."""
+    layout: LayoutName = "auto"
+    """Memory layout of feature maps. auto: nhwc for U-Nets with BatchNorm on a GPU in tf32, bf16 or fp16, else nchw."""
     loss_scale: Literal["dynamic", "static"] = "dynamic"
     """fp16: dynamic grows and backs off; static stays at --loss-scale-initial."""
     loss_scale_initial: float = Field(65536.0, gt=0)

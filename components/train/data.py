@@ -131,6 +131,11 @@ def read_features(clusters: Path, manifest: DatasetManifest) -> dict[str, tuple[
     table = ClusterTable.read(clusters)
     if table.dataset_digest != manifest.digest:
         raise InputError(f"--clusters {clusters} was made from another data set: run the cluster step on this one.")
+    if not (clusters / ClusterTable.FEATURES).is_file():
+        raise InputError(
+            f"--clusters {clusters} has no {ClusterTable.FEATURES}: make it with `python -m components.cluster`, or "
+            "with its exchange read-maps."
+        )
     stored = np.load(clusters / ClusterTable.FEATURES)
     names, start, ids, features = (stored[name] for name in ("names", "start", "ids", "features"))
     bounds = zip(names, start[:-1], start[1:], strict=True)

@@ -43,6 +43,11 @@ class Networks:
         return {"G": self.G, "D": self.D} | ({"E": self.E} if self.E else {})
 
 
+def stays_nhwc(architecture: Architecture) -> bool:
+    """Whether feature maps keep this layout on a GPU: InstanceNorm and reflection padding give NCHW."""
+    return architecture.norm == "batch" and architecture.netG.startswith("unet")
+
+
 class Trainer:
     """Networks, optimisers and their one step; everything that a checkpoint must hold."""
 
@@ -59,9 +64,10 @@ class Trainer:
         self.epoch = 0  # finished epochs
         self.batches, self.sums = 0, {}  # of the epoch that is under way: finished batches, and their losses added up
         self.images_seen = 0
+        self.memory_format = runtime.memory_format(config.layout, stays_nhwc(architecture))
         for network in (*networks.trained().values(), networks.vgg):
             if network is not None:
-                network.to(runtime.torch_device)
+                network.to(runtime.torch_device, memory_format=self.memory_format)
         synthesis = [*(networks.E.parameters() if networks.E else ()), *networks.G.parameters()]  # as a step uses them
         adam = dict(lr=config.learning_rate, betas=(config.beta1, 0.999), fused=runtime.has_fused_adam)
         self.optimizer_G = torch.optim.Adam(synthesis, **adam)
@@ -98,7 +104,12 @@ class Trainer:
     def condition(self, batch: Batch) -> Tensor:
         """(N, channels [+ 1], H, W): one-hot labels or picture, and instance edges."""
         instances = batch.dense_ids if self.architecture.use_instances else None
-        return encode_maps(batch.inputs, instances, self.architecture.num_labels)
+        maps = encode_maps(batch.inputs, instances, self.architecture.num_labels)
+        return maps.contiguous(memory_format=self.memory_format)
+
+    def photo(self, batch: Batch) -> Tensor:
+        """(N, 3, H, W) in [-1, 1]."""
+        return to_signed(batch.photos).contiguous(memory_format=self.memory_format)
 
     def synthesise(self, batch: Batch, condition: Tensor, photo: Tensor, G: nn.Module | None = None) -> Tensor:
         """(N, 3, H, W) in [-1, 1], with features from the cluster step or from the encoder where G takes them."""
@@ -123,7 +134,7 @@ class Trainer:
         D, mode = self.networks.D, self.config.gan_mode
 
         # Forward, each network once. D and VGG see the picture cut off from G: two gradients are taken of one graph.
-        photo, condition = to_signed(batch.photos), self.condition(batch)
+        photo, condition = self.photo(batch), self.condition(batch)
         with self.runtime.autocast():
             fake = self.synthesise(batch, condition, photo)
             seen = fake.detach().requires_grad_()
@@ -155,7 +166,7 @@ class Trainer:
     def _step_pix2pix(self, batch: Batch) -> dict[str, Tensor]:
         """D first, then G against the new D."""
         D, mode = self.networks.D, self.config.gan_mode
-        photo, condition = to_signed(batch.photos), self.condition(batch)
+        photo, condition = self.photo(batch), self.condition(batch)
         with self.runtime.autocast():
             fake = self.synthesise(batch, condition, photo)
             shown = self.pool.query(torch.cat([condition, fake], dim=1))
@@ -229,6 +240,8 @@ class Trainer:
                     "give an empty folder, or the same options to continue."
                 )
             part.load_state_dict(state[name])
+        for optimizer in (self.optimizer_G, self.optimizer_D):
+            _lay_out_as_weights(optimizer)
         self.epoch, self.images_seen, self.batches = state["epoch"], state["images_seen"], state["batches"]
         self.sums = {name: total.to(self.runtime.torch_device) for name, total in state["sums"].items()}
         if "best" in state:
@@ -247,6 +260,14 @@ class Trainer:
         others = {"scaler_G": self.scaler_G, "scaler_D": self.scaler_D, "pool": self.pool}
         some = {"ema": self.ema, "plateau": self.plateau}
         return self.networks.trained() | optimizers | others | {name: part for name, part in some.items() if part}
+
+
+def _lay_out_as_weights(optimizer: torch.optim.Optimizer) -> None:
+    """Fused Adam pairs weights and moments by their place in memory, but files hold moments in NCHW."""
+    for weight, moments in optimizer.state.items():
+        for name, moment in moments.items():
+            if moment.shape == weight.shape:  # not the number of steps
+                moments[name] = torch.empty_like(weight, dtype=moment.dtype).copy_(moment)
 
 
 def train(
