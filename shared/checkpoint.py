@@ -35,7 +35,7 @@ def _serialised(content: object) -> memoryview:
 def _to_cpu(content: object) -> object:
     match content:
         case torch.Tensor():
-            return content.detach().cpu()
+            return content.detach().cpu().contiguous()  # whatever the layout on the device
         case dict():
             return {key: _to_cpu(value) for key, value in content.items()}
         case list():

@@ -182,6 +182,19 @@ class Architecture(Record):
         return self.netG.startswith(("unet", "resnet"))
 
     @property
+    def stride(self) -> int:
+        """Of the generator: sides of its input are padded to a multiple."""
+        match self.netG:
+            case "unet_128" | "unet_256":
+                return int(self.netG.removeprefix("unet_"))
+            case "resnet_6blocks" | "resnet_9blocks":
+                return 4
+            case "local":
+                return 2 ** (self.n_downsample_global + self.n_local_enhancers)
+            case "global":
+                return 2**self.n_downsample_global
+
+    @property
     def condition_channels(self) -> int:
         """Channels of one-hot labels or input picture, and edge: what D sees beside the photo."""
         return self.num_labels + self.input_nc + int(self.use_instances)
@@ -190,6 +203,22 @@ class Architecture(Record):
     def input_name(self) -> Literal["labels", "image"]:
         """Of the exported graph's input: labels (N, H, W) uint8, or an image (N, input_nc, H, W) uint8."""
         return "labels" if self.num_labels else "image"
+
+    def refuse_other_data(self, dataset: Path, manifest: DatasetManifest) -> None:
+        """Raises InputError for a data set whose maps this model cannot read."""
+        if (found := describe_input(manifest)) != (wanted := describe_input(self)):
+            raise InputError(
+                f"--dataset {dataset} has {found} as input but the model was trained with {wanted}: "
+                "give a data set of the same input."
+            )
+        if self.use_instances and not manifest.has_instances:
+            raise InputError(
+                f"--dataset {dataset} has no instance maps, which the model takes as input: give one with them."
+            )
+        if not manifest.train + manifest.test:
+            raise InputError(
+                f"--dataset {dataset} holds no pairs: prepare it again with `python -m components.prepare`."
+            )
 
 
 def describe_input(of: DatasetManifest | Architecture) -> str:
@@ -214,22 +243,6 @@ class ModelCard(Folder):
     digest: str  # of the weight files
     config: dict
     metrics: dict[str, float]  # mean losses of the last epoch
-
-    def refuse_other_data(self, dataset: Path, manifest: DatasetManifest) -> None:
-        """Raises InputError for a data set whose maps this model cannot read."""
-        if (found := describe_input(manifest)) != (wanted := describe_input(self.architecture)):
-            raise InputError(
-                f"--dataset {dataset} has {found} as input but the model was trained with {wanted}: "
-                "give a data set of the same input."
-            )
-        if self.architecture.use_instances and not manifest.has_instances:
-            raise InputError(
-                f"--dataset {dataset} has no instance maps, which the model takes as input: give one with them."
-            )
-        if not manifest.train + manifest.test:
-            raise InputError(
-                f"--dataset {dataset} holds no pairs: prepare it again with `python -m components.prepare`."
-            )
 
 
 class LabelClusters(Record):

@@ -38,7 +38,7 @@ class Runtime:
     def memory_format(self, layout: LayoutName, stays_nhwc: bool) -> torch.memory_format:
         """Of weights and feature maps. Raises InputError for nhwc on an NPU.
 
-        stays_nhwc: whether the networks never convert back; auto lays out no others so.
+        stays_nhwc: whether the networks never convert back on this device; auto lays out no others so.
         """
         if self.name == "npu" and layout == "nhwc":
             raise InputError(
@@ -47,8 +47,8 @@ class Runtime:
         # Tensor cores compute in NHWC: networks of convolutions and BatchNorm gain 5 to 35 % (PERFORMANCE.md 4b). What
         # knows NCHW alone costs more than that. torch's instance_norm converts to it (pytorch#72341): a step took 34 %
         # longer on an A100 (pytorch#59168), a norm 3 to 9 times as long on a CPU. So does reflection_pad2d on a GPU.
-        in_tensor_cores = self.name == "cuda" and self.precision != "fp32"
-        nhwc = layout == "nhwc" or (layout == "auto" and in_tensor_cores and stays_nhwc)
+        gains = self.name == "cpu" or (self.name == "cuda" and self.precision != "fp32")
+        nhwc = layout == "nhwc" or (layout == "auto" and gains and stays_nhwc)
         return torch.channels_last if nhwc else torch.contiguous_format
 
     def autocast(self):

@@ -627,3 +627,10 @@ def test_instance_norm_of_16_bit_input_has_statistics_of_32_bits():
     wanted = torch.nn.functional.instance_norm(x.float())
     assert (instance_norm(4)(x).float() - wanted).abs().max() < 0.02
     assert torch.equal(instance_norm(4)(x.float()), wanted)
+
+
+@pytest.mark.parametrize("netG", ["global", "local", "unet_128", "unet_256", "resnet_6blocks", "resnet_9blocks"])
+def test_the_architecture_knows_the_generators_stride(netG):
+    a = tiny.architecture(netG=netG, n_downsample_global=3, n_local_enhancers=2)
+    with torch.device("meta"):
+        assert a.stride == build_generator(a).stride

@@ -255,8 +255,8 @@ def test_one_file_per_batch_size(cann, capsys):
     folder = cann / "exported"
     files = compiled(folder, batch_sizes=(4, 1, 4), precision_mode="mixed_float16")
     assert [file.model_dump() for file in files] == [
-        dict(file="generator_bs1.om", soc_version="Ascend310P3", batch_sizes=[1]),
-        dict(file="generator_bs4.om", soc_version="Ascend310P3", batch_sizes=[4]),
+        dict(file="generator_bs1.om", soc_version="Ascend310P3", precision="mixed_float16", batch_sizes=[1]),
+        dict(file="generator_bs4.om", soc_version="Ascend310P3", precision="mixed_float16", batch_sizes=[4]),
     ]
     assert (folder / "generator_bs1.om").read_bytes() == b"IMODlabels:1,64,128;instances:1,64,128"
     assert (folder / "generator_bs4.om").read_bytes() == b"IMODlabels:4,64,128;instances:4,64,128"
@@ -273,7 +273,7 @@ def test_one_file_per_batch_size(cann, capsys):
 def test_one_file_with_gears(cann):
     files = compiled(cann / "exported", batch_sizes=(8, 1, 4), gears=True)
     assert [file.model_dump() for file in files] == [
-        dict(file="generator_gears.om", soc_version="Ascend310P3", batch_sizes=[1, 4, 8])
+        dict(file="generator_gears.om", soc_version="Ascend310P3", precision="fp16", batch_sizes=[1, 4, 8])
     ]
     assert [call["dynamic_batch_size"] for call in calls(cann)] == ["1,4,8"]
     assert left(cann / "exported") == ["atc_gears.log", "generator.onnx", "generator_gears.om"]

@@ -106,8 +106,9 @@ def test_the_whole_pipeline_runs(nights):
     written = BenchmarkReport.read(report.parent)
     run = report.parents[2]
     exported = ExportCard.read(run / "export" / "exported")
-    assert written.model_digest == exported.model_digest and exported.parity.max_abs_error <= 1e-4
+    assert written.model_digest == exported.model_digest and exported.parity[0].max_abs_error <= 1e-4
     assert {(row.runtime, row.batch_size) for row in written.speed} >= {("torch", 1), ("torch", 2), ("onnxruntime", 2)}
+    assert written.styles and "styles-" in report.read_text(), "the styles of the clusters can be tried"
     table = ClusterTable.read(run / "cluster" / "clusters")
     assert {7, 11, 23} <= set(table.labels)  # road, building, sky
 
@@ -121,7 +122,7 @@ def test_runs_form_one_tree_with_headlines_on_the_parent(nights):
     assert len(parents) == 2 and all(run.info.status == "FINISHED" for run in runs)
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
     assert [run.info.run_name for run in children] == list(pipeline.CONFIGS)
-    assert {"fps/torch/batch_1", "fps/onnxruntime/batch_2", "parity/max_abs_error"} <= parents[0].data.metrics.keys()
+    assert {"fps/torch_fp32/batch_1", "fps/onnxruntime_fp32/batch_2", "test/psnr_db"} <= parents[0].data.metrics.keys()
     stage = children[1]
     assert {"epoch_loss/G_GAN", "epoch_loss/D_real", "learning_rate", "images_per_second"} <= stage.data.metrics.keys()
     assert [m.step for m in client.get_metric_history(stage.info.run_id, "learning_rate")] == [6, 12, 18]
@@ -134,7 +135,7 @@ def test_the_second_night_is_compared_with_the_first(nights):
     assert second.returncode == 0, second.stderr[-2000:]
     assert "before: none" in first.stdout
     assert "before: demo-" in second.stdout
-    row = next(line for line in second.stdout.splitlines() if line.startswith("fps/onnxruntime/batch_1"))
+    row = next(line for line in second.stdout.splitlines() if line.startswith("fps/onnxruntime_fp32/batch_1"))
     _, tonight, before, change = row.split()
     assert float(tonight) / float(before) - 1 == pytest.approx(float(change.rstrip("%")) / 100, abs=2e-3)
 

@@ -221,7 +221,7 @@ def export(
         outputs=[],
         style=default.tolist() if table else [],
         parity=[],
-        architecture=a,
+        architecture=a.model_copy(update={"n_downsample_global": 0}),  # the generators of these files have no stride
         model_digest="model",
         versions={},
     )
@@ -241,6 +241,15 @@ def test_a_folder_of_any_sizes(raw, plain, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "synthesise: 3 inputs, torch on cpu in fp32\n" in printed
     assert "synthesise: 3 of 3 inputs, " in printed and printed.endswith(f"wrote 3 pictures to {tmp_path / 'out'}\n")
+
+
+def test_a_file_of_dynamic_size_takes_two_strides_or_more(raw, tmp_path, capsys):
+    card = export(tmp_path / "exported", nn.Identity(), PLAIN, Graph(), None)
+    card.model_copy(update={"architecture": PLAIN}).write(tmp_path / "exported")
+    with pytest.raises(SystemExit) as stop:
+        run("--exported", tmp_path / "exported", *of_raw(raw), "--out", tmp_path / "out")
+    assert stop.value.code == 2 and not (tmp_path / "out").exists()
+    assert "c.png is 5x2: give 8x8 or more." in capsys.readouterr().err
 
 
 def test_one_file_and_the_map_given_with_it_are_a_pair(raw, plain, tmp_path):

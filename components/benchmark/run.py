@@ -141,7 +141,7 @@ def refuse_strangers(
     for file in (export.file, *(om.file for om in export.om)):
         if not (exported / file).is_file():
             raise InputError(f"--exported {exported} has no {file}: export again with `python -m components.export`.")
-    card.refuse_other_data(dataset, manifest)
+    card.architecture.refuse_other_data(dataset, manifest)
 
 
 def read_clusters(clusters: Path, model: Path, card: ModelCard) -> ClusterTable:

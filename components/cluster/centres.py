@@ -74,7 +74,7 @@ def describe(points: np.ndarray, centres: np.ndarray, members: np.ndarray, fallb
         centres=centres[order].tolist(),
         counts=counts[order].tolist(),
         spread=spread[order].tolist(),
-        explained=None if all_equal else float(1 - squared.sum() / total),
+        explained=None if all_equal else max(0.0, float(1 - squared.sum() / total)),
         fallback=fallback,
     )
 

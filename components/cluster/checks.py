@@ -13,7 +13,7 @@ def read_inputs(dataset: Path, model: Path) -> tuple[DatasetManifest, ModelCard]
     card = read_model(model, num_labels=manifest.num_labels, use_instances=manifest.has_instances)
     if card.architecture.feat_num == 0:
         raise InputError(f"--model {model} has no encoder: train it with --instance-features.")
-    card.refuse_other_data(dataset, manifest)
+    card.architecture.refuse_other_data(dataset, manifest)
     if not manifest.has_instances and card.architecture.feature_regions == "instances":
         raise InputError(
             f"--dataset {dataset} has no instance maps, over which the model pools its features: give one with them."

@@ -42,7 +42,7 @@ def maps_of_proof(card: ModelCard, dataset: Path | None, graph: Graph, config: E
 def real_maps(dataset: Path, card: ModelCard, count: int, size: tuple[int, int] | None) -> list[Maps]:
     """Maps of the first test pairs, and of training pairs where these are too few; size None = each its own."""
     manifest = DatasetManifest.read(dataset)
-    card.refuse_other_data(dataset, manifest)
+    card.architecture.refuse_other_data(dataset, manifest)
     samples = []
     for split in ("test", "train"):
         reader = PairReader(dataset, manifest, split)

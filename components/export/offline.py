@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from PIL import Image
 
 from shared.contracts import (
     Architecture,
     DatasetManifest,
     ExportCard,
     Graph,
-    ModelCard,
     Pair,
     parse_size,
     write_atomically,
@@ -51,7 +49,7 @@ class Network:
     def of_export(cls, exported: Path, dataset: Path, manifest: DatasetManifest) -> Self:
         """Raises InputError for a data set that it cannot read, and for a file that ais_bench cannot be fed."""
         card = ExportCard.read(exported)
-        ModelCard.refuse_other_data(card, dataset, manifest)  # its architecture is all that is looked at
+        card.architecture.refuse_other_data(dataset, manifest)
         if card.graph.style == "instance":
             raise InputError(
                 f"--exported {exported} takes styles by instance, tables of any length, but ais_bench takes one "
@@ -197,12 +195,7 @@ def write_pictures(
         for name, (file, wanted_size) in jobs.items():
             picture = read_output(file, *wanted_size, size_is_certain=size is not None)
             pixels = resize_photo(to_pixels(picture), *wanted_size)  # (H, W, 3) uint8
-            if suffix == "png":
-                write_photo(out / name, pixels)
-            else:
-                buffer = io.BytesIO()
-                Image.fromarray(pixels).save(buffer, format="JPEG", quality=95)
-                write_atomically(out / name, buffer.getvalue())
+            write_photo(out / name, pixels)
     print(f"offline: wrote {len(jobs)} pictures to {out}")
 
 

@@ -51,7 +51,7 @@ def to_onnx(
         torch.onnx.export(
             synthesiser,
             tuple(torch.from_numpy(example[name]) for name in synthesiser.input_names),
-            traced,
+            str(traced),  # of a Path torch makes one file, which ends at 2 GB
             dynamo=False,
             opset_version=opset,
             input_names=synthesiser.input_names,
@@ -141,6 +141,8 @@ def save(model: ModelProto, path: Path, external_data_above_mb: int) -> None:
         location=data_file(path).name,
         size_threshold=1024,
     )
+    if external:
+        data_file(path).chmod(path.stat().st_mode)  # onnx keeps it to the owner
 
 
 def data_file(path: Path) -> Path:

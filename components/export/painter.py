@@ -18,7 +18,7 @@ from shared.om_runner import OmRunner
 from shared.runners import OnnxRunner, Runner, TorchRunner
 from shared.samples import resize_picture
 from shared.styles import Style
-from shared.synthesiser import Synthesiser, feeds, stack, to_pixels
+from shared.synthesiser import Synthesiser, feeds, to_pixels
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Painter:
     architecture: Architecture
     graph: Graph
     size: tuple[int, int] | None = None  # (height, width) in pixels of a file that takes no other
-    batch_size: int = 1  # of a file that takes no other
+    least_side: int = 2  # of maps, in pixels
 
     def paint(self, inputs: np.ndarray, instances: np.ndarray | None, style: Style | None) -> np.ndarray:
         """Labels (H, W) or picture (C, H, W) uint8, instance ids (H, W) -> (H, W, 3) uint8.
@@ -78,7 +78,7 @@ class Painter:
             inputs = (resize_picture if self.architecture.input_nc else resize_ids)(inputs, *self.size)
             instances = None if instances is None else resize_ids(instances, *self.size)
         feed = feeds(self.architecture, self.graph, inputs, instances, style)
-        return resize_photo(to_pixels(self.runner(stack([feed] * self.batch_size))[0]), height, width)
+        return resize_photo(to_pixels(self.runner(feed)[0]), height, width)
 
 
 def from_model(flags: PainterFlags, style_flags: StyleFlags) -> tuple[Painter, Styles | None]:
@@ -98,15 +98,8 @@ def from_exported(flags: PainterFlags, style_flags: StyleFlags) -> tuple[Painter
     card = ExportCard.read(flags.exported)
     styles = styles_for_file(style_flags, flags.exported, card)
     runner = open_om(flags, card) if flags.runtime == "om" else open_onnx(flags, card)
-    batch_size, *_, height, width = card.inputs[0].shape  # names where they are dynamic
-    is_static = isinstance(height, int) and isinstance(width, int)
-    return Painter(
-        runner,
-        card.architecture,
-        card.graph,
-        size=(height, width) if is_static else None,
-        batch_size=batch_size if isinstance(batch_size, int) and flags.runtime == "onnx" else 1,
-    ), styles
+    least_side = 2 if card.size else 2 * card.architecture.stride  # a dynamic file reflects maps of two strides or more
+    return Painter(runner, card.architecture, card.graph, card.size, least_side), styles
 
 
 def open_onnx(flags: PainterFlags, card: ExportCard) -> Runner:

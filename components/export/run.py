@@ -102,7 +102,7 @@ def run(
         om = compile_files(exported, exported_card, config)
         try:
             parity += prove(om_runners(exported, om, graph), synthesiser, samples, config)
-        except RuntimeError:
+        except BaseException:
             for file in om:
                 (exported / file.file).unlink()
             raise

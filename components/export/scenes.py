@@ -62,8 +62,8 @@ class SceneFiles:
     instances: Path | None
     photo: Path | None
 
-    def read(self, a: Architecture) -> Scene:
-        """Raises InputError for files that cannot be read, maps of two sizes, and labels that the model lacks."""
+    def read(self, a: Architecture, least_side: int = 2) -> Scene:
+        """Raises InputError for files that cannot be read, are too small or of two sizes, and for unknown labels."""
         if a.input_nc:
             with naming("--image", f"a picture of {a.input_nc} channels"):
                 inputs = read_picture(self.input, a.input_nc).transpose(2, 0, 1).copy()
@@ -71,10 +71,9 @@ class SceneFiles:
             with naming("--labels", "one grey or palette channel of label ids"):
                 inputs = read_labels(self.input, a.num_labels)
         height, width = inputs.shape[-2:]
-        if min(height, width) < 2:
-            raise InputError(
-                f"--{'image' if a.input_nc else 'labels'}: {self.input} is {height}x{width}: give 2x2 or more."
-            )
+        if min(height, width) < least_side:
+            flag, least = "--image" if a.input_nc else "--labels", f"{least_side}x{least_side}"
+            raise InputError(f"{flag}: {self.input} is {height}x{width}: give {least} or more.")
         instances = photo = None
         if self.instances:
             with naming("--instances", "one grey or palette channel of instance ids"):

@@ -1,6 +1,5 @@
 """`python -m components.export synthesise`: label maps (with instance maps), or pictures, in; photographs out."""
 
-import io
 import math
 import sys
 import time
@@ -11,13 +10,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 import tyro
-from PIL import Image
 
 from components.export.offline import refused_if_unwritable
 from components.export.painter import Painter, PainterFlags, from_exported, from_model
 from components.export.scenes import SceneFiles, SceneFlags, find_scenes
 from components.export.style_choice import CentreStyles, StyleFlags, Styles
-from shared.contracts import write_atomically
 from shared.errors import InputError
 from shared.images import write_photo
 
@@ -68,7 +65,7 @@ def synthesise(flags: Flags) -> None:
             if len(pictures) > 1:
                 pictures.append(grid(pictures))
             for path, picture in zip(outputs(flags, files), pictures, strict=True):
-                write(path, picture)
+                write_photo(path, picture)
     print(f"synthesise: wrote {len(scenes) * len(outputs(flags, scenes[0]))} pictures to {flags.out}")
 
 
@@ -99,7 +96,7 @@ def check_contents(scenes: list[SceneFiles], painter: Painter, styles: Styles | 
     chosen = styles if isinstance(styles, CentreStyles) and styles.of_instance else None
     missing = set(chosen.of_instance) if chosen else set()
     for files in scenes:
-        scene = files.read(painter.architecture)
+        scene = files.read(painter.architecture, painter.least_side)
         missing -= chosen.chosen_instances(scene) if chosen else set()
     if missing:
         raise InputError(f"--instance-style {min(missing)}: no instance map has this id: choose among theirs.")
@@ -122,16 +119,6 @@ def grid(pictures: list[np.ndarray]) -> np.ndarray:
         top, left = i // columns * height, i % columns * width
         canvas[top : top + height, left : left + width] = picture
     return canvas
-
-
-def write(path: Path, picture: np.ndarray) -> None:
-    """(H, W, 3) uint8 -> file."""
-    if path.suffix == ".png":
-        write_photo(path, picture)
-        return
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="JPEG", quality=95)
-    write_atomically(path, buffer.getvalue())
 
 
 def progress(scenes: list[SceneFiles]) -> Iterator[SceneFiles]:

@@ -43,9 +43,13 @@ class Networks:
         return {"G": self.G, "D": self.D} | ({"E": self.E} if self.E else {})
 
 
-def stays_nhwc(architecture: Architecture) -> bool:
-    """Whether feature maps keep this layout on a GPU: InstanceNorm and reflection padding give NCHW."""
-    return architecture.norm == "batch" and architecture.netG.startswith("unet")
+def stays_nhwc(architecture: Architecture, device: str) -> bool:
+    """Whether feature maps keep this layout: InstanceNorm gives NCHW, on a GPU reflection padding too.
+
+    U-Nets gain nothing from it on a CPU at batch 1, ResNets a fifth.
+    """
+    kept_by = "resnet" if device == "cpu" else "unet"
+    return architecture.norm == "batch" and architecture.netG.startswith(kept_by)
 
 
 class Trainer:
@@ -64,7 +68,7 @@ class Trainer:
         self.epoch = 0  # finished epochs
         self.batches, self.sums = 0, {}  # of the epoch that is under way: finished batches, and their losses added up
         self.images_seen = 0
-        self.memory_format = runtime.memory_format(config.layout, stays_nhwc(architecture))
+        self.memory_format = runtime.memory_format(config.layout, stays_nhwc(architecture, runtime.name))
         for network in (*networks.trained().values(), networks.vgg):
             if network is not None:
                 network.to(runtime.torch_device, memory_format=self.memory_format)
