@@ -311,6 +311,7 @@ class Graph(Record):
     inputs: Literal["maps", "onehot"] = "maps"
     """maps: label ids (or a picture) and instance ids. onehot: the one float32 input of the seed's file, which the
     host makes: one-hot labels (or the picture in [-1, 1]), edges, instance features."""
+    labels: Literal["uint8", "int32"] = "uint8"  # type of the label ids
     ids: Literal["int32", "int16"] = "int32"  # type of the instance ids
     style: Literal["none", "fixed", "label", "instance", "map"] = "none"
     """Where instance features come from. fixed: from a table in the file, by label. Else from an input: `style`
@@ -448,4 +449,7 @@ class BenchmarkReport(Folder):
         for split, quality in (("test", self.quality), ("train", self.train_quality)):
             measured = quality.model_dump(exclude={"pairs", "caveats"}, exclude_none=True)
             figures |= {f"{split}/{name}": value for name, value in measured.items()}
+        for name in ("explained", "picture_difference"):
+            known = [value for style in self.styles if (value := getattr(style, name)) is not None]
+            figures |= {f"styles/{name}": sum(known) / len(known)} if known else {}
         return figures

@@ -101,7 +101,7 @@ def feeds(
         if a.feat_num:
             x = torch.cat([x, _one(style.painted(inputs, instances))], dim=1)
         return {CHANNELS: x.numpy()}
-    given = {a.input_name: inputs}
+    given = {a.input_name: inputs.astype(graph.labels) if a.num_labels else inputs}
     if graph.style == "instance":
         ids, instances = densify(instances)
     if "instances" in names:

@@ -273,6 +273,7 @@ def test_styles_are_in_the_report(folders, measured):
     report = BenchmarkReport.read(measured[0])
     assert [(style.label, style.centres, style.explained) for style in report.styles] == [(7, 2, 0.5), (26, 1, 0.5)]
     assert "styles-" in (measured[0] / "report.html").read_text()
+    assert measured[1]["styles/explained"] == 0.5
 
 
 def test_a_model_of_another_size_and_without_instances(tmp_path, folders):

@@ -174,6 +174,16 @@ def test_ids_of_16_bits_give_the_same_edges(tmp_path, dataset):
         assert np.array_equal(onnx_picture(narrow, feed), onnx_picture(wide, feeds(a, Graph(), labels, ids, None)))
 
 
+def test_labels_of_32_bits_are_the_same_labels(tmp_path, dataset):
+    a = tiny.architecture()
+    write_model(tmp_path / "model", a)
+    wide, narrow = exported(tmp_path, dataset, labels="int32"), exported(tmp_path, dataset)
+    for pair in samples(dataset):
+        feed = feeds(a, Graph(labels="int32"), *pair, None)
+        assert feed["labels"].dtype == np.int32
+        assert np.array_equal(onnx_picture(wide, feed), onnx_picture(narrow, feeds(a, Graph(), *pair, None)))
+
+
 def test_uint8_pictures_are_the_float_ones_rounded(tmp_path, dataset):
     write_model(tmp_path / "model", tiny.architecture())
     signed, rounded = exported(tmp_path, dataset), exported(tmp_path, dataset, output="uint8")
@@ -340,7 +350,11 @@ def test_a_bare_checkpoint_is_exported_and_equals_an_independent_network(tmp_pat
         (dict(size="big"), "--size 'big': should be HEIGHTxWIDTH, for example 128x256, dynamic, or empty"),
         (dict(size="1x9"), "--size '1x9': both sides should be 2 pixels or more"),
         (dict(input="onehot", style="map"), "--style map needs --input maps: with onehot the host makes"),
-        (dict(input="onehot", ids="int16"), "--ids int16 needs --input maps: with onehot there are no instance ids"),
+        (
+            dict(input="onehot", ids="int16"),
+            "--ids int16 needs --input maps: with onehot there are no ids in the input",
+        ),
+        (dict(input="onehot", labels="int32"), "--labels int32 needs --input maps: with onehot there are no ids in"),
         (dict(format="om", size="dynamic"), "--format om with --size dynamic: atc needs the size"),
         (dict(format="om", style="instance"), "--format om with --style instance: atc needs tables of fixed length"),
         (dict(format="om", dropout=True), "--format om with --dropout: random pictures cannot"),

@@ -78,7 +78,8 @@ def test_in_a_unet_with_batch_norm_every_map_stays_nhwc(labels):
 
 def test_auto_takes_nhwc_where_it_is_known_to_gain():
     def auto(device: str, precision: str, **networks) -> torch.memory_format:
-        return Runtime(torch.device(device), precision).memory_format("auto", stays_nhwc(tiny.architecture(**networks)))
+        keeps_it = stays_nhwc(tiny.architecture(**networks), device)
+        return Runtime(torch.device(device), precision).memory_format("auto", keeps_it)
 
     unet = dict(netG="unet_256", netD="n_layers", norm="batch")
     for precision in ("tf32", "bf16", "fp16"):
@@ -86,6 +87,9 @@ def test_auto_takes_nhwc_where_it_is_known_to_gain():
     assert auto("cuda", "fp32", **unet) == auto("cpu", "bf16", **unet) == torch.contiguous_format
     for loses in (dict(norm="instance"), dict(netG="resnet_9blocks"), dict(netG="global")):
         assert auto("cuda", "bf16", **unet | loses) == torch.contiguous_format
+    resnet = dict(netG="resnet_9blocks", netD="n_layers", norm="batch")
+    assert auto("cpu", "fp32", **resnet) == auto("cpu", "bf16", **resnet) == torch.channels_last
+    assert auto("cpu", "fp32", **resnet | dict(norm="instance")) == torch.contiguous_format
 
 
 def test_an_npu_has_formats_of_its_own():

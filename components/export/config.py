@@ -24,6 +24,8 @@ class ExportConfig(StepConfig):
     style: Literal["fixed", "label", "instance", "map"] = "fixed"
     """Where a model with instance features takes them from. fixed: the commonest style of each label, inside the file.
     Or an input of the file: a table by label, a table by instance, or a feature map."""
+    labels: Literal["uint8", "int32"] = "uint8"
+    """Type of the label ids in the input."""
     ids: Literal["int32", "int16"] = "int32"
     """Type of the instance ids in the input; 16 bits take 6.3 instead of 10.5 MB per 1024x2048 picture."""
     output: Literal["float", "uint8"] = "float"
@@ -80,8 +82,9 @@ class ExportConfig(StepConfig):
             raise ValueError(
                 f"--style {self.style} needs --input maps: with onehot the host makes the feature channels"
             )
-        if self.input == "onehot" and self.ids != "int32":
-            raise ValueError("--ids int16 needs --input maps: with onehot there are no instance ids in the input")
+        for name, default in (("ids", "int32"), ("labels", "uint8")):
+            if self.input == "onehot" and (given := getattr(self, name)) != default:
+                raise ValueError(f"--{name} {given} needs --input maps: with onehot there are no ids in the input")
         if self.format == "om":
             self._check_om()
         return self
@@ -92,9 +95,7 @@ class ExportConfig(StepConfig):
         if self.style == "instance":
             raise ValueError("--format om with --style instance: atc needs tables of fixed length, give label or map")
         if self.dropout:
-            raise ValueError(
-                "--format om with --dropout: random pictures cannot be compared, leave it out"
-            )
+            raise ValueError("--format om with --dropout: random pictures cannot be compared, leave it out")
         if self.batch_size and self.om_batch_sizes != (self.batch_size,):
             raise ValueError(
                 f"--om-batch-sizes {' '.join(map(str, self.om_batch_sizes))} do not fit --batch-size "
@@ -109,7 +110,7 @@ class ExportConfig(StepConfig):
     def graph(self, feat_num: int) -> Graph:
         """The form of the deployed file, for a model with that many instance features."""
         style = self.style if feat_num and self.input == "maps" else "none"
-        return Graph(inputs=self.input, ids=self.ids, style=style, output=self.output)
+        return Graph(inputs=self.input, labels=self.labels, ids=self.ids, style=style, output=self.output)
 
     def limit(self, precision: str) -> float:
         """Of a runtime with that arithmetic."""
