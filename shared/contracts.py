@@ -273,19 +273,25 @@ class ClusterTable(Folder):
     model_digest: str
     dataset_digest: str
 
-    def refuse_other_model(self, clusters: Path, model: Path, card: ModelCard) -> None:
-        """Raises InputError for a model whose encoder did not make these features.
+    @classmethod
+    def read_for(cls, clusters: Path, model: Path, card: ModelCard) -> Self:
+        """Raises InputError for a model that takes no features, or whose encoder did not make these.
 
         They are clustered after stage one; stage two is trained from that model on the same features.
         """
-        feat_num = card.architecture.feat_num
-        if self.model_digest not in (card.digest, card.parent_digest) or self.feat_num != feat_num:
-            parent = card.parent_digest or "scratch"
+        feat_num, parent = card.architecture.feat_num, card.parent_digest or "scratch"
+        if not feat_num:
             raise InputError(
-                f"--clusters {clusters} belongs to model {self.model_digest} ({self.feat_num} features), not to "
+                f"--clusters {clusters} was given but --model {model} takes no instance features: leave it out."
+            )
+        table = cls.read(clusters)
+        if table.model_digest not in (card.digest, card.parent_digest) or table.feat_num != feat_num:
+            raise InputError(
+                f"--clusters {clusters} belongs to model {table.model_digest} ({table.feat_num} features), not to "
                 f"--model {model}, which is {card.digest} ({feat_num} features) from {parent}: "
                 f"cluster the features of this model or of its parent."
             )
+        return table
 
     def default_style(self, num_labels: int) -> np.ndarray:
         """The most frequent centre of every label: (num_labels + 1, feat_num) float32.

@@ -31,7 +31,8 @@ from shared.runners import OnnxRunner, TorchRunner
 from shared.step import main
 from shared.synthesiser import Synthesiser
 from tests import tiny
-from tests.test_export import one_thread, write_clusters, write_model  # noqa: F401 - a fixture
+from tests.test_export import write_clusters
+from tests.tiny import one_thread  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,7 +42,7 @@ def folders(tmp_path_factory):
     """A data set, a model with instance features, its export: the three folders that the step reads."""
     root = tmp_path_factory.mktemp("benchmark")
     tiny.dataset(root / "dataset")
-    card = write_model(root / "model", tiny.architecture(netG="local", feat_num=3))
+    card = tiny.model(root / "model", tiny.architecture(netG="local", feat_num=3))
     write_clusters(root / "clusters", card.digest)
     inputs = root / "model", root / "exported", root / "dataset", root / "clusters"
     components.export.run.run(*inputs, config=ExportConfig(parity_samples=1))
@@ -278,7 +279,7 @@ def test_styles_are_in_the_report(folders, measured):
 
 def test_a_model_of_another_size_and_without_instances(tmp_path, folders):
     """The data set is 32x64: maps and photos come at the model's size."""
-    write_model(tmp_path / "model", tiny.architecture(use_instances=False), height=16, width=32)
+    tiny.model(tmp_path / "model", tiny.architecture(use_instances=False), height=16, width=32)
     components.export.run.run(tmp_path / "model", tmp_path / "exported", config=ExportConfig(parity_samples=1))
     inputs = dict(exported=tmp_path / "exported", model=tmp_path / "model", dataset=folders["dataset"])
     run(**inputs, report=tmp_path / "report", config=config(batch_sizes=(2,), max_pictures=1))
@@ -292,7 +293,7 @@ def test_pictures_as_input_at_any_size(tmp_path, input_nc, height, width):
     """From a cache, with one style; the report shows the first three channels, or grey."""
     tiny.dataset(tmp_path / "dataset", input_nc=input_nc, cache=True)
     architecture = tiny.architecture(num_labels=0, input_nc=input_nc, feat_num=3)
-    card = write_model(tmp_path / "model", architecture, height, width)
+    card = tiny.model(tmp_path / "model", architecture, height=height, width=width)
     write_clusters(tmp_path / "clusters", card.digest)
     inputs = tmp_path / "model", tmp_path / "exported", tmp_path / "dataset", tmp_path / "clusters"
     components.export.run.run(*inputs, config=ExportConfig(parity_samples=1))
@@ -318,7 +319,7 @@ def test_pictures_as_input_at_any_size(tmp_path, input_nc, height, width):
 def test_torch_paints_a_cached_sample_without_a_warning(tmp_path):
     """It does where ONNX Runtime has no GPU; arrays of a cache are read-only, of which torch warns."""
     manifest = tiny.dataset(tmp_path / "dataset", cache=True)
-    card = write_model(tmp_path / "model", tiny.architecture())
+    card = tiny.model(tmp_path / "model", tiny.architecture())
     eager = TorchRunner(Synthesiser(load_generator(tmp_path / "model")[1], card.architecture, None), pick("cpu"))
     workload = Workload(tmp_path / "dataset", manifest, card.architecture, Graph(), None, (32, 64), 2)
     with tiny.warnings_are_errors():
@@ -347,7 +348,7 @@ def test_folders_that_do_not_belong_together(tmp_path, folders):
     refuse(tmp_path, "--exported .* holds no export.json", **folders | {"exported": tmp_path})
     refuse(tmp_path, "--dataset .* holds no manifest.json", **folders | {"dataset": tmp_path})
 
-    write_model(tmp_path / "other", tiny.architecture(feat_num=3))
+    tiny.model(tmp_path / "other", tiny.architecture(feat_num=3))
     refuse(
         tmp_path,
         r"--exported .* was made from model \w+ but --model .* is \w+",

@@ -15,27 +15,19 @@ from components.cluster.config import ClusterConfig
 from components.cluster.exchange import main, read_maps, read_reference_files, write_maps
 from components.cluster.reference_files import encode_table, read_table
 from components.cluster.run import run
-from shared.checkpoint import load_encoder, save_weights
+from shared.checkpoint import load_encoder
 from shared.condition import to_signed
 from shared.contracts import ClusterTable, DatasetManifest, ModelCard
 from shared.errors import InputError
 from shared.images import read_ids, read_picture
-from shared.networks import build_encoder, init_weights
 from tests import tiny
 
 TABLE = {0: np.zeros((0, 4)), 7: np.arange(8.0).reshape(2, 4), 33: np.full((1, 4), -0.25)}
 
 
 def write_model(folder: Path, **changes) -> ModelCard:
-    """A model with an untrained encoder; the generator is not looked at."""
-    torch.manual_seed(0)
-    architecture = tiny.architecture(**{"feat_num": 3} | changes)
-    values = dict(epoch=0, images_seen=0, dataset_digest="", parent_digest="", config={"size": ""}, metrics={})
-    networks = {"E": build_encoder(architecture).apply(init_weights)} if architecture.feat_num else {}
-    digest = save_weights(folder, networks)
-    card = ModelCard(architecture=architecture, height=32, width=64, digest=digest, **values)
-    card.write(folder)
-    return card
+    """A model with an untrained encoder."""
+    return tiny.model(folder, tiny.architecture(**{"feat_num": 3} | changes), epoch=0)
 
 
 @pytest.fixture(scope="module")

@@ -20,48 +20,21 @@ from components.export.maps import Maps, generated_maps, real_maps
 from components.export.norm import PreciseInstanceNorm, with_precise_norm
 from components.export.onnx_file import to_onnx
 from components.export.run import run
-from shared.checkpoint import load_generator, save_weights
-from shared.contracts import IGNORED, Architecture, ClusterTable, ExportCard, Graph, LabelClusters, ModelCard
+from shared.checkpoint import load_generator
+from shared.contracts import IGNORED, Architecture, ClusterTable, ExportCard, Graph, LabelClusters
 from shared.device import pick
 from shared.errors import InputError
 from shared.layers import InstanceNorm
-from shared.networks import build_generator, init_weights, instance_norm
+from shared.networks import build_generator, instance_norm
 from shared.parity import measure_parity
 from shared.runners import Feeds, OnnxRunner, TorchRunner
 from shared.step import main
 from shared.styles import Style
 from shared.synthesiser import Synthesiser, feeds, stack
 from tests import tiny
+from tests.tiny import one_thread  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def write_model(folder: Path, architecture: Architecture, height=32, width=64, parent_digest="") -> ModelCard:
-    """A model folder as the train step leaves it, with random weights."""
-    torch.manual_seed(0)
-    digest = save_weights(folder, {"G": build_generator(architecture).apply(init_weights)})
-    card = ModelCard(
-        architecture=architecture,
-        height=height,
-        width=width,
-        epoch=1,
-        images_seen=1,
-        dataset_digest="",
-        parent_digest=parent_digest,
-        digest=digest,
-        config={},
-        metrics={},
-    )
-    card.write(folder)
-    return card
 
 
 def write_clusters(folder: Path, model_digest: str, feat_num=3) -> ClusterTable:
@@ -123,7 +96,7 @@ def dataset(tmp_path_factory):
 @pytest.mark.parametrize("netG", ["global", "local"])
 def test_file_equals_torch_at_every_batch_size(tmp_path, dataset, netG, use_instances, feat_num):
     architecture = tiny.architecture(netG=netG, use_instances=use_instances, feat_num=feat_num)
-    card = write_model(tmp_path / "model", architecture)
+    card = tiny.model(tmp_path / "model", architecture)
     clusters = write_clusters(tmp_path / "clusters", card.digest) if feat_num else None
 
     figures = run(
@@ -172,7 +145,7 @@ def test_a_file_of_pictures_as_input_equals_torch(tmp_path, input_nc, from_data)
     """The input is `image`, of as many channels as the pictures; the output is `picture`."""
     tiny.dataset(tmp_path / "dataset", input_nc=input_nc)
     architecture = tiny.architecture(num_labels=0, input_nc=input_nc, feat_num=3)
-    card = write_model(tmp_path / "model", architecture)
+    card = tiny.model(tmp_path / "model", architecture)
     table = write_clusters(tmp_path / "clusters", card.digest)
     folders = tmp_path / "model", tmp_path / "exported", tmp_path / "dataset" if from_data else None
     run(*folders, tmp_path / "clusters", config=config(parity_samples=2))
@@ -202,7 +175,7 @@ def test_a_file_of_pictures_as_input_equals_torch(tmp_path, input_nc, from_data)
 def test_any_size_is_exported(tmp_path, dataset, netG, opset, height, width):
     """Strides of 4 and 8: padding and crop are inside the file, as constants."""
     architecture = tiny.architecture(netG=netG)
-    card = write_model(tmp_path / "model", architecture, height, width)
+    card = tiny.model(tmp_path / "model", architecture, height=height, width=width)
     run(tmp_path / "model", tmp_path / "exported", dataset, config=config(opset=opset, parity_samples=2))
     written = ExportCard.read(tmp_path / "exported")
     assert [spec.shape for spec in written.inputs] == [["batch", height, width]] * 2
@@ -241,7 +214,7 @@ def test_one_hot_edges_and_painted_features_in_the_graph_are_exact(dataset, tmp_
 
     Pixels without a label have no channel, and take the last row of the style.
     """
-    card = write_model(tmp_path, tiny.architecture(feat_num=3))
+    card = tiny.model(tmp_path, tiny.architecture(feat_num=3))
     style = np.random.default_rng(0).standard_normal((36, 3)).astype(np.float32)
     encoder = Synthesiser(nn.Identity(), card.architecture, torch.from_numpy(style)).eval()
     maps = batch(real_maps(dataset, card, 4, (32, 64)), card.architecture)
@@ -268,7 +241,7 @@ def test_one_hot_edges_and_painted_features_in_the_graph_are_exact(dataset, tmp_
 @pytest.mark.parametrize("opset", [11, 13, 17, 18])
 @pytest.mark.parametrize("instance_norm", ["precise", "native"])
 def test_opset_is_honoured_and_the_graph_is_what_atc_reads(tmp_path, instance_norm, opset):
-    write_model(tmp_path / "model", tiny.architecture(netG="local"))
+    tiny.model(tmp_path / "model", tiny.architecture(netG="local"))
     run(
         tmp_path / "model",
         tmp_path / "exported",
@@ -311,7 +284,7 @@ def test_precise_norm_shares_the_weights_and_leaves_the_model_alone():
 
 def test_precise_norm_is_why_a_larger_picture_passes(tmp_path):
     """ONNX Runtime's own InstanceNormalization is off by more than ten times as much at 256x512."""
-    card = write_model(tmp_path, tiny.architecture(), height=256, width=512)
+    card = tiny.model(tmp_path, tiny.architecture(), height=256, width=512)
     synthesiser = Synthesiser(load_generator(tmp_path)[1], card.architecture, None).eval()
     samples = generated_maps(card.architecture, 1, (256, 512))
 
@@ -340,7 +313,7 @@ def no_edges(synthesiser: Synthesiser) -> Synthesiser:
 
 @pytest.mark.parametrize("damage", [zero_padding, no_edges])
 def test_a_wrong_export_fails_and_leaves_no_file(tmp_path, dataset, monkeypatch, damage):
-    write_model(tmp_path / "model", tiny.architecture())
+    tiny.model(tmp_path / "model", tiny.architecture())
     run(tmp_path / "model", tmp_path / "exported", dataset, config=config(parity_samples=1))
     assert (tmp_path / "exported" / "generator.onnx").is_file(), "of an earlier, good export"
     monkeypatch.setattr(components.export.run, "with_precise_norm", lambda s: damage(with_precise_norm(s)))
@@ -350,14 +323,14 @@ def test_a_wrong_export_fails_and_leaves_no_file(tmp_path, dataset, monkeypatch,
 
 
 def test_nothing_is_within_a_tiny_limit(tmp_path):
-    write_model(tmp_path / "model", tiny.architecture())
+    tiny.model(tmp_path / "model", tiny.architecture())
     with pytest.raises(RuntimeError, match=r"not kept: onnxruntime on cpu, fp32: .*, limit 1e-15, on 2 samples\."):
         run(tmp_path / "model", tmp_path / "exported", config=config(parity_limit=1e-15, parity_samples=2))
     assert list((tmp_path / "exported").iterdir()) == []
 
 
 def test_maps_of_another_size_are_resized_to_the_files(tmp_path, dataset):
-    card = write_model(tmp_path, tiny.architecture())
+    card = tiny.model(tmp_path, tiny.architecture())
     half, whole = real_maps(dataset, card, 100, (16, 32)), real_maps(dataset, card, 100, None)
     assert len(half) == len(whole) == 6
     for small, large in zip(half, whole, strict=True):
@@ -396,19 +369,19 @@ def refuse(tmp_path, match, dataset=None, clusters=None):
 
 def test_refusals(tmp_path, dataset):
     refuse(tmp_path, "--model .* holds no model.json")
-    plain = write_model(tmp_path / "model", tiny.architecture())
+    plain = tiny.model(tmp_path / "model", tiny.architecture())
     write_clusters(tmp_path / "clusters", plain.digest)
     refuse(tmp_path, "--clusters .* takes no instance features", clusters=tmp_path / "clusters")
     refuse(tmp_path, "--dataset .* holds no manifest.json", dataset=tmp_path)
 
-    write_model(tmp_path / "model", tiny.architecture(num_labels=8))
+    tiny.model(tmp_path / "model", tiny.architecture(num_labels=8))
     sentence = "--dataset .* has maps of 35 labels as input but the model was trained with maps of 8 labels: give"
     refuse(tmp_path, sentence, dataset=dataset)
-    write_model(tmp_path / "model", tiny.architecture(num_labels=0, input_nc=5))
+    tiny.model(tmp_path / "model", tiny.architecture(num_labels=0, input_nc=5))
     sentence = "has maps of 35 labels as input but the model was trained with pictures of 5 channels: give a data set"
     refuse(tmp_path, sentence, dataset=dataset)
 
-    featured = write_model(tmp_path / "model", tiny.architecture(feat_num=3))
+    featured = tiny.model(tmp_path / "model", tiny.architecture(feat_num=3))
     refuse(tmp_path, "takes 3 instance features but --clusters was not given")
     write_clusters(tmp_path / "clusters", "another")
     refuse(tmp_path, "--clusters .* belongs to model another", clusters=tmp_path / "clusters")
@@ -418,7 +391,7 @@ def test_refusals(tmp_path, dataset):
 
 def test_clusters_of_the_parent_are_the_models_own(tmp_path):
     """Stage two is trained from the model whose features were clustered."""
-    write_model(tmp_path / "model", tiny.architecture(netG="local", feat_num=3), parent_digest="stage-one")
+    tiny.model(tmp_path / "model", tiny.architecture(netG="local", feat_num=3), parent_digest="stage-one")
     write_clusters(tmp_path / "clusters", "stage-one")
     run(tmp_path / "model", tmp_path / "exported", clusters=tmp_path / "clusters", config=config(parity_samples=1))
     assert ExportCard.read(tmp_path / "exported").style[7] == [0.5, -0.5, 0.25]
@@ -433,7 +406,7 @@ def test_bad_values_are_refused(tmp_path, capsys, flags):
 
 
 def test_kfp_face_hands_over_folders_config_and_figures(tmp_path, dataset):
-    write_model(tmp_path / "model", tiny.architecture())
+    tiny.model(tmp_path / "model", tiny.architecture())
     metrics = dsl.Metrics(uri=str(tmp_path / "metrics"))
     export.python_func(
         model=dsl.Model(uri=str(tmp_path / "model")),
@@ -448,7 +421,7 @@ def test_kfp_face_hands_over_folders_config_and_figures(tmp_path, dataset):
 
 
 def test_as_a_user_runs_it(tmp_path, dataset):
-    write_model(tmp_path / "model", tiny.architecture())
+    tiny.model(tmp_path / "model", tiny.architecture())
 
     def command_line(*flags):
         command = [sys.executable, "-m", "components.export", "--model", tmp_path / "model", *flags]
@@ -470,7 +443,7 @@ def test_as_a_user_runs_it(tmp_path, dataset):
 def test_pix2pix_exports_with_the_statistics_of_the_picture(tmp_path):
     """As BatchNorm in training mode on one picture, which is what the benchmark then compares with too."""
     a = tiny.architecture(netG="resnet_6blocks", norm="batch", num_labels=0, input_nc=3, netD="n_layers")
-    write_model(tmp_path / "model", a)
+    tiny.model(tmp_path / "model", a)
     run(tmp_path / "model", tmp_path / "own", config=ExportConfig(batch_norm="picture"))
     run(tmp_path / "model", tmp_path / "running", config=ExportConfig())
     assert ExportCard.read(tmp_path / "own").batch_norm == "picture"

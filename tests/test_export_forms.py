@@ -14,26 +14,18 @@ from torch import nn
 from components.export.config import ExportConfig
 from components.export.run import run
 from components.prepare.demo_scenes import main as demo_scenes
-from shared.checkpoint import load_generator, save_weights
+from shared.checkpoint import load_generator
 from shared.condition import to_uint8
-from shared.contracts import Architecture, ClusterTable, DatasetManifest, ExportCard, Graph, LabelClusters, ModelCard
+from shared.contracts import ClusterTable, DatasetManifest, ExportCard, Graph, LabelClusters, ModelCard
 from shared.errors import InputError
-from shared.networks import build_generator, initialise
 from shared.samples import PairReader
 from shared.styles import Style
 from shared.synthesiser import Synthesiser, feeds, stack
 from tests import published, reference, tiny
+from tests.tiny import one_thread  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parents[1]
 EXCERPT = ROOT.parent / "shared" / "data" / "cityscapes_samples"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +33,6 @@ def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dataset")
     tiny.dataset(folder)
     return folder
-
-
-def write_model(folder: Path, a: Architecture, height=32, width=64, gain=0.02) -> ModelCard:
-    torch.manual_seed(0)
-    digest = save_weights(folder, {"G": initialise(build_generator(a), "normal", gain, False)})
-    values = dict(epoch=1, images_seen=1, dataset_digest="", parent_digest="", config={}, metrics={})
-    card = ModelCard(architecture=a, height=height, width=width, digest=digest, **values)
-    card.write(folder)
-    return card
 
 
 def write_clusters(folder: Path, card: ModelCard) -> ClusterTable:
@@ -89,7 +72,7 @@ def samples(dataset: Path) -> list[tuple[np.ndarray, np.ndarray]]:
 def test_all_forms_of_a_feature_model_paint_the_same_picture(tmp_path, dataset):
     """Fixed, by label, by instance, as a map, and with all channels made by the host."""
     a = tiny.architecture(feat_num=3)
-    card = write_model(tmp_path / "model", a)
+    card = tiny.model(tmp_path / "model", a)
     table = write_clusters(tmp_path / "clusters", card)
     style = Style.commonest(table, 35)
     maps = samples(dataset)
@@ -129,7 +112,7 @@ def test_a_style_by_instance_changes_that_instance(tmp_path, dataset):
 
 def test_the_seeds_graph_equals_the_graph_of_maps(tmp_path, dataset):
     """36 channels under the seed's names, made by NumPy here."""
-    write_model(tmp_path / "model", tiny.architecture())
+    tiny.model(tmp_path / "model", tiny.architecture())
     maps, seed = exported(tmp_path, dataset), exported(tmp_path, dataset, input="onehot", opset=11, batch_size=1)
     file = onnxruntime.InferenceSession(seed, providers=["CPUExecutionProvider"])
     assert [(i.name, i.type, i.shape) for i in file.get_inputs()] == [
@@ -164,7 +147,7 @@ def test_bytes_of_a_full_size_input():
 def test_ids_of_16_bits_give_the_same_edges(tmp_path, dataset):
     """Ids above 32767 (bicycles are 33000 and more) are numbered anew."""
     a = tiny.architecture()
-    write_model(tmp_path / "model", a)
+    tiny.model(tmp_path / "model", a)
     wide, narrow = exported(tmp_path, dataset), exported(tmp_path, dataset, ids="int16")
     for labels, ids in samples(dataset):
         ids = ids + 10_000
@@ -176,7 +159,7 @@ def test_ids_of_16_bits_give_the_same_edges(tmp_path, dataset):
 
 def test_labels_of_32_bits_are_the_same_labels(tmp_path, dataset):
     a = tiny.architecture()
-    write_model(tmp_path / "model", a)
+    tiny.model(tmp_path / "model", a)
     wide, narrow = exported(tmp_path, dataset, labels="int32"), exported(tmp_path, dataset)
     for pair in samples(dataset):
         feed = feeds(a, Graph(labels="int32"), *pair, None)
@@ -185,7 +168,7 @@ def test_labels_of_32_bits_are_the_same_labels(tmp_path, dataset):
 
 
 def test_uint8_pictures_are_the_float_ones_rounded(tmp_path, dataset):
-    write_model(tmp_path / "model", tiny.architecture())
+    tiny.model(tmp_path / "model", tiny.architecture())
     signed, rounded = exported(tmp_path, dataset), exported(tmp_path, dataset, output="uint8")
     parity = ExportCard.read(rounded.parent).parity[0]
     assert parity.max_abs_error <= 1e-4 + 1 / 127.5 and parity.mean_abs_error <= 1e-4
@@ -197,7 +180,7 @@ def test_uint8_pictures_are_the_float_ones_rounded(tmp_path, dataset):
 
 
 def test_a_fixed_batch_is_fixed(tmp_path, dataset):
-    write_model(tmp_path / "model", tiny.architecture())
+    tiny.model(tmp_path / "model", tiny.architecture())
     file = exported(tmp_path, dataset, batch_size=2)
     assert [spec.shape for spec in ExportCard.read(file.parent).inputs] == [[2, 32, 64]] * 2
     one = feeds(tiny.architecture(), Graph(), *samples(dataset)[0], None)
@@ -219,7 +202,7 @@ def test_a_fixed_batch_is_fixed(tmp_path, dataset):
 def test_one_file_for_any_size(tmp_path, changes):
     """From two strides on: the padding, which depends on the size, is computed in the graph."""
     a = tiny.architecture(**changes)
-    card = write_model(tmp_path / "model", a)
+    card = tiny.model(tmp_path / "model", a)
     least = 256 if a.netG == "unet_128" else 16
     rng = np.random.default_rng(0)
     style = None
@@ -243,7 +226,7 @@ def test_one_file_for_any_size(tmp_path, changes):
 
 
 def test_weights_of_a_large_file_lie_beside_it(tmp_path, dataset):
-    write_model(tmp_path / "model", tiny.architecture(ngf=16))
+    tiny.model(tmp_path / "model", tiny.architecture(ngf=16))
     whole, split = exported(tmp_path, dataset), exported(tmp_path, dataset, external_data_above_mb=0)
     assert not whole.with_name("generator.onnx.data").exists()
     data = split.with_name("generator.onnx.data")
@@ -260,7 +243,7 @@ def test_weights_of_a_large_file_lie_beside_it(tmp_path, dataset):
 def test_half_precision(tmp_path, dataset, instance_norm):
     """Weights of 16 bits, inputs and outputs as before, near the picture in fp32."""
     a = tiny.architecture(netG="local", ngf=8)
-    write_model(tmp_path / "model", a)
+    tiny.model(tmp_path / "model", a)
     fp32, fp16 = exported(tmp_path, dataset), exported(tmp_path, dataset, precision="fp16", instance_norm=instance_norm)
     card = ExportCard.read(fp16.parent)
     assert card.precision == "fp16" and card.parity[0].limit == 0.05 and card.parity[0].max_abs_error > 1e-5
@@ -276,7 +259,7 @@ def test_dropout_goes_on_where_it_is_asked_for(tmp_path):
     a = tiny.architecture(
         netG="unet_128", norm="batch", dropout=True, num_labels=0, input_nc=3, use_instances=False, netD="n_layers"
     )
-    write_model(tmp_path / "model", a, 128, 128, gain=0.1)
+    tiny.model(tmp_path / "model", a, gain=0.1, height=128, width=128)
     file, quiet = exported(tmp_path, None, dropout=True), exported(tmp_path, None)
     assert ExportCard.read(file.parent).dropout
     layers = sum(isinstance(module, nn.Dropout) for module in load_generator(tmp_path / "model")[1].modules())
@@ -286,7 +269,7 @@ def test_dropout_goes_on_where_it_is_asked_for(tmp_path):
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         assert np.array_equal(session.run(None, feed)[0], session.run(None, feed)[0]) == same
     with pytest.raises(InputError, match="--dropout was given but --model .* has no dropout: leave it out."):
-        write_model(tmp_path / "model", tiny.architecture())
+        tiny.model(tmp_path / "model", tiny.architecture())
         exported(tmp_path, None, dropout=True)
 
 

@@ -23,7 +23,7 @@ from shared.samples import PairReader
 from shared.step import main
 from shared.synthesiser import Synthesiser, feeds, to_pixels
 from tests import tiny
-from tests.test_export_forms import write_clusters, write_model
+from tests.test_export_forms import write_clusters
 
 ROOT = Path(__file__).parents[1]
 STAND_INS = Path(__file__).parent / "stand_ins"
@@ -39,9 +39,9 @@ def machine(tmp_path_factory):
     atc.write_text(f'#!/bin/sh\nexec {sys.executable} {STAND_INS / "atc.py"} "$@"\n')
     atc.chmod(0o755)
     tiny.dataset(root / "dataset", test=3, height=H, width=W)
-    write_model(root / "plain" / "model", tiny.architecture(), gain=0.1)  # large enough for pictures with contrast
+    tiny.model(root / "plain" / "model", tiny.architecture(), gain=0.1)  # large enough for pictures with contrast
     write_clusters(
-        root / "styled" / "clusters", write_model(root / "styled" / "model", tiny.architecture(feat_num=3), gain=0.1)
+        root / "styled" / "clusters", tiny.model(root / "styled" / "model", tiny.architecture(feat_num=3), gain=0.1)
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{atc.parent}:/usr/bin:/bin")

@@ -22,7 +22,8 @@ from components.benchmark.pictures import Shown, difference, synthesise, write_p
 from components.benchmark.quality import QualityMeter
 from components.benchmark.report import text_table, write_page
 from components.benchmark.seeds import INFERENCE, TRAINING
-from shared.contracts import BenchmarkReport, Graph, LabelStyles, ModelCard, Parity, Quality, SpeedRow
+from components.benchmark.workload import Workload
+from shared.contracts import BenchmarkReport, Graph, LabelStyles, Parity, Quality, SpeedRow
 from shared.images import read_picture
 from shared.quality import psnr_db
 from tests import tiny
@@ -194,10 +195,10 @@ def test_synthesised_pairs_and_their_quality(tmp_path):
     """The last of three test pairs has no photo; those not shown are painted by the first painter only."""
     manifest = tiny.dataset(tmp_path / "data", train=2, test=3)
     onnx, online = Painter("onnxruntime", 6), Painter("torch", 7)
-    card = ModelCard.model_construct(architecture=tiny.architecture(), height=32, width=64)
-    common = (tmp_path / "data", manifest, card, Graph(output="uint8"), None)
+    graph = Graph(output="uint8")
+    work = Workload(tmp_path / "data", manifest, tiny.architecture(), graph, None, size=(32, 64), count=2)
     meter = QualityMeter()
-    shown = list(synthesise([onnx, online], *common, "test", 1, meter))
+    shown = list(synthesise([onnx, online], work, "test", 1, meter))
     assert [(row.name, list(row.synthesised)) for row in shown] == [
         ("test_0", ["onnxruntime", "torch"]),
         ("test_1", ["onnxruntime"]),
@@ -208,9 +209,9 @@ def test_synthesised_pairs_and_their_quality(tmp_path):
     assert np.array_equal(first.measured, labels * 6)
     assert first.quality.psnr_db == pytest.approx(psnr_db(labels * 6, first.real))
     assert meter.result().pairs == 2
-    unphotographed = list(synthesise([onnx], *common, "test", 3, QualityMeter()))[2]
+    unphotographed = list(synthesise([onnx], work, "test", 3, QualityMeter()))[2]
     assert (unphotographed.real, unphotographed.quality) == (None, None)
-    assert len(list(synthesise([onnx], *common, "train", 1, QualityMeter()))) == 1
+    assert len(list(synthesise([onnx], work, "train", 1, QualityMeter()))) == 1
 
     write_pictures(tmp_path / "pictures", first)
     files = {path.name.removeprefix("test_test_0_"): read_picture(path) for path in (tmp_path / "pictures").iterdir()}

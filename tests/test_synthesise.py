@@ -30,10 +30,11 @@ from shared.contracts import (
 from shared.device import pick
 from shared.images import read_ids, read_picture, resize_ids, resize_photo, write_ids, write_photo
 from shared.layers import with_picture_statistics
-from shared.networks import build_encoder, build_generator, init_weights
+from shared.networks import build_generator, init_weights
 from shared.styles import Style
 from shared.synthesiser import Synthesiser, feeds, input_names, output_name, to_pixels
 from tests import tiny
+from tests.tiny import one_thread  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).parents[1]
 EXCERPT = ROOT.parent / "shared" / "data" / "cityscapes_samples"
@@ -42,27 +43,6 @@ GREYS = {7: [(200, 10, 20), (0, 200, 0), (5, 5, 200)], 26: [(250, 250, 0), (0, 2
 MEAN = (102, 51, 204)
 PLAIN = tiny.architecture()
 FEATURES = tiny.architecture(feat_num=3)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def write_model(folder: Path, a: Architecture, **changes) -> ModelCard:
-    """A model folder as the train step leaves it, with random weights."""
-    torch.manual_seed(0)
-    networks = {"G": build_generator(a).apply(init_weights)}
-    if a.feat_num:
-        networks["E"] = build_encoder(a).apply(init_weights)
-    values = dict(height=32, width=64, epoch=1, images_seen=1, dataset_digest="", parent_digest="", metrics={})
-    values |= dict(digest=save_weights(folder, networks), config={"size": "32x64"})
-    card = ModelCard(architecture=a, **values | changes)
-    card.write(folder)
-    return card
 
 
 def write_clusters(folder: Path, model_digest: str) -> ClusterTable:
@@ -108,7 +88,7 @@ def raw(tmp_path_factory):
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plain")
-    write_model(folder, PLAIN)
+    tiny.model(folder, PLAIN)
     return folder
 
 
@@ -116,7 +96,7 @@ def plain(tmp_path_factory):
 def styled(tmp_path_factory):
     """model/ with instance features, and its clusters/"""
     folder = tmp_path_factory.mktemp("styled")
-    card = write_model(folder / "model", FEATURES)
+    card = tiny.model(folder / "model", FEATURES)
     write_clusters(folder / "clusters", card.digest)
     return folder
 
@@ -445,7 +425,7 @@ def test_grids_are_about_square(count, shape):
 def test_the_styles_of_a_photograph_are_the_encoders_means(tmp_path, regions, training_size):
     """Against a loop: encoded at the size of the training, enlarged by repetition, mean over the region's pixels."""
     a = tiny.architecture(feat_num=3, feature_regions=regions)
-    card = write_model(tmp_path, a, height=16, width=32, config={"size": training_size})
+    card = tiny.model(tmp_path, a, height=16, width=32, config={"size": training_size})
     labels, instances = maps(32, 64)
     photo = np.random.default_rng(0).integers(0, 256, (3, 32, 64), dtype=np.uint8)
     scene = Scene("a", labels, instances.astype(np.int32), photo)
@@ -675,7 +655,7 @@ def test_styles_that_do_not_fit_the_model(capsys, raw, plain, styled, tmp_path):
     assert text.startswith(
         f"--photo {raw}/img/a.png has no file named b for {raw}/label/b.png (2 of 3 inputs lack one)"
     )
-    write_model(tmp_path / "alone", FEATURES)
+    tiny.model(tmp_path / "alone", FEATURES)
     (tmp_path / "alone" / "latest_net_E.pth").unlink()
     text = refusal(capsys, "--model", tmp_path / "alone", *maps_and_out, "--photo", raw / "img")
     assert text == (
@@ -687,7 +667,7 @@ def test_styles_that_do_not_fit_the_model(capsys, raw, plain, styled, tmp_path):
 
 def test_instances_that_only_a_style_needs(capsys, raw, tmp_path):
     """A model without edges takes instance maps for styles of instances, and none otherwise."""
-    card = write_model(tmp_path / "model", tiny.architecture(feat_num=3, use_instances=False))
+    card = tiny.model(tmp_path / "model", tiny.architecture(feat_num=3, use_instances=False))
     table = write_clusters(tmp_path / "clusters", card.digest)
     flags = ["--model", tmp_path / "model", "--clusters", tmp_path / "clusters", "--labels", raw / "label"]
     text = refusal(capsys, *flags, "--out", tmp_path / "out", "--per-instance")

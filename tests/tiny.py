@@ -5,13 +5,16 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from components.train.augment import Augmentation
 from components.train.data import PairDataset
-from shared.contracts import Architecture, DatasetManifest, Pair, digest_files, write_atomically
+from shared.checkpoint import save_weights
+from shared.contracts import Architecture, DatasetManifest, ModelCard, Pair, digest_files, write_atomically
 from shared.frames import Frame, cache_file, densify, pack, seal
 from shared.images import write_ids, write_photo
+from shared.networks import build_encoder, build_generator, initialise
 from shared.samples import PairReader
 
 
@@ -48,6 +51,28 @@ TRAIN = dict(
     n_downsample_E=2,
     workers=0,
 )
+
+
+def model(folder: Path, a: Architecture, gain: float = 0.02, **changes) -> ModelCard:
+    """A model folder as the train step leaves it: G and, with features, E, of the same random weights at every call."""
+    torch.manual_seed(0)
+    networks = {"G": build_generator(a)} | ({"E": build_encoder(a)} if a.feat_num else {})
+    for network in networks.values():
+        initialise(network, "normal", gain, zero_bias=False)
+    values = dict(height=32, width=64, epoch=1, images_seen=1, dataset_digest="", parent_digest="", metrics={})
+    values |= dict(digest=save_weights(folder, networks), config={"size": "32x64"})
+    card = ModelCard(architecture=a, **values | changes)
+    card.write(folder)
+    return card
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """For modules of many small networks: threads would wait for each other longer than they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def maps(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:

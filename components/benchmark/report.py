@@ -3,13 +3,13 @@
 from collections import defaultdict
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
 from components.benchmark import seeds
 from components.benchmark.charts import Line, line_chart
 from components.benchmark.history import EarlierRun, Past
 from components.benchmark.pictures import Shown
+from components.benchmark.templates import template
 from shared.contracts import BenchmarkReport, LabelStyles, Parity, Quality, SpeedRow, write_atomically
 
 PAGE = "report.html"
@@ -118,16 +118,9 @@ def write_page(
         past: What MLflow knows of the time before.
         styles_html: Goes in as it is.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     past = past or Past()
     timed = [row for row in report.speed if row.images_per_second is not None]
-    page = environment.get_template("report.html.j2").render(
+    page = template("report.html.j2").render(
         report=report,
         columns=COLUMNS,
         rates=list(RATES.values()),

@@ -60,7 +60,7 @@ def run(
     manifest = DatasetManifest.read(dataset)
     card, generator = load_generator(model, export.size, num_labels=manifest.num_labels)
     refuse_strangers(exported, export, dataset, manifest, model, card)
-    table = read_clusters(clusters, model, card) if clusters else None
+    table = ClusterTable.read_for(clusters, model, card) if clusters else None
 
     # The same function in several runtimes, on real maps.
     if export.batch_norm == "picture":
@@ -142,16 +142,6 @@ def refuse_strangers(
         if not (exported / file).is_file():
             raise InputError(f"--exported {exported} has no {file}: export again with `python -m components.export`.")
     card.architecture.refuse_other_data(dataset, manifest)
-
-
-def read_clusters(clusters: Path, model: Path, card: ModelCard) -> ClusterTable:
-    if not card.architecture.feat_num:
-        raise InputError(
-            f"--clusters {clusters} was given but --model {model} takes no instance features: leave it out."
-        )
-    table = ClusterTable.read(clusters)
-    table.refuse_other_model(clusters, model, card)
-    return table
 
 
 def paint_styles(

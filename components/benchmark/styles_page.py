@@ -1,12 +1,11 @@
 """The part of the report where a person tries the styles: regions to click at, and the pictures of their styles."""
 
 import base64
-from pathlib import Path
 
-import jinja2
 import numpy as np
 
 from components.benchmark.styles import Region, StyledMap, StyleSheet, picture_differences
+from components.benchmark.templates import template
 from shared.contracts import IGNORED, ClusterTable
 from shared.images import encode_picture
 from shared.pictures import colour_labels
@@ -21,13 +20,6 @@ def styles_fragment(sheet: StyleSheet, table: ClusterTable) -> str:
     """
     if not sheet.maps:
         return ""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     differences = picture_differences(sheet)
     maps = [
         {
@@ -38,7 +30,7 @@ def styles_fragment(sheet: StyleSheet, table: ClusterTable) -> str:
         }
         for styled in sheet.maps
     ]
-    return environment.get_template("styles.html.j2").render(maps=maps, num_labels=sheet.num_labels)
+    return template("styles.html.j2").render(maps=maps, num_labels=sheet.num_labels)
 
 
 def run_lengths(positions: np.ndarray) -> list[int]:

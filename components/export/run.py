@@ -134,20 +134,14 @@ def load(model: Path, dataset: Path | None, config: ExportConfig) -> tuple[Model
 def load_style(model: Path, card: ModelCard, clusters: Path | None) -> Style | None:
     """The commonest style of every label; None where the model takes no instance features."""
     feat_num = card.architecture.feat_num
-    if not feat_num and clusters is None:
-        return None
-    if not feat_num:
-        raise InputError(
-            f"--clusters {clusters} was given but --model {model} takes no instance features: leave it out."
-        )
-    if clusters is None:
+    if clusters is not None:
+        return Style.commonest(ClusterTable.read_for(clusters, model, card), card.architecture.num_labels)
+    if feat_num:
         raise InputError(
             f"--model {model} takes {feat_num} instance features but --clusters was not given: "
             f"give the folder that `python -m components.cluster` wrote."
         )
-    table = ClusterTable.read(clusters)
-    table.refuse_other_model(clusters, model, card)
-    return Style.commonest(table, card.architecture.num_labels)
+    return None
 
 
 @contextmanager

@@ -113,8 +113,8 @@ class TrainConfig(StepConfig):
     precision: PrecisionName = "auto"
     """auto: fp32 on CPU, bf16 on GPU, fp16 with loss scaling on NPU."""
     layout: LayoutName = "auto"
-    """Memory layout of feature maps. auto: nhwc for networks with BatchNorm where it gains: U-Nets on a GPU in tf32, bf16
-    or fp16, ResNets on a CPU; else nchw."""
+    """Memory layout of feature maps. auto: nhwc for networks with BatchNorm where it gains: U-Nets on a GPU in tf32,
+    bf16 or fp16, ResNets on a CPU; else nchw."""
     loss_scale: Literal["dynamic", "static"] = "dynamic"
     """fp16: dynamic grows and backs off; static stays at --loss-scale-initial."""
     loss_scale_initial: float = Field(65536.0, gt=0)
