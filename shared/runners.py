@@ -1,11 +1,14 @@
 """Runtimes behind one call: a batch as `shared.synthesiser.feeds` makes it -> pictures, both in host memory."""
 
+import copy
+import itertools
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import onnxruntime
 import torch
+from torch import nn
 
 from shared.device import Runtime, pick
 from shared.synthesiser import Synthesiser
@@ -37,17 +40,28 @@ class TorchRunner:
     """PyTorch, eager or compiled."""
 
     def __init__(self, synthesiser: Synthesiser, runtime: Runtime, compiled: bool = False):
-        """compiled: torch.compile, and channels-last convolutions in bf16, which it fuses the norms around."""
+        """compiled: by torch.compile, a graph for every batch size and size of the maps."""
         self.name = "torch-compile" if compiled else "torch"
         self.device = runtime.name
         self.precision = runtime.precision
         self.runtime = runtime
         self.synthesiser = synthesiser.eval().to(runtime.torch_device)
-        self.function = torch.compile(self.synthesiser) if compiled else self.synthesiser
+        # On a CPU; what helps a GPU or an NPU was not measured, they keep layout and autocast as they are.
+        if runtime.name == "cpu" and (compiled or runtime.precision == "bf16"):
+            self.synthesiser = with_own_convolutions(
+                self.synthesiser,
+                # Once: autocast would cast every weight in every call.
+                torch.bfloat16 if runtime.precision == "bf16" else torch.float32,
+                # Compiled, norms and paddings keep the layout; eager InstanceNorm would go to NCHW and back.
+                torch.channels_last if compiled else torch.contiguous_format,
+            )
+        # Without its own entries a runner counts against the limit of compilations of another; fullgraph: at the limit
+        # there is an error where otherwise eager code would be taken for compiled.
+        settings = dict(dynamic=False, fullgraph=True, isolate_recompiles=True)
+        self.function = torch.compile(self.synthesiser, **settings) if compiled else self.synthesiser
         self.batch_size = None
         self.names = synthesiser.input_names
 
-    @torch.inference_mode()
     def __call__(self, feeds: Feeds) -> np.ndarray:
         picture = self._compute(self.upload(feeds))
         picture = picture.float() if picture.is_floating_point() else picture
@@ -56,19 +70,33 @@ class TorchRunner:
         return picture.numpy()
 
     def upload(self, feeds: Feeds) -> list[torch.Tensor]:
-        return [torch.from_numpy(feeds[name]).to(self.runtime.torch_device) for name in self.names]
+        tensors = [torch.from_numpy(feeds[name]).to(self.runtime.torch_device) for name in self.names]
+        if self.name == "torch-compile" and self.synthesiser.graph.style == "instance":
+            torch._dynamo.maybe_mark_dynamic(tensors[self.names.index("style")], 1)
+        return tensors
 
-    @torch.inference_mode()
     def compute(self, uploaded: list[torch.Tensor]) -> None:
         self._compute(uploaded)
         self.runtime.synchronize()
 
+    @torch.inference_mode()
     def _compute(self, tensors: list[torch.Tensor]) -> torch.Tensor:
         with self.runtime.autocast():
             return self.function(*tensors)
 
     def peak_memory_mb(self) -> float:
         return self.runtime.peak_memory_mb()
+
+
+def with_own_convolutions(
+    synthesiser: Synthesiser, dtype: torch.dtype, memory_format: torch.memory_format
+) -> Synthesiser:
+    """A copy that shares all tensors but those of convolutions, which are in that type and layout."""
+    copies = {id(tensor): tensor for tensor in itertools.chain(synthesiser.parameters(), synthesiser.buffers())}
+    for module in synthesiser.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            copies[id(module)] = copy.deepcopy(module).to(dtype=dtype, memory_format=memory_format)
+    return copy.deepcopy(synthesiser, copies)
 
 
 class OnnxRunner:

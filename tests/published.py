@@ -114,7 +114,7 @@ def with_values(state, seed=0):
     for key, tensor in state.items():
         if key.endswith("num_batches_tracked"):
             values[key] = torch.tensor(7)
-        elif tensor.ndim == 4:
+        elif tensor.ndim == 4 or f"{key.rpartition('.')[0]}.running_var" not in state:
             values[key] = 0.02 * torch.randn(tensor.shape, generator=generator)
         else:
             values[key] = 0.5 + torch.rand(tensor.shape, generator=generator)  # positive, as variances are
