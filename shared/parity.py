@@ -42,15 +42,22 @@ def measure_parity(runner: Runner, reference: Runner, samples: list[Feeds], limi
     )
 
 
+def largest_difference(limit: float, output: str) -> float:
+    """The limit for pictures of this type, where float ones have `limit`.
+
+    Of pictures that are rounded to uint8 single pixels may fall to the other side: one grey level.
+    """
+    return limit + GREY_LEVEL if output == "uint8" else limit
+
+
 def passes(parity: Parity, output: str) -> bool:
     """Whether the differences are within the limit; nan is not.
 
-    Of pictures that are rounded to uint8 single pixels may fall to the other side: one grey level; as many as the
-    difference before rounding was large, so that the mean has the limit.
+    As many pixels fall to the other side as the difference before rounding was large: the mean has the float limit.
     """
-    if output == "uint8":
-        return parity.max_abs_error <= parity.limit + GREY_LEVEL and parity.mean_abs_error <= parity.limit
-    return parity.max_abs_error <= parity.limit
+    return parity.max_abs_error <= parity.limit and (
+        output != "uint8" or parity.mean_abs_error <= parity.limit - GREY_LEVEL
+    )
 
 
 def describe(parity: Parity) -> str:

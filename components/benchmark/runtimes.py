@@ -9,7 +9,7 @@ from shared.contracts import ExportCard, Parity
 from shared.device import pick
 from shared.errors import InputError
 from shared.om_runner import OmRunner
-from shared.parity import LIMITS, describe, measure_parity, passes
+from shared.parity import LIMITS, describe, largest_difference, measure_parity, passes
 from shared.runners import OnnxRunner, Runner, TorchRunner
 from shared.synthesiser import Synthesiser
 
@@ -62,6 +62,7 @@ def parities(
     found = []
     for runner in [*online, *sum(offline.values(), [])]:
         limit = LIMITS.get(runner.precision, LIMITS["fp16"])  # atc has other names of precisions
+        limit = largest_difference(limit, export.graph.output)
         if runner.name == "onnxruntime":
             limit = max(export.parity[0].limit, 0 if runner.device == "cpu" else OTHER_KERNELS)
         parity = measure_parity(runner, reference, workload.samples[:SAMPLES], limit)

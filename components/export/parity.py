@@ -10,7 +10,7 @@ from shared.contracts import Graph, OmFile, Parity
 from shared.device import pick
 from shared.errors import InputError
 from shared.om_runner import OmRunner
-from shared.parity import describe, measure_parity, passes
+from shared.parity import describe, largest_difference, measure_parity, passes
 from shared.runners import Feeds, OnnxRunner, Runner, TorchRunner
 from shared.synthesiser import Synthesiser
 
@@ -38,7 +38,8 @@ def prove(
     """What the runtimes of a file differ by from PyTorch. Raises RuntimeError where it is too much."""
     reference, found = TorchRunner(synthesiser, pick("cpu", "fp32")), []
     for runner in runners:
-        parity = measure_parity(runner, reference, samples, config.limit(runner.precision))
+        limit = largest_difference(config.limit(runner.precision), config.output)
+        parity = measure_parity(runner, reference, samples, limit)
         if not passes(parity, config.output):
             raise RuntimeError(f"the file differs from the PyTorch model and was not kept: {describe(parity)}.")
         print(f"export: equal to PyTorch: {describe(parity)}", flush=True)
