@@ -46,19 +46,16 @@ class TorchRunner:
         self.precision = runtime.precision
         self.runtime = runtime
         self.synthesiser = synthesiser.eval().to(runtime.torch_device)
-        # On a CPU; what helps a GPU or an NPU was not measured, they keep layout and autocast as they are.
+        # GPUs and NPUs keep layout and autocast as they are: what would help there was not measured.
         if runtime.name == "cpu" and (compiled or runtime.precision == "bf16"):
             self.synthesiser = with_own_convolutions(
                 self.synthesiser,
-                # Once: autocast would cast every weight in every call.
+                # Autocast would cast all weights in every call.
                 torch.bfloat16 if runtime.precision == "bf16" else torch.float32,
-                # Compiled, norms and paddings keep the layout; eager InstanceNorm would go to NCHW and back.
+                # Compiled norms and paddings keep this layout; an eager InstanceNorm goes to the other one and back.
                 torch.channels_last if compiled else torch.contiguous_format,
             )
-        # Without its own entries a runner counts against the limit of compilations of another; fullgraph: at the limit
-        # there is an error where otherwise eager code would be taken for compiled.
-        settings = dict(dynamic=False, fullgraph=True, isolate_recompiles=True)
-        self.function = torch.compile(self.synthesiser, **settings) if compiled else self.synthesiser
+        self.function = compile_per_shape(self.synthesiser) if compiled else self.synthesiser
         self.batch_size = None
         self.names = synthesiser.input_names
 
@@ -72,7 +69,8 @@ class TorchRunner:
     def upload(self, feeds: Feeds) -> list[torch.Tensor]:
         tensors = [torch.from_numpy(feeds[name]).to(self.runtime.torch_device) for name in self.names]
         if self.name == "torch-compile" and self.synthesiser.graph.style == "instance":
-            torch._dynamo.maybe_mark_dynamic(tensors[self.names.index("style")], 1)
+            table = tensors[self.names.index("style")]
+            torch._dynamo.maybe_mark_dynamic(table, 1)  # of another length for every batch: not worth a graph
         return tensors
 
     def compute(self, uploaded: list[torch.Tensor]) -> None:
@@ -86,6 +84,15 @@ class TorchRunner:
 
     def peak_memory_mb(self) -> float:
         return self.runtime.peak_memory_mb()
+
+
+def compile_per_shape(synthesiser: Synthesiser) -> nn.Module:
+    """Compiled at the first call with each batch size and size of maps.
+
+    At torch's own limit, 8 graphs of all runners together, it would go on eager in silence; fullgraph makes that an
+    error.
+    """
+    return torch.compile(synthesiser, dynamic=False, fullgraph=True, recompile_limit=64)
 
 
 def with_own_convolutions(

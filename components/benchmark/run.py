@@ -1,17 +1,15 @@
 """Exported file, data set, model -> how fast, how equal, how good: a table, benchmark.json, a page with pictures."""
 
 import json
-import platform
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 
 from components.benchmark.ais_bench import measure_om
 from components.benchmark.config import BenchmarkConfig
 from components.benchmark.history import read_past
+from components.benchmark.method import environment, method
 from components.benchmark.pictures import synthesise, write_pictures
 from components.benchmark.quality import QualityMeter
 from components.benchmark.report import PAGE, TABLE, text_table, write_page
@@ -153,31 +151,3 @@ def paint_styles(
     reader = PairReader(workload.dataset, workload.manifest, "test" if workload.manifest.test else "train")
     samples = [reader.read(i, workload.size, with_photo=False) for i in range(min(config.max_styled_maps, len(reader)))]
     return render_styles(painter, workload.architecture, graph, table, samples, config.max_styled_labels)
-
-
-def environment(runtime: Runtime) -> dict[str, str]:
-    return {
-        "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "device": runtime.describe(),
-        "cpu threads": f"{torch.get_num_threads()} per runtime",
-        "onnxruntime": onnxruntime.__version__,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-    }
-
-
-def method(config: BenchmarkConfig, painter: str) -> str:
-    return (
-        f"Speed: {config.rounds} timed rounds per runtime and batch size after {config.warmup} that do not count, the "
-        "runtimes in turn on the same batches of real maps, 10 ms of rest before each. Device: maps and pictures stay "
-        "on the device. Images/s and latency: from integer maps in host memory to pictures in host memory, copies to "
-        "and from the device included; latency is per batch. End to end: map files are read and decoded, pictures are "
-        "rounded and encoded as PNG, one after the other in one process. ais_bench is the time that Ascend's tool "
-        "reports, without files. The speed-up is the median of the ratios within a round. Peak memory is the most "
-        "held so far, of the process (on a CPU, all runtimes together) or of PyTorch on its device: it grows down the "
-        "table. "
-        f"Quality: pictures of {painter}, batch 1, rounded to uint8; PSNR from the mean squared error over pixels and "
-        "channels (100 dB = identical), SSIM with 7x7 windows, L1 of pictures in [0, 1]; means over pairs that have a "
-        "photo: all test pairs, and the training pairs shown. Parity: against PyTorch in fp32, on the first of the "
-        "maps, before anything is timed."
-    )

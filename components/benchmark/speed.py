@@ -13,6 +13,7 @@ from shared.runners import Runner
 
 REST_S = 0.01  # PyTorch's OpenMP threads go on spinning after a call: without a rest the next runtime lost 5 of 20 ms
 BASELINE = ("torch", "fp32")  # that the others are compared with
+FILE_ROUNDS = 3  # of the timed ones; what files add varies little, and costs a call each time
 NO_MEMORY = ("out of memory", "can't allocate memory", "failed to allocate memory", "bad_alloc", "bad allocation")
 
 
@@ -40,7 +41,7 @@ def measure_speed(
         for turn in range(warmup + rounds):
             for clock in clocks:
                 if not clock.problem:
-                    _one_round(clock, workload, turn * batch_size, batch_size)
+                    _one_round(clock, workload, turn * batch_size, batch_size, turn < warmup + FILE_ROUNDS)
         for clock in clocks:
             for seconds in (clock.calls, clock.device, clock.files):
                 del seconds[:warmup]
@@ -52,7 +53,7 @@ def measure_speed(
     return rows
 
 
-def _one_round(clock: Clock, workload: Workload, start: int, batch_size: int) -> None:
+def _one_round(clock: Clock, workload: Workload, start: int, batch_size: int, with_files: bool) -> None:
     runner = clock.runner
     if runner.batch_size not in (None, batch_size):
         clock.problem = f"its file takes batches of {runner.batch_size}"
@@ -62,7 +63,8 @@ def _one_round(clock: Clock, workload: Workload, start: int, batch_size: int) ->
         _timed(clock.calls, lambda: runner(batch))
         uploaded = runner.upload(batch)
         _timed(clock.device, lambda: runner.compute(uploaded))
-        _timed(clock.files, lambda: workload.from_files_to_files(runner, start, batch_size))
+        if with_files:
+            _timed(clock.files, lambda: workload.from_files_to_files(runner, start, batch_size))
     except Exception as error:  # each runtime has its own kinds
         clock.problem = describe_problem(error)
         if torch.cuda.is_available():
