@@ -289,7 +289,7 @@ def street_maps(tmp_path_factory):
     raw = EXCERPT
     if not raw.is_dir():
         raw = folder / "raw"
-        demo_scenes(["--out", str(raw), "--train", "2", "--val", "2"])
+        demo_scenes(["--out", str(raw), "--train", "2", "--test", "2"])
     command = [sys.executable, "-m", "components.prepare", "--raw-data", raw, "--dataset", folder / "labels"]
     subprocess.run([*map(str, command), "--size", "128x256"], check=True, capture_output=True, cwd=ROOT)
     rng = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import mlflow
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 
@@ -155,6 +155,8 @@ def test_round_numbers(low, high, ticks):
 
 
 @given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
+@example(0.0, 5e-324)
+@example(1e6, 1e-10)
 def test_round_numbers_enclose_and_can_be_told_apart(low, span):
     ticks = round_numbers(low, low + span)
     slack = 1e-6 * (ticks[1] - ticks[0])

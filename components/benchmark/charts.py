@@ -96,7 +96,10 @@ def _draw(look: str, line: Line, plot: Plot, x_ticks: dict[float, str], y_label:
 
 def round_numbers(low: float, high: float) -> list[float]:
     """About five multiples of 1, 2, 2.5 or 5 times a power of ten that enclose low .. high."""
-    step = (high - low or abs(high) or 1) / 5
+    span, size = high - low, max(abs(low), abs(high))
+    if span <= 1e-9 * size:  # ticks so close to each other are not worth their digits
+        span = size
+    step = (span if span > 1e-100 else 1.0) / 5
     power = 10.0 ** math.floor(math.log10(step))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= step * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
