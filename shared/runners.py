@@ -1,7 +1,6 @@
 """Runtimes behind one call: a batch as `shared.synthesiser.feeds` makes it -> pictures, both in host memory."""
 
 import copy
-import itertools
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from shared.device import Runtime, pick
+from shared.replaced import replaced
 from shared.synthesiser import Synthesiser
 
 Feeds = dict[str, np.ndarray]  # arrays (N, ...) by input name
@@ -48,12 +48,13 @@ class TorchRunner:
         self.synthesiser = synthesiser.eval().to(runtime.torch_device)
         # GPUs and NPUs keep layout and autocast as they are: what would help there was not measured.
         if runtime.name == "cpu" and (compiled or runtime.precision == "bf16"):
-            self.synthesiser = with_own_convolutions(
-                self.synthesiser,
-                # Autocast would cast all weights in every call.
-                torch.bfloat16 if runtime.precision == "bf16" else torch.float32,
-                # Compiled norms and paddings keep this layout; an eager InstanceNorm goes to the other one and back.
-                torch.channels_last if compiled else torch.contiguous_format,
+            # Autocast would cast all weights in every call.
+            dtype = torch.bfloat16 if runtime.precision == "bf16" else torch.float32
+            # Compiled norms and paddings keep this layout; an eager InstanceNorm goes to the other one and back.
+            layout = torch.channels_last if compiled else torch.contiguous_format
+            convolutions = (nn.Conv2d, nn.ConvTranspose2d)
+            self.synthesiser = replaced(
+                self.synthesiser, convolutions, lambda conv: copy.deepcopy(conv).to(dtype=dtype, memory_format=layout)
             )
         self.function = compile_per_shape(self.synthesiser) if compiled else self.synthesiser
         self.batch_size = None
@@ -93,17 +94,6 @@ def compile_per_shape(synthesiser: Synthesiser) -> nn.Module:
     error.
     """
     return torch.compile(synthesiser, dynamic=False, fullgraph=True, recompile_limit=64)
-
-
-def with_own_convolutions(
-    synthesiser: Synthesiser, dtype: torch.dtype, memory_format: torch.memory_format
-) -> Synthesiser:
-    """A copy that shares all tensors but those of convolutions, which are in that type and layout."""
-    copies = {id(tensor): tensor for tensor in itertools.chain(synthesiser.parameters(), synthesiser.buffers())}
-    for module in synthesiser.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            copies[id(module)] = copy.deepcopy(module).to(dtype=dtype, memory_format=memory_format)
-    return copy.deepcopy(synthesiser, copies)
 
 
 class OnnxRunner:

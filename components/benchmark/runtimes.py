@@ -1,6 +1,5 @@
 """Which runtimes are measured, and whether they compute the same."""
 
-import copy
 from pathlib import Path
 
 from components.benchmark.config import BenchmarkConfig
@@ -25,7 +24,7 @@ def torch_runners(synthesiser: Synthesiser, config: BenchmarkConfig) -> list[Tor
         if "torch" in config.runtimes:
             runners.append(TorchRunner(synthesiser, runtime))
         if "torch-compile" in config.runtimes:
-            runners.append(TorchRunner(copy.deepcopy(synthesiser), runtime, compiled=True))
+            runners.append(TorchRunner(synthesiser, runtime, compiled=True))
     return runners
 
 

@@ -4,7 +4,7 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from components.export.replaced import replaced
+from shared.replaced import replaced
 from shared.synthesiser import Synthesiser
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from components.export.replaced import replaced
+from shared.replaced import replaced
 from shared.synthesiser import Synthesiser
 
 

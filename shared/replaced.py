@@ -9,7 +9,11 @@ from torch import nn
 from shared.synthesiser import Synthesiser
 
 
-def replaced(synthesiser: Synthesiser, kind: type[nn.Module], make: Callable[[nn.Module], nn.Module]) -> Synthesiser:
+def replaced(
+    synthesiser: Synthesiser,
+    kind: type[nn.Module] | tuple[type[nn.Module], ...],
+    make: Callable[[nn.Module], nn.Module],
+) -> Synthesiser:
     """A copy, which shares the weights, where every layer of that kind is what `make` makes of it."""
     tensors = itertools.chain(synthesiser.parameters(), synthesiser.buffers())
     synthesiser = copy.deepcopy(synthesiser, memo={id(tensor): tensor for tensor in tensors})
