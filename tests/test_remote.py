@@ -487,8 +487,8 @@ def test_a_cut_connection_asks_for_the_rest(site, tmp_path):
     assert fetch(site.url, tmp_path).read_bytes() == LARGE
     first, *others = site.ranges()
     starts = [int(re.fullmatch(r"bytes=(\d+)-", value)[1]) for value in others]
-    # What the client still had in its buffers (some 400 kB, over 500 where it is slow) when the connection broke is asked
-    # for again.
+    # What the client still had in its buffers (some 400 kB, over 500 where it is slow) when the connection broke is
+    # asked for again.
     assert first is None and len(starts) >= 3 and starts == sorted(set(starts))
     assert 2**18 < starts[0] <= 2**20
 
