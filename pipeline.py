@@ -1,4 +1,5 @@
-"""The pipeline on one page, and its commands: `python pipeline.py {compile,submit,nightly} --help`."""
+"""The pipeline on one page, and its commands: `python pipeline.py {compile,submit,nightly}
+--help`."""
 
 import contextlib
 import difflib
@@ -34,11 +35,11 @@ from components.prepare.config import PrepareConfig
 from components.train.component import train
 from components.train.config import TrainConfig
 from shared import tracking
+from shared.command import StepConfig
 from shared.errors import InputError
-from shared.step import StepConfig
 
 ROOT = Path(__file__).resolve().parent
-RECIPES = ROOT / "shared" / "recipes"
+RECIPES = ROOT / "shared" / "pipeline"
 CONFIGS: dict[str, type[StepConfig]] = {
     "prepare": PrepareConfig,
     "train_global": TrainConfig,
@@ -55,10 +56,13 @@ BUSY, TIMED_OUT = 75, 124  # exit codes: EX_TEMPFAIL, and that of timeout(1)
 
 
 def build(recipe: str, parameters: dict[str, dict[str, Any]]) -> Callable:
-    """The KFP pipeline of a recipe; its parameters are `raw_data` and one dictionary per step, checked by the step."""
+    """The KFP pipeline of a recipe; its parameters are `raw_data` and one dictionary per step,
+    checked by the step."""
 
     def step(component, **inputs):
-        return component(**inputs).set_caching_options(False)  # the cache does not see changed code or raw data
+        return component(**inputs).set_caching_options(
+            False
+        )  # the cache does not see changed code or raw data
 
     def graph(raw_data, *configs):
         config = dict(zip(parameters, configs, strict=True))
@@ -69,16 +73,23 @@ def build(recipe: str, parameters: dict[str, dict[str, Any]]) -> Callable:
             clustered = step(cluster, dataset=dataset, model=model, config=config["cluster"])
             features = {"clusters": clustered.outputs["clusters"]}
         if "train_local" in config:
-            second = step(train, dataset=dataset, init_from=model, config=config["train_local"], **features)
+            second = step(
+                train, dataset=dataset, init_from=model, config=config["train_local"], **features
+            )
             model = second.outputs["model"]
-        exported = step(export, dataset=dataset, model=model, config=config["export"], **features).outputs["exported"]
+        exported = step(
+            export, dataset=dataset, model=model, config=config["export"], **features
+        ).outputs["exported"]
         folders = dict(exported=exported, dataset=dataset, model=model, **features)
         measured = step(benchmark, **folders, config=config["benchmark"])
         return measured.outputs["report"]
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     raw_data = inspect.Parameter("raw_data", kind, annotation=str, default="")
-    steps = [inspect.Parameter(step, kind, annotation=dict, default=values) for step, values in parameters.items()]
+    steps = [
+        inspect.Parameter(step, kind, annotation=dict, default=values)
+        for step, values in parameters.items()
+    ]
     graph.__signature__ = inspect.Signature([raw_data, *steps], return_annotation=dsl.Artifact)
     description = f"Paired images to a deployed, measured model: recipe {recipe}."
     return dsl.pipeline(name=recipe.replace("_", "-"), description=description)(graph)
@@ -88,7 +99,8 @@ def build(recipe: str, parameters: dict[str, dict[str, Any]]) -> Callable:
 
 
 def read_recipe(name: str, overrides: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
-    """The complete config of every step of a recipe: defaults, then the recipe, then STEP.FIELD=VALUE overrides."""
+    """The complete config of every step of a recipe: defaults, then the recipe, then
+    STEP.FIELD=VALUE overrides."""
     known = sorted(path.stem for path in RECIPES.glob("*.yaml"))
     if name not in known:
         raise InputError(f"--recipe {name!r} is unknown: choose one of {', '.join(known)}.")
@@ -97,11 +109,16 @@ def read_recipe(name: str, overrides: tuple[str, ...] = ()) -> dict[str, dict[st
         target, equals, value = override.partition("=")
         step, _, field = target.partition(".")
         if not equals or not field:
-            raise InputError(f"--set {override!r} is not STEP.FIELD=VALUE: write for example train_global.epochs=2.")
+            raise InputError(
+                f"--set {override!r} is not STEP.FIELD=VALUE: write for example "
+                "train_global.epochs=2."
+            )
         if step not in recipe or field not in CONFIGS[step].model_fields:
             options = [f"{part}.{key}" for part in recipe for key in CONFIGS[part].model_fields]
             close = difflib.get_close_matches(target, options, n=1) or [f"{next(iter(recipe))}.…"]
-            raise InputError(f"--set {target} is unknown in recipe {name}: did you mean {close[0]}?")
+            raise InputError(
+                f"--set {target} is unknown in recipe {name}: did you mean {close[0]}?"
+            )
         try:
             recipe[step][field] = yaml.safe_load(value)
         except yaml.YAMLError:
@@ -123,21 +140,27 @@ Overrides = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP.F
 
 
 @app.command(name="compile")
-def compile_(recipe: str = "demo", output: Path = Path("pipeline.yaml"), overrides: Overrides = ()) -> int:
+def compile_(
+    recipe: str = "demo", output: Path = Path("pipeline.yaml"), overrides: Overrides = ()
+) -> int:
     """Write the KFP v2 pipeline of a recipe as YAML; the same recipe gives the same bytes.
 
     Args:
-        recipe: Name of a file in shared/recipes.
+        recipe: Name of a file in shared/pipeline.
         output: File to write.
         overrides: Numbers of the recipe to change, for example train_global.epochs=2.
     """
     if output.suffix != ".yaml":
-        raise InputError(f"--output {output} does not end in .yaml: name the file for example pipeline.yaml.")
+        raise InputError(
+            f"--output {output} does not end in .yaml: name the file for example pipeline.yaml."
+        )
     output.parent.mkdir(parents=True, exist_ok=True)
     compiler.Compiler().compile(build(recipe, read_recipe(recipe, overrides)), str(output))
     # kfp's summary in comments lists dictionaries in an order that changes from process to process.
     body = [line for line in output.read_text().splitlines() if not line.startswith("#")]
-    output.write_text("\n".join([f"# Recipe {recipe}, by `python pipeline.py compile`.", *body, ""]))
+    output.write_text(
+        "\n".join([f"# Recipe {recipe}, by `python pipeline.py compile`.", *body, ""])
+    )
     print(f"wrote {output}")
     return 0
 
@@ -154,7 +177,7 @@ def submit(
     """Run a pipeline: on the KFP server at --host, else right here.
 
     Args:
-        recipe: Name of a file in shared/recipes.
+        recipe: Name of a file in shared/pipeline.
         raw_data: Folder, archive or URL of paired images; without it the demo scenes are generated.
         overrides: Numbers of the recipe to change, for example train_global.epochs=2.
         host: URL of a Kubeflow Pipelines API server.
@@ -163,14 +186,19 @@ def submit(
     """
     parameters = read_recipe(recipe, overrides)
     if not all("=" in tag for tag in tags):
-        raise InputError(f"--tag {' '.join(tags)!r} is not KEY=VALUE: write for example team=vision.")
+        raise InputError(
+            f"--tag {' '.join(tags)!r} is not KEY=VALUE: write for example team=vision."
+        )
     named_tags = dict(tag.split("=", 1) for tag in tags)
     warnings.filterwarnings("ignore", module="kfp")
     if host:
         return submit_to_server(host, recipe, raw_data, parameters)
     if raw_data is not None and "://" not in raw_data:
         if not Path(raw_data).exists():
-            raise InputError(f"--raw-data {raw_data} does not exist: give a folder, archive or URL of paired images.")
+            raise InputError(
+                f"--raw-data {raw_data} does not exist: give a folder, archive or URL of paired "
+                "images."
+            )
         raw_data = str(Path(raw_data).resolve())
     for step in set(parameters) & {"train_global", "train_local"}:
         TrainConfig.check(parameters[step]).check_vgg_weights()
@@ -182,7 +210,9 @@ def submit(
     if raw_data is None:
         raw_data = str(runs / "demo_scenes")
         subprocess.run(
-            [sys.executable, "-m", "components.prepare.demo_scenes", "--out", raw_data], cwd=ROOT, check=True
+            [sys.executable, "-m", "components.prepare.demo.scenes", "--out", raw_data],
+            cwd=ROOT,
+            check=True,
         )
     return run_here(recipe, raw_data, parameters, runs, named_tags)
 
@@ -195,12 +225,14 @@ def nightly(
     timeout_min: float = 0,
     runs: Path = Path("runs"),
 ) -> int:
-    """Run a pipeline once, for cron or a systemd timer, and compare its benchmark with the night before.
+    """Run a pipeline once, for cron or a systemd timer, and compare its benchmark with the night
+    before.
 
-    Exit codes: 0 done, 1 failed, 2 refused, 75 the previous run is still active, 124 timed out, 143 stopped.
+    Exit codes: 0 done, 1 failed, 2 refused, 75 the previous run is still active, 124 timed out, 143
+    stopped.
 
     Args:
-        recipe: Name of a file in shared/recipes.
+        recipe: Name of a file in shared/pipeline.
         raw_data: Folder, archive or URL of paired images; without it the demo scenes are generated.
         overrides: Numbers of the recipe to change, for example train_global.epochs=2.
         timeout_min: Minutes after which the run is stopped; 0 = never.
@@ -212,7 +244,10 @@ def nightly(
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print(f"nightly: another run holds {runs / 'nightly.lock'}; nothing was started", file=sys.stderr)
+        print(
+            f"nightly: another run holds {runs / 'nightly.lock'}; nothing was started",
+            file=sys.stderr,
+        )
         return BUSY
     command = [sys.executable, ROOT / "pipeline.py", "submit", "--recipe", recipe, "--runs", runs]
     command += ["--tag", "nightly=true"]
@@ -231,12 +266,21 @@ def nightly(
 
 def run_here(recipe: str, raw_data: str, parameters: dict, runs: Path, tags: dict[str, str]) -> int:
     """Run the graph with kfp.local, one process per step, as children of one MLflow run."""
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    )
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(runs))
     name = f"{recipe}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
-    flat = {f"{step}.{field}": value for step, fields in parameters.items() for field, value in fields.items()}
+    flat = {
+        f"{step}.{field}": value
+        for step, fields in parameters.items()
+        for field, value in fields.items()
+    }
     start = time.perf_counter()
-    with open(runs / f"{name}.log", "w") as log, tracking.pipeline_run(recipe, name, flat, tags, runs):
+    with (
+        open(runs / f"{name}.log", "w") as log,
+        tracking.pipeline_run(recipe, name, flat, tags, runs),
+    ):
         console = Console(sys.stdout, log)
         try:
             with contextlib.redirect_stdout(console):
@@ -244,18 +288,29 @@ def run_here(recipe: str, raw_data: str, parameters: dict, runs: Path, tags: dic
         except RuntimeError:
             if not console.step:
                 raise
-            print(f"\nstep {console.step} failed: {console.last_line}\nfull log: {log.name}", file=sys.stderr)
+            print(
+                f"\nstep {console.step} failed: {console.last_line}\nfull log: {log.name}",
+                file=sys.stderr,
+            )
             sys.exit(2 if re.match(r"\w+ refused: ", console.last_line) else 1)
     report = Path(finished.outputs["Output"].path)
-    print(f"\n{recipe} done in {time.perf_counter() - start:.0f} s\n\n{(report / 'table.txt').read_text()}")
-    print(f"report:    {report / 'report.html'}\nlog:       {log.name}\nMLflow UI: {tracking.ui_command()}")
+    print(
+        f"\n{recipe} done in {time.perf_counter() - start:.0f} "
+        f"s\n\n{(report / 'table.txt').read_text()}"
+    )
+    print(
+        f"report:    {report / 'report.html'}\nlog:       {log.name}\nMLflow UI: "
+        f"{tracking.ui_command()}"
+    )
     return 0
 
 
 class Console:
     """Shows what the steps print; kfp's own lines go to the log file only."""
 
-    KFP_LINE = re.compile(r"\d\d:\d\d:\d\d\.\d+ - \w+ - (?:Executing task '(?P<task>.+)'|(?P<logs>Streamed logs)|.*)")
+    KFP_LINE = re.compile(
+        r"\d\d:\d\d:\d\d\.\d+ - \w+ - (?:Executing task '(?P<task>.+)'|(?P<logs>Streamed logs)|.*)"
+    )
 
     def __init__(self, screen, log):
         self.screen, self.log = screen, log
@@ -279,7 +334,12 @@ class Console:
         line = line.removeprefix("    ")
         if "Got executor_input:" in line:
             self.in_json = True
-        if self.in_step and line.strip() and not self.in_json and not line.startswith("[KFP Executor"):
+        if (
+            self.in_step
+            and line.strip()
+            and not self.in_json
+            and not line.startswith("[KFP Executor")
+        ):
             self.last_line = line
             self.say(line)
         if line == "}":
@@ -295,7 +355,8 @@ class Console:
 
 
 def stop_with_steps(signum: int, _frame) -> None:
-    """kfp would leave the running step alive. A second signal must not keep the MLflow run from being closed."""
+    """kfp would leave the running step alive. A second signal must not keep the MLflow run from
+    being closed."""
     signal.signal(signum, signal.SIG_IGN)
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -308,15 +369,22 @@ def stop_with_steps(signum: int, _frame) -> None:
 
 def submit_to_server(host: str, recipe: str, raw_data: str | None, parameters: dict) -> int:
     if raw_data is None:
-        raise InputError("--host needs --raw-data: a path or URL that the pods of the cluster can read.")
+        raise InputError(
+            "--host needs --raw-data: a path or URL that the pods of the cluster can read."
+        )
     arguments = {"raw_data": raw_data, **parameters}
     try:
         run = Client(host=host).create_run_from_pipeline_func(
-            build(recipe, parameters), arguments=arguments, experiment_name=recipe, enable_caching=False
+            build(recipe, parameters),
+            arguments=arguments,
+            experiment_name=recipe,
+            enable_caching=False,
         )
     except (ApiException, HTTPError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"--host {host} does not answer as a KFP API server ({reason}): check the URL.") from None
+        raise InputError(
+            f"--host {host} does not answer as a KFP API server ({reason}): check the URL."
+        ) from None
     print(f"submitted {run.run_id} to {host}")
     return 0
 
@@ -355,11 +423,17 @@ def compare_nights(nights: list[tuple[str, dict[str, float]]]) -> str:
     (name, tonight), *before = nights
     previous_name, previous = before[0] if before else ("none", {})
     width = max(map(len, tonight), default=10)
-    lines = [f"{'':{width}}  {'tonight':>12}  {'before':>12}  change", f"tonight: {name}, before: {previous_name}"]
+    lines = [
+        f"{'':{width}}  {'tonight':>12}  {'before':>12}  change",
+        f"tonight: {name}, before: {previous_name}",
+    ]
     for figure, value in sorted(tonight.items()):
         old = previous.get(figure)
         change = "" if not old else f"{value / old - 1:+.1%}"
-        lines.append(f"{figure:{width}}  {value:12.5g}  {'-' if old is None else f'{old:12.5g}':>12}  {change}")
+        lines.append(
+            f"{figure:{width}}  {value:12.5g}  {'-' if old is None else f'{old:12.5g}':>12}  "
+            f"{change}"
+        )
     return "\n".join([lines[1], "", lines[0], *lines[2:]])
 
 
@@ -375,7 +449,12 @@ def join_repeated(arguments: list[str], flag: str) -> list[str]:
 
 if __name__ == "__main__":
     try:
-        sys.exit(app.cli(prog="python pipeline.py", args=join_repeated(join_repeated(sys.argv[1:], "--set"), "--tag")))
+        sys.exit(
+            app.cli(
+                prog="python pipeline.py",
+                args=join_repeated(join_repeated(sys.argv[1:], "--set"), "--tag"),
+            )
+        )
     except InputError as refusal:
         print(f"pipeline.py refused: {refusal}", file=sys.stderr)
         sys.exit(2)

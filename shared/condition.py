@@ -1,4 +1,5 @@
-"""Integer maps -> network input, signed <-> uint8 pictures: the same code in training and inside the exported graph."""
+"""Integer maps -> network input, signed <-> uint8 pictures: the same code in training and inside
+the exported graph."""
 
 import torch
 import torch.nn.functional as F
@@ -6,13 +7,15 @@ from torch import Tensor
 
 
 def one_hot(labels: Tensor, num_labels: int) -> Tensor:
-    """(N, H, W) integer labels -> (N, num_labels, H, W) float32 of 0 and 1; ids from num_labels on have no channel."""
+    """(N, H, W) integer labels -> (N, num_labels, H, W) float32 of 0 and 1; ids from num_labels on
+    have no channel."""
     ids = torch.arange(num_labels, dtype=torch.int32, device=labels.device)
     return (labels.to(torch.int32).unsqueeze(1) == ids.view(1, -1, 1, 1)).float()
 
 
 def edges(instances: Tensor) -> Tensor:
-    """(N, H, W) ids -> (N, 1, H, W) float32: 1 where one of four neighbours has another id (pix2pixHD, get_edges)."""
+    """(N, H, W) ids -> (N, 1, H, W) float32: 1 where one of four neighbours has another id
+    (pix2pixHD, get_edges)."""
     across = (instances[:, :, 1:] != instances[:, :, :-1]).float()  # (N, H, W-1)
     down = (instances[:, 1:, :] != instances[:, :-1, :]).float()  # (N, H-1, W)
     beside = torch.maximum(F.pad(across, (1, 0)), F.pad(across, (0, 1)))
@@ -23,26 +26,35 @@ def edges(instances: Tensor) -> Tensor:
 def encode_maps(inputs: Tensor, instances: Tensor | None, num_labels: int) -> Tensor:
     """Inputs and instance ids (N, H, W) -> (N, channels [+ 1], H, W): what D sees beside the photo.
 
-    Inputs are labels (N, H, W), or where num_labels is 0 pictures (N, C, H, W) uint8. Any ids that differ between
-    neighbouring instances give the same edges.
-    """
+    Inputs are labels (N, H, W), or where num_labels is 0 pictures (N, C, H, W) uint8. Any ids that
+    differ between neighbouring instances give the same edges."""
     channels = one_hot(inputs, num_labels) if num_labels else to_signed(inputs)
     return channels if instances is None else torch.cat([channels, edges(instances)], dim=1)
 
 
 def instance_mean(features: Tensor, dense_ids: Tensor, num_instances: int) -> Tensor:
-    """Instance-wise average pooling (pix2pixHD, section 3.4) as one scatter-mean, no loop and no host synchronisation.
+    """Instance-wise average pooling (pix2pixHD, section 3.4) as one scatter-mean, no loop and no
+    host synchronisation.
 
-    features (N, F, H, W), dense_ids (N, H, W) in 0..num_instances-1 -> (N, F, num_instances); 0 for an absent id.
-    """
+    features (N, F, H, W), dense_ids (N, H, W) in 0..num_instances-1 -> (N, F, num_instances); 0 for
+    an absent id."""
     n, f, height = features.shape[:3]
-    # Sums per row, then over the rows: one running float32 sum of 2^19 equal pixels would be off by half a percent.
+    # Sums per row, then over the rows: one running float32 sum of 2^19 equal pixels would be off by
+    # half a percent.
     rows = torch.arange(height, device=features.device).view(1, height, 1) * num_instances
     index = (dense_ids.long() + rows).reshape(n, 1, -1)
     sums = features.new_zeros(n, f, height * num_instances)
-    sums = sums.scatter_add(2, index.expand(n, f, -1), features.reshape(n, f, -1)).view(n, f, height, -1).sum(2)
+    sums = (
+        sums.scatter_add(2, index.expand(n, f, -1), features.reshape(n, f, -1))
+        .view(n, f, height, -1)
+        .sum(2)
+    )
     counts = features.new_zeros(n, 1, height * num_instances)
-    counts = counts.scatter_add(2, index, torch.ones_like(index, dtype=features.dtype)).view(n, 1, height, -1).sum(2)
+    counts = (
+        counts.scatter_add(2, index, torch.ones_like(index, dtype=features.dtype))
+        .view(n, 1, height, -1)
+        .sum(2)
+    )
     return sums / counts.clamp(min=1)
 
 

@@ -1,4 +1,5 @@
-"""The only file that knows npu, cuda and cpu: pick one, its precision, autocast, scaler, clock, memory, seed."""
+"""The only file that knows npu, cuda and cpu: pick one, its precision, autocast, scaler, clock,
+memory, seed."""
 
 import contextlib
 import importlib.util
@@ -38,21 +39,24 @@ class Runtime:
     def memory_format(self, layout: LayoutName, stays_nhwc: bool) -> torch.memory_format:
         """Of weights and feature maps. Raises InputError for nhwc on an NPU.
 
-        stays_nhwc: whether the networks never convert back on this device; auto lays out no others so.
-        """
+        stays_nhwc: whether the networks never convert back on this device; auto lays out no others
+        so."""
         if self.name == "npu" and layout == "nhwc":
             raise InputError(
-                "--layout nhwc means nothing to an NPU, which has memory formats of its own: leave it out, or say nchw."
+                "--layout nhwc means nothing to an NPU, which has memory formats of its own: "
+                "leave it out, or say nchw."
             )
-        # Tensor cores compute in NHWC: networks of convolutions and BatchNorm gain 5 to 35 % (PERFORMANCE.md 4b). What
-        # knows NCHW alone costs more than that. torch's instance_norm converts to it (pytorch#72341): a step took 34 %
-        # longer on an A100 (pytorch#59168), a norm 3 to 9 times as long on a CPU. So does reflection_pad2d on a GPU.
+        # Tensor cores compute in NHWC: networks of convolutions and BatchNorm gain 5 to 35 %
+        # (PERFORMANCE.md 4b). What knows NCHW alone costs more than that. torch's instance_norm
+        # converts to it (pytorch#72341): a step took 34 % longer on an A100 (pytorch#59168), a norm
+        # 3 to 9 times as long on a CPU. So does reflection_pad2d on a GPU.
         gains = self.name == "cpu" or (self.name == "cuda" and self.precision != "fp32")
         nhwc = layout == "nhwc" or (layout == "auto" and gains and stays_nhwc)
         return torch.channels_last if nhwc else torch.contiguous_format
 
     def autocast(self):
-        """Context in which convolutions run in the chosen precision; networks and losses outside stay fp32."""
+        """Context in which convolutions run in the chosen precision; networks and losses outside
+        stay fp32."""
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
         return torch.autocast(self.name, dtype=dtype, enabled=dtype is not None)
 
@@ -61,7 +65,8 @@ class Runtime:
         return wanted if self.precision == "fp16" else LossScale(initial=1.0, static=True)
 
     def scaler(self, wanted: LossScale = DYNAMIC) -> torch.amp.GradScaler:
-        """Skips updates by gradients that are not finite. It knows neither `static` nor `hysteresis`."""
+        """Skips updates by gradients that are not finite. It knows neither `static` nor
+        `hysteresis`."""
         scale = self.loss_scale(wanted)
         constants = dict(
             init_scale=scale.initial,
@@ -93,10 +98,15 @@ class Runtime:
     def random_state(self) -> dict[str, torch.Tensor]:
         """Of the generators that dropout draws from, on the CPU and on the device."""
         states = {"cpu": torch.get_rng_state()}
-        return states if self.name == "cpu" else states | {"device": _accelerator(self.name).get_rng_state()}
+        return (
+            states
+            if self.name == "cpu"
+            else states | {"device": _accelerator(self.name).get_rng_state()}
+        )
 
     def set_random_state(self, states: dict[str, torch.Tensor]) -> None:
-        """Go on drawing from where `random_state` was taken; of another kind of device only the CPU's is set."""
+        """Go on drawing from where `random_state` was taken; of another kind of device only the
+        CPU's is set."""
         torch.set_rng_state(states["cpu"])
         if self.name != "cpu" and "device" in states:
             _accelerator(self.name).set_rng_state(states["device"])
@@ -107,10 +117,13 @@ class Runtime:
 
 
 def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runtime:
-    """The device asked for, or the best one here (npu, cuda, cpu). Raises InputError when it is not available."""
+    """The device asked for, or the best one here (npu, cuda, cpu). Raises InputError when it is not
+    available."""
     match device:
         case "auto":
-            name = "npu" if _npu_problem() is None else "cuda" if torch.cuda.is_available() else "cpu"
+            name = (
+                "npu" if _npu_problem() is None else "cuda" if torch.cuda.is_available() else "cpu"
+            )
         case "npu":
             if problem := _npu_problem():
                 raise InputError(f"--device npu: {problem}")
@@ -139,7 +152,8 @@ def seed_everything(seed: int) -> None:
 
 
 def _pick_precision(name: str, precision: str) -> str:
-    """auto: fp32 on a CPU, bf16 on a GPU that has it (else fp16), fp16 on an NPU (no bf16 transposed convolution)."""
+    """auto: fp32 on a CPU, bf16 on a GPU that has it (else fp16), fp16 on an NPU (no bf16
+    transposed convolution)."""
     match name, precision:
         case "cpu", "auto":
             return "fp32"
@@ -148,12 +162,17 @@ def _pick_precision(name: str, precision: str) -> str:
         case "npu", "auto":
             return "fp16"
         case (("cpu" | "npu"), "tf32"):
-            raise InputError(f"--precision tf32 is an NVIDIA GPU mode, but the device is {name}: use fp32.")
+            raise InputError(
+                f"--precision tf32 is an NVIDIA GPU mode, but the device is {name}: use fp32."
+            )
         case "cpu", "fp16":
-            raise InputError("--precision fp16 needs a GPU or NPU, but the device is cpu: use bf16 or fp32.")
+            raise InputError(
+                "--precision fp16 needs a GPU or NPU, but the device is cpu: use bf16 or fp32."
+            )
         case "npu", "bf16":
             raise InputError(
-                "--precision bf16: transposed convolutions and reflection padding have no bf16 on an NPU: use fp16."
+                "--precision bf16: transposed convolutions and reflection padding have no bf16 on "
+                "an NPU: use fp16."
             )
     return precision
 
@@ -162,17 +181,20 @@ def _npu_problem() -> str | None:
     """Why there is no NPU here, as a sentence; None when there is one."""
     if importlib.util.find_spec("torch_npu") is None and not hasattr(torch, "npu"):
         return (
-            "torch_npu is not installed; install it with CANN (`pip install torch-npu==2.13.0`), or use --device cpu."
+            "torch_npu is not installed; install it with CANN (`pip install "
+            "torch-npu==2.13.0`), or use --device cpu."
         )
     try:
         if not hasattr(torch, "npu"):
             import torch_npu  # noqa: F401
         if torch.npu.is_available():
             return None
-        return "torch_npu is installed but sees no NPU; check `npu-smi info` and the driver, or use --device cpu."
-    except (
-        Exception
-    ) as error:  # without CANN: ImportError on libhccl.so, or a bare Exception from its own environment check
+        return (
+            "torch_npu is installed but sees no NPU; check `npu-smi info` and the driver, or "
+            "use --device cpu."
+        )
+    # without CANN: ImportError on libhccl.so, or a bare Exception from its own environment check
+    except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         fix = "run `source /usr/local/Ascend/ascend-toolkit/set_env.sh`, or use --device cpu"
         return f"torch_npu cannot load CANN ({reason}); {fix}."
@@ -192,5 +214,6 @@ def _accelerator(name: str):
 
 
 def _npu_keeps_infinities() -> bool:
-    """Ascend 910A and 310P saturate overflow, so only torch_npu's own scaler sees it; newer chips keep INF and NaN."""
+    """Ascend 910A and 310P saturate overflow, so only torch_npu's own scaler sees it; newer chips
+    keep INF and NaN."""
     return bool(torch.npu.is_bf16_supported())

@@ -1,4 +1,5 @@
-"""Values of --device, --precision, --layout; the loss scale. Apart from device.py, so that `--help` loads no torch."""
+"""Values of --device, --precision, --layout; the loss scale. Apart from device.py, so that `--help`
+loads no torch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +11,8 @@ LayoutName = Literal["auto", "nchw", "nhwc"]
 
 @dataclass(frozen=True)
 class LossScale:
-    """How fp16 multiplies losses, so that small gradients do not vanish: GradScaler's constants, and two of ours."""
+    """How fp16 multiplies losses, so that small gradients do not vanish: GradScaler's constants,
+    and two of ours."""
 
     initial: float = 65536.0
     growth_factor: float = 2.0

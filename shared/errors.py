@@ -2,4 +2,5 @@
 
 
 class InputError(ValueError):
-    """Refused before work starts: one sentence with the flag, what was found, and what to do (exit code 2)."""
+    """Refused before work starts: one sentence with the flag, what was found, and what to do (exit
+    code 2)."""

@@ -1,8 +1,9 @@
-"""The MLflow run of a step or of a whole pipeline; silent where no server is configured. It never stops a step.
+"""The MLflow run of a step or of a whole pipeline; silent where no server is configured. It never
+stops a step.
 
-Runs are found by the variables that KFP's own MLflow plugin sets: MLFLOW_RUN_ID (continue that run), else
-PIPELINE_PARENT_RUN_ID (a child of it), else a run of its own; without MLFLOW_TRACKING_URI nothing is logged.
-"""
+Runs are found by the variables that KFP's own MLflow plugin sets: MLFLOW_RUN_ID (continue that
+run), else PIPELINE_PARENT_RUN_ID (a child of it), else a run of its own; without
+MLFLOW_TRACKING_URI nothing is logged."""
 
 import contextlib
 import fcntl
@@ -20,7 +21,8 @@ import numpy as np
 EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"
 PARENT = "PIPELINE_PARENT_RUN_ID"
 
-# Asynchronous metrics sent in batches cost 0.15 ms a call; a lost server is given up after seconds instead of minutes.
+# Asynchronous metrics sent in batches cost 0.15 ms a call; a lost server is given up after seconds
+# instead of minutes.
 DEFAULTS = {
     "MLFLOW_ASYNC_LOGGING_BUFFERING_SECONDS": "2",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -70,11 +72,14 @@ def step_run(step: str, params: dict) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def pipeline_run(experiment: str, name: str, params: dict, tags: dict, runs: Path) -> Iterator[None]:
-    """The parent run of a pipeline run. Steps started inside become its children, through the environment.
+def pipeline_run(
+    experiment: str, name: str, params: dict, tags: dict, runs: Path
+) -> Iterator[None]:
+    """The parent run of a pipeline run. Steps started inside become its children, through the
+    environment.
 
-    Without MLFLOW_TRACKING_URI the store is `runs/mlflow.db`, created here, by one process at a time, before any step.
-    """
+    Without MLFLOW_TRACKING_URI the store is `runs/mlflow.db`, created here, by one process at a
+    time, before any step."""
     artifacts = None
     if "MLFLOW_TRACKING_URI" not in os.environ:
         os.environ["MLFLOW_TRACKING_URI"] = store_uri(runs)
@@ -82,7 +87,9 @@ def pipeline_run(experiment: str, name: str, params: dict, tags: dict, runs: Pat
 
     def start(mlflow):
         with open(runs / "mlflow.lock", "a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # two processes that create one database leave it unusable
+            fcntl.flock(
+                lock, fcntl.LOCK_EX
+            )  # two processes that create one database leave it unusable
             if mlflow.get_experiment_by_name(experiment) is None:
                 mlflow.create_experiment(experiment, artifact_location=artifacts)
         mlflow.set_experiment(experiment)
@@ -97,7 +104,8 @@ def pipeline_run(experiment: str, name: str, params: dict, tags: dict, runs: Pat
 
 @contextlib.contextmanager
 def _run(what: str, start: Callable, tags: dict, params: dict) -> Iterator[None]:
-    """A run that ends with the status of the block; a server that fails at either end costs a warning."""
+    """A run that ends with the status of the block; a server that fails at either end costs a
+    warning."""
     with contextlib.ExitStack() as stack:
         try:
             mlflow = _mlflow()
@@ -206,8 +214,11 @@ def _mlflow():
     return mlflow
 
 
-def latest_figures(experiment: str, tags: dict[str, str], runs: Path, count: int) -> list[tuple[str, dict[str, float]]]:
-    """(run name, headline figures) of the newest finished pipeline runs with these tags, newest first."""
+def latest_figures(
+    experiment: str, tags: dict[str, str], runs: Path, count: int
+) -> list[tuple[str, dict[str, float]]]:
+    """(run name, headline figures) of the newest finished pipeline runs with these tags, newest
+    first."""
     mlflow = _mlflow()
     mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", store_uri(runs)))
     wanted = "".join(f" and tags.{name} = '{value}'" for name, value in tags.items())
@@ -235,4 +246,6 @@ def ui_command() -> str:
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if uri.startswith("http"):
         return uri
-    return shlex.join([str(Path(sys.executable).parent / "mlflow"), "ui", "--backend-store-uri", uri])
+    return shlex.join(
+        [str(Path(sys.executable).parent / "mlflow"), "ui", "--backend-store-uri", uri]
+    )

@@ -1,4 +1,5 @@
-"""pix2pixHD and pix2pix again, slowly, from the papers and the layer tables of the published checkpoints.
+"""pix2pixHD and pix2pix again, slowly, from the papers and the layer tables of the published
+checkpoints.
 
 The tests' own answer. `training` matters to BatchNorm alone; its statistics are not updated.
 """
@@ -9,7 +10,9 @@ import torch.nn.functional as F
 
 def conv(weights, key, x, stride=1, padding=0, reflect=0):
     x = F.pad(x, [reflect] * 4, mode="reflect") if reflect else x
-    return F.conv2d(x, weights[f"{key}.weight"], weights.get(f"{key}.bias"), stride=stride, padding=padding)
+    return F.conv2d(
+        x, weights[f"{key}.weight"], weights.get(f"{key}.bias"), stride=stride, padding=padding
+    )
 
 
 def transposed(weights, key, x, output_padding=1):
@@ -27,7 +30,9 @@ def norm(weights, key, x, training=True):
     if training:
         x = normalised(x, *moments(x, (0, 2, 3)))
     else:
-        x = normalised(x, *(weights[f"{key}.running_{name}"].view(per_channel) for name in ("mean", "var")))
+        x = normalised(
+            x, *(weights[f"{key}.running_{name}"].view(per_channel) for name in ("mean", "var"))
+        )
     return x * weights[f"{key}.weight"].view(per_channel) + weights[f"{key}.bias"].view(per_channel)
 
 
@@ -86,7 +91,8 @@ def local_enhancer(weights, x, n_down, n_blocks, n_blocks_local, training=True):
 
 
 def patchgan(weights, keys, x, padding, training):
-    """All maps; the last but one convolution and the last keep the size, the first and the last have no norm."""
+    """All maps; the last but one convolution and the last keep the size, the first and the last
+    have no norm."""
     maps = []
     for j, key in enumerate(keys):
         x = conv(weights, key, x, stride=2 if j < len(keys) - 2 else 1, padding=padding)
@@ -109,7 +115,9 @@ def discriminator(weights, x, num_D, n_layers, features=True, training=True):
             keys = [f"scale{scale}_layer{j}.0" for j in range(n_layers + 2)]
             result.append(patchgan(weights, keys, x, 2, training))
         else:
-            result.append(patchgan(weights, flat_keys(f"layer{scale}", n_layers), x, 2, training)[-1:])
+            result.append(
+                patchgan(weights, flat_keys(f"layer{scale}", n_layers), x, 2, training)[-1:]
+            )
         x = pool(x)
     return result
 
@@ -124,7 +132,8 @@ def pixel_discriminator(weights, x, training=True):
 
 
 def unet(weights, x, n_down, training=True):
-    """The published U-Net with its in-place activations: what skips a level is what its LeakyReLU made of x."""
+    """The published U-Net with its in-place activations: what skips a level is what its LeakyReLU
+    made of x."""
     x = conv(weights, "model.model.0", x, stride=2, padding=1)
     x = unet_level(weights, "model.model.1.model", x, n_down - 2, training)
     return transposed(weights, "model.model.3", F.relu_(x), output_padding=0).tanh()
@@ -151,7 +160,11 @@ def one_hot_and_edges(labels, instances, num_labels):
                 result[b, int(labels[b, y, x]), y, x] = 1
                 for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0)):
                     v, u = y + dy, x + dx
-                    if 0 <= v < height and 0 <= u < width and instances[b, v, u] != instances[b, y, x]:
+                    if (
+                        0 <= v < height
+                        and 0 <= u < width
+                        and instances[b, v, u] != instances[b, y, x]
+                    ):
                         result[b, num_labels, y, x] = 1
     return result
 

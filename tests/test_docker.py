@@ -1,4 +1,5 @@
-"""The images: what every Dockerfile promises, pins that agree, and the prepare step really run in its image."""
+"""The images: what every Dockerfile promises, pins that agree, and the prepare step really run in
+its image."""
 
 import ast
 import json
@@ -13,13 +14,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shared.contracts import DatasetManifest
+from shared.contracts.dataset import DatasetManifest
 
-ROOT = Path(__file__).parent.parent
-DOCKERFILES = {path.name.removesuffix(".Dockerfile"): path for path in sorted((ROOT / "docker").glob("*.Dockerfile"))}
+ROOT = Path(__file__).parents[1]
+DOCKERFILES = {
+    path.name.removesuffix(".Dockerfile"): path
+    for path in sorted((ROOT / "docker").glob("*.Dockerfile"))
+}
 STEPS = sorted(path.parent.name for path in (ROOT / "components").glob("*/__init__.py"))
 
-# (CANN, torch, torch_npu) that the vendor's release notes call matching, or compatible (TorchNPU 26.2 with CANN 9.1).
+# (CANN, torch, torch_npu) that the vendor's release notes call matching, or compatible (TorchNPU
+# 26.2 with CANN 9.1).
 SUPPORTED_ON_NPU = {
     ("9.2.0", "2.14.0", "2.14.0"),
     ("9.2.0", "2.13.0", "2.13.0"),
@@ -41,26 +46,39 @@ IMPORT_NAMES = {
 
 def instructions(device: str) -> list[str]:
     """Lines of a Dockerfile without comments, continuations joined."""
-    lines = [line for line in DOCKERFILES[device].read_text().splitlines() if not line.startswith("#")]
-    return [line.strip() for line in "\n".join(lines).replace("\\\n", " ").splitlines() if line.strip()]
+    lines = [
+        line for line in DOCKERFILES[device].read_text().splitlines() if not line.startswith("#")
+    ]
+    return [
+        line.strip() for line in "\n".join(lines).replace("\\\n", " ").splitlines() if line.strip()
+    ]
 
 
 def arguments(device: str) -> dict[str, str]:
     """Build arguments and their defaults; no default is an empty string."""
-    found = [line.removeprefix("ARG ").partition("=") for line in instructions(device) if line.startswith("ARG ")]
+    found = [
+        line.removeprefix("ARG ").partition("=")
+        for line in instructions(device)
+        if line.startswith("ARG ")
+    ]
     return {name: value for name, _, value in found}
 
 
 def pins(text: str) -> dict[str, str]:
     """name==version, wherever they stand in a text; names in lower case, as pip takes them."""
-    return {name.lower(): version for name, version in re.findall(r"\b([A-Za-z][\w.-]*)==([\w.]+)", text)}
+    return {
+        name.lower(): version
+        for name, version in re.findall(r"\b([A-Za-z][\w.-]*)==([\w.]+)", text)
+    }
 
 
 def requirements(step: str) -> dict[str, str]:
     lines = (ROOT / "components" / step / "requirements.txt").read_text().splitlines()
     lines = [line.partition("#")[0].strip() for line in lines]
     for line in filter(None, lines):
-        assert re.fullmatch(r"[a-z][a-z0-9-]*==[0-9][\w.]*", line), f"{step}: {line!r} is no exact pin"
+        assert re.fullmatch(r"[a-z][a-z0-9-]*==[0-9][\w.]*", line), (
+            f"{step}: {line!r} is no exact pin"
+        )
     return pins("\n".join(lines))
 
 
@@ -87,7 +105,9 @@ def test_image_is_of_one_known_step_and_does_not_run_as_root(device):
 
 @pytest.mark.parametrize("device", DOCKERFILES)
 def test_nothing_floats(device):
-    base = arguments(device)["BASE_IMAGE"].replace("${CANN_TAG}", arguments(device).get("CANN_TAG", ""))
+    base = arguments(device)["BASE_IMAGE"].replace(
+        "${CANN_TAG}", arguments(device).get("CANN_TAG", "")
+    )
     assert re.search(r":[0-9][^:]*$", base), f"{base} has no version"
     assert "latest" not in DOCKERFILES[device].read_text()
     assert pins("\n".join(instructions(device)))["kfp"] == embedded()["kfp"]
@@ -106,7 +126,8 @@ def test_requirements_are_a_layer_below_the_code(device):
 
 
 def test_dockerfiles_differ_only_in_base_and_torch():
-    """Three short files instead of a clever one; what comes after the packages is the same in all."""
+    """Three short files instead of a clever one; what comes after the packages is the same in
+    all."""
     tails = set()
     for device in DOCKERFILES:
         lines = instructions(device)
@@ -127,7 +148,9 @@ def test_versions_agree():
     everywhere |= {step: requirements(step) for step in STEPS}
     everywhere["constraints.txt"] = pins((ROOT / "constraints.txt").read_text())
     for name in everywhere["requirements.txt"] | requirements("benchmark"):
-        assert name in everywhere["constraints.txt"] or name == "torch", f"{name}: run `make constraints`"
+        assert name in everywhere["constraints.txt"] or name == "torch", (
+            f"{name}: run `make constraints`"
+        )
     for step in STEPS:
         for name, version in requirements(step).items():
             for place, others in everywhere.items():
@@ -161,14 +184,21 @@ def top_level_imports(module: Path) -> list[str]:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            names += [node.module] if "." in node.module else [f"{node.module}.{alias.name}" for alias in node.names]
+            names += (
+                [node.module]
+                if "." in node.module
+                else [f"{node.module}.{alias.name}" for alias in node.names]
+            )
     return names
 
 
 def test_compose_file_serves_mlflow_of_the_same_version_to_this_machine_only():
     mlflow = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]["mlflow"]
     version = requirements("prepare")["mlflow-skinny"]
-    assert mlflow["image"].endswith(f":{version}") and f"mlflow=={version}" in mlflow["build"]["dockerfile_inline"]
+    assert (
+        mlflow["image"].endswith(f":{version}")
+        and f"mlflow=={version}" in mlflow["build"]["dockerfile_inline"]
+    )
     assert all(port.startswith("127.0.0.1:") for port in mlflow["ports"])
 
 
@@ -178,7 +208,12 @@ def test_systemd_units_are_valid(tmp_path):
     python = tmp_path / "pix2pixhd" / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.symlink_to(sys.executable)
-    command = ["systemd-analyze", "verify", "--user", *sorted((ROOT / "docker" / "systemd").iterdir())]
+    command = [
+        "systemd-analyze",
+        "verify",
+        "--user",
+        *sorted((ROOT / "docker" / "systemd").iterdir()),
+    ]
     environment = os.environ | {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -187,11 +222,17 @@ def test_systemd_units_are_valid(tmp_path):
 
 def test_pipeline_takes_the_command_of_the_systemd_unit(tmp_path):
     """Only the data is not there, and that is what it says."""
-    unit = (ROOT / "docker" / "systemd" / "pix2pixhd-nightly.service").read_text().replace("\\\n", " ")
-    python, *arguments = re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE)[1].replace("%h", str(tmp_path)).split()
+    unit = (
+        (ROOT / "docker" / "systemd" / "pix2pixhd-nightly.service").read_text().replace("\\\n", " ")
+    )
+    python, *arguments = (
+        re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE)[1].replace("%h", str(tmp_path)).split()
+    )
     command = [sys.executable, *arguments, "--runs", str(tmp_path / "runs")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and f"--raw-data {tmp_path}/data/cityscapes" in done.stderr, done.stderr
+    assert done.returncode == 2 and f"--raw-data {tmp_path}/data/cityscapes" in done.stderr, (
+        done.stderr
+    )
 
 
 # In containers.
@@ -212,7 +253,8 @@ def engine() -> str:
 
 @pytest.fixture(scope="module")
 def prepare_image(engine) -> str:
-    """Built anew. BASE_IMAGE and BUILD_FLAGS in the environment adapt the build to a machine without image registry."""
+    """Built anew. BASE_IMAGE and BUILD_FLAGS in the environment adapt the build to a machine
+    without image registry."""
     flags = shlex.split(os.environ.get("BUILD_FLAGS", "")) if engine == "podman" else []
     if base := os.environ.get("BASE_IMAGE"):
         flags += ["--build-arg", f"BASE_IMAGE={base}"]
@@ -226,15 +268,20 @@ def prepare_image(engine) -> str:
 
 @pytest.fixture
 def run_in_image(engine, prepare_image, tmp_path):
-    """Runs a command in the prepare image with tmp_path at /out, as the image's user or, not being root, as oneself."""
+    """Runs a command in the prepare image with tmp_path at /out, as the image's user or, not being
+    root, as oneself."""
     tmp_path.chmod(0o777)
     user = []
     if os.getuid():
-        user = ["--user", f"{os.getuid()}:{os.getgid()}"] + (["--userns=keep-id"] if engine == "podman" else [])
+        user = ["--user", f"{os.getuid()}:{os.getgid()}"] + (
+            ["--userns=keep-id"] if engine == "podman" else []
+        )
 
     def run(*command: str) -> subprocess.CompletedProcess:
         options = ["--rm", *user, "-v", f"{tmp_path}:/out"]
-        return subprocess.run([engine, "run", *options, prepare_image, *command], capture_output=True, text=True)
+        return subprocess.run(
+            [engine, "run", *options, prepare_image, *command], capture_output=True, text=True
+        )
 
     return run
 
@@ -243,7 +290,9 @@ def run_in_image(engine, prepare_image, tmp_path):
 @pytest.mark.slow
 def test_prepare_runs_in_its_image(run_in_image, tmp_path):
     about = run_in_image(
-        "sh", "-c", 'id -u; echo "$CODE_VERSION"; ls /app/components; touch "$HOME/writable"; pip list'
+        "sh",
+        "-c",
+        'id -u; echo "$CODE_VERSION"; ls /app/components; touch "$HOME/writable"; pip list',
     )
     uid, commit, *rest = about.stdout.split("\n")
     assert about.returncode == 0, about.stderr
@@ -263,7 +312,11 @@ def test_prepare_runs_in_its_image(run_in_image, tmp_path):
     assert DatasetManifest.read(tmp_path / "outside").digest == manifest.digest
 
     refused = run_in_image("python", *prepare("/out/nowhere", "/out/other"))
-    assert refused.returncode == 2 and "/out/nowhere" in refused.stderr and "Traceback" not in refused.stderr
+    assert (
+        refused.returncode == 2
+        and "/out/nowhere" in refused.stderr
+        and "Traceback" not in refused.stderr
+    )
 
 
 @pytest.mark.containers
@@ -293,7 +346,7 @@ def test_kfp_starts_the_step_in_its_image(run_in_image, tmp_path):
 
 
 def scenes(out: str) -> list[str]:
-    return f"-m components.prepare.demo_scenes --out {out} --train 2 --test 1 --size 64x128".split()
+    return f"-m components.prepare.demo.scenes --out {out} --train 2 --test 1 --size 64x128".split()
 
 
 def prepare(raw_data: str, dataset: str) -> list[str]:
@@ -301,4 +354,9 @@ def prepare(raw_data: str, dataset: str) -> list[str]:
 
 
 def artifact(kind: str, path: str) -> dict:
-    return {"name": kind.lower(), "type": {"schemaTitle": f"system.{kind}"}, "uri": path, "metadata": {}}
+    return {
+        "name": kind.lower(),
+        "type": {"schemaTitle": f"system.{kind}"},
+        "uri": path,
+        "metadata": {},
+    }

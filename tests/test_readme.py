@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import read_recipe
-from tests.test_layout import ROOT, STEPS
+from tests.test_imports import ROOT, STEPS
 
 
 def blocks(path: Path) -> list[str]:
@@ -23,12 +23,19 @@ def run_block(block: str, runs: Path) -> subprocess.CompletedProcess:
     lines = block.replace("source .venv/bin/activate\n", "").replace("runs/", f"{runs}/")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return subprocess.run(
-        ["bash", "-ec", lines], cwd=ROOT, env=os.environ | {"PATH": path}, capture_output=True, text=True, timeout=300
+        ["bash", "-ec", lines],
+        cwd=ROOT,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
 def test_each_step_alone_as_the_readme_says(tmp_path):
-    (block,) = [block for block in blocks(ROOT / "README.md") if "components.prepare.demo_scenes" in block]
+    (block,) = [
+        block for block in blocks(ROOT / "README.md") if "components.prepare.demo.scenes" in block
+    ]
     result = run_block(block, tmp_path)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     assert (tmp_path / "report" / "report.html").is_file()
@@ -45,19 +52,27 @@ def test_examples_of_the_steps_readmes(tmp_path):
 
 def pipeline_commands() -> list[list[str]]:
     """Every `pipeline.py COMMAND ...` of the READMEs, recipes and units, continued lines joined."""
-    places = [*ROOT.glob("*.md"), *ROOT.glob("docker/**/*"), *ROOT.glob("shared/recipes/*.yaml")]
+    places = [*ROOT.glob("*.md"), *ROOT.glob("docker/**/*"), *ROOT.glob("shared/pipeline/*.yaml")]
     text = "\n".join(path.read_text() for path in places if path.is_file())
     text = re.sub(r"\\\n[#\s]*", "", text)
     found = re.findall(r"pipeline\.py ((?:compile|submit|nightly)[^\n`>|)]*)", text)
-    return [shlex.split(line.replace("[", "").replace("]", "").replace("...", "")) for line in found]
+    return [
+        shlex.split(line.replace("[", "").replace("]", "").replace("...", "")) for line in found
+    ]
 
 
 def test_commands_of_the_pipeline_have_flags_recipes_and_fields_that_exist():
     commands = pipeline_commands()
-    assert {words[0] for words in commands} == {"compile", "submit", "nightly"} and len(commands) >= 10
+    assert {words[0] for words in commands} == {"compile", "submit", "nightly"} and len(
+        commands
+    ) >= 10
     usage = {
         name: subprocess.run(
-            [sys.executable, "pipeline.py", name, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+            [sys.executable, "pipeline.py", name, "--help"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for name in ("compile", "submit", "nightly")
     }
@@ -69,12 +84,16 @@ def test_commands_of_the_pipeline_have_flags_recipes_and_fields_that_exist():
         if recipe != "R":
             parameters = read_recipe(recipe, overrides)
             for step in parameters.keys() & {"train_global", "train_local"}:
-                assert not parameters[step]["lambda_vgg"] or parameters[step]["vgg_weights"], "would be refused"
+                assert not parameters[step]["lambda_vgg"] or parameters[step]["vgg_weights"], (
+                    "would be refused"
+                )
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_flag_tables_are_complete(step):
-    config = getattr(importlib.import_module(f"components.{step}.config"), f"{step.capitalize()}Config")
+    config = getattr(
+        importlib.import_module(f"components.{step}.config"), f"{step.capitalize()}Config"
+    )
     text = (ROOT / "components" / step / "README.md").read_text()
     table = text[text.index("| flag ") :].split("\n\n")[0]
     named = re.findall(r"^\| `--([\w-]+)`", table, re.MULTILINE)
@@ -82,6 +101,10 @@ def test_flag_tables_are_complete(step):
 
 
 def test_files_that_the_readmes_name_exist():
-    for readme in [ROOT / "README.md", *ROOT.glob("*/README.md"), *ROOT.glob("components/*/README.md")]:
+    for readme in [
+        ROOT / "README.md",
+        *ROOT.glob("*/README.md"),
+        *ROOT.glob("components/*/README.md"),
+    ]:
         for target in re.findall(r"\]\(([^)#:]+)\)", readme.read_text()):
             assert (readme.parent / target).exists(), f"{readme}: {target}"

@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from components.train.augment import Augmentation
-from components.train.data import PairDataset
-from shared.checkpoint import save_weights
-from shared.contracts import Architecture, DatasetManifest, ModelCard, Pair, digest_files, write_atomically
-from shared.frames import Frame, cache_file, densify, pack, seal
-from shared.images import write_ids, write_photo
-from shared.networks import build_encoder, build_generator, initialise
-from shared.samples import PairReader
+from components.train.data.augment import Augmentation
+from components.train.data.batches import PairDataset
+from shared.contracts.dataset import DatasetManifest, Pair
+from shared.contracts.folder import digest_files, write_atomically
+from shared.contracts.model import Architecture, ModelCard
+from shared.data.frames import Frame, cache_file, densify, pack, seal
+from shared.data.images import write_ids, write_photo
+from shared.data.maps import PairReader
+from shared.networks.build import build_encoder, build_generator
+from shared.networks.checkpoint import save_weights
+from shared.networks.pix2pixhd import initialise
 
 
 def architecture(**changes) -> Architecture:
@@ -54,12 +57,15 @@ TRAIN = dict(
 
 
 def model(folder: Path, a: Architecture, gain: float = 0.02, **changes) -> ModelCard:
-    """A model folder as the train step leaves it: G and, with features, E, of the same random weights at every call."""
+    """A model folder as the train step leaves it: G and, with features, E, of the same random
+    weights at every call."""
     torch.manual_seed(0)
     networks = {"G": build_generator(a)} | ({"E": build_encoder(a)} if a.feat_num else {})
     for network in networks.values():
         initialise(network, "normal", gain, zero_bias=False)
-    values = dict(height=32, width=64, epoch=1, images_seen=1, dataset_digest="", parent_digest="", metrics={})
+    values = dict(
+        height=32, width=64, epoch=1, images_seen=1, dataset_digest="", parent_digest="", metrics={}
+    )
     values |= dict(digest=save_weights(folder, networks), config={"size": "32x64"})
     card = ModelCard(architecture=a, **values | changes)
     card.write(folder)
@@ -68,7 +74,8 @@ def model(folder: Path, a: Architecture, gain: float = 0.02, **changes) -> Model
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """For modules of many small networks: threads would wait for each other longer than they work."""
+    """For modules of many small networks: threads would wait for each other longer than they
+    work."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -93,7 +100,8 @@ def dataset(
     input_nc: int = 0,
     cache: bool = False,
 ) -> DatasetManifest:
-    """A prepared data set; the last test pair has no photo. With `input_nc` the input is a picture."""
+    """A prepared data set; the last test pair has no photo. With `input_nc` the input is a
+    picture."""
     rng = np.random.default_rng(0)
     splits = {}
     for split, count in (("train", train), ("test", test)):
@@ -103,10 +111,15 @@ def dataset(
     return write(folder, splits, num_labels=0 if input_nc else 35, input_nc=input_nc, cache=cache)
 
 
-def sample(rng: np.random.Generator, height: int, width: int, input_nc: int = 0) -> dict[str, np.ndarray]:
-    """One pair as files hold it, by the kinds of `DatasetManifest.path`; sides are multiples of 8."""
+def sample(
+    rng: np.random.Generator, height: int, width: int, input_nc: int = 0
+) -> dict[str, np.ndarray]:
+    """One pair as files hold it, by the kinds of `DatasetManifest.path`; sides are multiples of
+    8."""
     labels, instances = maps(rng, height, width)
-    photo = np.stack([labels * 7, 255 - labels * 5, (instances * 37 % 256).astype(np.uint8)], axis=-1)
+    photo = np.stack(
+        [labels * 7, 255 - labels * 5, (instances * 37 % 256).astype(np.uint8)], axis=-1
+    )
     inputs = np.stack([labels * (3 + c) for c in range(input_nc)], axis=-1) if input_nc else labels
     return {"input": inputs, "instance": instances, "photo": photo}
 
@@ -114,8 +127,11 @@ def sample(rng: np.random.Generator, height: int, width: int, input_nc: int = 0)
 def write(
     folder: Path, splits: dict[str, dict[str, dict[str, np.ndarray]]], cache: bool = False, **fields
 ) -> DatasetManifest:
-    """A prepared data set of the arrays that are given by split, name and kind; `fields` are of the manifest."""
-    has_instances = all("instance" in content for split in splits.values() for content in split.values())
+    """A prepared data set of the arrays that are given by split, name and kind; `fields` are of the
+    manifest."""
+    has_instances = all(
+        "instance" in content for split in splits.values() for content in split.values()
+    )
     values = dict(num_labels=35, input_nc=0, has_instances=has_instances, instance_suffix=".png")
     manifest = DatasetManifest(
         train=[], test=[], source="tests", source_digest="", config={}, digest="", **values | fields
@@ -129,13 +145,17 @@ def write(
                 files.append(path)
             frame = frame_of(content)
             num_instances = 0 if frame.ids is None else len(frame.ids)
-            pairs[split].append(Pair(name, *content["input"].shape[:2], "photo" in content, num_instances))
+            pairs[split].append(
+                Pair(name, *content["input"].shape[:2], "photo" in content, num_instances)
+            )
             frames[split].append(frame)
     manifest = manifest.model_copy(update={"digest": digest_files(files), **pairs})
     manifest.write(folder)
     if cache:
         for split in splits:
-            records = [pack(manifest, *both) for both in zip(pairs[split], frames[split], strict=True)]
+            records = [
+                pack(manifest, *both) for both in zip(pairs[split], frames[split], strict=True)
+            ]
             write_atomically(cache_file(folder, split), b"".join(records))
         seal(folder, manifest)
     return manifest

@@ -1,5 +1,5 @@
 from components.benchmark.config import BenchmarkConfig
 from components.benchmark.run import run
-from shared.step import main
+from shared.command import main
 
 main(run, BenchmarkConfig)

@@ -22,12 +22,19 @@ def benchmark(
     import shutil
 
     from components.benchmark.config import BenchmarkConfig
-    from components.benchmark.report import PAGE
+    from components.benchmark.page.report import PAGE
     from components.benchmark.run import run
-    from shared.step import execute
+    from shared.command import execute
 
-    folders = {"exported": exported.path, "dataset": dataset.path, "model": model.path, "report": report.path}
-    figures = execute(run, BenchmarkConfig, config, **folders, clusters=clusters.path if clusters else None)
+    folders = {
+        "exported": exported.path,
+        "dataset": dataset.path,
+        "model": model.path,
+        "report": report.path,
+    }
+    figures = execute(
+        run, BenchmarkConfig, config, **folders, clusters=clusters.path if clusters else None
+    )
     shutil.copyfile(f"{report.path}/{PAGE}", page.path)
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -4,8 +4,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from shared.command import StepConfig
 from shared.device_names import DeviceName, PrecisionName
-from shared.step import StepConfig
 
 
 class BenchmarkConfig(StepConfig):
@@ -16,8 +16,9 @@ class BenchmarkConfig(StepConfig):
     runtimes: tuple[Literal["torch", "torch-compile", "onnxruntime", "ais_bench"], ...] = Field(
         ("torch", "onnxruntime", "ais_bench"), min_length=1
     )
-    """What is measured. torch-compile takes a minute to compile for each batch size and, on a CPU, a C++ compiler;
-    ais_bench runs the compiled files for NPUs where there are such and an NPU is here."""
+    """What is measured. torch-compile takes a minute to compile for each batch size and, on a CPU,
+    a C++ compiler; ais_bench runs the compiled files for NPUs where there are such and an NPU is
+    here."""
     precisions: tuple[PrecisionName, ...] = Field(("fp32", "auto"), min_length=1)
     """Arithmetic of PyTorch, each is measured; the exported files have their own."""
     rounds: int = Field(10, ge=1)
@@ -35,8 +36,9 @@ class BenchmarkConfig(StepConfig):
     fid_network: str = ""
     """ONNX file of the features of FID and KID: pictures (N, 3, H, W) in [0, 1] to (N, C)."""
     segmentation_network: str = ""
-    """ONNX file that finds the labels again: pictures (N, 3, H, W) in [0, 1] to scores (N, classes, h, w), or to ids
-    (N, h, w) of the data set; 19 classes of 34 or 35 labels are Cityscapes' evaluated ones."""
+    """ONNX file that finds the labels again: pictures (N, 3, H, W) in [0, 1] to scores (N, classes,
+    h, w), or to ids (N, h, w) of the data set; 19 classes of 34 or 35 labels are Cityscapes'
+    evaluated ones."""
     device: DeviceName = "auto"
-    """Where PyTorch runs. ONNX Runtime follows it where its provider for that device is installed, else it takes the
-    CPU."""
+    """Where PyTorch runs. ONNX Runtime follows it where its provider for that device is installed,
+    else it takes the CPU."""

@@ -1,4 +1,5 @@
-"""Exported file, data set, model -> how fast, how equal, how good: a table, benchmark.json, a page with pictures."""
+"""Exported file, data set, model -> how fast, how equal, how good: a table, benchmark.json, a page
+with pictures."""
 
 import json
 from pathlib import Path
@@ -6,42 +7,50 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from components.benchmark.ais_bench import measure_om
+from components.benchmark.ais_bench.tool import measure_om
 from components.benchmark.config import BenchmarkConfig
-from components.benchmark.history import read_past
-from components.benchmark.method import environment, method
-from components.benchmark.pictures import synthesise, write_pictures
-from components.benchmark.quality import QualityMeter
-from components.benchmark.report import PAGE, TABLE, text_table, write_page
-from components.benchmark.runtimes import exported_runners, parities, torch_runners
-from components.benchmark.speed import measure_speed
-from components.benchmark.styles import StyleSheet, label_styles, picture_differences, render_styles
-from components.benchmark.styles_page import styles_fragment
-from components.benchmark.workload import Workload
-from shared import tracking
-from shared.checkpoint import load_generator
-from shared.contracts import (
-    BenchmarkReport,
-    ClusterTable,
-    DatasetManifest,
-    ExportCard,
-    Graph,
-    ModelCard,
-    write_atomically,
+from components.benchmark.measure.method import environment, method
+from components.benchmark.measure.quality import QualityMeter
+from components.benchmark.measure.runtimes import exported_runners, parities, torch_runners
+from components.benchmark.measure.speed import measure_speed
+from components.benchmark.measure.workload import Workload
+from components.benchmark.page.history import read_past
+from components.benchmark.page.pictures import synthesise, write_pictures
+from components.benchmark.page.report import PAGE, TABLE, text_table, write_page
+from components.benchmark.page.styles import (
+    StyleSheet,
+    label_styles,
+    picture_differences,
+    render_styles,
 )
+from components.benchmark.page.styles_page import styles_fragment
+from shared import tracking
+from shared.contracts.clusters import ClusterTable
+from shared.contracts.dataset import DatasetManifest
+from shared.contracts.exported import ExportCard, Graph
+from shared.contracts.folder import write_atomically
+from shared.contracts.measured import BenchmarkReport
+from shared.contracts.model import ModelCard
+from shared.data.maps import PairReader
+from shared.data.pictures import side_by_side
+from shared.deployed.runners import TorchRunner
+from shared.deployed.styles import Style
+from shared.deployed.synthesiser import Synthesiser
 from shared.device import Runtime, pick
 from shared.errors import InputError
-from shared.layers import with_picture_statistics
-from shared.pictures import side_by_side
-from shared.runners import TorchRunner
-from shared.samples import PairReader
+from shared.networks.checkpoint import load_generator
+from shared.networks.layers import with_picture_statistics
 from shared.scorers import MeasuringNetworks
-from shared.styles import Style
-from shared.synthesiser import Synthesiser
 
 
 def run(
-    exported: Path, dataset: Path, model: Path, report: Path, clusters: Path | None = None, *, config: BenchmarkConfig
+    exported: Path,
+    dataset: Path,
+    model: Path,
+    report: Path,
+    clusters: Path | None = None,
+    *,
+    config: BenchmarkConfig,
 ) -> dict[str, float]:
     """Measure an exported generator against PyTorch: speed, parity, quality, pictures.
 
@@ -50,7 +59,8 @@ def run(
         dataset: Folder of the prepare step.
         model: Folder of the train step that was exported.
         report: Folder to write.
-        clusters: Folder of the cluster step: the report then shows what the styles of a model with features are.
+        clusters: Folder of the cluster step: the report then shows what the styles of a model with
+            features are.
     """
     # Folders that must belong together.
     runtime = pick(config.device, config.precisions[-1])
@@ -89,7 +99,9 @@ def run(
 
     # Quality, of the exported file unless it would run on a slower device than PyTorch.
     eager = TorchRunner(synthesiser, runtime)
-    painters = sorted([*sum(offline.values(), []), eager], key=lambda painter: painter.device != eager.device)
+    painters = sorted(
+        [*sum(offline.values(), []), eager], key=lambda painter: painter.device != eager.device
+    )
     shown, quality = [], {}
     for split in ("train", "test"):
         meter = QualityMeter(networks if split == "test" else None)
@@ -118,7 +130,9 @@ def run(
     result.write(report)
     for row in shown:
         write_pictures(report / "pictures", row)
-        tracking.log_picture(f"{row.split}_{row.name}", side_by_side(list(row.pictures().values())), step=0)
+        tracking.log_picture(
+            f"{row.split}_{row.name}", side_by_side(list(row.pictures().values())), step=0
+        )
     write_atomically(report / TABLE, (text_table(result) + "\n").encode())
     write_page(report, result, shown, read_past(), styles_fragment(sheet, table) if sheet else "")
     tracking.log_headline(result.headline())
@@ -129,25 +143,46 @@ def run(
 
 
 def refuse_strangers(
-    exported: Path, export: ExportCard, dataset: Path, manifest: DatasetManifest, model: Path, card: ModelCard
+    exported: Path,
+    export: ExportCard,
+    dataset: Path,
+    manifest: DatasetManifest,
+    model: Path,
+    card: ModelCard,
 ) -> None:
     if export.model_digest != card.digest:
         raise InputError(
-            f"--exported {exported} was made from model {export.model_digest} but --model {model} is {card.digest}: "
+            f"--exported {exported} was made from model {export.model_digest} but --model {model} "
+            f"is {card.digest}: "
             f"give the model it was exported from, or export again."
         )
     for file in (export.file, *(om.file for om in export.om)):
         if not (exported / file).is_file():
-            raise InputError(f"--exported {exported} has no {file}: export again with `python -m components.export`.")
+            raise InputError(
+                f"--exported {exported} has no {file}: export again with `python -m "
+                "components.export`."
+            )
     card.architecture.refuse_other_data(dataset, manifest)
 
 
 def paint_styles(
-    generator: torch.nn.Module, workload: Workload, table: ClusterTable, runtime: Runtime, config: BenchmarkConfig
+    generator: torch.nn.Module,
+    workload: Workload,
+    table: ClusterTable,
+    runtime: Runtime,
+    config: BenchmarkConfig,
 ) -> StyleSheet:
-    """The first test maps with each style of their largest labels, by PyTorch: a file may have its style fixed."""
+    """The first test maps with each style of their largest labels, by PyTorch: a file may have its
+    style fixed."""
     graph = Graph(style="label")
     painter = TorchRunner(Synthesiser(generator, workload.architecture, None, graph), runtime)
-    reader = PairReader(workload.dataset, workload.manifest, "test" if workload.manifest.test else "train")
-    samples = [reader.read(i, workload.size, with_photo=False) for i in range(min(config.max_styled_maps, len(reader)))]
-    return render_styles(painter, workload.architecture, graph, table, samples, config.max_styled_labels)
+    reader = PairReader(
+        workload.dataset, workload.manifest, "test" if workload.manifest.test else "train"
+    )
+    samples = [
+        reader.read(i, workload.size, with_photo=False)
+        for i in range(min(config.max_styled_maps, len(reader)))
+    ]
+    return render_styles(
+        painter, workload.architecture, graph, table, samples, config.max_styled_labels
+    )

@@ -1,6 +1,6 @@
 from components.cluster.config import ClusterConfig
 from components.cluster.run import run
-from shared.step import main
+from shared.command import main
 
 if __name__ == "__main__":
     main(run, ClusterConfig)

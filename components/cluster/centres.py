@@ -4,9 +4,11 @@ import numpy as np
 from sklearn.cluster import KMeans
 
 from components.cluster.features import InstanceFeatures
-from shared.contracts import ClusterTable, LabelClusters
+from shared.contracts.clusters import ClusterTable, LabelClusters
 
-N_INIT = 10  # starts of k-means, of which the best is kept: scikit-learn's default when the reference was written
+# starts of k-means, of which the best is kept: scikit-learn's default when the reference was
+# written
+N_INIT = 10
 
 
 def make_table(
@@ -35,8 +37,11 @@ def make_table(
     )
 
 
-def cluster_label(points: np.ndarray, areas: np.ndarray, n_clusters: int, min_area: float, seed: int) -> LabelClusters:
-    """k-means over the large instances of a label, as pix2pixHD's encode_features; the mean of all where none is large.
+def cluster_label(
+    points: np.ndarray, areas: np.ndarray, n_clusters: int, min_area: float, seed: int
+) -> LabelClusters:
+    """k-means over the large instances of a label, as pix2pixHD's encode_features; the mean of all
+    where none is large.
 
     Args:
         points: (n, feat_num) features of its instances.
@@ -45,7 +50,9 @@ def cluster_label(points: np.ndarray, areas: np.ndarray, n_clusters: int, min_ar
     points = points.astype(np.float64)
     large = points[areas > min_area]
     if len(large) == 0:
-        return describe(points, points.mean(axis=0, keepdims=True), np.zeros(len(points), int), fallback=True)
+        return describe(
+            points, points.mean(axis=0, keepdims=True), np.zeros(len(points), int), fallback=True
+        )
     k = min(n_clusters, len(np.unique(large, axis=0)))
     found = KMeans(k, n_init=N_INIT, random_state=seed).fit(large)
     return describe(large, found.cluster_centers_, found.labels_, fallback=False)
@@ -56,7 +63,9 @@ def nearest_centre(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return ((points[:, None] - centres[None]) ** 2).sum(axis=2).argmin(axis=1)
 
 
-def describe(points: np.ndarray, centres: np.ndarray, members: np.ndarray, fallback: bool) -> LabelClusters:
+def describe(
+    points: np.ndarray, centres: np.ndarray, members: np.ndarray, fallback: bool
+) -> LabelClusters:
     """The record of one label, commonest centre first.
 
     Args:
@@ -80,11 +89,18 @@ def describe(points: np.ndarray, centres: np.ndarray, members: np.ndarray, fallb
 
 
 def explained_by_label(table: ClusterTable) -> dict[str, float]:
-    """Figures `explained/label_<id>`, and `explained/overall`, their mean weighted with the instances of each label."""
-    known = {label: clusters for label, clusters in table.labels.items() if clusters.explained is not None}
+    """Figures `explained/label_<id>`, and `explained/overall`, their mean weighted with the
+    instances of each label."""
+    known = {
+        label: clusters
+        for label, clusters in table.labels.items()
+        if clusters.explained is not None
+    }
     if not known:
         return {}
     shares = [clusters.explained for clusters in known.values()]
     weights = [sum(clusters.counts) for clusters in known.values()]
     figures = {"explained/overall": float(np.average(shares, weights=weights))}
-    return figures | {f"explained/label_{label}": clusters.explained for label, clusters in known.items()}
+    return figures | {
+        f"explained/label_{label}": clusters.explained for label, clusters in known.items()
+    }

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from shared.checkpoint import read_model
-from shared.contracts import DatasetManifest, ModelCard
+from shared.contracts.dataset import DatasetManifest
+from shared.contracts.model import ModelCard
 from shared.errors import InputError
+from shared.networks.checkpoint import read_model
 
 
 def read_inputs(dataset: Path, model: Path) -> tuple[DatasetManifest, ModelCard]:
@@ -16,11 +17,13 @@ def read_inputs(dataset: Path, model: Path) -> tuple[DatasetManifest, ModelCard]
     card.architecture.refuse_other_data(dataset, manifest)
     if not manifest.has_instances and card.architecture.feature_regions == "instances":
         raise InputError(
-            f"--dataset {dataset} has no instance maps, over which the model pools its features: give one with them."
+            f"--dataset {dataset} has no instance maps, over which the model pools its features: "
+            "give one with them."
         )
     if not manifest.train:
         raise InputError(
-            f"--dataset {dataset} has no training pairs, whose features are clustered: give one with some."
+            f"--dataset {dataset} has no training pairs, whose features are clustered: give one "
+            "with some."
         )
     return manifest, card
 
@@ -33,7 +36,9 @@ def refuse_inside(dataset: Path, out: Path, flag: str) -> None:
 
 def refuse_labelless(manifest: DatasetManifest, flag: str) -> None:
     if manifest.num_labels == 0:
-        raise InputError(f"{flag}: the references' files are by label, but the data set has pictures as input.")
+        raise InputError(
+            f"{flag}: the references' files are by label, but the data set has pictures as input."
+        )
 
 
 def refuse_occupied(clusters: Path) -> None:

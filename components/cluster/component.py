@@ -8,12 +8,16 @@ IMAGE = os.environ.get("PIPELINE_IMAGE_CLUSTER", "pix2pixhd-cluster:cpu")
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def cluster(
-    dataset: Input[Dataset], model: Input[Model], clusters: Output[Artifact], metrics: Output[Metrics], config: dict
+    dataset: Input[Dataset],
+    model: Input[Model],
+    clusters: Output[Artifact],
+    metrics: Output[Metrics],
+    config: dict,
 ):
     """Encode and cluster instance features; the config holds the fields of ClusterConfig."""
     from components.cluster.config import ClusterConfig
     from components.cluster.run import run
-    from shared.step import execute
+    from shared.command import execute
 
     folders = dict(dataset=dataset.path, model=model.path, clusters=clusters.path)
     figures = execute(run, ClusterConfig, config, **folders)

@@ -4,8 +4,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from shared.command import StepConfig
 from shared.device_names import DeviceName, PrecisionName
-from shared.step import StepConfig
 
 
 class ClusterConfig(StepConfig):
@@ -18,9 +18,11 @@ class ClusterConfig(StepConfig):
     seed: int = Field(0, ge=0)
     """Seed of k-means."""
     batch_size: int = Field(1, ge=1)
-    """Photos of one size that are encoded at a time: more for a GPU or small photos; a CPU is best with one large."""
+    """Photos of one size that are encoded at a time: more for a GPU or small photos; a CPU is best
+    with one large."""
     reference_files: bool = False
-    """Also write features.npy and features_clustered_<n_clusters>.npy, as pix2pixHD's own code reads them."""
+    """Also write features.npy and features_clustered_<n_clusters>.npy, as pix2pixHD's own code
+    reads them."""
     device: DeviceName = "auto"
     """auto takes an NPU, else a GPU, else the CPU."""
     precision: PrecisionName = "auto"

@@ -13,10 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared.condition import instance_mean, to_signed
-from shared.contracts import ClusterTable, DatasetManifest, ModelCard, Pair, Write, write_atomically
+from shared.contracts.clusters import ClusterTable
+from shared.contracts.dataset import DatasetManifest, Pair
+from shared.contracts.folder import Write, write_atomically
+from shared.contracts.model import ModelCard
+from shared.data.maps import PairReader, resize_picture
 from shared.device import Runtime
 from shared.errors import InputError
-from shared.samples import PairReader, resize_picture
 
 LINE_SECONDS = 5  # between two lines of progress
 
@@ -37,11 +40,16 @@ class InstanceFeatures(ImageRows):
 
     names: np.ndarray  # (images,) image names
     start: np.ndarray  # (images + 1,) int64
-    regions: Literal["instances", "labels"]  # what a row is: an instance, or all pixels of one label
+    regions: Literal[
+        "instances", "labels"
+    ]  # what a row is: an instance, or all pixels of one label
 
     @classmethod
     def join(cls, images: list[ImageRows], names: list[str], regions: str) -> Self:
-        columns = {name: np.concatenate([getattr(image, name) for image in images]) for name in vars(images[0])}
+        columns = {
+            name: np.concatenate([getattr(image, name) for image in images])
+            for name in vars(images[0])
+        }
         start = np.cumsum([0] + [len(image.ids) for image in images])
         return cls(**columns, names=np.array(names), start=start, regions=regions)
 
@@ -66,9 +74,15 @@ class InstanceFeatures(ImageRows):
 
 @torch.inference_mode()
 def encode_instances(
-    encoder: nn.Module, card: ModelCard, dataset: Path, manifest: DatasetManifest, runtime: Runtime, batch_size: int
+    encoder: nn.Module,
+    card: ModelCard,
+    dataset: Path,
+    manifest: DatasetManifest,
+    runtime: Runtime,
+    batch_size: int,
 ) -> InstanceFeatures:
-    """Encode each photo at the size that the model was trained at, pool over the regions at the data set's size."""
+    """Encode each photo at the size that the model was trained at, pool over the regions at the
+    data set's size."""
     encoder.to(runtime.torch_device)
     reader = PairReader(dataset, manifest, "train")
     frame_size = (card.height, card.width) if card.config["size"] else None
@@ -77,16 +91,23 @@ def encode_instances(
     start = printed = time.monotonic()
     for indices in batches_of_one_size(manifest.train, batch_size):
         samples = [reader.read(index) for index in indices]
-        photos = np.stack([resize_picture(s.photo, *frame_size) if frame_size else s.photo for s in samples])
+        photos = np.stack(
+            [resize_picture(s.photo, *frame_size) if frame_size else s.photo for s in samples]
+        )
         with runtime.autocast():
             encoded = encoder(to_signed(torch.from_numpy(photos).to(runtime.torch_device))).float()
         regions = [sample.regions(over) for sample in samples]
-        rows = rows_of_images(encoded, regions, [s.inputs if manifest.num_labels else None for s in samples])
+        rows = rows_of_images(
+            encoded, regions, [s.inputs if manifest.num_labels else None for s in samples]
+        )
         images |= zip(indices, rows, strict=True)
         now = time.monotonic()
         if len(images) == len(reader) or now - printed > LINE_SECONDS:
             rate = len(images) / (now - start)
-            print(f"cluster: encoded {len(images)} of {len(reader)} images, {rate:.1f} images/s", flush=True)
+            print(
+                f"cluster: encoded {len(images)} of {len(reader)} images, {rate:.1f} images/s",
+                flush=True,
+            )
             printed = now
     names = [pair.name for pair in manifest.train]
     return InstanceFeatures.join([images[index] for index in range(len(reader))], names, over)
@@ -97,7 +118,11 @@ def batches_of_one_size(pairs: list[Pair], batch_size: int) -> list[list[int]]:
     of_size: dict[tuple[int, int], list[int]] = {}
     for index, pair in enumerate(pairs):
         of_size.setdefault((pair.height, pair.width), []).append(index)
-    return [indices[at : at + batch_size] for indices in of_size.values() for at in range(0, len(indices), batch_size)]
+    return [
+        indices[at : at + batch_size]
+        for indices in of_size.values()
+        for at in range(0, len(indices), batch_size)
+    ]
 
 
 def rows_of_images(
@@ -107,10 +132,16 @@ def rows_of_images(
 
     Args:
         encoded: (N, feat_num, h, w), feature maps of any size.
-        regions: Per image its ids (K,), ascending, and the map (H, W) of their positions 0 .. K - 1.
-        labels: Per image its labels (H, W) uint8; None for pictures as input, which are one group, label 0.
+        regions: Per image its ids (K,), ascending, and the map (H, W) of their positions 0 .. K -
+            1.
+        labels: Per image its labels (H, W) uint8; None for pictures as input, which are one group,
+            label 0.
     """
-    features = pool(encoded, np.stack([positions for _, positions in regions]), max(len(ids) for ids, _ in regions))
+    features = pool(
+        encoded,
+        np.stack([positions for _, positions in regions]),
+        max(len(ids) for ids, _ in regions),
+    )
     rows = []
     for (ids, positions), of_image, table in zip(regions, labels, features, strict=True):
         majority, areas = labels_and_areas(positions, of_image, len(ids))
@@ -119,11 +150,12 @@ def rows_of_images(
 
 
 def pool(encoded: Tensor, dense_ids: np.ndarray, num_regions: int) -> np.ndarray:
-    """Feature maps (N, F, h, w), positions (N, H, W) -> (N, num_regions, F) float32, means over the pixels.
+    """Feature maps (N, F, h, w), positions (N, H, W) -> (N, num_regions, F) float32, means over the
+    pixels.
 
-    Nearest up-sampling between the two sizes keeps the borders of the regions sharp. On the host in float64: a float32
-    sum of 2^19 equal pixels is off by half a percent, and an accelerator adds in another order every time.
-    """
+    Nearest up-sampling between the two sizes keeps the borders of the regions sharp. On the host in
+    float64: a float32 sum of 2^19 equal pixels is off by half a percent, and an accelerator adds in
+    another order every time."""
     encoded = encoded.cpu()
     if encoded.shape[2:] != dense_ids.shape[1:]:
         encoded = F.interpolate(encoded, size=dense_ids.shape[1:], mode="nearest")
@@ -134,11 +166,14 @@ def pool(encoded: Tensor, dense_ids: np.ndarray, num_regions: int) -> np.ndarray
 def labels_and_areas(
     dense_ids: np.ndarray, labels: np.ndarray | None, num_regions: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions and labels (H, W) -> of each region its commonest label (K,) int32 and its share of the image (K,)."""
+    """Positions and labels (H, W) -> of each region its commonest label (K,) int32 and its share of
+    the image (K,)."""
     if labels is None:
         areas = np.bincount(dense_ids.ravel(), minlength=num_regions)
         return np.zeros(num_regions, np.int32), areas / dense_ids.size
     width = int(labels.max()) + 1
-    pixels = np.bincount(dense_ids.ravel().astype(np.int64) * width + labels.ravel(), minlength=num_regions * width)
+    pixels = np.bincount(
+        dense_ids.ravel().astype(np.int64) * width + labels.ravel(), minlength=num_regions * width
+    )
     pixels = pixels.reshape(num_regions, width)
     return pixels.argmax(axis=1).astype(np.int32), pixels.sum(axis=1) / dense_ids.size

@@ -1,4 +1,5 @@
-"""Encode every training instance and cluster the features of each label: the styles that a label can take."""
+"""Encode every training instance and cluster the features of each label: the styles that a label
+can take."""
 
 from pathlib import Path
 
@@ -7,12 +8,13 @@ import numpy as np
 from components.cluster.centres import explained_by_label, make_table
 from components.cluster.checks import read_inputs, refuse_inside, refuse_labelless
 from components.cluster.config import ClusterConfig
+from components.cluster.exchange.reference_files import write_reference_files
 from components.cluster.features import InstanceFeatures, encode_instances
-from components.cluster.reference_files import write_reference_files
 from shared import tracking
-from shared.checkpoint import load_encoder
-from shared.contracts import ClusterTable, written_together
+from shared.contracts.clusters import ClusterTable
+from shared.contracts.folder import written_together
 from shared.device import pick
+from shared.networks.checkpoint import load_encoder
 
 
 def run(dataset: Path, model: Path, clusters: Path, *, config: ClusterConfig) -> dict[str, float]:
@@ -56,12 +58,19 @@ def run(dataset: Path, model: Path, clusters: Path, *, config: ClusterConfig) ->
 
 
 def print_table(table: ClusterTable, features: InstanceFeatures) -> None:
-    """What each label got. `clustered` are the instances above --min-area; spread is in the features' [-1, 1]."""
+    """What each label got. `clustered` are the instances above --min-area; spread is in the
+    features' [-1, 1]."""
     print("label  instances  clustered  styles  spread  explained")
     for label, found in table.labels.items():
-        instances, clustered = int((features.labels == label).sum()), 0 if found.fallback else sum(found.counts)
+        instances, clustered = (
+            int((features.labels == label).sum()),
+            0 if found.fallback else sum(found.counts),
+        )
         spread = np.sqrt(np.average(np.square(found.spread), weights=found.counts))
         explained = "-" if found.explained is None else f"{found.explained:.1%}"
         note = "  none above --min-area: mean of all" if found.fallback else ""
-        columns = f"{label:5d}  {instances:9d}  {clustered:9d}  {len(found.centres):6d}  {spread:6.3f}  {explained:>9}"
+        columns = (
+            f"{label:5d}  {instances:9d}  {clustered:9d}  {len(found.centres):6d}  "
+            f"{spread:6.3f}  {explained:>9}"
+        )
         print(columns + note, flush=True)

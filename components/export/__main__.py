@@ -1,9 +1,9 @@
 import sys
 
-from components.export import synthesise
 from components.export.config import ExportConfig
 from components.export.run import run
-from shared.step import main
+from components.export.synthesise import command as synthesise
+from shared.command import main
 
 if sys.argv[1:2] == ["synthesise"]:
     synthesise.main(sys.argv[2:])

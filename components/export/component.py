@@ -16,12 +16,17 @@ def export(
     dataset: Optional[Input[Dataset]] = None,  # noqa: UP045 (kfp knows no other spelling)
     clusters: Optional[Input[Artifact]] = None,  # noqa: UP045
 ):
-    """Export a generator to ONNX and prove that the file equals it; the config holds the fields of ExportConfig."""
+    """Export a generator to ONNX and prove that the file equals it; the config holds the fields of
+    ExportConfig."""
     from components.export.config import ExportConfig
     from components.export.run import run
-    from shared.step import execute
+    from shared.command import execute
 
-    optional = dict(dataset=dataset.path if dataset else None, clusters=clusters.path if clusters else None)
-    figures = execute(run, ExportConfig, config, model=model.path, exported=exported.path, **optional)
+    optional = dict(
+        dataset=dataset.path if dataset else None, clusters=clusters.path if clusters else None
+    )
+    figures = execute(
+        run, ExportConfig, config, model=model.path, exported=exported.path, **optional
+    )
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -4,11 +4,12 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from components.export.om import PrecisionMode
-from shared.contracts import Graph, parse_size
+from components.export.om.atc import PrecisionMode
+from shared.command import StepConfig
+from shared.contracts.dataset import parse_size
+from shared.contracts.exported import Graph
+from shared.deployed.parity import LIMITS
 from shared.errors import InputError
-from shared.parity import LIMITS
-from shared.step import StepConfig
 
 DYNAMIC = "dynamic"
 
@@ -19,40 +20,48 @@ class ExportConfig(StepConfig):
     format: Literal["onnx", "om"] = "onnx"
     """om: compile the ONNX file for an NPU with Ascend's atc, too."""
     input: Literal["maps", "onehot"] = "maps"
-    """maps: label and instance ids; one-hot, edges and styles are made inside the file. onehot: the seed's file,
-    input_concat (channels, H, W) float32 -> fake_image, whose channels the host makes."""
+    """maps: label and instance ids; one-hot, edges and styles are made inside the file. onehot: the
+    seed's file, input_concat (channels, H, W) float32 -> fake_image, whose channels the host
+    makes."""
     style: Literal["fixed", "label", "instance", "map"] = "fixed"
-    """Where a model with instance features takes them from. fixed: the commonest style of each label, inside the file.
-    Or an input of the file: a table by label, a table by instance, or a feature map."""
+    """Where a model with instance features takes them from. fixed: the commonest style of each
+    label, inside the file. Or an input of the file: a table by label, a table by instance, or a
+    feature map."""
     labels: Literal["uint8", "int32"] = "uint8"
     """Type of the label ids in the input."""
     ids: Literal["int32", "int16"] = "int32"
-    """Type of the instance ids in the input; 16 bits take 6.3 instead of 10.5 MB per 1024x2048 picture."""
+    """Type of the instance ids in the input; 16 bits take 6.3 instead of 10.5 MB per 1024x2048
+    picture."""
     output: Literal["float", "uint8"] = "float"
     """float: pictures in [-1, 1]. uint8: 0 .. 255, rounded inside the file."""
     size: str = ""
-    """HEIGHTxWIDTH of the maps in pixels; empty: the model's; dynamic: any, from two strides of the network on."""
+    """HEIGHTxWIDTH of the maps in pixels; empty: the model's; dynamic: any, from two strides of the
+    network on."""
     batch_size: int = Field(0, ge=0)
     """Pictures per call, fixed in the file; 0: any number."""
     precision: Literal["fp32", "fp16"] = "fp32"
-    """Arithmetic and weights of the ONNX file; in fp16 norms stay fp32, inputs and outputs keep their types."""
+    """Arithmetic and weights of the ONNX file; in fp16 norms stay fp32, inputs and outputs keep
+    their types."""
     opset: int = Field(17, ge=11, le=18)
     """ONNX operator set of the file, 11 to 18: those that Ascend's ATC reads."""
     instance_norm: Literal["precise", "native"] = "precise"
-    """precise: InstanceNorm written out, exact in ONNX Runtime at every size. native: the operator of that name, for
-    which NPUs and GPUs have fast kernels; ONNX Runtime's on a CPU is off by 1e-3 at 256x512: raise --parity-limit."""
+    """precise: InstanceNorm written out, exact in ONNX Runtime at every size. native: the operator
+    of that name, for which NPUs and GPUs have fast kernels; ONNX Runtime's on a CPU is off by 1e-3
+    at 256x512: raise --parity-limit."""
     batch_norm: Literal["running", "picture"] = "running"
-    """Statistics of BatchNorm. running: those of the training. picture: of each picture itself, as pix2pix tests by
-    default."""
+    """Statistics of BatchNorm. running: those of the training. picture: of each picture itself, as
+    pix2pix tests by default."""
     dropout: bool = False
-    """Dropout goes on in the file, as pix2pix tests by default: pictures are random; proven without it."""
+    """Dropout goes on in the file, as pix2pix tests by default: pictures are random; proven without
+    it."""
     external_data_above_mb: int = Field(1900, ge=0)
-    """A file of more than this many 2^20 bytes keeps its weights in a second one, <file>.data: one alone ends at
-    2 GB."""
+    """A file of more than this many 2^20 bytes keeps its weights in a second one, <file>.data: one
+    alone ends at 2 GB."""
     parity_samples: int = Field(4, ge=1)
     """Label maps on which the file is compared with PyTorch."""
     parity_limit: float = Field(0.0, ge=0)
-    """Largest absolute difference of pictures in [-1, 1] that passes; above it the step fails and leaves no file.
+    """Largest absolute difference of pictures in [-1, 1] that passes; above it the step fails and
+    leaves no file.
     0: 1e-4 for fp32, 0.05 for fp16 and NPUs."""
     soc_version: str = "auto"
     """Chip that atc compiles for, such as Ascend310P3; auto: the one in this machine."""
@@ -71,7 +80,9 @@ class ExportConfig(StepConfig):
         try:
             sides = () if size in ("", DYNAMIC) else parse_size(size)
         except InputError:
-            raise ValueError("should be HEIGHTxWIDTH, for example 128x256, dynamic, or empty") from None
+            raise ValueError(
+                "should be HEIGHTxWIDTH, for example 128x256, dynamic, or empty"
+            ) from None
         if sides and min(sides) < 2:
             raise ValueError("both sides should be 2 pixels or more")
         return size
@@ -80,25 +91,37 @@ class ExportConfig(StepConfig):
     def _consistent(self) -> Self:
         if self.input == "onehot" and self.style != "fixed":
             raise ValueError(
-                f"--style {self.style} needs --input maps: with onehot the host makes the feature channels"
+                f"--style {self.style} needs --input maps: with onehot the host makes the feature "
+                "channels"
             )
         for name, default in (("ids", "int32"), ("labels", "uint8")):
             if self.input == "onehot" and (given := getattr(self, name)) != default:
-                raise ValueError(f"--{name} {given} needs --input maps: with onehot there are no ids in the input")
+                raise ValueError(
+                    f"--{name} {given} needs --input maps: with onehot there are no ids in the "
+                    "input"
+                )
         if self.format == "om":
             self._check_om()
         return self
 
     def _check_om(self) -> None:
         if self.size == DYNAMIC:
-            raise ValueError("--format om with --size dynamic: atc needs the size, give HEIGHTxWIDTH")
+            raise ValueError(
+                "--format om with --size dynamic: atc needs the size, give HEIGHTxWIDTH"
+            )
         if self.style == "instance":
-            raise ValueError("--format om with --style instance: atc needs tables of fixed length, give label or map")
+            raise ValueError(
+                "--format om with --style instance: atc needs tables of fixed length, give label "
+                "or map"
+            )
         if self.dropout:
-            raise ValueError("--format om with --dropout: random pictures cannot be compared, leave it out")
+            raise ValueError(
+                "--format om with --dropout: random pictures cannot be compared, leave it out"
+            )
         if self.batch_size and self.om_batch_sizes != (self.batch_size,):
             raise ValueError(
-                f"--om-batch-sizes {' '.join(map(str, self.om_batch_sizes))} do not fit --batch-size "
+                f"--om-batch-sizes {' '.join(map(str, self.om_batch_sizes))} do not fit "
+                "--batch-size "
                 f"{self.batch_size}: leave --batch-size out"
             )
 
@@ -110,7 +133,9 @@ class ExportConfig(StepConfig):
     def graph(self, feat_num: int) -> Graph:
         """The form of the deployed file, for a model with that many instance features."""
         style = self.style if feat_num and self.input == "maps" else "none"
-        return Graph(inputs=self.input, labels=self.labels, ids=self.ids, style=style, output=self.output)
+        return Graph(
+            inputs=self.input, labels=self.labels, ids=self.ids, style=style, output=self.output
+        )
 
     def limit(self, precision: str) -> float:
         """Of a runtime with that arithmetic."""

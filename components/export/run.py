@@ -1,4 +1,5 @@
-"""Trained generator -> a deployable file that provably equals it: ONNX, and for NPUs what atc compiles from it."""
+"""Trained generator -> a deployable file that provably equals it: ONNX, and for NPUs what atc
+compiles from it."""
 
 import shutil
 import tempfile
@@ -12,21 +13,24 @@ import onnxruntime
 import torch
 from torch import nn
 
-from components.export.card import specs
 from components.export.config import DYNAMIC, ExportConfig
-from components.export.dropout import check_drops, with_dropout
-from components.export.maps import maps_of_proof
-from components.export.norm import with_precise_norm
-from components.export.om import compile_om, find_atc, soc_version
-from components.export.onnx_file import data_file, to_onnx
-from components.export.parity import om_runners, onnx_runners, prove
+from components.export.om.atc import compile_om, find_atc, soc_version
+from components.export.onnx_graph.dropout import check_drops, with_dropout
+from components.export.onnx_graph.file import data_file, to_onnx
+from components.export.onnx_graph.norm import with_precise_norm
+from components.export.onnx_graph.specs import specs
+from components.export.proof import om_runners, onnx_runners, prove
+from components.export.proof_maps import maps_of_proof
 from shared import tracking
-from shared.checkpoint import load_generator
-from shared.contracts import ClusterTable, DatasetManifest, ExportCard, ModelCard, OmFile
+from shared.contracts.clusters import ClusterTable
+from shared.contracts.dataset import DatasetManifest
+from shared.contracts.exported import ExportCard, OmFile
+from shared.contracts.model import ModelCard
+from shared.deployed.styles import Style
+from shared.deployed.synthesiser import Synthesiser, feeds
 from shared.errors import InputError
-from shared.layers import with_picture_statistics
-from shared.styles import Style
-from shared.synthesiser import Synthesiser, feeds
+from shared.networks.checkpoint import load_generator
+from shared.networks.layers import with_picture_statistics
 
 FILE = "generator.onnx"
 
@@ -42,9 +46,11 @@ def run(
     """Export a trained generator and prove on label maps that the file equals the PyTorch model.
 
     Args:
-        model: Folder of the train step, or one with latest_net_G.pth of NVIDIA's pix2pixHD or of junyanz' pix2pix.
+        model: Folder of the train step, or one with latest_net_G.pth of NVIDIA's pix2pixHD or of
+            junyanz' pix2pix.
         exported: Folder to write.
-        dataset: Folder of the prepare step, on whose maps the file is proven; without it maps are generated.
+        dataset: Folder of the prepare step, on whose maps the file is proven; without it maps are
+            generated.
         clusters: Folder of the cluster step; a model with instance features needs it.
     """
     # The deployed function.
@@ -59,7 +65,8 @@ def run(
     maps = maps_of_proof(card, dataset, graph, config)
     samples = [feeds(card.architecture, graph, one.inputs, one.instances, style) for one in maps]
 
-    # Export into a folder of work, proof, and only then the files. What an earlier run left goes first.
+    # Export into a folder of work, proof, and only then the files. What an earlier run left goes
+    # first.
     with folder_of_work(exported) as work:
         settings = dict(
             opset=config.opset,
@@ -68,7 +75,10 @@ def run(
             dynamic_size=config.size == DYNAMIC,
             external_data_above_mb=config.external_data_above_mb,
         )
-        example = {name: np.repeat(array, max(config.batch_size, 1), axis=0) for name, array in samples[0].items()}
+        example = {
+            name: np.repeat(array, max(config.batch_size, 1), axis=0)
+            for name, array in samples[0].items()
+        }
         graph_proto = to_onnx(deployed, example, work / FILE, **settings)
         parity = prove(onnx_runners(work / FILE, config.precision), synthesiser, samples, config)
         if config.dropout:
@@ -90,12 +100,19 @@ def run(
         parity=parity,
         architecture=card.architecture,
         model_digest=card.digest,
-        versions={"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
+        versions={
+            "torch": torch.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
     )
     exported_card.write(exported)
     onnx_mb = sum(file.stat().st_size for file in exported.glob(f"{FILE}*")) / 2**20
     input_bytes = sum(array.nbytes for array in samples[0].values())
-    print(f"export: {exported / FILE}: opset {config.opset}, {onnx_mb:.1f} MB; {input_bytes:,} bytes in per picture")
+    print(
+        f"export: {exported / FILE}: opset {config.opset}, {onnx_mb:.1f} MB; {input_bytes:,} "
+        "bytes in per picture"
+    )
 
     # For an NPU.
     if config.format == "om":
@@ -123,9 +140,12 @@ def run(
 
 
 def load(model: Path, dataset: Path | None, config: ExportConfig) -> tuple[ModelCard, nn.Module]:
-    """The generator, with what its weight file does not tell taken from the options and the data set."""
+    """The generator, with what its weight file does not tell taken from the options and the data
+    set."""
     num_labels = DatasetManifest.read(dataset).num_labels if dataset else None
-    card, generator = load_generator(model, config.fixed_size, num_labels=num_labels, unet_dropout=config.dropout)
+    card, generator = load_generator(
+        model, config.fixed_size, num_labels=num_labels, unet_dropout=config.dropout
+    )
     if config.dropout and not any(isinstance(module, nn.Dropout) for module in generator.modules()):
         raise InputError(f"--dropout was given but --model {model} has no dropout: leave it out.")
     return card, with_picture_statistics(generator) if config.batch_norm == "picture" else generator
@@ -135,7 +155,9 @@ def load_style(model: Path, card: ModelCard, clusters: Path | None) -> Style | N
     """The commonest style of every label; None where the model takes no instance features."""
     feat_num = card.architecture.feat_num
     if clusters is not None:
-        return Style.commonest(ClusterTable.read_for(clusters, model, card), card.architecture.num_labels)
+        return Style.commonest(
+            ClusterTable.read_for(clusters, model, card), card.architecture.num_labels
+        )
     if feat_num:
         raise InputError(
             f"--model {model} takes {feat_num} instance features but --clusters was not given: "
@@ -146,7 +168,8 @@ def load_style(model: Path, card: ModelCard, clusters: Path | None) -> Style | N
 
 @contextmanager
 def folder_of_work(exported: Path) -> Iterator[Path]:
-    """A folder inside `exported`, which has lost what earlier runs left: that must not look like the result of this."""
+    """A folder inside `exported`, which has lost what earlier runs left: that must not look like
+    the result of this."""
     exported.mkdir(parents=True, exist_ok=True)
     for path in [exported / ExportCard.FILE, *exported.glob(f"{FILE}*"), *exported.glob("*.om")]:
         path.unlink(missing_ok=True)

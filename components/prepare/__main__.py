@@ -1,12 +1,13 @@
-"""`python -m components.prepare`: raw pictures in, a checked data set out; with --check the check alone."""
+"""`python -m components.prepare`: raw pictures in, a checked data set out; with --check the check
+alone."""
 
 import sys
 
 from components.prepare.check import check
 from components.prepare.config import PrepareConfig
 from components.prepare.run import run
+from shared.command import main, parse, refuse
 from shared.errors import InputError
-from shared.step import main, parse, refuse
 
 
 def main_check(argv: list[str]) -> int:

@@ -1,4 +1,5 @@
-"""`python -m components.prepare --check`: reads everything, writes nothing, lists all that is wrong at once."""
+"""`python -m components.prepare --check`: reads everything, writes nothing, lists all that is wrong
+at once."""
 
 import hashlib
 import json
@@ -9,16 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from components.prepare.config import PrepareConfig
-from components.prepare.pairs import RawFrame, Reading, read_pair
-from components.prepare.parallel import in_order
-from components.prepare.progress import progress
+from components.prepare.layouts.sources import ACCEPTED, REMEDIES, Problem, RawPair
+from components.prepare.reading.pairs import RawFrame, Reading, read_pair
 from components.prepare.run import find_pairs, reading_for
-from components.prepare.sources import ACCEPTED, REMEDIES, Problem, RawPair
-from shared.contracts import IGNORED
-from shared.frames import densify
+from components.prepare.writing.parallel import in_order
+from shared.contracts.dataset import IGNORED
+from shared.data.frames import densify
+from shared.progress import progress
 
 SHOWN_FILES = 5  # per kind of problem; the JSON line has all
-MINORITY = 0.01  # share of an instance's pixels that may lie in other labels than most: soft edges are no mistake
+# share of an instance's pixels that may lie in other labels than most: soft edges are no mistake
+MINORITY = 0.01
 
 
 @dataclass
@@ -59,7 +61,9 @@ def check(raw_data: str, config: PrepareConfig, dataset: Path | None = None) -> 
             of_label[1] += 1
         picture = raw.photo or raw.input
         if found.content and (first := first_with.setdefault(found.content, picture)) != picture:
-            problems.append(Problem("duplicate picture", picture, f"is the same picture as {first}"))
+            problems.append(
+                Problem("duplicate picture", picture, f"is the same picture as {first}")
+            )
 
     report = {
         "layout": source.layout,
@@ -69,7 +73,12 @@ def check(raw_data: str, config: PrepareConfig, dataset: Path | None = None) -> 
         "labels": {label: dict(pixels=of[0], images=of[1]) for label, of in sorted(labels.items())},
         "instances": num_instances,
         "problems": [
-            dict(kind=problem.kind, file=problem.file, found=problem.found, remedy=REMEDIES[problem.kind])
+            dict(
+                kind=problem.kind,
+                file=problem.file,
+                found=problem.found,
+                remedy=REMEDIES[problem.kind],
+            )
             for problem in problems
         ],
     }
@@ -89,11 +98,15 @@ def examine(raw: RawPair, reading: Reading) -> Found:
         found.label_pixels = {int(label): int(counts[label]) for label in np.flatnonzero(counts)}
     if frame.instances is not None:
         found.num_instances = _check_instances(raw, frame, reading, problems)
-    found.content = hashlib.blake2b(Path(raw.photo or raw.input).read_bytes(), digest_size=16).hexdigest()
+    found.content = hashlib.blake2b(
+        Path(raw.photo or raw.input).read_bytes(), digest_size=16
+    ).hexdigest()
     return found
 
 
-def _check_instances(raw: RawPair, frame: RawFrame, reading: Reading, problems: list[Problem]) -> int:
+def _check_instances(
+    raw: RawPair, frame: RawFrame, reading: Reading, problems: list[Problem]
+) -> int:
     """Number of instances; adds the problem of those that lie in several labels."""
     ids, dense_ids = densify(frame.instances)
     if reading.labels and reading.instances == "files":
@@ -106,7 +119,11 @@ def _check_instances(raw: RawPair, frame: RawFrame, reading: Reading, problems: 
         if len(across):
             some = ", ".join(map(str, across[:8])) + ", ..." * (len(across) > 8)
             problems.append(
-                Problem("instances across labels", raw.instance, f"has instances in several labels: {some}")
+                Problem(
+                    "instances across labels",
+                    raw.instance,
+                    f"has instances in several labels: {some}",
+                )
             )
     return len(ids)
 
@@ -114,9 +131,14 @@ def _check_instances(raw: RawPair, frame: RawFrame, reading: Reading, problems: 
 def table(report: dict, problems: list[Problem]) -> str:
     """The report for people."""
     lines = [
-        f"layout {report['layout']}: {report['train_pairs']} train pairs, {report['test_pairs']} test pairs, "
+        f"layout {report['layout']}: {report['train_pairs']} train pairs, {report['test_pairs']} "
+        "test pairs, "
         f"{report['instances']} instances",
-        "sizes: " + (", ".join(f"{size} ({count})" for size, count in list(report["sizes"].items())[:8]) or "none"),
+        "sizes: "
+        + (
+            ", ".join(f"{size} ({count})" for size, count in list(report["sizes"].items())[:8])
+            or "none"
+        ),
     ]
     if report["labels"]:
         total = sum(of["pixels"] for of in report["labels"].values())

@@ -13,7 +13,7 @@ def prepare(raw_data: str, dataset: Output[Dataset], metrics: Output[Metrics], c
     """Raw pictures of any usual layout -> a checked data set."""
     from components.prepare.config import PrepareConfig
     from components.prepare.run import run
-    from shared.step import execute
+    from shared.command import execute
 
     figures = execute(run, PrepareConfig, config, raw_data=raw_data, dataset=dataset.path)
     for name, value in figures.items():

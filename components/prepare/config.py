@@ -4,26 +4,31 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from components.prepare.geometry import Resize
-from components.prepare.labels import parse_ids
-from shared.step import StepConfig
+from components.prepare.reading.geometry import Resize
+from components.prepare.reading.labels import parse_ids
+from shared.command import StepConfig
 
 
 class PrepareConfig(StepConfig):
     STEP: ClassVar[str] = "prepare"
 
     size: str = "512x1024"
-    """Size of the prepared images in pixels: HEIGHTxWIDTH; xWIDTH or HEIGHTx, the other side in proportion; keep, as
-    they are; round32, each side rounded to a multiple of 32 (or another number)."""
+    """Size of the prepared images in pixels: HEIGHTxWIDTH; xWIDTH or HEIGHTx, the other side in
+    proportion; keep, as they are; round32, each side rounded to a multiple of 32 (or another
+    number)."""
     num_labels: int = Field(35, ge=0, le=256)
-    """Number of labels, ids 0 .. num_labels - 1 (Cityscapes: 35); 0: the input is a picture (label_nc)."""
+    """Number of labels, ids 0 .. num_labels - 1 (Cityscapes: 35); 0: the input is a picture
+    (label_nc)."""
     input_nc: int = Field(3, ge=1, le=256)
-    """Channels of the input picture, with --num-labels 0: 1 grey, 3 RGB, 4 RGBA, any number from .npy files."""
+    """Channels of the input picture, with --num-labels 0: 1 grey, 3 RGB, 4 RGBA, any number from
+    .npy files."""
     instances: Literal["files", "components", "none"] = "files"
-    """files: from instance maps; components: each connected region of one label is one; none: models get no edges."""
+    """files: from instance maps; components: each connected region of one label is one; none:
+    models get no edges."""
     layout: Literal["auto", "cityscapes", "flat", "folders", "side_by_side"] = "auto"
-    """How --raw-data is laid out; auto looks. cityscapes: leftImg8bit, gtFine. flat: train_img, train_label, train_inst
-    or train_A, train_B. folders: A and B, or labels and images. side_by_side: pictures of A | B (pix2pix)."""
+    """How --raw-data is laid out; auto looks. cityscapes: leftImg8bit, gtFine. flat: train_img,
+    train_label, train_inst or train_A, train_B. folders: A and B, or labels and images.
+    side_by_side: pictures of A | B (pix2pix)."""
     direction: Literal["AtoB", "BtoA"] = "AtoB"
     """Which of A and B is the input, in layouts that have them."""
     input_folder: str = ""
@@ -33,7 +38,8 @@ class PrepareConfig(StepConfig):
     instance_folder: str = ""
     """Layout folders: name of the folder with instance maps; empty: a usual name."""
     train_splits: str = ""
-    """Splits of the source to train on, with commas between; empty: train, or all where there are no splits."""
+    """Splits of the source to train on, with commas between; empty: train, or all where there are
+    no splits."""
     test_splits: str = ""
     """Splits of the source to test on; empty: val, else test."""
     test_fraction: float = Field(0.0, ge=0, lt=1)
@@ -43,15 +49,18 @@ class PrepareConfig(StepConfig):
     max_images: int = Field(0, ge=0)
     """Number of pairs taken per split, the first by name; 0 takes all."""
     remap: str = ""
-    """New label ids: cityscapes_train_ids (19 labels), or a JSON file such as {"7": 0, "8": 1, "others": 255}."""
+    """New label ids: cityscapes_train_ids (19 labels), or a JSON file such as {"7": 0, "8": 1,
+    "others": 255}."""
     ignore_labels: str = ""
-    """Label ids of the source, with commas between, that mean no label: they become 255, which has no channel."""
+    """Label ids of the source, with commas between, that mean no label: they become 255, which has
+    no channel."""
     white_level: int = Field(65535, ge=1, le=65535)
     """Value of 16-bit pictures that becomes white; 4095 for 12-bit cameras."""
     cache_limit_gb: float = Field(50.0, ge=0)
     """Largest cache of decoded images that is written beside them, in 10^9 bytes; 0: none."""
     copies: str = ""
-    """Folder for copies of remote sources and for unpacked archives; empty: pix2pix-pipeline in the user's cache."""
+    """Folder for copies of remote sources and for unpacked archives; empty: pix2pix-pipeline in the
+    user's cache."""
 
     @field_validator("size")
     @classmethod
@@ -66,5 +75,7 @@ class PrepareConfig(StepConfig):
     @model_validator(mode="after")
     def _leaves_a_number_for_ignored(self) -> "PrepareConfig":
         if self.ignore_labels and self.num_labels > 255:
-            raise ValueError("--ignore-labels turns ids into 255: --num-labels should be 255 or less")
+            raise ValueError(
+                "--ignore-labels turns ids into 255: --num-labels should be 255 or less"
+            )
         return self

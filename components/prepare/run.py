@@ -5,29 +5,38 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from components.prepare.archives import archives_in, extract
 from components.prepare.config import PrepareConfig
-from components.prepare.folders import is_occupied
-from components.prepare.geometry import Resize
-from components.prepare.labels import Labels, spell_out
-from components.prepare.listing import subfolders
-from components.prepare.pairs import Reading, read_header
-from components.prepare.parallel import in_order
-from components.prepare.remote import fetch, is_remote, without_secrets
-from components.prepare.sources import LAYOUT_FOLDERS, Problem, RawPair, Source, find_source
-from components.prepare.splits import choose_splits
-from components.prepare.writing import SPLITS, digest_of, partial_folder, refusal, source_digest, write_dataset
+from components.prepare.fetch.archives import archives_in, extract
+from components.prepare.fetch.remote import fetch, is_remote, without_secrets
+from components.prepare.layouts.listing import subfolders
+from components.prepare.layouts.sources import LAYOUT_FOLDERS, Problem, RawPair, Source, find_source
+from components.prepare.layouts.splits import choose_splits
+from components.prepare.reading.geometry import Resize
+from components.prepare.reading.labels import Labels, spell_out
+from components.prepare.reading.pairs import Reading, read_header
+from components.prepare.writing.dataset import (
+    SPLITS,
+    digest_of,
+    partial_folder,
+    refusal,
+    source_digest,
+    write_dataset,
+)
+from components.prepare.writing.folders import is_occupied
+from components.prepare.writing.parallel import in_order
 from shared import tracking
-from shared.contracts import DatasetManifest, Pair
+from shared.contracts.dataset import DatasetManifest, Pair
+from shared.data.frames import CACHE, cache_file, record_bytes
 from shared.errors import InputError
-from shared.frames import CACHE, cache_file, record_bytes
 
 
 def run(raw_data: str, dataset: Path, config: PrepareConfig) -> dict[str, float]:
-    """Check paired images of any usual layout and write them as a data set that every later step reads.
+    """Check paired images of any usual layout and write them as a data set that every later step
+    reads.
 
-    The data set appears whole or not at all. The same command again continues what was interrupted, or finds that all
-    is done. With --check nothing is written: all problems are listed, and --dataset is not needed.
+    The data set appears whole or not at all. The same command again continues what was interrupted,
+    or finds that all is done. With --check nothing is written: all problems are listed, and
+    --dataset is not needed.
 
     Args:
         raw_data: Folder of images, archive of one, or URL of either (s3://, gs://, https://).
@@ -49,7 +58,9 @@ def run(raw_data: str, dataset: Path, config: PrepareConfig) -> dict[str, float]
         test=[],
         source=without_secrets(raw_data) if is_remote(raw_data) else str(Path(raw_data).resolve()),
         source_digest=source_digest(pairs),
-        config=config.model_dump(exclude={"cache_limit_gb", "copies"})  # these do not change the images
+        config=config.model_dump(
+            exclude={"cache_limit_gb", "copies"}
+        )  # these do not change the images
         | {"remap": spell_out(config.remap)},
         digest="",
     )
@@ -59,7 +70,8 @@ def run(raw_data: str, dataset: Path, config: PrepareConfig) -> dict[str, float]
         print(f"prepare: already prepared: {dataset}", flush=True)
         return report(found, dataset)
 
-    # What headers can tell is refused before anything is written; what pixels tell, before anything is put in place.
+    # What headers can tell is refused before anything is written; what pixels tell, before anything
+    # is put in place.
     wide_ids, cache_bytes = survey(pairs, reading, manifest)
     if wide_ids:
         manifest = manifest.model_copy(update={"instance_suffix": ".tif"})
@@ -73,16 +85,28 @@ def run(raw_data: str, dataset: Path, config: PrepareConfig) -> dict[str, float]
     return report(manifest, dataset, pairs_per_second=pairs_per_second)
 
 
-def find_pairs(raw_data: str, config: PrepareConfig) -> tuple[Source, dict[str, list[RawPair]], list[Problem]]:
-    """The source, copied or unpacked where that is needed; its pairs by our splits; what has no partner."""
-    copies = Path(config.copies or os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/pix2pix-pipeline").expanduser()
+def find_pairs(
+    raw_data: str, config: PrepareConfig
+) -> tuple[Source, dict[str, list[RawPair]], list[Problem]]:
+    """The source, copied or unpacked where that is needed; its pairs by our splits; what has no
+    partner."""
+    copies = Path(
+        config.copies or os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/pix2pix-pipeline"
+    ).expanduser()
     root = fetch(raw_data, copies) if is_remote(raw_data) else Path(raw_data).resolve()
     if not unpacked(root) and (archives := archives_in(root)):
         root = extract(archives, copies)
     folders = (config.input_folder, config.photo_folder, config.instance_folder)
-    source = find_source(root, config.layout, config.direction, config.instances == "files", folders)
+    source = find_source(
+        root, config.layout, config.direction, config.instances == "files", folders
+    )
     pairs, problems = choose_splits(
-        source, config.train_splits, config.test_splits, config.test_fraction, config.seed, config.max_images
+        source,
+        config.train_splits,
+        config.test_splits,
+        config.test_fraction,
+        config.seed,
+        config.max_images,
     )
     return source, pairs, source.problems + problems
 
@@ -93,11 +117,20 @@ def unpacked(root: Path) -> bool:
 
 
 def reading_for(config: PrepareConfig, source: Source) -> Reading:
-    labels = Labels.of(config.num_labels, config.remap, config.ignore_labels) if config.num_labels else None
+    labels = (
+        Labels.of(config.num_labels, config.remap, config.ignore_labels)
+        if config.num_labels
+        else None
+    )
     if labels is None and config.instances == "components":
-        raise InputError("--instances components needs labels, but --num-labels is 0: say --instances files or none.")
+        raise InputError(
+            "--instances components needs labels, but --num-labels is 0: say --instances files or "
+            "none."
+        )
     if labels is None and (config.remap or config.ignore_labels):
-        raise InputError("--remap and --ignore-labels change label ids, but --num-labels is 0: leave them out.")
+        raise InputError(
+            "--remap and --ignore-labels change label ids, but --num-labels is 0: leave them out."
+        )
     return Reading(
         labels=labels,
         input_nc=config.input_nc,
@@ -109,8 +142,11 @@ def reading_for(config: PrepareConfig, source: Source) -> Reading:
     )
 
 
-def survey(pairs: dict[str, list[RawPair]], reading: Reading, manifest: DatasetManifest) -> tuple[bool, int]:
-    """Whether instance ids may need 32 bits, and the most bytes that the cache may take, by the headers of all files.
+def survey(
+    pairs: dict[str, list[RawPair]], reading: Reading, manifest: DatasetManifest
+) -> tuple[bool, int]:
+    """Whether instance ids may need 32 bits, and the most bytes that the cache may take, by the
+    headers of all files.
 
     Raises InputError where one does not fit.
     """
@@ -131,15 +167,21 @@ def survey(pairs: dict[str, list[RawPair]], reading: Reading, manifest: DatasetM
 
 
 def cache_fits(cache_bytes: int, limit_gb: float, dataset: Path) -> bool:
-    """Whether decoded images are to be stored as well; says so where they are wanted but too large."""
+    """Whether decoded images are to be stored as well; says so where they are wanted but too
+    large."""
     place = next(parent for parent in dataset.parents if parent.exists())
     caches = [cache_file(partial_folder(dataset), split) for split in SPLITS]
     there = sum(file.stat().st_size for file in caches if file.is_file())  # an interrupted run's
     free = shutil.disk_usage(place).free / 2 + there  # the image files need room too
     if limit_gb and cache_bytes > min(limit_gb * 1e9, free):
-        bound = f"--cache-limit-gb {limit_gb:g}" if limit_gb * 1e9 < free else f"half of what is free in {place}"
+        bound = (
+            f"--cache-limit-gb {limit_gb:g}"
+            if limit_gb * 1e9 < free
+            else f"half of what is free in {place}"
+        )
         print(
-            f"prepare: no cache: it would take up to {cache_bytes / 1e9:.1f} GB, more than {bound}; "
+            f"prepare: no cache: it would take up to {cache_bytes / 1e9:.1f} GB, more than "
+            f"{bound}; "
             "training will decode image files",
             flush=True,
         )
@@ -147,20 +189,30 @@ def cache_fits(cache_bytes: int, limit_gb: float, dataset: Path) -> bool:
 
 
 def read_if_same(dataset: Path, wanted: DatasetManifest) -> DatasetManifest | None:
-    """The manifest that an earlier run of the same command left; None where there is nothing; refuses anything else."""
+    """The manifest that an earlier run of the same command left; None where there is nothing;
+    refuses anything else."""
     if not is_occupied(dataset, "--dataset"):
         return None
     remedy = "remove it first, or give a new folder"
     try:
         found = DatasetManifest.read(dataset)
     except InputError:
-        raise InputError(f"--dataset {dataset} is not empty and holds no data set of this version: {remedy}.") from None
-    options = [f"--{name.replace('_', '-')}" for name in wanted.config if found.config.get(name) != wanted.config[name]]
+        raise InputError(
+            f"--dataset {dataset} is not empty and holds no data set of this version: {remedy}."
+        ) from None
+    options = [
+        f"--{name.replace('_', '-')}"
+        for name in wanted.config
+        if found.config.get(name) != wanted.config[name]
+    ]
     if options:
-        raise InputError(f"--dataset {dataset} was prepared with other {', '.join(options)}: {remedy}.")
+        raise InputError(
+            f"--dataset {dataset} was prepared with other {', '.join(options)}: {remedy}."
+        )
     if (found.source, found.source_digest) != (wanted.source, wanted.source_digest):
         raise InputError(
-            f"--dataset {dataset} was prepared from {found.source} as it was then, but the files are others now: "
+            f"--dataset {dataset} was prepared from {found.source} as it was then, but the files "
+            "are others now: "
             f"{remedy}."
         )
     if digest_of(dataset, found) != found.digest:

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from components.train.config import SMALLEST_SIDE, TrainConfig
-from shared.contracts import Architecture, ClusterTable, DatasetManifest, ModelCard, parse_size
+from shared.contracts.clusters import ClusterTable
+from shared.contracts.dataset import DatasetManifest, parse_size
+from shared.contracts.model import Architecture, ModelCard
 from shared.errors import InputError
 
 
@@ -19,7 +21,13 @@ def check(
     smallest = min(sizes, key=min)
     least = max(SMALLEST_SIDE, 3 * 2**config.n_layers_D if config.netD == "n_layers" else 0)
     if min(smallest) < least:
-        flag = "--crop" if config.crop else "--size" if config.size else f"--dataset holds {sizes[smallest]}, which"
+        flag = (
+            "--crop"
+            if config.crop
+            else "--size"
+            if config.size
+            else f"--dataset holds {sizes[smallest]}, which"
+        )
         raise InputError(
             f"{flag} is {smallest[0]}x{smallest[1]} but these networks need {least} pixels a side: "
             "prepare larger images, or give another --size or --crop."
@@ -27,20 +35,29 @@ def check(
     if len(sizes) > 1 and config.batch_size > 1:  # a batch is one tensor
         (one, name), (other, other_name) = list(sizes.items())[:2]
         raise InputError(
-            f"--batch-size {config.batch_size}: {name} gives {one[0]}x{one[1]} but {other_name} {other[0]}x{other[1]}: "
+            f"--batch-size {config.batch_size}: {name} gives {one[0]}x{one[1]} but {other_name} "
+            f"{other[0]}x{other[1]}: "
             f"say --batch-size 1, or --crop or --size with a size for all."
         )
     by_labels = config.feature_regions == "labels"
     if architecture.feat_num and not (manifest.num_labels if by_labels else manifest.has_instances):
-        wanted, remedy = ("label maps", "--num-labels") if by_labels else ("instance maps", "--instances files")
+        wanted, remedy = (
+            ("label maps", "--num-labels") if by_labels else ("instance maps", "--instances files")
+        )
         raise InputError(
-            f"--feature-regions {config.feature_regions} needs {wanted}, but the data set has none: "
+            f"--feature-regions {config.feature_regions} needs {wanted}, but the data set has "
+            "none: "
             f"prepare it with {remedy}, or leave out --instance-features."
         )
     if config.netG == "local" and parent is None:
-        raise InputError("--netG local starts from a global model: give its folder with --init-from.")
+        raise InputError(
+            "--netG local starts from a global model: give its folder with --init-from."
+        )
     if clusters and (parent is None or ClusterTable.read(clusters).model_digest != parent.digest):
-        raise InputError(f"--clusters {clusters} was not made from --init-from: run the cluster step on that model.")
+        raise InputError(
+            f"--clusters {clusters} was not made from --init-from: run the cluster step on that "
+            "model."
+        )
     config.check_vgg_weights()
 
 

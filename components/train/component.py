@@ -19,9 +19,12 @@ def train(
     """Train one stage; the config holds the fields of TrainConfig."""
     from components.train.config import TrainConfig
     from components.train.run import run
-    from shared.step import execute
+    from shared.command import execute
 
-    start = dict(init_from=init_from.path if init_from else None, clusters=clusters.path if clusters else None)
+    start = dict(
+        init_from=init_from.path if init_from else None,
+        clusters=clusters.path if clusters else None,
+    )
     figures = execute(run, TrainConfig, config, dataset=dataset.path, model=model.path, **start)
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -6,10 +6,10 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from components.train.schedule import LearningRateScaling, Policy, learning_rate
-from shared.contracts import parse_size
+from shared.command import StepConfig
+from shared.contracts.dataset import parse_size
 from shared.device_names import DeviceName, LayoutName, LossScale, PrecisionName
 from shared.errors import InputError
-from shared.step import StepConfig
 
 SMALLEST_SIDE = 16  # pixels; below, VGG19 and the coarsest scale of D have nothing left to look at
 
@@ -17,12 +17,17 @@ SMALLEST_SIDE = 16  # pixels; below, VGG19 and the coarsest scale of D have noth
 class TrainConfig(StepConfig):
     STEP: ClassVar[str] = "train"
 
-    netG: Literal["global", "local", "unet_128", "unet_256", "resnet_6blocks", "resnet_9blocks"] = "global"
-    """global: pix2pixHD's coarse generator. local: enhancer around it, from --init-from. The others: pix2pix's."""
+    netG: Literal["global", "local", "unet_128", "unet_256", "resnet_6blocks", "resnet_9blocks"] = (
+        "global"
+    )
+    """global: pix2pixHD's coarse generator. local: enhancer around it, from --init-from. The
+    others: pix2pix's."""
     size: str = ""
-    """HEIGHTxWIDTH in pixels to resize the frames to (loadSize); empty: the sizes of the data set."""
+    """HEIGHTxWIDTH in pixels to resize the frames to (loadSize); empty: the sizes of the data
+    set."""
     crop: str = ""
-    """HEIGHTxWIDTH in pixels of the random part that is trained on (fineSize, crop_size); empty: whole frames."""
+    """HEIGHTxWIDTH in pixels of the random part that is trained on (fineSize, crop_size); empty:
+    whole frames."""
     epochs: int = Field(100, ge=1)
     """Epochs at the full learning rate (niter)."""
     epochs_decay: int = Field(100, ge=0)
@@ -36,24 +41,28 @@ class TrainConfig(StepConfig):
     beta1: float = Field(0.5, ge=0, lt=1)
     """Adam's first momentum; the second is 0.999."""
     lr_policy: Policy = "linear_hd"
-    """Learning rate over the epochs. linear_hd: pix2pixHD's, flat, then linear. linear, step, cosine, plateau: pix2pix;
-    cosine reaches 0 after --epochs: give --epochs-decay 0; plateau goes by the mean losses of G."""
+    """Learning rate over the epochs. linear_hd: pix2pixHD's, flat, then linear. linear, step,
+    cosine, plateau: pix2pix; cosine reaches 0 after --epochs: give --epochs-decay 0; plateau goes
+    by the mean losses of G."""
     lr_decay_epochs: int = Field(50, ge=1)
     """Policy step: epochs after which the learning rate falls to a tenth (lr_decay_iters)."""
     pool_size: int = Field(0, ge=0)
-    """Earlier fakes that D may be shown in place of the present ones; 0: none. Checkpoints hold them too."""
+    """Earlier fakes that D may be shown in place of the present ones; 0: none. Checkpoints hold
+    them too."""
     ema_decay: float = Field(0.0, ge=0, lt=1)
     """Decay per step of a moving average of G, which is then what is saved and shown; 0: none."""
     clip_gradient_norm: float = Field(0.0, ge=0)
     """Largest norm of the gradients of G with E, and of D; 0: not clipped."""
     use_instances: bool = True
-    """Give the networks the edges between instances, where the data set has instance maps (no_instance)."""
+    """Give the networks the edges between instances, where the data set has instance maps
+    (no_instance)."""
     instance_features: bool = False
     """Train the encoder E and give its instance-wise features to G (instance_feat)."""
     feat_num: int = Field(3, ge=1)
     """Channels of the features."""
     feature_regions: Literal["instances", "labels"] = "instances"
-    """What features are averaged over: each instance (instance_feat), or all pixels of a label (label_feat)."""
+    """What features are averaged over: each instance (instance_feat), or all pixels of a label
+    (label_feat)."""
     ngf: int = Field(64, ge=1)
     """Channels of G's first layer; stage local needs half of its global network's."""
     n_downsample_global: int = Field(4, ge=1)
@@ -71,13 +80,15 @@ class TrainConfig(StepConfig):
     n_layers_D: int = Field(3, ge=1)
     """Strided layers of each discriminator."""
     netD: Literal["multiscale", "n_layers", "pixel"] = "multiscale"
-    """multiscale: pix2pixHD's. n_layers: pix2pix's PatchGAN (with 3 layers its `basic`). pixel: its PixelGAN."""
+    """multiscale: pix2pixHD's. n_layers: pix2pix's PatchGAN (with 3 layers its `basic`). pixel: its
+    PixelGAN."""
     norm: Literal["instance", "batch"] = "instance"
     """Normalisation in all networks."""
     dropout: bool = False
     """Dropout in pix2pix's generators (no_dropout)."""
     init_type: Literal["normal", "xavier", "kaiming", "orthogonal"] = "normal"
-    """Fresh weights of convolutions; biases are 0 in pix2pix's networks, and as PyTorch makes them in pix2pixHD's."""
+    """Fresh weights of convolutions; biases are 0 in pix2pix's networks, and as PyTorch makes them
+    in pix2pixHD's."""
     init_gain: float = Field(0.02, gt=0)
     """Scale of the fresh weights; kaiming has none."""
     nef: int = Field(16, ge=1)
@@ -91,7 +102,8 @@ class TrainConfig(StepConfig):
     lambda_feature_matching: float = Field(10.0, ge=0)
     """Weight of the feature matching loss; 0 switches it off (lambda_feat, no_ganFeat_loss)."""
     lambda_vgg: float = Field(0.0, ge=0)
-    """Weight of the VGG loss (the reference: 10); above 0 it needs --vgg-weights (lambda_feat, no_vgg_loss)."""
+    """Weight of the VGG loss (the reference: 10); above 0 it needs --vgg-weights (lambda_feat,
+    no_vgg_loss)."""
     vgg_weights: str = ""
     """File of torchvision's vgg19 weights (vgg19-dcbb9e9d.pth)."""
     flip: bool = True
@@ -99,11 +111,14 @@ class TrainConfig(StepConfig):
     seed: int = Field(0, ge=0)
     """Seed of the weights, the order of the pairs and the flips."""
     workers: int = Field(2, ge=0)
-    """Processes that read image files (nThreads); 0: the training process does, as always where frames are cached."""
+    """Processes that read image files (nThreads); 0: the training process does, as always where
+    frames are cached."""
     cache: Literal["auto", "off", "memory", "device"] = "auto"
-    """auto: the data set's cache where it has one; off: image files; memory, device: all frames are held there."""
+    """auto: the data set's cache where it has one; off: image files; memory, device: all frames are
+    held there."""
     devices: int = Field(1, ge=1)
-    """Processes on this machine, one to a device; batch_size is that of each. torchrun's environment is honoured."""
+    """Processes on this machine, one to a device; batch_size is that of each. torchrun's
+    environment is honoured."""
     lr_scaling: LearningRateScaling = "none"
     """What the learning rate is multiplied by with several devices: their number, or its root."""
     compress_gradients: bool = False
@@ -113,8 +128,8 @@ class TrainConfig(StepConfig):
     precision: PrecisionName = "auto"
     """auto: fp32 on CPU, bf16 on GPU, fp16 with loss scaling on NPU."""
     layout: LayoutName = "auto"
-    """Memory layout of feature maps. auto: nhwc for networks with BatchNorm where it gains: U-Nets on a GPU in tf32,
-    bf16 or fp16, ResNets on a CPU; else nchw."""
+    """Memory layout of feature maps. auto: nhwc for networks with BatchNorm where it gains: U-Nets
+    on a GPU in tf32, bf16 or fp16, ResNets on a CPU; else nchw."""
     loss_scale: Literal["dynamic", "static"] = "dynamic"
     """fp16: dynamic grows and backs off; static stays at --loss-scale-initial."""
     loss_scale_initial: float = Field(65536.0, gt=0)
@@ -128,7 +143,8 @@ class TrainConfig(StepConfig):
     loss_scale_hysteresis: int = Field(1, ge=1)
     """fp16: overflows before it backs off."""
     max_skipped_updates: int = Field(100, ge=1)
-    """Updates in a row that may be skipped because gradients are not finite; then training stops."""
+    """Updates in a row that may be skipped because gradients are not finite; then training
+    stops."""
     amp_backend: Literal["torch", "apex"] = "torch"
     """apex: its amp does the mixed precision, where it is installed."""
     opt_level: Literal["O1", "O2"] = "O1"
@@ -136,9 +152,11 @@ class TrainConfig(StepConfig):
     compile: bool = False
     """torch.compile G and E; the first steps then take minutes. Needs a C++ compiler."""
     activation_checkpointing: bool = False
-    """Compute activations of G and E again in the backward pass instead of keeping them: less memory, slower steps."""
+    """Compute activations of G and E again in the backward pass instead of keeping them: less
+    memory, slower steps."""
     performance_run: int = Field(0, ge=0)
-    """Steps to time instead of training, with and without data loading; the model folder stays as it is. 0: train."""
+    """Steps to time instead of training, with and without data loading; the model folder stays as
+    it is. 0: train."""
     log_every_steps: int = Field(10, ge=1)
     """Steps between two points of the loss curves; losses are fetched from the device only then."""
     sample_every_epochs: int = Field(1, ge=1)
@@ -148,9 +166,11 @@ class TrainConfig(StepConfig):
     validate_pairs: int = Field(50, ge=1)
     """Most test pairs of a validation."""
     lpips_network: str = ""
-    """ONNX file that measures the validation's LPIPS: two pictures (N, 3, H, W) in [-1, 1] to a distance."""
+    """ONNX file that measures the validation's LPIPS: two pictures (N, 3, H, W) in [-1, 1] to a
+    distance."""
     fid_network: str = ""
-    """ONNX file of the features of the validation's FID: pictures (N, 3, H, W) in [0, 1] to (N, C)."""
+    """ONNX file of the features of the validation's FID: pictures (N, 3, H, W) in [0, 1] to (N,
+    C)."""
     best_by: Literal["psnr_db", "ssim", "L1", "lpips", "fid"] = "psnr_db"
     """Metric of the validation whose best epoch is kept as best_net_G.pth."""
     save_every_epochs: int = Field(1, ge=1)
@@ -200,37 +220,55 @@ class TrainConfig(StepConfig):
     def _measures_what_the_best_is_chosen_by(self) -> "TrainConfig":
         for name, network in (("lpips", self.lpips_network), ("fid", self.fid_network)):
             if self.best_by == name and not network:
-                raise ValueError(f"--best-by {name} needs --{name}-network: give the file, or choose another metric")
+                raise ValueError(
+                    f"--best-by {name} needs --{name}-network: give the file, or choose another "
+                    "metric"
+                )
         return self
 
     @model_validator(mode="after")
     def _recomputes_stages(self) -> "TrainConfig":
         if self.activation_checkpointing and self.netG.startswith("unet"):
-            raise ValueError("--activation-checkpointing is for generators of stages, not for a U-Net: leave it out")
+            raise ValueError(
+                "--activation-checkpointing is for generators of stages, not for a U-Net: leave "
+                "it out"
+            )
         return self
 
     @model_validator(mode="after")
     def _matches_features_of_a_multiscale_D(self) -> "TrainConfig":
         if self.lambda_feature_matching and self.netD != "multiscale":
-            raise ValueError("--lambda-feature-matching matches layers of --netD multiscale: set it to 0 for other D")
+            raise ValueError(
+                "--lambda-feature-matching matches layers of --netD multiscale: set it to 0 for "
+                "other D"
+            )
         return self
 
     def check_vgg_weights(self) -> None:
         """Raises InputError where the VGG loss is on and its weights are not there."""
         if self.lambda_vgg and not Path(self.vgg_weights).is_file():
             raise InputError(
-                f"--lambda-vgg is {self.lambda_vgg:g} but --vgg-weights {self.vgg_weights!r} is no file: download "
-                "torchvision's vgg19-dcbb9e9d.pth from download.pytorch.org/models and name it, or set --lambda-vgg 0."
+                f"--lambda-vgg is {self.lambda_vgg:g} but --vgg-weights {self.vgg_weights!r} is "
+                "no file: download "
+                "torchvision's vgg19-dcbb9e9d.pth from download.pytorch.org/models and name it, "
+                "or set --lambda-vgg 0."
             )
 
     @model_validator(mode="after")
     def _keeps_a_pool_for_one_device(self) -> "TrainConfig":
         if self.pool_size and self.devices > 1:
-            raise ValueError("--pool-size works on one device only: leave it out, or say --devices 1")
+            raise ValueError(
+                "--pool-size works on one device only: leave it out, or say --devices 1"
+            )
         return self
 
     def learning_rate_in(self, epoch: int) -> float:
         """Learning rate of epoch 1..total_epochs."""
         return learning_rate(
-            self.lr_policy, self.learning_rate, epoch, self.epochs, self.epochs_decay, self.lr_decay_epochs
+            self.lr_policy,
+            self.learning_rate,
+            epoch,
+            self.epochs,
+            self.epochs_decay,
+            self.lr_decay_epochs,
         )

@@ -7,10 +7,11 @@ from torch import nn
 
 
 class Ema:
-    """average = decay * average + (1 - decay) * now; `network` has the averages and is there to evaluate and save.
+    """average = decay * average + (1 - decay) * now; `network` has the averages and is there to
+    evaluate and save.
 
-    It starts from the weights as they are, in float32, and stays in the mode (train or eval) they are in.
-    """
+    It starts from the weights as they are, in float32, and stays in the mode (train or eval) they
+    are in."""
 
     def __init__(self, network: nn.Module, decay: float):
         self.source, self.decay = network, decay
@@ -18,7 +19,8 @@ class Ema:
 
     @torch.no_grad()
     def update(self) -> None:
-        """To be called after each step. Buffers (BatchNorm's statistics) are averages already: they are copied."""
+        """To be called after each step. Buffers (BatchNorm's statistics) are averages already: they
+        are copied."""
         now = [parameter.float() for parameter in self.source.parameters()]
         torch._foreach_lerp_(list(self.network.parameters()), now, 1 - self.decay)
         for average, buffer in zip(self.network.buffers(), self.source.buffers(), strict=True):

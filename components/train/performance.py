@@ -1,4 +1,5 @@
-"""Speed and memory of the training step: how they are measured (`--performance-run`), and two ways to change them."""
+"""Speed and memory of the training step: how they are measured (`--performance-run`), and two ways
+to change them."""
 
 import dataclasses
 import itertools
@@ -16,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from components.train.data import Batch, EpochLoader
+from components.train.data.batches import Batch, EpochLoader
 from components.train.loop import Networks, Trainer
 from shared import tracking
 from shared.device import Runtime
 from shared.errors import InputError
-from shared.layers import ResnetBlock
+from shared.networks.layers import ResnetBlock
 
 ROUNDS = 3  # in which the passes take turns
 HELD_BATCHES = 8  # on the device, for the passes without loading
@@ -49,13 +50,19 @@ class PerformanceReport:
     def figures(self) -> dict[str, float]:
         """What was measured, for MLflow."""
         measured = ("images_per_second", "step_ms", "data_wait", "peak_memory")
-        return {f"performance/{k}": v for k, v in dataclasses.asdict(self).items() if k.startswith(measured)}
+        return {
+            f"performance/{k}": v
+            for k, v in dataclasses.asdict(self).items()
+            if k.startswith(measured)
+        }
 
     def table(self) -> str:
         rows = {
             "images/s with data loading": f"{self.images_per_second:.2f}",
             "images/s without": f"{self.images_per_second_without_loading:.2f}",
-            "ms per step, p50 / p90 / p99": f"{self.step_ms_p50:.1f} / {self.step_ms_p90:.1f} / {self.step_ms_p99:.1f}",
+            "ms per step, p50 / p90 / p99": (
+                f"{self.step_ms_p50:.1f} / {self.step_ms_p90:.1f} / {self.step_ms_p99:.1f}"
+            ),
             "time that waits for data": f"{self.data_wait_share:.1%}",
             "peak memory": f"{self.peak_memory_mb:.0f} MiB",
             "device": self.device,
@@ -78,14 +85,16 @@ class _Pass:
         return self.images / self.seconds
 
 
-def performance_run(trainer: Trainer, loader: EpochLoader, steps: int, warmup: int = 10) -> PerformanceReport:
+def performance_run(
+    trainer: Trainer, loader: EpochLoader, steps: int, warmup: int = 10
+) -> PerformanceReport:
     """Time `steps` training steps with data loading, as many without, and as many one by one.
 
-    Steps only: no losses are fetched, nothing is written. The trainer's weights move: it is not to be saved afterwards.
-    The pass with loading begins an epoch in each round, and the steps before the clock starts let its workers come into
-    their stride; where an epoch ends within the pass, the start of the next one counts, as it does in training. On an
-    accelerator the wait for data may hide behind work that is queued: then the two rates are close all the same.
-    """
+    Steps only: no losses are fetched, nothing is written. The trainer's weights move: it is not to
+    be saved afterwards. The pass with loading begins an epoch in each round, and the steps before
+    the clock starts let its workers come into their stride; where an epoch ends within the pass,
+    the start of the next one counts, as it does in training. On an accelerator the wait for data
+    may hide behind work that is queued: then the two rates are close all the same."""
     assert steps >= 1 and warmup >= 1
     rounds = min(ROUNDS, steps)
     first = min(trainer.epoch + 1, trainer.config.total_epochs)
@@ -137,7 +146,8 @@ def _endless(loader: EpochLoader, epoch: int) -> Iterator[Batch]:
 
 
 def _timed(trainer: Trainer, batches: Iterator[Batch], steps: int) -> _Pass:
-    """The device is idle when the clock starts and when it stops, and is never waited for in between."""
+    """The device is idle when the clock starts and when it stops, and is never waited for in
+    between."""
     images, waited = 0, 0.0
     trainer.runtime.synchronize()
     start = perf_counter()
@@ -152,16 +162,19 @@ def _timed(trainer: Trainer, batches: Iterator[Batch], steps: int) -> _Pass:
 
 
 def compile_networks(networks: Networks, runtime: Runtime) -> None:
-    """torch.compile G and E in place: keys of checkpoints stay. Raises InputError where that cannot work.
+    """torch.compile G and E in place: keys of checkpoints stay. Raises InputError where that cannot
+    work.
 
-    Not D: a compiled graph computes the gradients of its weights and of its input in each of the two backward passes
-    that our step makes through it, of which the step takes one each.
-    """
+    Not D: a compiled graph computes the gradients of its weights and of its input in each of the
+    two backward passes that our step makes through it, of which the step takes one each."""
     if runtime.name not in ("cuda", "cpu"):
-        raise InputError(f"--compile is for GPUs and CPUs, but the device is {runtime.name}: leave it out.")
+        raise InputError(
+            f"--compile is for GPUs and CPUs, but the device is {runtime.name}: leave it out."
+        )
     if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")):
         raise InputError(
-            "--compile needs a C++ compiler, but PATH has no g++ or clang++: install one, or leave it out."
+            "--compile needs a C++ compiler, but PATH has no g++ or clang++: install one, or "
+            "leave it out."
         )
     for network in (networks.G, networks.E):
         if network is not None:
@@ -169,13 +182,18 @@ def compile_networks(networks: Networks, runtime: Runtime) -> None:
 
 
 def checkpoint_activations(network: nn.Module) -> None:
-    """Keep only the inputs of a generator's or encoder's stages for the backward pass, which computes the rest again.
+    """Keep only the inputs of a generator's or encoder's stages for the backward pass, which
+    computes the rest again.
 
-    A stage is a residual block, or a convolution with its padding, norm and activation. Values, gradients, BatchNorm's
-    statistics and the keys of checkpoints stay as they are. For networks made by `hourglass`: a U-Net has no stages.
-    """
+    A stage is a residual block, or a convolution with its padding, norm and activation. Values,
+    gradients, BatchNorm's statistics and the keys of checkpoints stay as they are. For networks
+    made by `hourglass`: a U-Net has no stages."""
     hourglasses = [module for module in network.children() if isinstance(module, nn.Sequential)]
-    assert any(isinstance(module, nn.ReflectionPad2d | ResnetBlock) for part in hourglasses for module in part)
+    assert any(
+        isinstance(module, nn.ReflectionPad2d | ResnetBlock)
+        for part in hourglasses
+        for module in part
+    )
     for hourglass in hourglasses:
         hourglass.forward = partial(_in_stages, _stages(hourglass))
 
@@ -183,7 +201,9 @@ def checkpoint_activations(network: nn.Module) -> None:
 def _stages(hourglass: nn.Sequential) -> list[list[nn.Module]]:
     stages, padded = [], False
     for module in hourglass:
-        if isinstance(module, nn.ReflectionPad2d | ResnetBlock) or (isinstance(module, CONVOLUTION) and not padded):
+        if isinstance(module, nn.ReflectionPad2d | ResnetBlock) or (
+            isinstance(module, CONVOLUTION) and not padded
+        ):
             stages.append([])
         stages[-1].append(module)
         padded = isinstance(module, nn.ReflectionPad2d)
@@ -192,8 +212,11 @@ def _stages(hourglass: nn.Sequential) -> list[list[nn.Module]]:
 
 def _in_stages(stages: list[list[nn.Module]], x: Tensor) -> Tensor:
     for stage in stages:
-        # A compiled graph updates statistics once, whatever it computes again, and no contexts can be compiled.
-        contexts = {} if torch.compiler.is_compiling() else {"context_fn": partial(_contexts, stage)}
+        # A compiled graph updates statistics once, whatever it computes again, and no contexts can
+        # be compiled.
+        contexts = (
+            {} if torch.compiler.is_compiling() else {"context_fn": partial(_contexts, stage)}
+        )
         x = checkpoint(_apply, stage, x, use_reentrant=False, **contexts)
     return x
 
@@ -212,7 +235,9 @@ def _contexts(stage: list[nn.Module]) -> tuple:
 @contextmanager
 def _statistics_untouched(stage: list[nn.Module]) -> Iterator[None]:
     """BatchNorm has counted this batch already."""
-    norms = [part for module in stage for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    norms = [
+        part for module in stage for part in module.modules() if isinstance(part, nn.BatchNorm2d)
+    ]
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

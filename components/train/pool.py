@@ -5,7 +5,8 @@ from torch import Tensor
 
 
 class ImagePool:
-    """Keeps up to `size` fakes, each with the condition it was made from, on the device they came from.
+    """Keeps up to `size` fakes, each with the condition it was made from, on the device they came
+    from.
 
     What is kept and returned follows from the seed alone. 0 keeps none: fakes pass through.
     """
@@ -13,14 +14,16 @@ class ImagePool:
     def __init__(self, size: int, seed: int):
         self.size = size
         self.images: list[Tensor] = []  # each (1, C, H, W)
-        self.random = torch.Generator().manual_seed(seed)  # on the CPU: a draw never waits for the device
+        self.random = torch.Generator().manual_seed(
+            seed
+        )  # on the CPU: a draw never waits for the device
 
     def query(self, images: Tensor) -> Tensor:
-        """(N, C, H, W), condition and fake in one, to as many of new and kept ones, without gradient.
+        """(N, C, H, W), condition and fake in one, to as many of new and kept ones, without
+        gradient.
 
-        While the pool fills up, every image is kept and returned; afterwards half of them, at random, change places
-        with a kept one.
-        """
+        While the pool fills up, every image is kept and returned; afterwards half of them, at
+        random, change places with a kept one."""
         if self.size == 0:
             return images.detach()
         return torch.cat([self._exchange(image) for image in images.detach().split(1)])

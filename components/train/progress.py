@@ -8,7 +8,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from components.train.data import Batch
+from components.train.data.batches import Batch
 
 BAR = "{desc} |{bar:10}| {n_fmt}/{total_fmt}{postfix}"
 
@@ -23,9 +23,16 @@ class Rates:
 
 
 class Progress:
-    """One for a run, over all its epochs. It never asks the device: rates are true right after losses were fetched."""
+    """One for a run, over all its epochs. It never asks the device: rates are true right after
+    losses were fetched."""
 
-    def __init__(self, total_epochs: int, steps_per_epoch: int, quiet: bool = False, stream: TextIO | None = None):
+    def __init__(
+        self,
+        total_epochs: int,
+        steps_per_epoch: int,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+    ):
         """quiet: no bar even on a terminal. stream: where the bar goes, None = stderr."""
         self.total_epochs, self.steps_per_epoch = total_epochs, steps_per_epoch
         self.stream = stream or sys.stderr
@@ -33,7 +40,9 @@ class Progress:
         self.began: float | None = None
         self.steps_done, self.steps_left = 0, 0
 
-    def epoch(self, epoch: int, batches: Iterator[Batch], start: int, images_seen: int) -> Iterator[Batch]:
+    def epoch(
+        self, epoch: int, batches: Iterator[Batch], start: int, images_seen: int
+    ) -> Iterator[Batch]:
         """Passes on the batches of an epoch of which `start` steps were done before."""
         self.steps_left = (self.total_epochs - epoch + 1) * self.steps_per_epoch - start
         self.marked, self.images_seen, self.waited = perf_counter(), images_seen, 0.0

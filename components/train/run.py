@@ -1,52 +1,85 @@
-"""Train pix2pixHD (one stage) or pix2pix on a prepared data set. The same command again continues, or says so."""
+"""Train pix2pixHD (one stage) or pix2pix on a prepared data set. The same command again continues,
+or says so."""
 
 from functools import partial
 from pathlib import Path
 
-from components.train.augment import Augmentation
-from components.train.build import architecture_for, build, read_parent
 from components.train.checks import check
 from components.train.config import TrainConfig
-from components.train.data import EpochLoader, PairDataset, collate, hold_frames, read_features
-from components.train.distributed import World, broadcast_weights, gathered, joined, launch, must_launch
-from components.train.finite import apex_amp
+from components.train.data.augment import Augmentation
+from components.train.data.batches import (
+    EpochLoader,
+    PairDataset,
+    collate,
+    hold_frames,
+    read_features,
+)
+from components.train.devices.loss_scale import apex_amp
+from components.train.devices.world import (
+    World,
+    broadcast_weights,
+    gathered,
+    joined,
+    launch,
+    must_launch,
+)
+from components.train.folder import keep_copies, stopped_by_full_disk
 from components.train.loop import Trainer, train
-from components.train.performance import checkpoint_activations, compile_networks, performance_run, publish
-from components.train.saving import keep_copies, stopped_by_full_disk
+from components.train.networks.build import architecture_for, build, read_parent
+from components.train.performance import (
+    checkpoint_activations,
+    compile_networks,
+    performance_run,
+    publish,
+)
 from components.train.validation import describe_validation, final_table, validate
 from shared import tracking
-from shared.checkpoint import save_weights, weights_path
-from shared.contracts import (
-    DatasetManifest,
-    ModelCard,
-    Write,
-    parse_size,
-    written_together,
-)
+from shared.contracts.dataset import DatasetManifest, parse_size
+from shared.contracts.folder import Write, written_together
+from shared.contracts.model import ModelCard
+from shared.data.maps import PairReader
 from shared.device import Runtime, pick
 from shared.errors import InputError
-from shared.samples import PairReader
+from shared.networks.checkpoint import save_weights, weights_path
 from shared.scorers import MeasuringNetworks
 
 SAMPLE_PAIRS = 4
 
 
 def run(
-    dataset: Path, model: Path, init_from: Path | None = None, clusters: Path | None = None, *, config: TrainConfig
+    dataset: Path,
+    model: Path,
+    init_from: Path | None = None,
+    clusters: Path | None = None,
+    *,
+    config: TrainConfig,
 ) -> dict[str, float]:
-    """Train a generator, discriminator and, where asked for, an encoder; write them to the model folder.
+    """Train a generator, discriminator and, where asked for, an encoder; write them to the model
+    folder.
 
     Args:
         dataset: Folder of the prepare step.
         model: Folder to write, and to continue.
         init_from: Model to start from; stage local needs one.
-        clusters: Folder of the cluster step on that model; its features then take the encoder's place.
+        clusters: Folder of the cluster step on that model; its features then take the encoder's
+            place.
     """
     if must_launch(config.devices):
-        return launch(config.devices, run_as_rank, tracking.run_id(), dataset, model, init_from, clusters, config)
+        return launch(
+            config.devices,
+            run_as_rank,
+            tracking.run_id(),
+            dataset,
+            model,
+            init_from,
+            clusters,
+            config,
+        )
     if config.amp_backend == "apex":
         apex_amp()
-    runtime = pick(config.device, "fp32" if config.amp_backend == "apex" else config.precision)  # apex casts by itself
+    runtime = pick(
+        config.device, "fp32" if config.amp_backend == "apex" else config.precision
+    )  # apex casts by itself
     world = World.from_environment()
     if config.pool_size and world.size > 1:
         raise InputError(f"--pool-size {config.pool_size} works on one device only: leave it out.")
@@ -55,9 +88,15 @@ def run(
 
 
 def run_as_rank(
-    run_id: str | None, dataset: Path, model: Path, init_from: Path | None, clusters: Path | None, config: TrainConfig
+    run_id: str | None,
+    dataset: Path,
+    model: Path,
+    init_from: Path | None,
+    clusters: Path | None,
+    config: TrainConfig,
 ) -> dict[str, float]:
-    """`run` in a process that it started; the main one goes on with the MLflow run, the others log nothing."""
+    """`run` in a process that it started; the main one goes on with the MLflow run, the others log
+    nothing."""
     with tracking.continued(run_id if World.from_environment().is_main else None):
         return run(dataset, model, init_from, clusters, config=config)
 
@@ -79,7 +118,9 @@ def train_model(
     parent = read_parent(init_from, architecture) if init_from else None
     check(architecture, config, manifest, parent, clusters)
     features = read_features(clusters, manifest) if clusters else None
-    augment = Augmentation(parse_size(config.crop) if config.crop else None, config.flip, config.seed)
+    augment = Augmentation(
+        parse_size(config.crop) if config.crop else None, config.flip, config.seed
+    )
     reader = PairReader(dataset, manifest, "train", use_cache=config.cache != "off")
     pairs = PairDataset(reader, size, augment, features, config.feature_regions)
     height, width = size or manifest.common_size()  # of the model: what it is deployed for
@@ -87,7 +128,10 @@ def train_model(
     if world.is_main:  # it alone validates
         files = {"lpips": config.lpips_network, "fid": config.fid_network}
         measuring = MeasuringNetworks.load((height, width), runtime.name, **files)
-    print(f"train {config.netG}: {len(pairs)} pairs at {height}x{width}, {runtime.describe()}", flush=True)
+    print(
+        f"train {config.netG}: {len(pairs)} pairs at {height}x{width}, {runtime.describe()}",
+        flush=True,
+    )
     tracking.log_dataset(dataset, manifest.digest, "training")
 
     # Networks: fresh, then the weights of the previous stage, then the state of an interrupted run.
@@ -98,7 +142,10 @@ def train_model(
         metrics = trainer.load(state)
         print(f"continues after epoch {trainer.epoch} of {config.total_epochs}", flush=True)
     if len(set(gathered((trainer.epoch, trainer.batches), world))) > 1:
-        raise InputError(f"--model {model} is not the same folder for all processes: put it on a disk that they share.")
+        raise InputError(
+            f"--model {model} is not the same folder for all processes: put it on a disk that "
+            "they share."
+        )
     broadcast_weights(networks.trained().values(), world)
 
     for network in (networks.G, networks.E):
@@ -128,7 +175,9 @@ def train_model(
         with stopped_by_full_disk(model), written_together() as write:
             if world.is_main:
                 write_model(metrics, write)
-            trainer.save(state, metrics, write)  # last: a kill in between costs the epoch, but nothing that is needed
+            trainer.save(
+                state, metrics, write
+            )  # last: a kill in between costs the epoch, but nothing that is needed
         if world.is_main:
             keep_copies(model, trainer.epoch, config.keep_checkpoints)
 
@@ -153,13 +202,17 @@ def train_model(
         print(f"already trained for {trainer.epoch} epochs: raise --epochs to train on", flush=True)
         save(metrics)
         return metrics
-    measure = partial(validate, trainer, held_out, (height, width), config.validate_pairs, measuring)
+    measure = partial(
+        validate, trainer, held_out, (height, width), config.validate_pairs, measuring
+    )
     metrics = train(trainer, loader, samples, model, save, save_state, measure)
     print(final_table(metrics, trainer.epoch, trainer.best), flush=True)
 
     # What the run leaves in MLflow.
     metrics["peak_memory_mb"] = runtime.peak_memory_mb()
-    tracking.log_figures({name: metrics[name] for name in ("mean_images_per_second", "peak_memory_mb")})
+    tracking.log_figures(
+        {name: metrics[name] for name in ("mean_images_per_second", "peak_memory_mb")}
+    )
     for name in networks.trained() if world.is_main else ():
         tracking.log_files(weights_path(model, name), "checkpoints")
     tracking.log_files(model / ModelCard.FILE, "checkpoints")

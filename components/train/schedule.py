@@ -1,4 +1,5 @@
-"""The learning rate of an epoch. A function of epoch and config alone, but for `Plateau`: resuming needs no state."""
+"""The learning rate of an epoch. A function of epoch and config alone, but for `Plateau`: resuming
+needs no state."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -8,14 +9,18 @@ Policy = Literal["linear_hd", "linear", "step", "cosine", "constant", "plateau"]
 LearningRateScaling = Literal["none", "linear", "sqrt"]
 
 
-def learning_rate(policy: Policy, base: float, epoch: int, epochs: int, epochs_decay: int, decay_every: int) -> float:
+def learning_rate(
+    policy: Policy, base: float, epoch: int, epochs: int, epochs_decay: int, decay_every: int
+) -> float:
     """Learning rate of epoch 1 .. epochs + epochs_decay; `base` is that of the first.
 
-    linear_hd: pix2pixHD's; full to epoch `epochs` + 1, then linearly to base / epochs_decay in the last.
-    linear:    pix2pix'; full to epoch `epochs`, then linearly to base / (epochs_decay + 1) in the last.
+    linear_hd: pix2pixHD's; full to epoch `epochs` + 1, then linearly to base / epochs_decay in the
+        last.
+    linear:    pix2pix'; full to epoch `epochs`, then linearly to base / (epochs_decay + 1) in the
+        last.
     step:      a tenth of it after every `decay_every` epochs.
-    cosine:    half a wave over `epochs`, to 0 in epoch `epochs` + 1; in further epochs it rises again, as in pix2pix.
-    """
+    cosine:    half a wave over `epochs`, to 0 in epoch `epochs` + 1; in further epochs it rises
+    again, as in pix2pix."""
     match policy:
         case "linear_hd":  # the reference lowers the rate at the end of each epoch above niter
             late = max(0, epoch - 1 - epochs)
@@ -34,7 +39,8 @@ def learning_rate(policy: Policy, base: float, epoch: int, epochs: int, epochs_d
 
 @dataclass
 class Plateau:
-    """A fifth of the learning rate once a metric, the lower the better, has not improved for 6 epochs.
+    """A fifth of the learning rate once a metric, the lower the better, has not improved for 6
+    epochs.
 
     torch's ReduceLROnPlateau with the values of pix2pix.
     """

@@ -1,4 +1,5 @@
-"""How good the published generator is on pairs that it has not learned from, and which epoch's is the best."""
+"""How good the published generator is on pairs that it has not learned from, and which epoch's is
+the best."""
 
 import contextlib
 import math
@@ -9,11 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from components.train.augment import Augmentation
-from components.train.data import Batch, PairDataset, collate
+from components.train.data.augment import Augmentation
+from components.train.data.batches import Batch, PairDataset, collate
 from shared.condition import to_signed, to_uint8
+from shared.data.maps import PairReader
 from shared.quality import psnr_db, ssim
-from shared.samples import PairReader
 from shared.scorers import FeatureScorer, MeasuringNetworks
 
 if TYPE_CHECKING:
@@ -34,13 +35,15 @@ def validate(
 ) -> dict[str, float]:
     """Means over at most `max_pairs` test pairs that have a photo; {} where none can be measured.
 
-    size: (height, width) of the frames, None = their own. val/L1: distance in [0, 2] of pictures in [-1, 1].
-    val/psnr_db and val/ssim: of the uint8 pictures. val/lpips: their mean, val/fid: of all pairs together (two or
-    more), where the networks are there. Figures that are not finite are left out, and of pictures with nan all.
-    """
+    size: (height, width) of the frames, None = their own. val/L1: distance in [0, 2] of pictures in
+    [-1, 1]. val/psnr_db and val/ssim: of the uint8 pictures. val/lpips: their mean, val/fid: of all
+    pairs together (two or more), where the networks are there. Figures that are not finite are left
+    out, and of pictures with nan all."""
     if _lacks_features(trainer):
         return {}
-    pairs = PairDataset(reader, size, Augmentation(None, False, 0), None, trainer.architecture.feature_regions)
+    pairs = PairDataset(
+        reader, size, Augmentation(None, False, 0), None, trainer.architecture.feature_regions
+    )
     published, rows = trainer.published(), []
     features = FeatureScorer(networks.features) if networks.features else None
     with evaluating(*published.values()):
@@ -49,20 +52,29 @@ def validate(
             if not math.isfinite(distance):
                 print("validation: the pictures hold nan, nothing is measured", flush=True)
                 return {}
-            row = {"val/L1": distance, "val/psnr_db": psnr_db(picture, photo), "val/ssim": ssim(picture, photo)}
+            row = {
+                "val/L1": distance,
+                "val/psnr_db": psnr_db(picture, photo),
+                "val/ssim": ssim(picture, photo),
+            }
             if networks.lpips:
                 row["val/lpips"] = networks.lpips(picture, photo)
             if features:
                 features.add(picture, photo)
             rows.append(row)
-    figures = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else {}
+    figures = (
+        {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else {}
+    )
     if features and (fid := features.fid()) is not None:
         figures["val/fid"] = fid
     return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
 def describe_validation(
-    trainer: "Trainer", reader: PairReader, max_pairs: int, networks: MeasuringNetworks = WITHOUT_NETWORKS
+    trainer: "Trainer",
+    reader: PairReader,
+    max_pairs: int,
+    networks: MeasuringNetworks = WITHOUT_NETWORKS,
 ) -> str:
     """For people: what `validate` measures and what to bear in mind, or why it measures nothing."""
     count = len(_spread(reader, max_pairs))
@@ -72,7 +84,9 @@ def describe_validation(
         return "no validation: no test pair has a photo"
     features = ", whose features E reads off the photos" if trainer.networks.E else ""
     caveats = networks.features.caveats(count) if networks.features else []
-    return "\n".join([f"validation on {count} test pair{'s' if count > 1 else ''}{features}", *caveats])
+    return "\n".join(
+        [f"validation on {count} test pair{'s' if count > 1 else ''}{features}", *caveats]
+    )
 
 
 def _lacks_features(trainer: "Trainer") -> bool:
@@ -80,7 +94,8 @@ def _lacks_features(trainer: "Trainer") -> bool:
 
 
 def _spread(reader: PairReader, max_pairs: int) -> list[int]:
-    """Indices of pairs that have a photo, evenly over the split: the first ones of Cityscapes are all of one town."""
+    """Indices of pairs that have a photo, evenly over the split: the first ones of Cityscapes are
+    all of one town."""
     found = [index for index, pair in enumerate(reader.pairs) if pair.has_photo]
     count = min(max_pairs, len(found))
     return [found[i * len(found) // count] for i in range(count)]
@@ -99,18 +114,24 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
             network.train(mode)
 
 
-def _synthesise(trainer: "Trainer", G: nn.Module, one: Batch) -> tuple[float, np.ndarray, np.ndarray]:
-    """(distance before rounding, nan where the picture is not finite; picture and photo (H, W, 3) uint8) of a pair."""
+def _synthesise(
+    trainer: "Trainer", G: nn.Module, one: Batch
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """(distance before rounding, nan where the picture is not finite; picture and photo (H, W, 3)
+    uint8) of a pair."""
     batch = one.to(trainer.runtime.torch_device)
     photo = to_signed(batch.photos)
     with trainer.runtime.autocast():
         fake = trainer.synthesise(batch, trainer.condition(batch), photo, G).float()
-    pictures = [picture[0].permute(1, 2, 0).cpu().numpy() for picture in (to_uint8(fake), batch.photos)]  # (H, W, 3)
+    pictures = [
+        picture[0].permute(1, 2, 0).cpu().numpy() for picture in (to_uint8(fake), batch.photos)
+    ]  # (H, W, 3)
     return (fake - photo).abs().mean().item(), *pictures
 
 
 class Best:
-    """The best value so far of one metric, and its epoch; the earlier of two equal ones, and never nan."""
+    """The best value so far of one metric, and its epoch; the earlier of two equal ones, and never
+    nan."""
 
     def __init__(self, metric: Metric):
         self.metric = metric
@@ -135,14 +156,21 @@ class Best:
 
 
 def final_table(metrics: dict[str, float], epoch: int, best: Best | None = None) -> str:
-    """Mean losses of the last epoch (G_*, D_*), validation metrics (val/*), and the best epoch, in aligned columns."""
+    """Mean losses of the last epoch (G_*, D_*), validation metrics (val/*), and the best epoch, in
+    aligned columns."""
     losses = {name: value for name, value in metrics.items() if name.startswith(("G_", "D_"))}
-    validation = {name.removeprefix("val/"): value for name, value in metrics.items() if name.startswith("val/")}
+    validation = {
+        name.removeprefix("val/"): value
+        for name, value in metrics.items()
+        if name.startswith("val/")
+    }
     width = max(map(len, losses | validation), default=0)
     rows = lambda figures: [f"  {name:{width}}  {value:10.4f}" for name, value in figures.items()]  # noqa: E731
     lines = [f"mean losses of epoch {epoch}", *rows(losses)]
     if validation:
         lines += [f"validation after epoch {epoch}", *rows(validation)]
     if best and best.epoch:
-        lines.append(f"best {best.metric.removeprefix('val/')} {best.value:.4f} after epoch {best.epoch}")
+        lines.append(
+            f"best {best.metric.removeprefix('val/')} {best.value:.4f} after epoch {best.epoch}"
+        )
     return "\n".join(lines)

@@ -1,6 +1,8 @@
-"""Stand-in for Ascend's atc, whose .om the stand-in of ais_bench can run: the ONNX file with the batch that was asked.
+"""Stand-in for Ascend's atc, whose .om the stand-in of ais_bench can run: the ONNX file with the
+batch that was asked.
 
-Words and exit statuses are those of ASCEND.md 5.2. What it shall do else than compile is said by environment variables:
+Words and exit statuses are those of ASCEND.md 5.2. What it shall do else than compile is said by
+environment variables:
   ATC_STAND_IN_FAILS   an error, such as "E10041: Failed to load the model."
   ATC_STAND_IN_SCALES  a factor: the weights of the last convolution are multiplied by it
 """
@@ -12,16 +14,25 @@ from pathlib import Path
 import onnx
 from onnx import numpy_helper
 
-KNOWN = "model framework output input_format input_shape soc_version log dynamic_batch_size precision_mode_v2".split()
+KNOWN = (
+    "model framework output input_format input_shape soc_version log dynamic_batch_size "
+    "precision_mode_v2"
+).split()
 
 
 def main() -> int:
     print("ATC start working now, please wait for a moment.\n...", flush=True)
     given = dict(flag.removeprefix("--").split("=", 1) for flag in sys.argv[1:])
     if unknown := [name for name in given if name not in KNOWN]:
-        return fail(f"E10001: Value {given[unknown[0]]} for parameter {unknown[0]} is invalid. Reason: unknown.")
+        return fail(
+            f"E10001: Value {given[unknown[0]]} for parameter {unknown[0]} is invalid. Reason: "
+            "unknown."
+        )
     if given["framework"] != "5" or not given["soc_version"].startswith("Ascend"):
-        return fail("E10001: Value for parameter --framework or --soc_version is invalid. Reason: not supported.")
+        return fail(
+            "E10001: Value for parameter --framework or --soc_version is invalid. Reason: not "
+            "supported."
+        )
     if "ATC_STAND_IN_FAILS" in os.environ:
         return fail(os.environ["ATC_STAND_IN_FAILS"])
     model = onnx.load(given["model"])
@@ -34,7 +45,9 @@ def main() -> int:
     if "ATC_STAND_IN_SCALES" in os.environ:
         scale_last_convolution(model, float(os.environ["ATC_STAND_IN_SCALES"]))
     gears = given.get("dynamic_batch_size", "")
-    onnx.helper.set_model_props(model, {"soc_version": given["soc_version"], "dynamic_batch_size": gears})
+    onnx.helper.set_model_props(
+        model, {"soc_version": given["soc_version"], "dynamic_batch_size": gears}
+    )
     onnx.save(model, f"{given['output']}.om")
     Path("fusion_result.json").write_text("{}")  # it leaves some in its working directory
     print("ATC run success, welcome to the next use.")
@@ -57,11 +70,19 @@ def set_batch(model: onnx.ModelProto, shapes: dict[str, list[int]]) -> str:
     batch = next(iter(shapes.values()))[0]
     inputs = {value.name: value for value in model.graph.input}
     if missing := shapes.keys() - inputs.keys():
-        return f"E10016: Op name {min(missing)} specified in --input_shape is not found in the model."
+        return (
+            f"E10016: Op name {min(missing)} specified in --input_shape is not found in the model."
+        )
     for name, shape in shapes.items():
         axes = inputs[name].type.tensor_type.shape.dim
-        if [axis.dim_value for axis in axes[1:]] != shape[1:] or axes[0].dim_value not in (0, shape[0]):
-            return "E10001: Value for parameter --input_shape is invalid. Reason: differs from the model."
+        if [axis.dim_value for axis in axes[1:]] != shape[1:] or axes[0].dim_value not in (
+            0,
+            shape[0],
+        ):
+            return (
+                "E10001: Value for parameter --input_shape is invalid. Reason: differs from "
+                "the model."
+            )
     for value in [*inputs.values(), *model.graph.output]:
         axis = value.type.tensor_type.shape.dim[0]
         axis.ClearField("value")

@@ -1,4 +1,5 @@
-"""Files for the stand-in of ais_bench: ONNX under the name .om, small functions whose pictures a test can derive."""
+"""Files for the stand-in of ais_bench: ONNX under the name .om, small functions whose pictures a
+test can derive."""
 
 from pathlib import Path
 
@@ -11,10 +12,11 @@ STEP = np.float32(2 / 255)  # of one grey level in [-1, 1]
 
 
 def maps_om(file: Path, batch: int | None = 1, output: str = "float", **metadata: str) -> Path:
-    """labels (N, H, W) uint8, instances (N, H, W) int32 -> red = label, green = 255 - label, blue = instance id.
+    """labels (N, H, W) uint8, instances (N, H, W) int32 -> red = label, green = 255 - label, blue =
+    instance id.
 
-    batch None: any of the gears named in `metadata`. output "uint8": 0 .. 255, all three channels the label.
-    """
+    batch None: any of the gears named in `metadata`. output "uint8": 0 .. 255, all three channels
+    the label."""
     size = [batch or "batch", H, W]
     inputs = [
         helper.make_tensor_value_info("labels", TensorProto.UINT8, size),
@@ -44,15 +46,24 @@ def maps_om(file: Path, batch: int | None = 1, output: str = "float", **metadata
 
 
 def channels_om(file: Path, batch: int = 1) -> Path:
-    """input_concat (N, 36, H, W) float32 of 0 and 1 -> red, green, blue = channels 0, 1, 2, as 0 and 255."""
-    constants = dict(start=np.array([0]), end=np.array([3]), axis=np.array([1]), two=np.float32(2), one=np.float32(1))
+    """input_concat (N, 36, H, W) float32 of 0 and 1 -> red, green, blue = channels 0, 1, 2, as 0
+    and 255."""
+    constants = dict(
+        start=np.array([0]),
+        end=np.array([3]),
+        axis=np.array([1]),
+        two=np.float32(2),
+        one=np.float32(1),
+    )
     nodes = [
         helper.make_node("Slice", ["input_concat", "start", "end", "axis"], ["three"]),
         helper.make_node("Mul", ["three", "two"], ["doubled"]),
         helper.make_node("Sub", ["doubled", "one"], ["fake_image"]),
     ]
     inputs = [helper.make_tensor_value_info("input_concat", TensorProto.FLOAT, [batch, 36, H, W])]
-    return _write(file, nodes, inputs, ("fake_image", TensorProto.FLOAT, [batch, 3, H, W]), constants, {})
+    return _write(
+        file, nodes, inputs, ("fake_image", TensorProto.FLOAT, [batch, 3, H, W]), constants, {}
+    )
 
 
 def _write(file: Path, nodes, inputs, output, constants, metadata) -> Path:

@@ -32,7 +32,9 @@ def input_paths(value: str) -> str:
         try:
             check_path(path)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"input path:{path} is illegal. Please check.") from None
+            raise argparse.ArgumentTypeError(
+                f"input path:{path} is illegal. Please check."
+            ) from None
     return value
 
 
@@ -49,7 +51,9 @@ def output_path(value: str) -> str:
 def whole(least: int, most: int):
     def check(value: str) -> int:
         if not value.isdigit():
-            raise argparse.ArgumentTypeError(f"{value} contains special characters other than numbers.")
+            raise argparse.ArgumentTypeError(
+                f"{value} contains special characters other than numbers."
+            )
         if not least <= int(value) <= most:
             raise argparse.ArgumentTypeError(f"{value} is an invalid value")
         return int(value)
@@ -62,7 +66,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", "-m", type=om_path, required=True)
     parser.add_argument("--input", "-i", type=input_paths)
     parser.add_argument("--output", "-o", type=output_path)
-    parser.add_argument("--output_dirname", type=output_path)  # checked as a path from the current folder
+    parser.add_argument(
+        "--output_dirname", type=output_path
+    )  # checked as a path from the current folder
     parser.add_argument("--outfmt", default="BIN", choices=["NPY", "BIN", "TXT"])
     parser.add_argument("--loop", "-l", type=whole(1, 100000), default=1)
     parser.add_argument("--device", "-d", type=whole(0, 255), default=0)
@@ -90,7 +96,10 @@ def files_of(folder: str) -> list[str]:
         if os.path.isfile(path) and name.endswith((".npy", ".NPY", ".bin", ".BIN")):
             files.append(path)
     if not files:
-        error(f"{folder} of input args not find valid file,valid file format:[*.npy *.NPY *.bin *.BIN]")
+        error(
+            f"{folder} of input args not find valid file,valid file format:[*.npy *.NPY *.bin "
+            "*.BIN]"
+        )
         raise RuntimeError
     return sorted(files, key=natural)
 
@@ -103,7 +112,10 @@ def batches_of(folders: list[str], session: InferSession) -> list[list[list[str]
     """[batch][input][file], the last batch filled up."""
     inputs = session.get_inputs()
     if len(folders) != len(inputs):
-        error(f"Invalid args. args input dir num:{len(folders)} not equal to model inputs num:{len(inputs)}")
+        error(
+            f"Invalid args. args input dir num:{len(folders)} not equal to model inputs "
+            f"num:{len(inputs)}"
+        )
         raise RuntimeError
     files = [files_of(folder) for folder in folders]
     size, tensor = content(files[0][0]).nbytes, inputs[0].realsize
@@ -112,7 +124,10 @@ def batches_of(folders: list[str], session: InferSession) -> list[list[list[str]
         raise RuntimeError
     count = tensor // size
     runs = math.ceil(len(files[0]) / count)
-    print(f"[INFO] get filesperbatch files0 size:{size} tensor0size:{tensor} filesperbatch:{count} runcount:{runs}")
+    print(
+        f"[INFO] get filesperbatch files0 size:{size} tensor0size:{tensor} filesperbatch:{count} "
+        f"runcount:{runs}"
+    )
     filled = [paths + [PADDING] * (runs * count - len(paths)) for paths in files]
     return [[paths[i * count : (i + 1) * count] for paths in filled] for i in range(runs)]
 
@@ -123,23 +138,32 @@ def feeds_of(batch: list[list[str]], session: InferSession) -> list[np.ndarray]:
         if paths == [PURE]:
             feeds.append(np.zeros(desc.realsize, np.uint8))
         else:
-            feeds.append(np.concatenate([content(paths[0] if path == PADDING else path) for path in paths]))
+            feeds.append(
+                np.concatenate([content(paths[0] if path == PADDING else path) for path in paths])
+            )
     return feeds
 
 
-def save(outputs: list, batch: list[list[str]], number: int, prefix: Path, outfmt: str, filesinfo: dict) -> None:
+def save(
+    outputs: list, batch: list[list[str]], number: int, prefix: Path, outfmt: str, filesinfo: dict
+) -> None:
     count = len(batch[0])
     for k, tensor in enumerate(outputs):
         array = np.array(tensor)
         if array.shape[0] % count:
-            error(f"save out files error array shape:{array.shape} filesinfo:{batch} files_count_perbatch:{count}")
+            error(
+                f"save out files error array shape:{array.shape} filesinfo:{batch} "
+                f"files_count_perbatch:{count}"
+            )
             raise RuntimeError
         for j, part in enumerate(np.array_split(array, count)):
             sources = [paths[j] for paths in batch]
             if sources[0] == PADDING:
                 continue
             file = prefix / f"{os.path.basename(sources[0]).split('.')[0]}_{k}.{outfmt.lower()}"
-            info = filesinfo.setdefault(str(number * count + j), {"infiles": sources, "outfiles": []})
+            info = filesinfo.setdefault(
+                str(number * count + j), {"infiles": sources, "outfiles": []}
+            )
             info["outfiles"].append(str(file))
             if outfmt == "NPY":
                 np.save(file, part)
@@ -152,7 +176,12 @@ def save(outputs: list, batch: list[list[str]], number: int, prefix: Path, outfm
 
 def statistics(times: list[float], with_count: bool) -> dict:
     p99 = float(np.percentile(times, 99))
-    stats = {"min": min(times), "max": max(times), "mean": float(np.mean(times)), "median": float(np.median(times))}
+    stats = {
+        "min": min(times),
+        "max": max(times),
+        "mean": float(np.mean(times)),
+        "median": float(np.median(times)),
+    }
     return stats | {"percentile(99%)": p99} | ({"count": len(times)} if with_count else {})
 
 
@@ -161,7 +190,10 @@ def main() -> int:
     if args.output_dirname and args.output_dirname.startswith("/"):
         raise ValueError("--output_dirname do not support abs path!")
     if args.output_dirname and not args.output:
-        error("parameter --output_dirname cann't be used alone. Please use it together with the parameter --output!\n")
+        error(
+            "parameter --output_dirname cann't be used alone. Please use it together with the "
+            "parameter --output!\n"
+        )
         raise RuntimeError("error bad parameters --output_dirname")
 
     session = InferSession(args.device, args.model, loop=args.loop)
@@ -173,14 +205,20 @@ def main() -> int:
         args.batchsize = args.dymBatch or session.get_inputs()[0].shape[0]
         print(f"[INFO] try get model batchsize:{args.batchsize}")
     if args.batchsize < 0:
-        raise RuntimeError("dynamic batch om model detected, but dymbatch, dymdims or dymshape not set!")
+        raise RuntimeError(
+            "dynamic batch om model detected, but dymbatch, dymdims or dymshape not set!"
+        )
 
     prefix = None
     if args.output:
         prefix = Path(args.output) / (args.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S"))
         prefix.mkdir(mode=0o750, parents=True, exist_ok=True)
         print(f"[INFO] output path:{prefix}")
-    batches = batches_of(args.input.split(","), session) if args.input else [[[PURE] for _ in session.get_inputs()]]
+    batches = (
+        batches_of(args.input.split(","), session)
+        if args.input
+        else [[[PURE] for _ in session.get_inputs()]]
+    )
 
     session.set_loop_count(1)
     for _ in range(args.warmup_count):
@@ -202,11 +240,15 @@ def main() -> int:
     old = os.environ.get("AIS_STAND_IN_PRINTS") == "2023"
     stats = statistics(session.exec_ms, with_count=not old)
     throughput = 1000 * args.batchsize / stats["mean"]
-    text = ", ".join(f"{key} = {stats[key]}" for key in ("min", "max", "mean", "median", "percentile(99%)"))
+    text = ", ".join(
+        f"{key} = {stats[key]}" for key in ("min", "max", "mean", "median", "percentile(99%)")
+    )
     batch_text = f"batchsize({args.batchsize})" if old else f"batchsize.mean({args.batchsize})"
     print("[INFO] -----------------Performance Summary------------------")
     print(f"[INFO] NPU_compute_time (ms): {text}")
-    print(f"[INFO] throughput 1000*{batch_text}/NPU_compute_time.mean({stats['mean']}): {throughput}")
+    print(
+        f"[INFO] throughput 1000*{batch_text}/NPU_compute_time.mean({stats['mean']}): {throughput}"
+    )
     print("[INFO] ------------------------------------------------------", flush=True)
     if prefix and os.environ.get("AIS_STAND_IN_SUMMARY") != "0":
         summary = {

@@ -17,7 +17,9 @@ def check_path(value: str, writes: bool = False) -> Path:
         error("path contains illegal char, legal chars include A-Z a-z 0-9 _ - / .")
         raise ValueError("illegal character")
     if path.is_symlink():
-        error(f"path :{path} is a soft link, not supported, please import file(or directory) directly")
+        error(
+            f"path :{path} is a soft link, not supported, please import file(or directory) directly"
+        )
         raise ValueError("soft link")
     if not path.exists():
         if writes:
@@ -28,7 +30,8 @@ def check_path(value: str, writes: bool = False) -> Path:
     if path.stat().st_mode & forbidden:
         kind, most = ("export", "0o750(rwxr-x---)") if writes else ("import", "0o755(rwxr-xr-x)")
         error(
-            f"The file {path} is group writable, or is others writable, as {kind} file(or directory), "
+            f"The file {path} is group writable, or is others writable, as {kind} file(or "
+            "directory), "
             f"permission should not be over {most}"
         )
         raise ValueError("permissions")
@@ -38,6 +41,10 @@ def check_path(value: str, writes: bool = False) -> Path:
 def check_om(value: str) -> Path:
     path = check_path(value)
     if not path.is_file() or path.suffix != ".om":
-        error(f"path: {path} is not a file" if not path.is_file() else f"path:{path}, file type not in ['om']")
+        error(
+            f"path: {path} is not a file"
+            if not path.is_file()
+            else f"path:{path}, file type not in ['om']"
+        )
         raise ValueError("no .om")
     return path

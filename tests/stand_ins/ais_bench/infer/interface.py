@@ -9,7 +9,9 @@ import onnxruntime
 
 from ais_bench.infer.checks import check_om, error
 
-DType = Enum("dtype", "int8 uint8 int16 uint16 int32 uint32 int64 uint64 float16 float32 double bool")
+DType = Enum(
+    "dtype", "int8 uint8 int16 uint16 int32 uint32 int64 uint64 float16 float32 double bool"
+)
 NUMPY_NAMES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(bool)": "bool"}
 
 # Times, in ms: of executions since the last reset, and of copies of single tensors.
@@ -57,7 +59,14 @@ class TensorDesc:
 
 
 class InferSession:
-    def __init__(self, device_id: int, model_path: str, acl_json_path=None, debug: bool = False, loop: int = 1):
+    def __init__(
+        self,
+        device_id: int,
+        model_path: str,
+        acl_json_path=None,
+        debug: bool = False,
+        loop: int = 1,
+    ):
         self.path = check_om(model_path)
         if not isinstance(device_id, int):
             raise TypeError(f"device:{device_id} is not a integer!")
@@ -67,14 +76,18 @@ class InferSession:
         print("[INFO] acl init success")
         if device_id >= int(os.environ.get("AIS_STAND_IN_DEVICES", "1")):
             print(
-                "[ACL ERROR] EL0003: The argument is invalid.\n        open device failed, runtime result = 507033."
+                "[ACL ERROR] EL0003: The argument is invalid.\n        open device failed, "
+                "runtime result = 507033."
                 "[FUNC:ReportCallError][FILE:log_inner.cpp][LINE:162]"
             )
             error(f"acl open device {device_id} failed")
             raise RuntimeError("[507033][Error code unknown] ")
         print(f"[INFO] open device {device_id} success\n[INFO] create new context")
         self._load()
-        print(f"[INFO] load model {model_path} success\n[INFO] create model description success", flush=True)
+        print(
+            f"[INFO] load model {model_path} success\n[INFO] create model description success",
+            flush=True,
+        )
 
     def _load(self) -> None:
         try:
@@ -83,11 +96,16 @@ class InferSession:
             raise self._not_loaded("EE1001: [PID: 7] The argument is invalid.") from None
         meta = self.onnx.get_modelmeta().custom_metadata_map
         self.gears = [int(gear) for gear in meta.get("dynamic_batch_size", "").split(",") if gear]
-        model, chip = meta.get("soc_version", "Ascend310P3"), os.environ.get("AIS_STAND_IN_SOC", "Ascend310P3")
+        model, chip = (
+            meta.get("soc_version", "Ascend310P3"),
+            os.environ.get("AIS_STAND_IN_SOC", "Ascend310P3"),
+        )
         if model != chip:
             raise self._not_loaded(
-                "EE1001: [PID: 7] The argument is invalid.\n        TraceBack (most recent call last):\n        "
-                f"ModelCheckCompatibility failed, supported socVersion={chip}, but the model socVersion={model}"
+                "EE1001: [PID: 7] The argument is invalid.\n        TraceBack (most recent call "
+                "last):\n        "
+                f"ModelCheckCompatibility failed, supported socVersion={chip}, but the model "
+                f"socVersion={model}"
             )
         self.inputs = [self._describe(node) for node in self.onnx.get_inputs()]
         self.outputs = [self._describe(node) for node in self.onnx.get_outputs()]
@@ -103,8 +121,14 @@ class InferSession:
     def _describe(self, node) -> TensorDesc:
         name = NUMPY_NAMES.get(node.type, node.type[len("tensor(") : -1])
         shape = [dim if isinstance(dim, int) else -1 for dim in node.shape]
-        assert -1 not in shape[1:] and (self.gears or -1 not in shape), f"{self.path} cannot stand in for an .om"
-        size = np.dtype(name).itemsize * int(np.prod(shape[1:])) * (shape[0] if shape[0] > 0 else max(self.gears))
+        assert -1 not in shape[1:] and (self.gears or -1 not in shape), (
+            f"{self.path} cannot stand in for an .om"
+        )
+        size = (
+            np.dtype(name).itemsize
+            * int(np.prod(shape[1:]))
+            * (shape[0] if shape[0] > 0 else max(self.gears))
+        )
         return TensorDesc(node.name, DType[name], 0, shape, size, size)
 
     def get_inputs(self) -> list[TensorDesc]:
@@ -151,17 +175,23 @@ class InferSession:
         for i, (tensor, desc) in enumerate(zip(feeds, self.inputs, strict=True)):
             raw = tensor.array.tobytes()  # the NPU sees bytes
             if len(raw) != desc.realsize:
-                error(f"check i:{i} name:{desc.name} in size:{len(raw)} needsize:{desc.realsize} not match")
+                error(
+                    f"check i:{i} name:{desc.name} in size:{len(raw)} needsize:{desc.realsize} "
+                    "not match"
+                )
                 error("check input vector failed ret:-1")
                 raise RuntimeError("[-1][ACL: general failure] ")
             shape = [self.batch if dim < 0 else dim for dim in desc.shape]
-            given[desc.name] = np.frombuffer(raw, NUMPY_NAMES.get(desc.datatype.name, desc.datatype.name)).reshape(
-                shape
-            )
+            given[desc.name] = np.frombuffer(
+                raw, NUMPY_NAMES.get(desc.datatype.name, desc.datatype.name)
+            ).reshape(shape)
         if sum(desc.size for desc in self.inputs + self.outputs) > self.memory:
             print(f"[ACL ERROR] {OUT_OF_MEMORY}")
             error("[207001][Error code unknown] Malloc ptrData failed.")
-            error(f"memory data malloc failed.i:0 name:{self.outputs[0].name} size:{self.outputs[0].size} ret:2")
+            error(
+                f"memory data malloc failed.i:0 name:{self.outputs[0].name} "
+                f"size:{self.outputs[0].size} ret:2"
+            )
             raise RuntimeError("[2][ACL: memory allocation fail] ")
         for _ in range(self.loop):
             arrays = self.onnx.run(None, given)
@@ -187,5 +217,6 @@ class InferSession:
 
 OUT_OF_MEMORY = (
     "EL0004: [PID: 7] 2026-01-01-00:00:00.000.000 Failed to allocate memory.\n        "
-    "Possible Cause: Available memory is insufficient.\n        Solution: Close applications not in use."
+    "Possible Cause: Available memory is insufficient.\n        Solution: Close applications not "
+    "in use."
 )

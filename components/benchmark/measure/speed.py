@@ -1,0 +1,138 @@
+"""How fast: the runtimes take turns on the same batches, so that a busy machine disturbs them
+alike."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from components.benchmark.measure.workload import Workload
+from shared.contracts.measured import SpeedRow
+from shared.deployed.runners import Runner
+
+# PyTorch's OpenMP threads go on spinning after a call: without a rest the next runtime lost 5 of 20
+# ms
+REST_S = 0.01
+BASELINE = ("torch", "fp32")  # that the others are compared with
+FILE_ROUNDS = 3  # of the timed ones; what files add varies little, and costs a call each time
+NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "failed to allocate memory",
+    "bad_alloc",
+    "bad allocation",
+)
+
+
+@dataclass
+class Clock:
+    """Seconds of each timed round of one runtime at one batch size."""
+
+    runner: Runner
+    calls: list[float] = field(default_factory=list)  # from host memory to host memory
+    device: list[float] = field(default_factory=list)  # without the copies
+    files: list[float] = field(default_factory=list)  # from map files to PNG files
+    problem: str = ""
+
+
+def measure_speed(
+    runners: list[Runner],
+    workload: Workload,
+    batch_sizes: tuple[int, ...],
+    rounds: int,
+    warmup: int,
+) -> list[SpeedRow]:
+    """One row per batch size and runtime, over `rounds` calls after `warmup` calls that do not
+    count.
+
+    A runtime that fails at a batch size, for want of memory or as its file takes another one, has a
+    row that says so."""
+    rows = []
+    for batch_size in batch_sizes:
+        clocks = [Clock(runner) for runner in runners]
+        for turn in range(warmup + rounds):
+            for clock in clocks:
+                if not clock.problem:
+                    _one_round(
+                        clock, workload, turn * batch_size, batch_size, turn < warmup + FILE_ROUNDS
+                    )
+        for clock in clocks:
+            for seconds in (clock.calls, clock.device, clock.files):
+                del seconds[:warmup]
+        for clock in clocks:
+            row = speed_row(clock, batch_size, _baseline(clocks))
+            rate = row.problem or f"{row.images_per_second:.2f} images/s"
+            print(
+                f"benchmark: {row.runtime} {row.precision}, batch {batch_size}: {rate}", flush=True
+            )
+            rows.append(row)
+    return rows
+
+
+def _one_round(
+    clock: Clock, workload: Workload, start: int, batch_size: int, with_files: bool
+) -> None:
+    runner = clock.runner
+    if runner.batch_size not in (None, batch_size):
+        clock.problem = f"its file takes batches of {runner.batch_size}"
+        return
+    try:
+        batch = workload.batch(start, batch_size)
+        _timed(clock.calls, lambda: runner(batch))
+        uploaded = runner.upload(batch)
+        _timed(clock.device, lambda: runner.compute(uploaded))
+        if with_files:
+            _timed(clock.files, lambda: workload.from_files_to_files(runner, start, batch_size))
+    except Exception as error:  # each runtime has its own kinds
+        clock.problem = describe_problem(error)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _timed(seconds: list[float], work: Callable[[], object]) -> None:
+    time.sleep(REST_S)
+    started = time.perf_counter()
+    work()
+    seconds.append(time.perf_counter() - started)
+
+
+def describe_problem(error: Exception) -> str:
+    """In a few words: the row of a table."""
+    words = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or any(sign in words.lower() for sign in NO_MEMORY):
+        return "out of memory"
+    return " ".join(words.split())[:160]
+
+
+def _baseline(clocks: list[Clock]) -> Clock | None:
+    for clock in clocks:
+        if (clock.runner.name, clock.runner.precision) == BASELINE and not clock.problem:
+            return clock
+    return None
+
+
+def speed_row(clock: Clock, batch_size: int, baseline: Clock | None) -> SpeedRow:
+    """Speed-up: the median over the rounds of the ratio within a round, in which a busy machine
+    disturbs both alike."""
+    runner = clock.runner
+    names = dict(
+        runtime=runner.name, device=runner.device, precision=runner.precision, batch_size=batch_size
+    )
+    if clock.problem:
+        return SpeedRow(**names, problem=clock.problem)
+    rate = lambda seconds: batch_size * len(seconds) / sum(seconds)  # noqa: E731
+    p50, p90, p99 = 1000 * np.percentile(clock.calls, [50, 90, 99])
+    speedup = float(np.median(np.divide(baseline.calls, clock.calls))) if baseline else None
+    return SpeedRow(
+        **names,
+        device_images_per_second=rate(clock.device),
+        images_per_second=rate(clock.calls),
+        end_to_end_images_per_second=rate(clock.files),
+        latency_ms_p50=float(p50),
+        latency_ms_p90=float(p90),
+        latency_ms_p99=float(p99),
+        peak_memory_mb=runner.peak_memory_mb(),
+        speedup=speedup,
+    )

@@ -1,0 +1,116 @@
+"""What MLflow knows of the time before a report: the losses of the training, and earlier
+benchmarks."""
+
+import queue
+import re
+import sys
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from components.benchmark.page.charts import Line
+from shared import tracking
+
+MOST_RUNS = 20
+MOST_POINTS = 300  # of a curve: more cannot be seen, and make a page heavy
+PATIENCE_S = 20  # with a slow server
+LOSS = re.compile(r"(?P<kind>loss|epoch_loss)/(?P<name>[GD]_\w+)")
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """A finished benchmark of the same experiment."""
+
+    started: datetime  # UTC
+    commit: str  # '' = unknown
+    figures: dict[str, float]  # as BenchmarkReport.headline names them
+
+
+@dataclass(frozen=True)
+class Past:
+    losses: dict[str, list[Line]] = field(
+        default_factory=dict
+    )  # by training step: each loss over images seen
+    runs: list[EarlierRun] = field(default_factory=list)  # newest first
+
+
+def read_past() -> Past:
+    """Of the open MLflow run; empty without one. A server that fails or is slow costs a warning,
+    never more."""
+    run_id = tracking.run_id()
+    if run_id is None:
+        return Past()
+    answers: queue.SimpleQueue[Past | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(_read(run_id))
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=PATIENCE_S)
+    except queue.Empty:
+        answer = TimeoutError(f"no answer within {PATIENCE_S} s")
+    if isinstance(answer, Past):
+        return answer
+    reason = str(answer).partition("\n")[0]
+    print(
+        f"warning: MLflow: the report shows no losses and no earlier runs: {reason}",
+        file=sys.stderr,
+    )
+    return Past()
+
+
+def _read(run_id: str) -> Past:
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    this = client.get_run(run_id)
+    experiment = [this.info.experiment_id]
+    earlier = client.search_runs(
+        experiment,
+        "tags.step = 'benchmark' and attributes.status = 'FINISHED'",
+        max_results=MOST_RUNS,
+        order_by=["attributes.start_time DESC"],
+    )
+    trainings = []
+    if parent := this.data.tags.get("mlflow.parentRunId"):
+        children = f"tags.`mlflow.parentRunId` = '{parent}' and tags.step LIKE 'train%'"
+        trainings = client.search_runs(experiment, children, order_by=["attributes.start_time ASC"])
+    losses = {
+        run.data.tags["step"]: _losses(client, run) for run in trainings
+    }  # of a repeated step the last
+    return Past(
+        {step: lines for step, lines in losses.items() if lines}, [_earlier(run) for run in earlier]
+    )
+
+
+def _losses(client, run) -> list[Line]:
+    """The curves by step, or of a training too short for them, by epoch."""
+    found = [match for name in sorted(run.data.metrics) if (match := LOSS.fullmatch(name))]
+    kind = "loss" if any(match["kind"] == "loss" for match in found) else "epoch_loss"
+    return [
+        Line(
+            match["name"],
+            thinned(
+                [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, match[0])]
+            ),
+        )
+        for match in found
+        if match["kind"] == kind
+    ]
+
+
+def _earlier(run) -> EarlierRun:
+    started = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+    return EarlierRun(started, run.data.tags.get("git.commit", ""), run.data.metrics)
+
+
+def thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most MOST_POINTS by rising x: means of equally many neighbours."""
+    points = sorted(points)
+    size = -(-len(points) // MOST_POINTS)
+    groups = [points[start : start + size] for start in range(0, len(points), size or 1)]
+    return [(group[-1][0], sum(y for _, y in group) / len(group)) for group in groups]

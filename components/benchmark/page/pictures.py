@@ -1,0 +1,154 @@
+"""The pictures of a report: input (label maps in colours) | synthesised | real, and how runtimes
+differ."""
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from components.benchmark.measure.quality import QualityMeter
+from components.benchmark.measure.workload import Workload
+from shared.contracts.measured import Quality
+from shared.data.images import write_photo
+from shared.data.maps import PairReader
+from shared.data.pictures import show_inputs
+from shared.deployed.runners import Runner
+from shared.deployed.synthesiser import to_pixels
+
+ONLINE = "torch"  # name of the runner that the others are compared with
+MOST_AMPLIFIED = 64  # so that a single grey level stays dark
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of two pictures: |difference| in grey levels, 0 .. 255."""
+
+    largest: int
+    mean: float
+    factor: int  # by which the map is amplified
+    map: np.ndarray  # (H, W, 3) uint8, grey: the channel that differs most
+
+    def __str__(self) -> str:
+        if self.largest == 0:
+            return "identical"
+        plural = "" if self.largest == 1 else "s"
+        return f"×{self.factor}: at most {self.largest} grey level{plural}, mean {self.mean:.2g}"
+
+
+def difference(picture: np.ndarray, other: np.ndarray) -> Difference:
+    """Pictures (H, W, 3) uint8. The map is amplified until its brightest pixel is white, within
+    bounds."""
+    levels = np.abs(picture.astype(np.int16) - other)
+    largest = int(levels.max())
+    factor = min(MOST_AMPLIFIED, 255 // largest) if largest else MOST_AMPLIFIED
+    grey = (levels.max(axis=2, keepdims=True) * factor).astype(np.uint8)
+    return Difference(largest, float(levels.mean()), factor, grey.repeat(3, axis=2))
+
+
+@dataclass(frozen=True)
+class Picture:
+    kind: str  # in file names
+    caption: str
+    pixels: np.ndarray  # (H, W, 3) uint8
+
+    def data_uri(self) -> str:
+        """Inside a page: photo-like ones as JPEG, or a report of 1024x2048 takes 100 MB; the others
+        without loss."""
+        image, format_, options = Image.fromarray(self.pixels), "png", {}
+        if self.kind.startswith(("synthesised", "real")):
+            format_, options = "jpeg", {"quality": 92, "subsampling": 0}
+        elif self.kind.startswith("difference"):
+            image = image.convert("L")
+        buffer = io.BytesIO()
+        image.save(buffer, format_, **options)
+        return f"data:image/{format_};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One pair of the report; pictures are (H, W, 3) uint8."""
+
+    split: str
+    name: str
+    input: np.ndarray
+    synthesised: dict[str, np.ndarray]  # by runtime; quality is measured of the first
+    real: np.ndarray | None
+    quality: Quality | None  # of this pair, None without a photo
+
+    @property
+    def measured(self) -> np.ndarray:
+        return next(iter(self.synthesised.values()))
+
+    def rows(self) -> tuple[list["Picture"], list["Picture"]]:
+        """What a page shows: the pair with the measured picture, and what the other runtimes made
+        of it."""
+        measured, *others = self.synthesised
+        pair = [Picture("input", "input", self.input)]
+        pair.append(Picture("synthesised", f"synthesised by {measured}", self.measured))
+        pair += [] if self.real is None else [Picture("real", "real", self.real)]
+        compared = []
+        for runtime in others:
+            compared.append(
+                Picture(
+                    f"synthesised_{runtime}", f"synthesised by {runtime}", self.synthesised[runtime]
+                )
+            )
+            against = measured if runtime == ONLINE else runtime
+            if ONLINE in self.synthesised:
+                found = difference(self.synthesised[against], self.synthesised[ONLINE])
+                compared.append(
+                    Picture(f"difference_{against}", f"|{against} − {ONLINE}| {found}", found.map)
+                )
+        return pair, compared
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """By the name that their files have, in the order they are shown."""
+        return {picture.kind: picture.pixels for row in self.rows() for picture in row}
+
+
+def synthesise(
+    painters: list[Runner],
+    workload: Workload,
+    split: str,
+    max_pictures: int,
+    meter: QualityMeter,
+) -> Iterator[Shown]:
+    """The first `max_pictures` pairs of a split; of the other test pairs those with a photo, by the
+    first painter only.
+
+    Args:
+        painters: Runtimes of one graph; quality is measured of the first, differences from ONLINE
+            where it is there.
+        meter: Is given every pair that has a photo.
+    """
+    reader, num_labels = (
+        PairReader(workload.dataset, workload.manifest, split),
+        workload.architecture.num_labels,
+    )
+    for index, pair in enumerate(reader.pairs):
+        if index >= max_pictures and not (pair.has_photo and split == "test"):
+            continue
+        sample = reader.read(index, workload.size)
+        fed = workload.feed(sample)
+        chosen = painters if index < max_pictures else painters[:1]
+        pictures = {painter.name: to_pixels(painter(fed)[0]) for painter in chosen}
+        photo = None if sample.photo is None else sample.photo.transpose(1, 2, 0)  # (H, W, 3)
+        labels = sample.inputs if num_labels else None
+        yield Shown(
+            split=split,
+            name=pair.name,
+            input=show_inputs(sample.inputs, num_labels),
+            synthesised=pictures,
+            real=photo,
+            quality=None if photo is None else meter.add(pictures[painters[0].name], photo, labels),
+        )
+
+
+def write_pictures(folder: Path, shown: Shown) -> None:
+    """<split>_<name>_<picture>.png"""
+    for kind, picture in shown.pictures().items():
+        write_photo(folder / f"{shown.split}_{shown.name}_{kind}.png", picture)

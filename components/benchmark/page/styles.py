@@ -1,0 +1,246 @@
+"""What the cluster centres of a model mean: a few maps painted with each style of their labels."""
+
+import io
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from shared.contracts.clusters import ClusterTable
+from shared.contracts.dataset import IGNORED
+from shared.contracts.exported import Graph
+from shared.contracts.measured import LabelStyles
+from shared.contracts.model import Architecture
+from shared.data.frames import densify
+from shared.data.images import resize_ids, resize_photo
+from shared.data.maps import Sample
+from shared.data.pictures import show_inputs
+from shared.deployed.runners import Feeds
+from shared.deployed.styles import Style
+from shared.deployed.synthesiser import feeds, to_pixels
+
+SHOWN_WIDTH = 1024  # pixels; wider pictures are shown smaller
+INVISIBLE = 2  # grey levels
+JPEG_BLOCK = 16  # pixels, with its colour subsampling
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """The part of a picture that another style changes visibly."""
+
+    x: int  # of its upper left corner, in pixels as shown
+    y: int
+    jpeg: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Pixels of one label, and of one instance where the model knows instances."""
+
+    label: int
+    instance: int | None  # None also where it is the only region of its label
+
+
+@dataclass(frozen=True)
+class StyledMap:
+    """One map, at the size shown (h, w), and the pictures of its labels' styles."""
+
+    name: str
+    inputs: np.ndarray  # (h, w, 3) uint8, in colours
+    jpeg: bytes  # the picture with every label in its most frequent style
+    regions: list[Region]  # large labels first, and large regions of a label first
+    region_map: np.ndarray  # (h, w) positions in `regions`
+    patches: dict[
+        int, list[Patch | None]
+    ]  # by rendered label, one per centre; None = no visible change
+    differences: dict[
+        int, tuple[float, int]
+    ]  # by rendered label: see `mean_difference`, and pixels of the label
+
+
+@dataclass(frozen=True)
+class StyleSheet:
+    num_labels: int  # 0 = the input is a picture
+    max_labels: int  # rendered per map
+    maps: list[StyledMap]
+
+
+Painter = Callable[[Feeds], np.ndarray]  # inputs of a deployed file, a batch of one -> (1, 3, H, W)
+
+
+def render_styles(
+    painter: Painter,
+    architecture: Architecture,
+    graph: Graph,
+    table: ClusterTable,
+    samples: list[Sample],
+    max_labels: int,
+) -> StyleSheet:
+    """Paint each sample in the most frequent styles, then each of its labels in each of its other
+    styles.
+
+    Args:
+        painter: Of a file of `graph`, whose styles come with its inputs.
+        max_labels: Of each map, its largest ones that have several styles.
+    """
+    assert graph.inputs == "onehot" or graph.style in ("label", "instance", "map"), graph
+    chosen = [_largest(_labels_of(sample, architecture), table, max_labels) for sample in samples]
+    pictures = sum(
+        1 + sum(len(table.labels[label].centres) - 1 for label in labels) for labels in chosen
+    )
+    print(f"styles: {pictures} pictures of {len(samples)} maps", flush=True)
+
+    maps = [
+        _style_map(painter, architecture, graph, table, sample, labels)
+        for sample, labels in zip(samples, chosen, strict=True)
+    ]
+    return StyleSheet(architecture.num_labels, max_labels, maps)
+
+
+def picture_differences(sheet: StyleSheet) -> dict[int, float]:
+    """By rendered label: `mean_difference` over the pixels that it has in all maps."""
+    sums, pixels = Counter(), Counter()
+    for styled in sheet.maps:
+        for label, (difference, count) in styled.differences.items():
+            sums[label] += difference * count
+            pixels[label] += count
+    return {label: sums[label] / pixels[label] for label in sums}
+
+
+def label_styles(table: ClusterTable, differences: dict[int, float]) -> list[LabelStyles]:
+    """A record per label of the table; without a difference where its styles were not painted."""
+    return [
+        LabelStyles(
+            label=label,
+            centres=len(found.centres),
+            instances=sum(found.counts),
+            fallback=found.fallback,
+            explained=found.explained,
+            picture_difference=differences.get(label),
+        )
+        for label, found in sorted(table.labels.items())
+    ]
+
+
+def mean_difference(pictures: list[np.ndarray], on: np.ndarray) -> float:
+    """Mean |difference| in grey levels, over all pairs of pictures (H, W, 3) uint8 and the pixels
+    `on` (H, W) bool."""
+    pixels = [picture[on].astype(np.int16) for picture in pictures]
+    return float(
+        np.mean([np.abs(one - other).mean() for one, other in itertools.combinations(pixels, 2)])
+    )
+
+
+def find_regions(
+    labels: np.ndarray, instances: np.ndarray | None
+) -> tuple[list[Region], np.ndarray]:
+    """Labels (H, W), ids (H, W) or None -> regions as in StyledMap, and the map (H, W) of their
+    positions."""
+    present, dense_labels = densify(labels)
+    ids, dense_ids = densify(np.zeros_like(labels) if instances is None else instances)
+    pairs, positions = densify(dense_ids.astype(np.int64) * len(present) + dense_labels)
+    id_of, label_of = (
+        pairs // len(present),
+        pairs % len(present),
+    )  # positions in `ids` and `present`
+    areas = np.bincount(positions.ravel())
+    order = np.lexsort((-areas, label_of, -np.bincount(label_of, areas)[label_of]))
+    alone = (np.bincount(label_of) == 1)[label_of]
+    regions = [
+        Region(int(present[label_of[i]]), None if alone[i] else int(ids[id_of[i]])) for i in order
+    ]
+    return regions, np.argsort(order)[positions]
+
+
+def _style_map(
+    painter: Painter,
+    architecture: Architecture,
+    graph: Graph,
+    table: ClusterTable,
+    sample: Sample,
+    rendered: list[int],
+) -> StyledMap:
+    def paint(style: np.ndarray) -> np.ndarray:
+        """(num_labels + 1, feat_num) -> (H, W, 3) uint8."""
+        return to_pixels(
+            painter(feeds(architecture, graph, sample.inputs, instances, Style(style)))[0]
+        )
+
+    num_labels, instances, labels = (
+        architecture.num_labels,
+        sample.instances,
+        _labels_of(sample, architecture),
+    )
+    height, width = labels.shape
+    shown = (
+        (round(height * SHOWN_WIDTH / width), SHOWN_WIDTH)
+        if width > SHOWN_WIDTH
+        else (height, width)
+    )
+    style = Style.commonest(table, num_labels).by_label
+    picture = paint(style)
+    small = resize_photo(picture, *shown)
+
+    patches, differences = {}, {}
+    for label in rendered:
+        pictures = [picture]
+        for centre in table.labels[label].centres[1:]:
+            changed = style.copy()
+            changed[min(label, num_labels)] = centre
+            pictures.append(paint(changed))
+        patches[label] = [changed_patch(resize_photo(other, *shown), small) for other in pictures]
+        on = labels == label
+        differences[label] = mean_difference(pictures, on), int(on.sum())
+
+    by_instance = instances is not None and architecture.feature_regions == "instances"
+    small_labels, small_ids = (
+        resize_ids(labels, *shown),
+        resize_ids(instances, *shown) if by_instance else None,
+    )
+    regions, region_map = find_regions(small_labels, small_ids)
+    inputs = show_inputs(small_labels if num_labels else sample.inputs, num_labels)
+    inputs = resize_photo(np.ascontiguousarray(inputs), *shown)
+    return StyledMap(sample.name, inputs, to_jpeg(small), regions, region_map, patches, differences)
+
+
+def _labels_of(sample: Sample, architecture: Architecture) -> np.ndarray:
+    """(H, W) uint8, as the table has them: of pictures all are 0."""
+    if architecture.num_labels:
+        return np.where(sample.inputs < architecture.num_labels, sample.inputs, np.uint8(IGNORED))
+    return np.zeros(sample.inputs.shape[1:], np.uint8)
+
+
+def _largest(labels: np.ndarray, table: ClusterTable, most: int) -> list[int]:
+    """Labels with several styles, the largest first."""
+    areas = np.bincount(labels.ravel(), minlength=IGNORED + 1)
+    several = [
+        label for label, found in table.labels.items() if len(found.centres) > 1 and areas[label]
+    ]
+    return sorted(several, key=lambda label: -areas[label])[:most]
+
+
+def changed_patch(picture: np.ndarray, base: np.ndarray) -> Patch | None:
+    """What differs visibly between pictures (h, w, 3) uint8, as whole blocks: JPEG then leaves no
+    seam around it."""
+    changed = (np.abs(picture.astype(np.int16) - base) > INVISIBLE).any(axis=2)
+    if not changed.any():
+        return None
+    (top, bottom), (left, right) = (_block_range(changed.any(axis=axis)) for axis in (1, 0))
+    return Patch(left, top, to_jpeg(picture[top:bottom, left:right]))
+
+
+def _block_range(changed: np.ndarray) -> tuple[int, int]:
+    places = np.flatnonzero(changed)
+    first, last = int(places[0]), int(places[-1])
+    return first // JPEG_BLOCK * JPEG_BLOCK, (last // JPEG_BLOCK + 1) * JPEG_BLOCK
+
+
+def to_jpeg(picture: np.ndarray) -> bytes:
+    """(h, w, 3) uint8 -> file; a page holds a hundred of them, so smaller than the report's other
+    pictures."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "jpeg", quality=85)
+    return buffer.getvalue()

@@ -1,0 +1,150 @@
+"""The part of the report where a person tries the styles: regions to click at, and the pictures of
+their styles."""
+
+import base64
+
+import numpy as np
+
+from components.benchmark.page.styles import Region, StyledMap, StyleSheet, picture_differences
+from components.benchmark.page.templates import template
+from shared.contracts.clusters import ClusterTable
+from shared.contracts.dataset import IGNORED
+from shared.data.images import encode_picture
+from shared.data.pictures import colour_labels
+
+NEVER_SEEN = (
+    "No instance of it was in the training set: it is painted with the mean of all instances."
+)
+
+
+def styles_fragment(sheet: StyleSheet, table: ClusterTable) -> str:
+    """HTML that goes into a page as it is, with pictures, style sheet and script inside; '' for a
+    sheet without maps.
+
+    Its colours are the variables of report.html.j2.
+    """
+    if not sheet.maps:
+        return ""
+    differences = picture_differences(sheet)
+    maps = [
+        {
+            "name": styled.name,
+            "inputs": _data_uri("png", encode_picture(styled.inputs, ".png")),
+            "picture": _data_uri("jpeg", styled.jpeg),
+            "data": _map_data(styled, sheet, table, differences),
+        }
+        for styled in sheet.maps
+    ]
+    return template("styles.html.j2").render(maps=maps, num_labels=sheet.num_labels)
+
+
+def run_lengths(positions: np.ndarray) -> list[int]:
+    """(h, w) -> value, length, value, length ... in reading order.
+
+    Not a picture: browsers that guard against fingerprinting change what a script reads from one.
+    """
+    flat = positions.ravel()
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    return np.stack([flat[starts], np.diff(starts, append=flat.size)], axis=1).ravel().tolist()
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _map_data(
+    styled: StyledMap, sheet: StyleSheet, table: ClusterTable, differences: dict[int, float]
+) -> dict:
+    """What the script of the page reads."""
+    height, width = styled.region_map.shape
+    labels = list(dict.fromkeys(region.label for region in styled.regions))
+    areas = (
+        np.bincount(styled.region_map.ravel(), minlength=len(styled.regions))
+        / styled.region_map.size
+    )
+    return {
+        "width": width,
+        "height": height,
+        "runs": run_lengths(styled.region_map),
+        "regions": [
+            {
+                "label": labels.index(region.label),
+                "title": _title(region, sheet.num_labels),
+                "area": round(area, 6),
+            }
+            for region, area in zip(styled.regions, areas.tolist(), strict=True)
+        ],
+        "labels": [
+            {
+                "title": _title(Region(label, None), sheet.num_labels),
+                "colour": _colour(label) if sheet.num_labels else None,
+                "note": _note(
+                    label, table, label in styled.patches, differences.get(label), sheet.max_labels
+                ),
+                "styles": _styles_data(label, table, styled) if label in table.labels else [],
+            }
+            for label in labels
+        ],
+    }
+
+
+def _styles_data(label: int, table: ClusterTable, styled: StyledMap) -> list[dict]:
+    found = table.labels[label]
+    patches = styled.patches.get(label, [None] * len(found.centres))
+    return [
+        {
+            "count": count,
+            "spread": spread,
+            "rendered": number == 0 or label in styled.patches,
+            "patch": patch
+            and {"x": patch.x, "y": patch.y, "source": _data_uri("jpeg", patch.jpeg)},
+        }
+        for number, (count, spread, patch) in enumerate(
+            zip(found.counts, found.spread, patches, strict=True)
+        )
+    ]
+
+
+def _note(
+    label: int, table: ClusterTable, rendered: bool, difference: float | None, max_labels: int
+) -> str:
+    """What a label's styles are worth, for people."""
+    if label not in table.labels:
+        return NEVER_SEEN
+    found = table.labels[label]
+    instances = _count(sum(found.counts), "training instance")
+    if found.fallback:
+        return (
+            "No instance was large enough to be clustered: its one style is the mean of "
+            f"{instances}."
+        )
+    note = f"{_count(len(found.centres), 'style')} of {instances}"
+    if len(found.centres) == 1:
+        return f"{note}."
+    if found.explained is not None:
+        note += f", which explain {found.explained:.0%} of the variance of their features"
+    if difference is not None:
+        note += (
+            f"; pictures of two of them differ on this label by {difference:.1f} of 255 grey "
+            "levels on average"
+        )
+    if not rendered:
+        note += (
+            f". Not painted here: only the {max_labels} largest labels of a map that have "
+            "several styles are"
+        )
+    return f"{note}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _title(region: Region, num_labels: int) -> str:
+    label = "no label" if region.label == IGNORED else f"label {region.label}"
+    title = label if num_labels else "picture"
+    return title if region.instance is None else f"{title}, instance {region.instance}"
+
+
+def _colour(label: int) -> str:
+    return "#" + colour_labels(np.array([label])).tobytes().hex()

@@ -1,0 +1,251 @@
+"""`python -m components.cluster.exchange.command COMMAND`: tables and feature maps of pix2pixHD's
+own code, in and out.
+
+read: features.npy and features_clustered_010.npy become a clusters folder.
+maps: the features of a clusters folder, painted over the instances, one file per image.
+read-maps: 8-bit feature maps (train_feat) become a clusters folder.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from components.cluster.centres import cluster_label, describe, make_table, nearest_centre
+from components.cluster.checks import read_inputs, refuse_inside, refuse_labelless, refuse_occupied
+from components.cluster.config import ClusterConfig
+from components.cluster.exchange.reference_files import AREA_UNIT, Table, read_table, refuse
+from components.cluster.features import InstanceFeatures, rows_of_images
+from shared.condition import to_signed, to_uint8
+from shared.contracts.clusters import ClusterTable, LabelClusters
+from shared.contracts.dataset import DatasetManifest, parse_size
+from shared.contracts.folder import write_atomically, written_together
+from shared.contracts.model import ModelCard
+from shared.data.frames import densify
+from shared.data.images import encode_picture, read_ids, read_picture, resize_ids
+from shared.errors import InputError
+
+MAPS = "train_feat"  # the folder's name in pix2pixHD's data sets
+# pix2pixHD names a feature map as the label map, Cityscapes' suffix included
+CITYSCAPES_LABEL = "_gtFine_labelIds"
+DEFAULTS = ClusterConfig()
+
+
+def read_reference_files(
+    model: Path, dataset: Path, clusters: Path, features: Path | None, centres: Path | None
+) -> ClusterTable:
+    """Tables of encode_features.py -> a clusters folder without features.npz: styles to deploy,
+    nothing for stage two.
+
+    With `features` alone its rows are clustered as the reference does; with `centres` too they are
+    the members of the given centres; with `centres` alone nothing is known but the centres, which
+    then count one instance each."""
+    if features is None and centres is None:
+        raise InputError(
+            "read needs --features features.npy, --centres features_clustered_010.npy, or both."
+        )
+    manifest, card = read_inputs(dataset, model)
+    refuse_inside(dataset, clusters, "--clusters")
+    refuse_occupied(clusters)
+    refuse_labelless(manifest, "--features" if features else "--centres")
+    rows = _read(features, card, extra_columns=1) if features else {}
+    given = _read(centres, card, extra_columns=0) if centres else {}
+
+    feat_num = card.architecture.feat_num
+    labels = {
+        label: _clusters_of(rows.get(label), given.get(label))
+        for label in sorted(rows.keys() | given.keys())
+    }
+    everything = np.concatenate([of_label[:, :feat_num] for of_label in (rows or given).values()])
+    table = ClusterTable(
+        feat_num=feat_num,
+        n_clusters=max(map(len, given.values())) if given else DEFAULTS.n_clusters,
+        min_area=DEFAULTS.min_area,
+        seed=DEFAULTS.seed,
+        labels=labels,
+        overall=everything.mean(axis=0).tolist(),
+        model_digest=card.digest,
+        dataset_digest=manifest.digest,
+    )
+    table.write(clusters)
+    styles = sum(len(of_label.centres) for of_label in labels.values())
+    print(f"exchange: wrote {styles} styles of {len(labels)} labels to {clusters}")
+    return table
+
+
+def _clusters_of(rows: np.ndarray | None, centres: np.ndarray | None) -> LabelClusters:
+    """One label: rows (n, F + 1) of its instances and their areas, centres (k, F); either may be
+    unknown."""
+    if rows is None:
+        k = len(centres)
+        return LabelClusters(
+            centres=centres.tolist(),
+            counts=[1] * k,
+            spread=[0.0] * k,
+            explained=None,
+            fallback=False,
+        )
+    points, areas = rows[:, :-1], rows[:, -1] / AREA_UNIT
+    large = points[areas > DEFAULTS.min_area]
+    if centres is None or len(large) == 0:
+        return cluster_label(points, areas, DEFAULTS.n_clusters, DEFAULTS.min_area, DEFAULTS.seed)
+    return describe(large, centres, nearest_centre(large, centres), fallback=False)
+
+
+def _read(path: Path, card: ModelCard, extra_columns: int) -> Table:
+    """The labels of a file that have rows. Raises InputError where it is of another model."""
+    a = card.architecture
+    table = {label: rows for label, rows in read_table(path).items() if len(rows)}
+    if not table:
+        refuse(path, "has no rows")
+    for label, rows in table.items():
+        if rows.shape[1] != a.feat_num + extra_columns:
+            refuse(
+                path,
+                f"has {rows.shape[1]} columns where {a.feat_num + extra_columns} fit the model",
+            )
+        if not 0 <= label < a.num_labels:
+            refuse(path, f"has label {label} but the model has labels 0..{a.num_labels - 1}")
+    return table
+
+
+def write_maps(
+    clusters: Path, dataset: Path, out: Path | None, size: str | None, form: Literal["npy", "png"]
+) -> Path:
+    """Paint the features of every training image; returns the folder of the maps.
+
+    npy: (feat_num, H, W) float16. png: 8 bits a channel, (x + 1) / 2 * 255 as the references have
+    it, but rounded."""
+    table, manifest = ClusterTable.read(clusters), DatasetManifest.read(dataset)
+    out = out or clusters / "maps"
+    refuse_inside(dataset, out, "--out")
+    refuse_inside(dataset, out / MAPS, "--out")
+    if table.dataset_digest != manifest.digest:
+        raise InputError(
+            f"--clusters {clusters} was made from another data set: give the one it was made from."
+        )
+    if form == "png" and table.feat_num not in (1, 3):
+        raise InputError(
+            f"--form png holds 1 or 3 channels but --clusters {clusters} has {table.feat_num} "
+            "features: use npy."
+        )
+    height_width = parse_size(size) if size else None
+    features = InstanceFeatures.read(clusters)
+    rows = features.features.astype(np.float16)
+    if form == "png":
+        rows = to_uint8(torch.from_numpy(features.features)).numpy()
+    kind = "instance" if features.regions == "instances" else "input"
+    for image, pair in enumerate(manifest.train):
+        ids = read_ids(manifest.path(dataset, "train", kind, pair.name))
+        present, positions = densify(resize_ids(ids, *(height_width or ids.shape)))
+        start, end = features.start[image : image + 2]
+        of_image = rows[start + np.searchsorted(features.ids[start:end], present)]  # (K, F)
+        painted = of_image[positions] if form == "png" else of_image.T[:, positions]
+        write_atomically(out / MAPS / f"{pair.name}.{form}", encode_picture(painted, f".{form}"))
+    print(f"exchange: wrote {len(manifest.train)} maps to {out / MAPS}")
+    return out / MAPS
+
+
+def read_maps(maps: Path, model: Path, dataset: Path, clusters: Path) -> ClusterTable:
+    """8-bit feature maps of the training images -> a clusters folder; a region has the mean of its
+    pixels."""
+    manifest, card = read_inputs(dataset, model)
+    refuse_inside(dataset, clusters, "--clusters")
+    refuse_occupied(clusters)
+    channels, over = card.architecture.feat_num, card.architecture.feature_regions
+    if channels not in (1, 3):
+        raise InputError(
+            f"--model {model} has {channels} features but PNG maps hold 1 or 3: run the cluster "
+            "step."
+        )
+    files = {}
+    for pair in manifest.train:
+        found = [maps / f"{pair.name}{suffix}.png" for suffix in ("", CITYSCAPES_LABEL)]
+        files[pair.name] = next((path for path in found if path.is_file()), None)
+        if files[pair.name] is None:
+            raise InputError(
+                f"--maps {maps} has no {found[0].name}: give a map for every training image."
+            )
+
+    images = []
+    for pair in manifest.train:
+        labels = (
+            read_ids(manifest.path(dataset, "train", "input", pair.name))
+            if manifest.num_labels
+            else None
+        )
+        ids = (
+            read_ids(manifest.path(dataset, "train", "instance", pair.name))
+            if over == "instances"
+            else labels
+        )
+        encoded = to_signed(
+            torch.from_numpy(
+                read_picture(files[pair.name], channels).transpose(2, 0, 1)[None].copy()
+            )
+        )
+        images += rows_of_images(encoded, [densify(ids)], [labels])
+    features = InstanceFeatures.join(images, [pair.name for pair in manifest.train], over)
+    options = DEFAULTS.n_clusters, DEFAULTS.min_area, DEFAULTS.seed
+    table = make_table(features, *options, model_digest=card.digest, dataset_digest=manifest.digest)
+    with written_together() as write:
+        features.write(clusters, write)
+        table.write(clusters, write)
+    print(f"exchange: wrote {len(features.ids)} instances of {len(images)} images to {clusters}")
+    return table
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m components.cluster.exchange.command",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__.partition("\n\n")[2],
+    )
+    commands = parser.add_subparsers(required=True)
+
+    def command(name: str, function, **folders: str) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, description=function.__doc__.partition("\n\n")[0])
+        one.set_defaults(function=function)
+        for flag, text in folders.items():
+            one.add_argument(f"--{flag}", type=Path, required=True, help=text)
+        return one
+
+    dataset, model, clusters = (
+        "of the prepare step",
+        "of the train step, with features",
+        "new folder to write",
+    )
+    read = command("read", read_reference_files, dataset=dataset, model=model, clusters=clusters)
+    read.add_argument(
+        "--features", type=Path, help="features.npy: rows of features and area by label"
+    )
+    read.add_argument("--centres", type=Path, help="features_clustered_010.npy: centres by label")
+    paint = command("maps", write_maps, dataset=dataset, clusters="of the cluster step")
+    paint.add_argument(
+        "--out", type=Path, help=f"folder that gets {MAPS}/; default: maps/ in --clusters"
+    )
+    paint.add_argument("--size", help="HEIGHTxWIDTH of the maps; default: of the data set")
+    paint.add_argument(
+        "--form", choices=("npy", "png"), default="npy", help="float16 arrays, or 8-bit pictures"
+    )
+    command(
+        "read-maps",
+        read_maps,
+        maps="folder of <image>.png",
+        dataset=dataset,
+        model=model,
+        clusters=clusters,
+    )
+    values = vars(parser.parse_args(argv))
+    try:
+        values.pop("function")(**values)
+    except InputError as refusal:
+        print(f"exchange refused: {refusal}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

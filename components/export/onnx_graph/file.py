@@ -1,0 +1,185 @@
+"""The network as an ONNX file: traced, tidied, checked. It lies in a folder of work until it is
+proven."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+import torch.nn.functional as F
+from onnx import ModelProto, TensorProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
+from torch import Tensor, nn
+
+from components.export.om.atc_rules import problems
+from shared.deployed.runners import Feeds
+from shared.deployed.synthesiser import Synthesiser, output_name
+
+BATCH, HEIGHT, WIDTH, INSTANCES = "batch", "height", "width", "instances"  # names of dynamic axes
+NORM_OPS = [
+    "ReduceMean",
+    "Sub",
+    "Mul",
+    "Sqrt",
+    "Div",
+]  # of an InstanceNorm written out: it stays fp32
+
+
+def to_onnx(
+    synthesiser: Synthesiser,
+    example: Feeds,
+    path: Path,
+    *,
+    opset: int,
+    precision: str,
+    dynamic_batch: bool,
+    dynamic_size: bool,
+    external_data_above_mb: int,
+) -> ModelProto:
+    """Write the whole of `synthesiser` as one ONNX file, or two where it is large, and return its
+    graph.
+
+    Args:
+        example: Inputs of a batch of one, see `shared.deployed.synthesiser.feeds`; axes that are
+            not dynamic get its lengths.
+        dynamic_size: H and W from two strides of the generator on.
+        external_data_above_mb: A larger file keeps its weights in <path>.data.
+    """
+    axes = dynamic_axes(synthesiser, example, dynamic_batch, dynamic_size)
+    if dynamic_size:
+        s = synthesiser
+        synthesiser = Synthesiser(Padded(s.generator), s.architecture, s.style, s.graph).eval()
+    # The tracing exporter honours every opset that Ascend's ATC has parsers for, 11 to 18. The
+    # newer one (dynamo=True) starts at 18 and, as Pad cannot be converted down, stays there without
+    # an error. Tidied, both graphs are alike.
+    traced = path.with_name(f"traced_{path.name}")
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # that tracing is old, and that InstanceNorm is "in training mode"
+        torch.onnx.export(
+            synthesiser,
+            tuple(torch.from_numpy(example[name]) for name in synthesiser.input_names),
+            str(traced),  # of a Path torch makes one file, which ends at 2 GB
+            dynamo=False,
+            opset_version=opset,
+            input_names=synthesiser.input_names,
+            output_names=[output_name(synthesiser.graph)],
+            dynamic_axes=axes,
+        )
+    model = fold_constants(onnx.load(traced))
+    if not dynamic_size:
+        model.graph.output[0].type.tensor_type.ClearField(
+            "shape"
+        )  # tracing left names where there are numbers
+    if precision == "fp16":
+        model = to_fp16(model)
+    save(model, path, external_data_above_mb)
+    return check(path, opset, for_atc=not dynamic_size)
+
+
+def dynamic_axes(
+    synthesiser: Synthesiser, example: Feeds, dynamic_batch: bool, dynamic_size: bool
+) -> dict[str, dict[int, str]]:
+    """Names of the dynamic axes by input and output, as torch.onnx.export takes them."""
+    axes = {}
+    for name, rank in [
+        *((name, array.ndim) for name, array in example.items()),
+        (output_name(synthesiser.graph), 4),
+    ]:
+        axes[name] = {0: BATCH} if dynamic_batch else {}
+        if name == "style":
+            axes[name] |= {1: INSTANCES} if synthesiser.graph.style == "instance" else {}
+        elif dynamic_size:
+            axes[name] |= {rank - 2: HEIGHT, rank - 1: WIDTH}
+    return axes
+
+
+class Padded(nn.Module):
+    """The padding to the generator's stride as part of the graph, whatever the size: see
+    `shared.networks.layers.at_stride`."""
+
+    def __init__(self, generator: nn.Module):
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]  # while tracing: of the graph, not numbers
+        stride = self.generator.stride
+        x = F.pad(x, (0, -width % stride, 0, -height % stride), mode="reflect")
+        return self.generator(x)[..., :height, :width]
+
+
+def fold_constants(model: ModelProto) -> ModelProto:
+    """ATC needs the amounts of every Pad as numbers, and the static shapes follow from them."""
+    graph = model.graph
+    constants: dict[str, TensorProto] = {}
+    nodes = []
+    for node in graph.node:
+        while node.input and node.input[-1] == "":  # an optional input that is absent
+            node.input.pop()
+        if not all(name in constants for name in node.input):
+            nodes.append(node)
+            continue
+        values = ReferenceEvaluator(node).run(
+            None, {name: numpy_helper.to_array(constants[name]) for name in node.input}
+        )
+        for name, value in zip(node.output, values, strict=True):
+            constants[name] = numpy_helper.from_array(np.asarray(value), name)
+    used = {name for node in nodes for name in node.input}
+    graph.initializer.extend(constant for name, constant in constants.items() if name in used)
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    return model
+
+
+def to_fp16(model: ModelProto) -> ModelProto:
+    """Weights and convolutions in 16 bits; inputs, outputs, and the statistics of norms stay in
+    32."""
+    model = convert_float_to_float16(model, keep_io_types=True, op_block_list=NORM_OPS)
+    # It casts back to 32 bits once per reader, under one name, and appends the casts.
+    nodes = {node.output[0]: node for node in model.graph.node}
+    del model.graph.node[:]
+    model.graph.node.extend(nodes.values())
+    OnnxModel.graph_topological_sort(model.graph)
+    return model
+
+
+def save(model: ModelProto, path: Path, external_data_above_mb: int) -> None:
+    """protobuf ends at 2 GB: more goes into <path>.data."""
+    size = sum(len(initializer.raw_data) for initializer in model.graph.initializer)
+    external = size > external_data_above_mb * 2**20
+    onnx.save(
+        model,
+        path,
+        save_as_external_data=external,
+        all_tensors_to_one_file=True,
+        location=data_file(path).name,
+        size_threshold=1024,
+    )
+    if external:
+        data_file(path).chmod(path.stat().st_mode)  # onnx keeps it to the owner
+
+
+def data_file(path: Path) -> Path:
+    """Where the weights of a large file are."""
+    return path.with_name(f"{path.name}.data")
+
+
+def check(path: Path, opset: int, for_atc: bool) -> ModelProto:
+    """Valid ONNX of that opset, and what ATC needs beyond. Adds the shapes to the file; returns it
+    without weights."""
+    onnx.shape_inference.infer_shapes_path(path, path, strict_mode=True, data_prop=True)
+    onnx.checker.check_model(path, full_check=True)
+    model = onnx.load(path, load_external_data=False)
+    imports = [(entry.domain, entry.version) for entry in model.opset_import]
+    if imports != [("", opset)]:
+        raise RuntimeError(
+            f"The exporter wrote opsets {imports} where {opset} alone was asked for."
+        )
+    if for_atc and (found := problems(model)):
+        raise RuntimeError(f"Ascend's atc would not read the file: {found[0]}")
+    return model

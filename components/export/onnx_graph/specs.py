@@ -1,0 +1,41 @@
+"""What a deployed file reads and writes, for people."""
+
+from onnx import ModelProto, ValueInfoProto, helper
+
+from shared.contracts.exported import Graph, TensorSpec
+
+MEANINGS = {
+    "labels": "label ids, 0 .. {last_label}; others have no channel",
+    "image": "picture of 0 .. 255",
+    "instances": "instance ids, any integers: only where neighbours differ matters",
+    "features": "instance features in [-1, 1]",
+    "input_concat": (
+        "one-hot labels, or the picture in [-1, 1]; edges, 0 or 1; instance features in [-1, 1]"
+    ),
+}
+STYLES = {
+    "label": "features in [-1, 1] of every label, last of pixels without label",
+    "instance": "features in [-1, 1] of every instance; the ids in instances are rows of it",
+}
+
+
+def specs(model: ModelProto, graph: Graph, num_labels: int) -> dict[str, list[TensorSpec]]:
+    """Inputs and outputs of a graph, as ExportCard has them."""
+    meanings = {
+        name: meaning.format(last_label=num_labels - 1) for name, meaning in MEANINGS.items()
+    }
+    picture = "RGB picture in [-1, 1]" if graph.output == "float" else "RGB picture of 0 .. 255"
+    return {
+        "inputs": [
+            _spec(value, meanings.get(value.name) or STYLES[graph.style])
+            for value in model.graph.input
+        ],
+        "outputs": [_spec(value, picture) for value in model.graph.output],
+    }
+
+
+def _spec(value: ValueInfoProto, meaning: str) -> TensorSpec:
+    tensor = value.type.tensor_type
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    shape = [axis.dim_param or axis.dim_value for axis in tensor.shape.dim]
+    return TensorSpec(name=value.name, dtype=str(dtype), shape=shape, meaning=meaning)

@@ -1,0 +1,235 @@
+"""The files that pictures are synthesised from, paired by name, and what is in them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+
+from shared.contracts.dataset import IGNORED, DatasetManifest
+from shared.contracts.model import Architecture, describe_input
+from shared.data.images import WrongContent, read_ids, read_picture
+from shared.errors import InputError
+
+Place = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".npy")
+ENDINGS = {  # of Cityscapes' raw names; a name without its ending is the scene's
+    "--labels": "_gtFine_labelIds",
+    "--image": "_leftImg8bit",
+    "--instances": "_gtFine_instanceIds",
+    "--photo": "_leftImg8bit",
+}
+
+
+@dataclass(frozen=True)
+class SceneFlags:
+    labels: Place = None
+    """Label map, or folder with label maps at any depth."""
+    image: Place = None
+    """Picture, or folder of them, for a model whose input is a picture."""
+    instances: Place = None
+    """Instance map, or folder of them with the names of the label maps."""
+    dataset: Place = None
+    """Folder of the prepare step, in place of --labels, --image and --instances."""
+    split: Literal["train", "test"] = "test"
+    """Which pairs of --dataset."""
+
+    def check(self) -> None:
+        """Raises InputError for flags that do not go together."""
+        if sum(place is not None for place in (self.labels, self.image, self.dataset)) != 1:
+            raise InputError(
+                "--labels, --image or --dataset is needed, and one alone: give what is to be "
+                "painted."
+            )
+        if self.dataset and self.instances:
+            raise InputError(
+                f"--instances {self.instances} was given but --dataset has its own: leave it out."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What one picture is painted from."""
+
+    name: str
+    inputs: np.ndarray  # labels (H, W) uint8, or a picture (C, H, W) uint8
+    instances: np.ndarray | None  # (H, W) int32
+    photo: np.ndarray | None  # (3, h, w) uint8, the same scene at any size
+
+
+@dataclass(frozen=True, slots=True)
+class SceneFiles:
+    name: str
+    input: Path
+    instances: Path | None
+    photo: Path | None
+
+    def read(self, a: Architecture, least_side: int = 2) -> Scene:
+        """Raises InputError for files that cannot be read, are too small or of two sizes, and for
+        unknown labels."""
+        if a.input_nc:
+            with naming("--image", f"a picture of {a.input_nc} channels"):
+                inputs = read_picture(self.input, a.input_nc).transpose(2, 0, 1).copy()
+        else:
+            with naming("--labels", "one grey or palette channel of label ids"):
+                inputs = read_labels(self.input, a.num_labels)
+        height, width = inputs.shape[-2:]
+        if min(height, width) < least_side:
+            flag, least = "--image" if a.input_nc else "--labels", f"{least_side}x{least_side}"
+            raise InputError(f"{flag}: {self.input} is {height}x{width}: give {least} or more.")
+        instances = photo = None
+        if self.instances:
+            with naming("--instances", "one grey or palette channel of instance ids"):
+                instances = read_ids(self.instances).astype(np.int32)
+            if instances.shape != (height, width):
+                found = "x".join(map(str, instances.shape))
+                raise InputError(
+                    f"--instances: {self.instances} is {found} but {self.input} is "
+                    f"{height}x{width}: "
+                    "give both maps one size."
+                )
+        if self.photo:
+            with naming("--photo", "a grey or colour picture"):
+                photo = read_picture(self.photo, 3).transpose(2, 0, 1).copy()
+        return Scene(self.name, inputs, instances, photo)
+
+
+@contextmanager
+def naming(flag: str, wanted: str) -> Iterator[None]:
+    """What is wrong with a file, said with the flag it was given by and what that flag wants."""
+    try:
+        yield
+    except WrongContent as error:
+        found = str(error).partition(": give ")[0]
+        raise InputError(f"{flag}: {found}: give {wanted}.") from None
+    except InputError as error:
+        raise InputError(f"{flag}: {error}") from None
+
+
+def read_labels(path: Path, num_labels: int) -> np.ndarray:
+    """(H, W) uint8: ids 0 .. num_labels - 1, and IGNORED."""
+    ids = read_ids(path)
+    unknown = (ids < 0) | (ids >= num_labels) & (ids != IGNORED)
+    if unknown.any():
+        raise InputError(
+            f"{path} has label {ids[unknown].min()} on {unknown.mean():.3g} of its pixels but the "
+            "model knows "
+            f"0 to {num_labels - 1}, and {IGNORED} for none: renumber the labels as they were in "
+            "training."
+        )
+    return ids.astype(np.uint8)
+
+
+def find_scenes(
+    flags: SceneFlags, photo: Path | None, a: Architecture, painter: str, instances_for: str | None
+) -> list[SceneFiles]:
+    """The scenes that the flags name, sorted; maps and photos of one name belong together.
+
+    Args:
+        painter: Flag and folder of the model, for what is said to people.
+        instances_for: What needs instance maps, for people; None where nothing does.
+
+    Raises InputError for another kind of input than the model's, and for maps that are lacking.
+    """
+    if flags.dataset:
+        inputs, instances = files_of_dataset(flags, a, painter, instances_for)
+    else:
+        flag, place = ("--labels", flags.labels) if flags.labels else ("--image", flags.image)
+        wanted = "--image" if a.input_nc else "--labels"
+        if flag != wanted:
+            raise InputError(
+                f"{flag} {place} was given but {painter} takes {describe_input(a)}: give them as "
+                f"{wanted}."
+            )
+        if instances_for and flags.instances is None:
+            raise InputError(
+                f"--instances is missing but {instances_for} needs it: give the instance maps of "
+                f"{place}."
+            )
+        if flags.instances and not instances_for:
+            raise InputError(
+                f"--instances {flags.instances} was given but {painter} takes none: leave it out."
+            )
+        inputs = named_files(flag, place)
+        instances = partners("--instances", flags.instances, inputs)
+    photos = partners("--photo", photo, inputs)
+    return [SceneFiles(name, file, instances[name], photos[name]) for name, file in inputs.items()]
+
+
+def files_of_dataset(
+    flags: SceneFlags, a: Architecture, painter: str, instances_for: str | None
+) -> tuple[dict[str, Path], dict[str, Path | None]]:
+    """Inputs and instance maps of one split, by name."""
+    manifest = DatasetManifest.read(flags.dataset)
+    if describe_input(manifest) != describe_input(a):
+        raise InputError(
+            f"--dataset {flags.dataset} has {describe_input(manifest)} as input but {painter} "
+            "takes "
+            f"{describe_input(a)}: give a data set of the same input."
+        )
+    if instances_for and not manifest.has_instances:
+        raise InputError(
+            f"--dataset {flags.dataset} has no instance maps but {instances_for} needs them: give "
+            "one with them."
+        )
+    names = [pair.name for pair in getattr(manifest, flags.split)]
+    if not names:
+        raise InputError(
+            f"--dataset {flags.dataset} has no pairs in its {flags.split} split: give another "
+            "--split."
+        )
+    inputs = {name: manifest.path(flags.dataset, flags.split, "input", name) for name in names}
+    if not instances_for:
+        return inputs, dict.fromkeys(names)
+    return inputs, {
+        name: manifest.path(flags.dataset, flags.split, "instance", name) for name in names
+    }
+
+
+def named_files(flag: str, place: Path) -> dict[str, Path]:
+    """Scene name -> the file itself, or each image file below a folder; of Cityscapes' raw names
+    only the flag's."""
+    if place.is_file():
+        files = [place]
+    elif place.is_dir():
+        files = sorted(
+            p
+            for p in place.rglob("*")
+            if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
+        )
+        files = [file for file in files if file.stem.endswith(ENDINGS[flag])] or files
+    else:
+        raise InputError(f"{flag} {place} is missing: give a file or a folder.")
+    if not files:
+        raise InputError(
+            f"{flag} {place} holds no images: give a folder of {' '.join(IMAGE_SUFFIXES)} files."
+        )
+    named: dict[str, Path] = {}
+    for file in files:
+        other = named.setdefault(file.stem.removesuffix(ENDINGS[flag]), file)
+        if other is not file:
+            raise InputError(
+                f"{flag} {place} holds {other} and {file}, of one name: rename one of them."
+            )
+    return named
+
+
+def partners(flag: str, place: Path | None, inputs: dict[str, Path]) -> dict[str, Path | None]:
+    """The file of each scene in `place`. A single file belongs to a single input, whatever it is
+    called."""
+    if place is None:
+        return dict.fromkeys(inputs)
+    found = named_files(flag, place)
+    if place.is_file() and len(inputs) == 1:
+        return dict.fromkeys(inputs, place)
+    lacking = [name for name in inputs if name not in found]
+    if lacking:
+        raise InputError(
+            f"{flag} {place} has no file named {lacking[0]} for {inputs[lacking[0]]} "
+            f"({len(lacking)} of {len(inputs)} inputs lack one): give one for every input."
+        )
+    return {name: found[name] for name in inputs}

@@ -1,0 +1,323 @@
+"""Which styles a picture is painted with: the commonest, random ones, chosen ones, or those of a
+photograph."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import nn
+
+from components.export.run import load_style
+from components.export.synthesise.scenes import Place, Scene
+from shared.condition import instance_mean, to_signed
+from shared.contracts.clusters import ClusterTable
+from shared.contracts.exported import ExportCard
+from shared.contracts.model import ModelCard
+from shared.data.frames import densify
+from shared.data.maps import resize_picture
+from shared.deployed.styles import Style
+from shared.device import Runtime
+from shared.errors import InputError
+from shared.networks.checkpoint import load_encoder, weights_path
+
+Assignments = Annotated[
+    tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="ID=STYLE")
+]
+
+
+@dataclass(frozen=True)
+class StyleFlags:
+    """For a model with instance features; without any choice every label has its commonest
+    style."""
+
+    clusters: Place = None
+    """Folder of the cluster step; the styles of a label are numbered from 0, the commonest."""
+    style_seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """A random style for every label; the same seed gives the same pictures."""
+    per_instance: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """A random style for every instance, not for every label."""
+    label_style: Assignments = ()
+    """Style of one label, such as 26=3; repeatable."""
+    instance_style: Assignments = ()
+    """Style of one instance, such as 26001=3; repeatable."""
+    photo: Place = None
+    """Photograph of the scene, or folder of them by name: the styles that the encoder of --model
+    finds in it."""
+    variants: int = 1
+    """Pictures of each input, in random styles, and a grid of them."""
+
+    def given(self) -> list[str]:
+        """The flags that were."""
+        values = {
+            "--style-seed": self.style_seed is not None,
+            "--per-instance": self.per_instance,
+            "--label-style": self.label_style,
+            "--instance-style": self.instance_style,
+            "--variants": self.variants != 1,
+            "--clusters": self.clusters,
+            "--photo": self.photo,
+        }
+        return [flag for flag, is_given in values.items() if is_given]
+
+    def check(self) -> None:
+        """Raises InputError for flags that do not go together."""
+        for flag, value, least in (
+            ("--variants", self.variants, 1),
+            ("--style-seed", self.style_seed or 0, 0),
+        ):
+            if value < least:
+                raise InputError(f"{flag} {value} is too small: give {least} or more.")
+        if self.photo and self.given() != ["--photo"]:
+            raise InputError(
+                f"--photo gives every style but {self.given()[0]} was given, too: leave one of "
+                "them out."
+            )
+
+    def refuse(self, reason: str) -> None:
+        """Raises InputError where any was given."""
+        if given := self.given():
+            raise InputError(f"{given[0]} was given but {reason}.")
+
+
+Form = Literal["label", "instance", "map"]  # of styles as input: see `Graph.style`
+
+
+class Styles(Protocol):
+    instances_for: str | None
+    """The flag that gives single instances styles of their own; None where none does."""
+    form: Form
+    """Of graph in which they are exact and cheap."""
+
+    def of(self, scene: Scene, variant: int) -> Style:
+        """The styles of one picture."""
+
+
+def styles_for_model(
+    flags: StyleFlags, model: Path, card: ModelCard, runtime: Runtime
+) -> Styles | None:
+    """None for a model without instance features."""
+    a = card.architecture
+    if not a.feat_num:
+        flags.refuse(f"--model {model} takes no instance features: leave it out")
+        return None
+    if flags.photo:
+        if not weights_path(model, "E").is_file():
+            raise InputError(
+                f"--photo {flags.photo} needs an encoder but --model {model} has no "
+                "latest_net_E.pth: "
+                "give the model that it was trained with."
+            )
+        return PhotoStyles(load_encoder(model, a).to(runtime.torch_device), card, runtime)
+    load_style(model, card, flags.clusters)  # refuses a missing table, and one of another model
+    return CentreStyles.chosen(flags, ClusterTable.read(flags.clusters), a.num_labels)
+
+
+def styles_for_file(flags: StyleFlags, exported: Path, card: ExportCard) -> Styles | None:
+    """None for a file that takes no styles as input."""
+    named, graph, num_labels = f"--exported {exported}", card.graph, card.architecture.num_labels
+    if flags.photo:
+        raise InputError(
+            f"--photo {flags.photo} needs an encoder, which {named} does not have: give the "
+            "--model it was made from."
+        )
+    if not card.architecture.feat_num:
+        flags.refuse(f"{named} takes no instance features: leave it out")
+        return None
+    if graph.style == "fixed":
+        flags.refuse(
+            f"{named} has its styles inside: export it with --style label or --style instance"
+        )
+        return None
+    if flags.clusters is None:
+        flags.refuse(
+            "--clusters was not: give the folder that `python -m components.cluster` wrote"
+        )
+        return CentreStyles([np.array([row], np.float32) for row in card.style])
+    table = ClusterTable.read(flags.clusters)
+    # A stage-two model's table has the digest of stage one, which the card does not know; but it
+    # knows the centres.
+    if (
+        table.model_digest != card.model_digest
+        and table.default_style(num_labels).tolist() != card.style
+    ):
+        raise InputError(
+            f"--clusters {flags.clusters} belongs to model {table.model_digest}, not to {named}, "
+            "which is "
+            f"{card.model_digest}: give the folder that it was exported with."
+        )
+    styles = CentreStyles.chosen(flags, table, num_labels)
+    if graph.style == "label" and styles.instances_for:
+        raise InputError(
+            f"{styles.instances_for} was given but {named} takes styles by label: export it with "
+            "--style instance."
+        )
+    return styles
+
+
+Numbers = dict[int, int]  # the number of a style by label, row, or instance id
+
+
+@dataclass(frozen=True)
+class CentreStyles:
+    """Styles out of the centres of a cluster table."""
+
+    centres: list[
+        np.ndarray
+    ]  # (k, feat_num) float32 for each row of Style.by_label, the most frequent first
+    seed: int | None = None  # of random styles; None: the commonest
+    per_instance: bool = False  # random for each instance, not for each label
+    of_row: Numbers = field(default_factory=dict)
+    of_instance: Numbers = field(default_factory=dict)
+
+    @classmethod
+    def chosen(cls, flags: StyleFlags, table: ClusterTable, num_labels: int) -> "CentreStyles":
+        """Raises InputError for labels and styles that the table does not have."""
+        centres = [
+            row[None] for row in table.default_style(num_labels)
+        ]  # the mean of all for labels never seen
+        for label, clusters in table.labels.items():
+            centres[min(label, num_labels)] = np.asarray(clusters.centres, np.float32)
+        of_label = parse_numbers("--label-style", flags.label_style)
+        for label, number in of_label.items():
+            if label not in table.labels:
+                raise InputError(
+                    f"--label-style {label}={number}: --clusters {flags.clusters} has no styles "
+                    f"of label {label}: "
+                    f"choose among the labels {', '.join(map(str, sorted(table.labels)))}."
+                )
+            if number >= len(table.labels[label].centres):
+                raise InputError(
+                    f"--label-style {label}={number}: --clusters {flags.clusters} has the styles "
+                    f"0 to {len(table.labels[label].centres) - 1} of label {label}: choose one of "
+                    "these."
+                )
+        is_random = flags.style_seed is not None or flags.per_instance or flags.variants > 1
+        return cls(
+            centres,
+            seed=(flags.style_seed or 0) if is_random else None,
+            per_instance=flags.per_instance,
+            of_row={min(label, num_labels): number for label, number in of_label.items()},
+            of_instance=parse_numbers("--instance-style", flags.instance_style),
+        )
+
+    @property
+    def instances_for(self) -> str | None:
+        return (
+            "--per-instance"
+            if self.per_instance
+            else "--instance-style"
+            if self.of_instance
+            else None
+        )
+
+    @property
+    def form(self) -> Form:
+        # A table by instance would paint each of the others in one style, whatever labels it is of.
+        return "instance" if self.per_instance else "map" if self.of_instance else "label"
+
+    def of(self, scene: Scene, variant: int) -> Style:
+        """Random ones depend on the seed, the scene's name, and the variant: not on which files
+        come before."""
+        rng = (
+            None
+            if self.seed is None
+            else np.random.default_rng((self.seed, variant, *scene.name.encode()))
+        )
+        by_label = np.stack([self._pick(row, rng) for row in range(len(self.centres))])
+        if not self.instances_for:
+            return Style(by_label)
+        rows = self._rows(scene)
+        by_region = (
+            {region: self._pick(row, rng) for region, row in rows.items()}
+            if self.per_instance
+            else {}
+        )
+        chosen = self.of_instance.keys() & rows.keys()
+        return Style(
+            by_label, by_region | {r: self.centres[rows[r]][self.of_instance[r]] for r in chosen}
+        )
+
+    def _pick(self, row: int, rng: np.random.Generator | None) -> np.ndarray:
+        # A number is drawn for chosen ones too: choosing the style of one label leaves the others
+        # as they were.
+        number = 0 if rng is None else int(rng.integers(len(self.centres[row])))
+        return self.centres[row][self.of_row.get(row, number)]
+
+    def _rows(self, scene: Scene) -> Numbers:
+        """Row of Style.by_label, that of its commonest label, for each instance id."""
+        ids, dense_ids = densify(scene.instances)
+        row_numbers = Style(
+            np.arange(len(self.centres))[:, None]
+        )  # a table whose styles are the numbers of its rows
+        rows = row_numbers.of_instances(ids, dense_ids, scene.inputs)[:, 0]
+        return dict(zip(ids.tolist(), rows.tolist(), strict=True))
+
+    def chosen_instances(self, scene: Scene) -> set[int]:
+        """Those that are in this scene. Raises InputError where one's label has no such style."""
+        rows = self._rows(scene)
+        present = self.of_instance.keys() & rows.keys()
+        for region in sorted(present):
+            count = len(self.centres[rows[region]])
+            if self.of_instance[region] >= count:
+                raise InputError(
+                    f"--instance-style {region}={self.of_instance[region]}: instance {region} of "
+                    f"{scene.name} is of "
+                    f"label {rows[region]}, which has the styles 0 to {count - 1}: choose one of "
+                    "these."
+                )
+        return present
+
+
+def parse_numbers(flag: str, texts: tuple[str, ...]) -> Numbers:
+    """('26=3', '7=0') -> {26: 3, 7: 0}"""
+    for text in texts:
+        if not re.fullmatch(r"-?\d+=\d+", text):
+            raise InputError(f"{flag} {text!r} is not ID=STYLE: write for example 26=3.")
+    return dict(tuple(map(int, text.split("="))) for text in texts)
+
+
+@dataclass(frozen=True)
+class PhotoStyles:
+    """The styles that the model's encoder finds in a photograph of the scene, pooled as in its
+    training."""
+
+    encoder: nn.Module
+    card: ModelCard
+    runtime: Runtime
+
+    @property
+    def instances_for(self) -> str | None:
+        return "--photo" if self.card.architecture.feature_regions == "instances" else None
+
+    @property
+    def form(self) -> Form:
+        return "instance" if self.instances_for else "label"
+
+    @torch.inference_mode()
+    def of(self, scene: Scene, variant: int) -> Style:
+        """As the cluster step: encoded at the size of the training, pooled at that of the maps,
+        borders kept sharp."""
+        ids, dense_ids = densify(scene.instances if self.instances_for else scene.inputs)
+        size = (
+            (self.card.height, self.card.width)
+            if self.card.config.get("size")
+            else scene.photo.shape[1:]
+        )
+        photo = torch.from_numpy(resize_picture(scene.photo, *size)).to(self.runtime.torch_device)
+        with self.runtime.autocast():
+            features = self.encoder(to_signed(photo).unsqueeze(0)).float()
+        features = F.interpolate(features, size=dense_ids.shape, mode="nearest")
+        index = torch.from_numpy(dense_ids).to(features.device).unsqueeze(0)
+        means = instance_mean(features, index, len(ids))[0].t().cpu().numpy()  # (K, feat_num)
+
+        num_labels = self.card.architecture.num_labels
+        by_label = np.zeros((num_labels + 1, means.shape[1]), np.float32)
+        if self.instances_for:
+            return Style(by_label, dict(zip(ids.tolist(), means, strict=True)))
+        by_label[np.minimum(ids, num_labels)] = means
+        return Style(by_label)

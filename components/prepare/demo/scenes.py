@@ -1,0 +1,93 @@
+"""`python -m components.prepare.demo.scenes --out DIR`: street scenes by code, in Cityscapes' raw
+layout with its ids.
+
+There is something to learn in them: the photo follows from labels and instances, and how a thing
+looks (the paint of each car, the clothes of each person; per scene the weather, foliage and
+facades) is what instance features can tell."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from components.prepare.demo.street import draw_scene
+from components.prepare.writing.folders import is_occupied, written_whole
+from shared.contracts.dataset import parse_size
+from shared.contracts.folder import write_atomically
+from shared.data import images
+from shared.errors import InputError
+
+SETTINGS = "demo_scenes.json"  # beside the images: how they were made
+VERSION = 1  # raise it when demo_street.py draws other pictures from the same settings
+
+
+def generate(out: Path, train: int, test: int, height: int, width: int, seed: int) -> None:
+    """Write `train` and `test` scenes of height x width pixels below `out`, deterministic for a
+    seed.
+
+    The folder appears whole or not at all; called again with the same settings it does nothing.
+    """
+    for flag, value, least in (("--train", train, 1), ("--test", test, 1), ("--seed", seed, 0)):
+        if value < least:
+            raise InputError(f"{flag} {value} is too small: give {least} or more.")
+    if height < 32 or width < 32:
+        raise InputError(f"--size {height}x{width} is too small for a street: give 32x32 or more.")
+    settings = dict(version=VERSION, train=train, test=test, height=height, width=width, seed=seed)
+    content = (json.dumps(settings) + "\n").encode()
+    out = out.resolve()
+    if is_occupied(out, "--out"):
+        if not (out / SETTINGS).is_file() or (out / SETTINGS).read_bytes() != content:
+            raise InputError(
+                f"--out {out} is not empty and holds other data: remove it first, or give a new "
+                "folder."
+            )
+        print(f"demo_scenes: already generated: {out}", flush=True)
+        return
+
+    with written_whole(out, "--out") as folder:
+        for stream, (split, city, count) in enumerate(
+            (("train", "northfield", train), ("val", "southbridge", test))
+        ):
+            for number in range(count):
+                maps = draw_scene(height, width, np.random.default_rng([seed, stream, number]))
+                _write(folder, split, city, f"{city}_{number:06d}_000019", *maps)
+        write_atomically(folder / SETTINGS, content)
+    print(f"demo_scenes: wrote {train} + {test} scenes of {height}x{width} to {out}", flush=True)
+
+
+def _write(folder: Path, split: str, city: str, stem: str, photo, labels, instances) -> None:
+    images.write_photo(folder / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png", photo)
+    images.write_ids(folder / "gtFine" / split / city / f"{stem}_gtFine_labelIds.png", labels)
+    images.write_ids(folder / "gtFine" / split / city / f"{stem}_gtFine_instanceIds.png", instances)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m components.prepare.demo.scenes",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder to write, in Cityscapes' raw layout"
+    )
+    parser.add_argument(
+        "--train", type=int, default=48, help="number of scenes for training, 1 or more"
+    )
+    parser.add_argument(
+        "--test", type=int, default=8, help="number of scenes for testing, 1 or more"
+    )
+    parser.add_argument("--size", default="256x512", help="HEIGHTxWIDTH of the scenes in pixels")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="0 or more; the same seed gives the same scenes"
+    )
+    flags = parser.parse_args(argv)
+    try:
+        generate(flags.out, flags.train, flags.test, *parse_size(flags.size), flags.seed)
+    except InputError as refusal:
+        print(f"demo_scenes refused: {refusal}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""Unpacks archives that nobody vouches for: everything is checked before the first file is
+written."""
+
+import contextlib
+import gzip
+import hashlib
+import os
+import re
+import shutil
+import stat
+import struct
+import sys
+import tarfile
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from components.prepare.layouts.listing import is_image, real_path_inside
+from components.prepare.layouts.sources import LAYOUT_FOLDERS
+from shared.contracts.folder import write_atomically
+from shared.errors import InputError
+
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+MAX_MEMBER_BYTES = 2**30
+MAX_TOTAL_BYTES = (
+    2**30
+)  # an archive may unpack to more, but then not to more than MAX_RATIO times its size
+MAX_RATIO = 100
+MAX_HEADER_BYTES = 2**20  # between two members of a tar file
+PROGRESS_SECONDS = 5
+MARKER = ".complete"  # holds the path from the unpacked folder to the one with the layout
+
+DAMAGED = (  # what zipfile and tarfile raise for bytes that they do not understand
+    OSError, EOFError, ValueError, OverflowError, RuntimeError, LookupError,
+    struct.error, zlib.error, zipfile.BadZipFile, tarfile.TarError,
+)  # fmt: skip
+
+# Name, size in bytes, and how to open it.
+Member = tuple[str, int, Callable[[], IO[bytes]]]
+
+
+def archives_in(root: Path) -> list[Path]:
+    """`root` itself where it is an archive, else those directly in it, sorted; [] where there are
+    none."""
+    if root.is_file():
+        return [root] if _is_archive(root.name) else []
+    if not root.is_dir():
+        return []
+    archives = sorted(path for path in root.iterdir() if _is_archive(path.name) and path.is_file())
+    for path in archives:
+        real_path_inside(os.path.realpath(root), str(path))
+    return archives
+
+
+def _is_archive(file_name: str) -> bool:
+    return file_name.lower().endswith(ARCHIVE_SUFFIXES) and not file_name.startswith(".")
+
+
+def extract(archives: list[Path], into: Path) -> Path:
+    """Unpack the images of all archives into one new folder below `into`; returns the folder that
+    holds the layout.
+
+    The same archives are unpacked once; after an interruption the same call continues. Raises
+    InputError for members that lead out of the folder, are links, come twice or encrypted, for more
+    bytes than an honest archive holds or the disk has room for (all of that before a file is
+    written), and for damage."""
+    sha = hashlib.sha256()
+    for archive in archives:
+        status = archive.stat()
+        sha.update(os.fsencode(f"{archive.name}\0{status.st_size}\0{status.st_mtime_ns}\0"))
+    folder = into / sha.hexdigest()[:16]
+    if (folder / MARKER).is_file():
+        return folder / os.fsdecode((folder / MARKER).read_bytes())
+
+    sizes = _check(archives)
+    _check_room(archives, folder, sizes)
+    done, printed = 0, time.monotonic()
+    for archive in archives:
+        for name, size, opened in _members(archive):
+            path = folder / name
+            if not (path.is_file() and path.stat().st_size == size):
+                _write(archive, name, opened, path)
+            done += 1
+            if done == len(sizes) or time.monotonic() - printed > PROGRESS_SECONDS:
+                print(f"prepare: unpacked {done} of {len(sizes)} files", flush=True)
+                printed = time.monotonic()
+
+    inner = _layout_folder(list(sizes))
+    write_atomically(folder / MARKER, os.fsencode(inner))
+    return folder / inner
+
+
+def _check(archives: list[Path]) -> dict[str, int]:
+    """Sizes in bytes of all images, by name. Reads the archives to their ends."""
+    sizes: dict[str, int] = {}
+    holders: dict[str, Path] = {}
+    for archive in archives:
+        for name, size, _ in _members(archive):
+            if name in sizes:
+                raise InputError(
+                    f"--raw-data {archive} holds {name!r}, which {holders[name]} holds too: "
+                    "remove one."
+                )
+            sizes[name], holders[name] = size, archive
+    if not sizes:
+        raise InputError(
+            f"--raw-data {_listed(archives)} holds no images: give archives of pictures."
+        )
+    return sizes
+
+
+def _check_room(archives: list[Path], folder: Path, sizes: dict[str, int]) -> None:
+    there = {name for name, size in sizes.items() if (folder / name).is_file()}
+    needed = sum(size for name, size in sizes.items() if name not in there)
+    existing = next(parent for parent in folder.absolute().parents if parent.is_dir())
+    if needed > (free := shutil.disk_usage(existing).free):
+        raise InputError(
+            f"--raw-data {_listed(archives)} unpacks to {needed:,} bytes but {existing} has room "
+            f"for {free:,}: "
+            "make room, or unpack elsewhere and give the folder."
+        )
+
+
+def _listed(archives: list[Path]) -> str:
+    return " and ".join(map(str, archives))
+
+
+def _write(archive: Path, name: str, opened: Callable[[], IO[bytes]], path: Path) -> None:
+    """The file appears whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with opened() as content, open(partial, "wb") as file:
+            shutil.copyfileobj(content, file, 2**20)  # checks the member's CRC at its end
+        os.replace(partial, path)
+    except DAMAGED as error:
+        if isinstance(error, OSError) and error.errno:
+            raise InputError(
+                f"--raw-data {archive} holds {name!r}, which cannot be written below {path.parent} "
+                f"({error.strerror}): give the step a place with room that it may write to."
+            ) from None
+        raise InputError(
+            f"--raw-data {archive} holds {name!r}, which is damaged ({error}): fetch the archive "
+            "again."
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _layout_folder(names: list[str]) -> str:
+    """Below which all files lie: 'facades' for facades/train/1.jpg and facades/val/1.jpg, '' for
+    train/1.jpg."""
+    inner = ""
+    while True:
+        tops = {name[len(inner) :].partition("/")[:2] for name in names}
+        top, slash = tops.pop()
+        if tops or not slash or top in LAYOUT_FOLDERS:
+            return inner.rstrip("/")
+        inner += f"{top}/"
+
+
+def _members(archive: Path) -> Iterator[Member]:
+    """The images in an archive, in its order. Raises InputError at the first member that is not to
+    be trusted."""
+    total, most = 0, _most_bytes(archive)
+    read = _zip_members if archive.name.lower().endswith(".zip") else _tar_members
+    try:
+        for name, size, opened in read(archive):
+            holds = f"--raw-data {archive} holds {name!r}, which"
+            parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+            if re.match(r"[/\\]|[A-Za-z]:", name) or ".." in parts or "\0" in name:
+                raise InputError(
+                    f"{holds} leads out of the folder it is unpacked into: remove it from the "
+                    "archive."
+                )
+            if not 0 <= size <= MAX_MEMBER_BYTES:
+                raise InputError(
+                    f"{holds} has {size:,} bytes: leave out what is over {MAX_MEMBER_BYTES:,} "
+                    "bytes."
+                )
+            total += size
+            if total > most:
+                raise InputError(
+                    f"--raw-data {archive} unpacks to more than {most:,} bytes, which is over "
+                    f"{MAX_RATIO} times its "
+                    "size: unpack it yourself if you trust it, and give the folder."
+                )
+            if not parts or not is_image(parts[-1]) or any(part.startswith(".") for part in parts):
+                continue
+            if not parts[-1].endswith("_gtFine_color.png"):  # Cityscapes' labels as colours
+                yield "/".join(parts), size, opened
+    except InputError:
+        raise
+    except DAMAGED as error:
+        raise InputError(
+            f"--raw-data {archive} is no whole archive ({error}): fetch it again."
+        ) from None
+
+
+def _zip_members(archive: Path) -> Iterator[Member]:
+    with zipfile.ZipFile(archive) as file:
+        for info in file.infolist():
+            if info.flag_bits & 1:
+                raise InputError(
+                    f"--raw-data {archive} holds {info.filename!r}, which is encrypted: unpack it "
+                    "and give the folder."
+                )
+            if info.compress_type not in (
+                zipfile.ZIP_STORED,
+                zipfile.ZIP_DEFLATED,
+            ):  # the others take memory at will
+                raise InputError(
+                    f"--raw-data {archive} holds {info.filename!r}, which is not compressed by "
+                    "the usual method: "
+                    "pack it again, or unpack it and give the folder."
+                )
+            # The upper half is the file's mode where Unix wrote the archive, else 0.
+            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                _refuse_special(archive, info.filename)
+            if not info.is_dir():
+                yield info.filename, info.file_size, lambda info=info: file.open(info)
+
+
+def _tar_members(archive: Path) -> Iterator[Member]:
+    with open(archive, "rb") as raw:
+        zipped = raw.read(2) == b"\x1f\x8b"  # browsers unzip, but keep the suffix
+        raw.seek(0)
+        stream = _Rationed(gzip.open(raw) if zipped else raw, limit=_most_bytes(archive))
+        with tarfile.open(fileobj=stream, mode="r:") as file:
+            while (member := _next_member(file, stream)) is not None:
+                if not (member.isreg() or member.isdir()) or member.issparse():
+                    _refuse_special(archive, member.name)
+                if not member.isdir():
+                    stream.ration = member.size
+                    yield member.name, member.size, lambda member=member: file.extractfile(member)
+            # tarfile takes a header that is cut off for the end, which is a block of zeros.
+            stream.seek(file.offset)
+            stream.ration = sys.maxsize  # the limit is enough here
+            if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError("it ends early")
+            while stream.read(2**20):  # gzip checks its CRC at the very end
+                pass
+
+
+def _next_member(file: tarfile.TarFile, stream: "_Rationed") -> tarfile.TarInfo | None:
+    stream.ration = MAX_HEADER_BYTES
+    file.members.clear()  # else it keeps a kilobyte for each
+    return file.next()
+
+
+class _Rationed:
+    """What tarfile needs of a file, but forged headers can neither fill the memory nor go on for
+    ever."""
+
+    def __init__(self, stream: IO[bytes], limit: int):
+        self.seek, self.tell, self._read = stream.seek, stream.tell, stream.read
+        self.limit = limit  # last position that is read from
+        self.ration = MAX_HEADER_BYTES  # bytes that may be read until it is set again
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= self.ration or self.tell() > self.limit:
+            raise tarfile.ReadError("a header asks for too much")
+        data = self._read(size)
+        self.ration -= len(data)
+        return data
+
+
+def _most_bytes(archive: Path) -> int:
+    return max(MAX_TOTAL_BYTES, MAX_RATIO * archive.stat().st_size)
+
+
+def _refuse_special(archive: Path, name: str) -> None:
+    raise InputError(
+        f"--raw-data {archive} holds {name!r}, which is no plain file or folder (a link, a "
+        "device): "
+        "unpack it yourself if you trust it, and give the folder."
+    )

@@ -1,0 +1,238 @@
+"""Files in a store (s3://, gs://, https://, whatever fsspec knows): what there is, in which
+version, block by block."""
+
+import base64
+import contextlib
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import fsspec
+
+from shared.errors import InputError
+
+CHUNK = 4 * 2**20  # bytes read at once
+RETRY_PAUSES = (1, 5, 20)  # seconds, when the connection is lost
+
+# What stores call the version of a file. The first one counts, alone: times differ between a
+# listing and a query.
+VERSION_KEYS = (
+    "md5Hash",
+    "Content-MD5",
+    "ETag",
+    "etag",
+    "generation",
+    "mtime",
+    "LastModified",
+    "Last-Modified",
+)
+VERSION_KEYS += ("last_modified", "modified", "updated", "created")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    name: str  # path below the copy's folder
+    path: str  # in the store
+    size: int  # bytes
+    version: str  # "" = the store tells none
+    md5: str  # hexadecimal, "" = the store tells none
+
+
+class Unreachable(Exception):
+    """No answer, or one that broke off: worth another try. Its text names the cause without any
+    URL."""
+
+
+def parse_url(source: str) -> tuple[str, str, str]:
+    """The URL to open, the URL to show and store (it has no password and no query), and the SHA-256
+    or ""."""
+    url, has_fragment, fragment = source.partition("#")
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        if not re.fullmatch(r"[^:]*(:\d*)?", host) and "@" in source.partition(host)[2]:
+            raise ValueError("this host is the beginning of a password with / ? or # in it")
+    except ValueError:
+        raise InputError(
+            "--raw-data has no readable host: write special characters of a password as %XX."
+        ) from None
+    shown = f"{parts.scheme}://{host}{parts.path}".rstrip("/")
+    if "::" in url:
+        raise InputError(
+            "--raw-data is a chain of URLs (::): give the URL of the folder or of the archive "
+            "alone."
+        )
+    if has_fragment and not re.fullmatch("sha256=[0-9a-fA-F]{64}", fragment):
+        raise InputError(
+            f"--raw-data {shown} has a # but no checksum behind it: write #sha256=<64 hex digits>."
+        )
+    url = parts.scheme + url[len(parts.scheme) :]  # fsspec knows lower case only
+    return url, shown, fragment.removeprefix("sha256=").lower()
+
+
+class Store:
+    """A URL in its file system. Raises InputError where another try cannot help, else
+    Unreachable."""
+
+    def __init__(self, url: str, shown: str):
+        self.shown = shown
+        self.stopped = threading.Event()
+        self.trusts_etags = True
+        scheme = urlsplit(url).scheme
+        self.is_http = scheme in ("http", "https")
+        try:
+            fsspec.get_filesystem_class(scheme)
+        except ImportError as error:
+            package = error.__cause__.name
+            raise InputError(
+                f"--raw-data {shown} needs {package}: pip install {package}."
+            ) from None
+        except ValueError:
+            raise InputError(
+                f"--raw-data {shown} has an unknown scheme: give s3://, gs:// or https://."
+            ) from None
+        options = {}
+        if self.is_http:
+            import aiohttp
+
+            timeout = aiohttp.ClientTimeout(
+                total=None, sock_connect=30, sock_read=60
+            )  # the default ends after 300 s
+            options = {
+                "client_kwargs": {"timeout": timeout, "trust_env": True}
+            }  # with the environment's proxies
+        with self._answers():
+            self.fs, self.path = fsspec.core.url_to_fs(url, **options)
+
+    @contextlib.contextmanager
+    def _answers(self) -> Iterator[None]:
+        """Sorts what the clients of the stores raise, each its own: no rights, nothing there, or
+        unreachable."""
+        try:
+            yield
+        except Exception as error:
+            if self.is_http and isinstance(
+                error, FileNotFoundError
+            ):  # fsspec says so whatever it was
+                error = error.__cause__ or error
+            status = getattr(error, "status", None) or getattr(error, "code", None)
+            no_rights = isinstance(error, PermissionError) or status in (401, 403)
+            if (
+                no_rights
+                or "Credentials" in type(error).__name__
+                or str(error).startswith("Forbidden")
+            ):  # s3fs, gcsfs
+                raise InputError(
+                    f"--raw-data {self.shown}: access denied: check the credentials."
+                ) from None
+            if isinstance(error, (FileNotFoundError, NotADirectoryError)) or status in (404, 410):
+                raise InputError(
+                    f"--raw-data {self.shown}: nothing found there: check the address."
+                ) from None
+            raise Unreachable(f"HTTP {status}" if status else type(error).__name__) from None
+
+    def patiently(self, call: Callable[[], Any], reached: Callable[[], int] = lambda: 0) -> Any:
+        """Calls again after each of the pauses, which begin anew whenever `reached` has grown."""
+        pauses, furthest = iter(RETRY_PAUSES), 0
+        while True:
+            try:
+                return call()
+            except Unreachable:
+                if reached() > furthest:
+                    pauses, furthest = iter(RETRY_PAUSES), reached()
+                pause = next(pauses, None)
+                if pause is None or self.stopped.wait(pause):
+                    raise
+
+    def find(self) -> tuple[list[RemoteFile], str]:
+        """All files but hidden ones, and whether the URL is a "file" or a "folder"."""
+        with self._answers():
+            self.fs.invalidate_cache()
+            info = self.fs.info(self.path)
+            kind = "file" if info["type"] == "file" else "folder"
+            if kind == "file":
+                path = unquote(urlsplit(self.path).path) if self.is_http else self.path
+                found = {PurePosixPath(path).name: {**info, "name": self.path}}
+            else:
+                base = self.path.rstrip("/") + "/"
+                entries = self.fs.find(self.path, detail=True).values()
+                entries = [
+                    e for e in entries if e["type"] == "file" and not e["name"].endswith("/")
+                ]  # a folder's mark
+                found = {entry["name"].removeprefix(base): entry for entry in entries}
+
+        if info.get("mimetype") == "text/html":
+            raise InputError(
+                f"--raw-data {self.shown} is a web page: give the address of a file, such as an "
+                "archive."
+            )
+        for name in found:  # no key may lead out of the folder
+            if "\\" in name or "\0" in name or {"", ".", ".."} & set(name.split("/")):
+                raise InputError(
+                    f"--raw-data {self.shown} has a file {name!r}, no path below a folder: rename "
+                    "it."
+                )
+        found = {name: entry for name, entry in found.items() if not re.search(r"(^|/)\.", name)}
+        if not found:
+            raise InputError(f"--raw-data {self.shown}: nothing found there: check the address.")
+        if any(entry["size"] is None for entry in found.values()):
+            raise InputError(
+                f"--raw-data {self.shown} does not tell its length: give the address of a stored "
+                "file."
+            )
+        return [
+            RemoteFile(name, entry["name"], entry["size"], _version(entry), self._md5(entry))
+            for name, entry in found.items()
+        ], kind
+
+    def _md5(self, info: dict) -> str:
+        promised = info.get("md5Hash") or info.get("Content-MD5") or ""
+        if re.fullmatch("[A-Za-z0-9+/]{22}==", promised):
+            return base64.b64decode(promised).hex()
+        etag = (
+            "" if self.is_http else str(info.get("ETag", "")).strip('"')
+        )  # a web server's can be anything
+        return etag if re.fullmatch("[0-9a-f]{32}", etag) else ""
+
+    def version(self, file: RemoteFile) -> str:
+        """The version that the store has now."""
+        with self._answers():
+            self.fs.invalidate_cache()
+            return _version(self.fs.info(file.path))
+
+    def blocks(self, file: RemoteFile, start: int) -> Iterator[tuple[int, bytes]]:
+        """(Offset, bytes) from `start` on, or from 0 where the server cannot begin in the
+        middle."""
+        with self._answers():
+            yield from (
+                self._stream(file, start)
+                if self.is_http and start < file.size
+                else self._ranges(file, start)
+            )
+
+    def _stream(self, file: RemoteFile, start: int) -> Iterator[tuple[int, bytes]]:
+        """One request, since a web server without ranges sends the whole file whatever part is
+        asked for."""
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+        with self.fs.open(file.path, block_size=0, size=file.size, headers=headers) as stream:
+            offset = start if stream.r.status == 206 else 0
+            while block := stream.read(CHUNK):
+                yield offset, block
+                offset += len(block)
+
+    def _ranges(self, file: RemoteFile, start: int) -> Iterator[tuple[int, bytes]]:
+        while start < file.size:
+            # By keyword: the second parameter of s3fs is another one.
+            block = self.fs.cat_file(file.path, start=start, end=min(start + CHUNK, file.size))
+            if not block:
+                return
+            yield start, block
+            start += len(block)
+
+
+def _version(info: dict) -> str:
+    return next((f"{key} {info[key]}" for key in VERSION_KEYS if info.get(key)), "")

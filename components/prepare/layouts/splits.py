@@ -1,0 +1,128 @@
+"""Which pairs of a source are for training and which for testing."""
+
+import hashlib
+
+from components.prepare.layouts.sources import Problem, RawPair, Source
+from shared.errors import InputError
+
+
+def choose_splits(
+    source: Source,
+    train_splits: str,
+    test_splits: str,
+    test_fraction: float,
+    seed: int,
+    max_images: int,
+) -> tuple[dict[str, list[RawPair]], list[Problem]]:
+    """{"train": pairs, "test": pairs}, each sorted by name, and what is wrong with the choice.
+
+    Args:
+        train_splits: The source's splits to train on, as "train,val"; "" takes train, or what lies
+            in no split.
+        test_splits: Those to test on; "" takes val, or else test.
+        test_fraction: Share of the training pairs that is cut off for testing instead, in [0, 1); 0
+            cuts none.
+        seed: Of that cut, which depends on nothing but the names.
+        max_images: Pairs taken of each of the two, the first by name; 0 takes all.
+
+    Raises InputError for splits that are not there, for a choice that contradicts itself or leaves
+    nothing."""
+    assert 0 <= test_fraction < 1, test_fraction
+    if test_splits and test_fraction:
+        raise InputError(
+            f"--test-fraction {test_fraction} cuts the test pairs off the training pairs but "
+            "--test-splits "
+            f"{test_splits} takes them from elsewhere: leave one out."
+        )
+    train_from = _given(source, "--train-splits", train_splits) or _first_there(
+        source, ("train", "")
+    )
+    if not train_from:
+        raise InputError(
+            f"--raw-data has no split train ({_found(source)}): name one with --train-splits."
+        )
+    test_from = _given(source, "--test-splits", test_splits)
+    if both := [split for split in test_from if split in train_from]:
+        raise InputError(
+            f"--test-splits {both[0]} is trained on too: give each split to one of the two."
+        )
+    if not test_from and not test_fraction:
+        # The labels of Cityscapes' own test split are dummies.
+        usual = ("val",) if source.layout == "cityscapes" else ("val", "test")
+        test_from = _first_there(source, [split for split in usual if split not in train_from])
+        if not test_from:
+            raise InputError(
+                f"--raw-data has no split for testing ({_found(source)}): cut one off with "
+                "--test-fraction 0.1, "
+                "or name one with --test-splits."
+            )
+
+    problems: list[Problem] = []
+    chosen = {
+        "train": _join(source, train_from, problems),
+        "test": _join(source, test_from, problems),
+    }
+    if test_fraction:
+        chosen = _cut(chosen["train"], test_fraction, seed)
+        if not chosen["train"] or not chosen["test"]:
+            raise InputError(
+                f"--test-fraction {test_fraction} leaves {len(chosen['train'])} pairs for "
+                "training and "
+                f"{len(chosen['test'])} with photo for testing: give more pairs, or name splits "
+                "with --test-splits."
+            )
+    problems += [
+        Problem("missing photo", pair.input, "is without photo")
+        for pair in chosen["train"]
+        if pair.photo is None
+    ]
+    return {split: pairs[: max_images or None] for split, pairs in chosen.items()}, problems
+
+
+def _given(source: Source, flag: str, splits: str) -> list[str]:
+    names = list(dict.fromkeys(name.strip() for name in splits.split(",") if name.strip()))
+    for name in names:
+        if name not in source.pairs:
+            raise InputError(
+                f"{flag} {name} is not in --raw-data ({_found(source)}): name one that is."
+            )
+    return names
+
+
+def _first_there(source: Source, splits: list[str] | tuple[str, ...]) -> list[str]:
+    return [split for split in splits if split in source.pairs][:1]
+
+
+def _found(source: Source) -> str:
+    names = [split for split in source.pairs if split]
+    return f"found {', '.join(names)}" if names else "found no splits"
+
+
+def _join(source: Source, splits: list[str], problems: list[Problem]) -> list[RawPair]:
+    """The pairs of several splits by name; adds to `problems`."""
+    joined: dict[str, RawPair] = {}
+    for split in splits:
+        for pair in source.pairs[split]:
+            if (first := joined.setdefault(pair.name, pair)) is not pair:
+                problems.append(
+                    Problem("duplicate name", pair.input, f"has the same name as {first.input}")
+                )
+    return [joined[name] for name in sorted(joined)]
+
+
+def _cut(pairs: list[RawPair], fraction: float, seed: int) -> dict[str, list[RawPair]]:
+    """Test pairs are those whose hashed names come first: another pair more or less changes hardly
+    any of them.
+
+    Only pairs with a photo are cut off: a photo forgotten in the training set is to be missed, not
+    hidden."""
+    hashed = sorted(
+        (hashlib.sha256(f"{seed}:{pair.name}".encode()).digest(), pair.name)
+        for pair in pairs
+        if pair.photo
+    )
+    test = {name for _, name in hashed[: max(1, round(len(hashed) * fraction))]}
+    return {
+        "train": [pair for pair in pairs if pair.name not in test],
+        "test": [pair for pair in pairs if pair.name in test],
+    }

@@ -1,0 +1,57 @@
+"""To which size an image is brought before it is stored; random crops of it are made when it is
+trained on."""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+FORMS = "should be HEIGHTxWIDTH, xWIDTH, HEIGHTx, keep or round32, for example 512x1024"
+
+
+@dataclass(frozen=True)
+class Resize:
+    """`str` gives back what `parse` read."""
+
+    height: int | None = None
+    width: int | None = None
+    multiple: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ValueError for anything else than FORMS."""
+        if text == "keep":
+            return cls()
+        if found := re.fullmatch(r"round(\d+)", text):
+            resize = cls(multiple=int(found[1]))
+        elif (found := re.fullmatch(r"(\d*)x(\d*)", text)) and text != "x":
+            height, width = (int(side) if side else None for side in found.groups())
+            resize = cls(height, width)
+        else:
+            raise ValueError(FORMS)
+        if 0 in (resize.height, resize.width, resize.multiple):
+            raise ValueError(FORMS)
+        return resize
+
+    def __str__(self) -> str:
+        if self.multiple:
+            return f"round{self.multiple}"
+        return f"{self.height or ''}x{self.width or ''}" if self.height or self.width else "keep"
+
+    def size_of(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) in pixels of a prepared image, by the arithmetic of pix2pixHD's
+        base_dataset.py.
+
+        xWIDTH is its `scale_width`: the height is cut to a whole number. roundN is its `none`:
+        Python's round, half to even, of each side, but never to 0."""
+        if self.multiple:
+            return tuple(
+                max(self.multiple, round(side / self.multiple) * self.multiple)
+                for side in (height, width)
+            )
+        if self.height and self.width:
+            return self.height, self.width
+        if self.width:
+            return max(1, int(self.width * height / width)), self.width
+        if self.height:
+            return self.height, max(1, int(self.height * width / height))
+        return height, width

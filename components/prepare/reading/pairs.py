@@ -1,0 +1,139 @@
+"""One raw pair -> its arrays, with everything that is wrong about it."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from components.prepare.layouts.sources import Problem, RawPair
+from components.prepare.reading.geometry import Resize
+from components.prepare.reading.labels import Labels, connected_components
+from shared.data.images import ID_MODES, WrongContent, probe, read_ids, read_picture
+from shared.errors import InputError
+
+PICTURE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B", "npy")
+WIDE_MODES = ("I", "npy")  # ids of up to 32 bits
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How raw files become the maps of a data set."""
+
+    labels: Labels | None  # None: the input is a picture
+    input_nc: int  # channels of the input picture
+    instances: Literal["files", "components", "none"]
+    side_by_side: bool  # input and photo are halves of one file
+    input_half: Literal["left", "right"]
+    white_level: int
+    resize: Resize
+
+
+@dataclass(slots=True)
+class RawFrame:
+    """The maps of a pair at the size of its files."""
+
+    input: np.ndarray  # labels (H, W) uint8, or a picture (H, W, C) uint8
+    photo: np.ndarray | None  # (H, W, 3) uint8
+    instances: np.ndarray | None  # (H, W) uint8, uint16 or int32
+
+
+@dataclass(slots=True)
+class Header:
+    """What the headers of a pair's files say."""
+
+    height: int = 0
+    width: int = 0
+    wide_ids: bool = False  # its instance ids may need 32 bits
+    problems: list[Problem] = field(default_factory=list)
+
+
+def read_header(pair: RawPair, reading: Reading) -> Header:
+    """Sizes and modes, without a look at the pixels."""
+    header = Header()
+    sizes = {}
+    is_ids = {pair.instance: True, pair.photo: False} | {
+        pair.input: reading.labels is not None
+    }  # last: side by side
+    for file in dict.fromkeys(filter(None, (pair.input, pair.photo, pair.instance))):
+        try:
+            mode, height, width, _ = probe(file)
+        except InputError as error:
+            header.problems.append(Problem("unreadable", file, reason(error, file)))
+            continue
+        if is_ids[file] and mode not in (*ID_MODES, "npy"):
+            header.problems.append(Problem("wrong mode of ids", file, f"has Pillow's mode {mode}"))
+        elif not is_ids[file] and mode not in PICTURE_MODES:
+            header.problems.append(
+                Problem("wrong mode of picture", file, f"has Pillow's mode {mode}")
+            )
+        sizes[file] = (height, width // 2) if reading.side_by_side else (height, width)
+        if reading.side_by_side and width % 2:
+            header.problems.append(Problem("odd width", file, f"is {width} pixels wide"))
+        if file == pair.instance:
+            header.wide_ids = mode in WIDE_MODES
+    if pair.input in sizes:
+        header.height, header.width = size = sizes[pair.input]
+        for file, other in sizes.items():
+            if other != size:
+                found = f"is {other[0]}x{other[1]} but {pair.input} is {size[0]}x{size[1]}"
+                header.problems.append(Problem("sizes differ", file, found))
+    return header
+
+
+def read_pair(pair: RawPair, reading: Reading) -> tuple[RawFrame | None, list[Problem]]:
+    """Decode and check the pixels; the frame is None where something is wrong."""
+    problems = read_header(pair, reading).problems
+    if problems:
+        return None, problems
+    maps = {}
+    input_kind = "wrong mode of ids" if reading.labels else "wrong channels"
+    wrong = {
+        "input": input_kind,
+        "photo": "wrong mode of picture",
+        "instances": "wrong mode of ids",
+    }
+    for name, file in (("input", pair.input), ("photo", pair.photo), ("instances", pair.instance)):
+        try:
+            if file:
+                maps[name] = _read(name, file, reading)
+        except InputError as error:
+            kind = wrong[name] if isinstance(error, WrongContent) else "unreadable"
+            problems.append(Problem(kind, file, reason(error, file)))
+
+    if reading.labels and "input" in maps:
+        maps["input"], unknown = reading.labels.translate(maps["input"])
+        if unknown:
+            shares = [
+                f"{label} ({100 * share:.3g}% of the pixels)"
+                for label, share in list(unknown.items())[:8]
+            ]
+            found = f"has ids without label: {', '.join(shares)}" + ", ..." * (len(unknown) > 8)
+            problems.append(Problem("unknown label ids", pair.input, found))
+    if problems:
+        return None, problems
+    if reading.instances == "components":
+        maps["instances"] = connected_components(maps["input"])
+        if maps["instances"].max() > 65535:
+            found = f"falls into {maps['instances'].max()} regions of one label"
+            return None, [Problem("too many components", pair.input, found)]
+    return RawFrame(maps["input"], maps.get("photo"), maps.get("instances")), []
+
+
+def _read(name: str, file: str, reading: Reading) -> np.ndarray:
+    if name == "instances" or (name == "input" and reading.labels):
+        pixels = read_ids(file)  # (H, W)
+    else:
+        pixels = read_picture(
+            file, reading.input_nc if name == "input" else 3, reading.white_level
+        )  # (H, W, C)
+    if not reading.side_by_side:
+        return pixels
+    middle = pixels.shape[1] // 2
+    left = (name == "input") == (reading.input_half == "left")
+    return pixels[:, :middle] if left else pixels[:, middle:]
+
+
+def reason(error: InputError, file: str) -> str:
+    """The part of a sentence between the file's name and the remedy."""
+    text = str(error).removeprefix(file)
+    return (text.rpartition(": ")[0] or text).strip().removesuffix(".")

@@ -1,0 +1,212 @@
+"""Updates by finite gradients only: losses scaled, bad updates skipped, counted and in the end
+refused."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from shared.device import Runtime
+from shared.device_names import DYNAMIC, LossScale
+from shared.errors import InputError
+
+# `finite_steps` stands among the sums of the losses, so that it is saved and restored with them.
+COUNT = "finite_steps"
+
+
+class LossScaler:
+    """Scales the losses of one optimiser and skips its updates by gradients that are infinite or
+    not a number.
+
+    torch's GradScaler does it in every precision; except in fp16 with a scale of 1, which changes
+    no bit. A fused Adam reads on the device that it must leave weights and moments alone, so that
+    nothing is fetched; zeros in place of the gradients would still move them, by its momentum.
+    Without fused Adam (NPU) the scaler fetches one number an update."""
+
+    def __init__(self, runtime: Runtime, wanted: LossScale):
+        self.precision, self.options = runtime.precision, runtime.loss_scale(wanted)
+        self.scaler = runtime.scaler(wanted)
+        self.one = torch.ones((), device=runtime.torch_device)
+        self.counts = torch.zeros(3, dtype=torch.int64, device=runtime.torch_device)
+        self.skipped, self.in_a_row, self.overflows = (
+            self.counts
+        )  # views; the last: since the scale last changed
+        self.updates = 0
+        self.reported = (0, 0)  # updates and skipped ones at the last check
+        self.scaler.scale(self.one)  # puts the scale on the device
+
+    @contextmanager
+    def scaled(self, loss: Tensor, optimizer: Optimizer) -> Iterator[Tensor]:
+        """Inside: the loss to go backward from. After: gradients of their true size, checked."""
+        yield self.scaler.scale(loss)
+        self.scaler.unscale_(optimizer)
+
+    def step(self, optimizer: Optimizer, max_norm: float = 0.0) -> None:
+        """Clip gradients to the norm, where above 0; update the weights unless a gradient was not
+        finite."""
+        if max_norm:
+            clip(optimizer, max_norm)
+        self.scaler.step(optimizer)
+        overflow = sum(self.scaler._found_inf_per_device(optimizer).values()).reshape(()) > 0
+        self.updates += 1
+        self.skipped += overflow
+        self.in_a_row.add_(1).mul_(overflow)
+        self._adapt_scale(overflow)
+
+    def _adapt_scale(self, overflow: Tensor) -> None:
+        if self.options.static:
+            self.scaler.update(self.options.initial)
+        elif self.options.hysteresis == 1:
+            self.scaler.update()
+        else:
+            before = self.scaler.scale(self.one)
+            self.scaler.update()
+            self.overflows += overflow
+            waits = overflow & (self.overflows < self.options.hysteresis)
+            scale = torch.where(waits, before, self.scaler.scale(self.one))
+            self.scaler.update(scale)
+            self.overflows *= scale == before
+
+    def check(self, network: str, limit: int) -> int:
+        """Fetch the counts and print a line where updates were skipped since the last check;
+        returns how many.
+
+        Raises FloatingPointError after `limit` skipped updates in a row. A dynamic scale may take
+        longer to come down from far above: until it is below 1 they do not count."""
+        skipped, in_a_row, _ = self.counts.tolist()
+        updates, new = self.updates - self.reported[0], skipped - self.reported[1]
+        self.reported = (self.updates, skipped)
+        if new == 0:
+            return 0
+        scale = self.scaler.get_scale()
+        at_scale = f" at loss scale {scale:g}" if self.precision == "fp16" else ""
+        print(
+            f"{network}: {new} of {updates} updates skipped, gradients not finite{at_scale}",
+            flush=True,
+        )
+        if in_a_row >= limit and (self.options.static or scale < 1):
+            raise FloatingPointError(
+                f"the gradients of {network} were not finite in {in_a_row} updates in a "
+                f"row{at_scale}: "
+                f"give a lower --learning-rate, {self._other_advice()}."
+            )
+        return new
+
+    def _other_advice(self) -> str:
+        match self.precision:
+            case "fp32":
+                return "or a --clip-gradient-norm"
+            case "fp16" if self.options.static:
+                return "a smaller --loss-scale-initial, or --precision fp32"
+        return "or --precision fp32"
+
+    def state_dict(self) -> dict[str, object]:
+        """Without the length of the present row: it begins anew with the run."""
+        counts = {
+            "updates": self.updates,
+            "skipped": self.skipped.item(),
+            "overflows": self.overflows.item(),
+        }
+        return counts | {"options": asdict(self.options), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Go on counting; with the saved scale where the options are those of the saved one."""
+        self.updates = state["updates"]
+        self.skipped.fill_(state["skipped"])
+        self.reported = (state["updates"], state["skipped"])
+        if state["options"] == asdict(self.options):
+            self.overflows.fill_(state["overflows"])
+            self.scaler.load_state_dict(state["scaler"])
+
+
+class ApexScaler:
+    """What LossScaler does, by apex's amp: it scales, skips and prints by its own rules."""
+
+    def __init__(self, amp, loss_id: int):
+        self.amp, self.loss_id = amp, loss_id
+
+    @contextmanager
+    def scaled(self, loss: Tensor, optimizer: Optimizer) -> Iterator[Tensor]:
+        """As LossScaler's."""
+        with self.amp.scale_loss(loss, optimizer, loss_id=self.loss_id) as scaled:
+            yield scaled
+
+    def step(self, optimizer: Optimizer, max_norm: float = 0.0) -> None:
+        """As LossScaler's."""
+        if max_norm:
+            clip(optimizer, max_norm)
+        optimizer.step()  # after an overflow, apex has put a step in its place that does nothing
+
+    def check(self, network: str, limit: int) -> int:
+        """apex tells of each skipped update itself, and does not count them."""
+        return 0
+
+    def state_dict(self) -> dict[str, object]:
+        """Of all losses: apex has one for the process."""
+        return self.amp.state_dict()
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.amp.load_state_dict(state)
+
+
+def apex_amp():
+    """apex's amp module. Raises InputError where there is none."""
+    try:
+        from apex import amp
+    except (
+        ImportError
+    ):  # PyPI's apex is a web toolkit, and NVIDIA's lost amp in 2025: they land here too
+        raise InputError(
+            "--amp-backend apex needs apex.amp, which is not installed: "
+            "install Ascend's apex or NVIDIA's up to 25.05 from its source, or use --amp-backend "
+            "torch."
+        ) from None
+    return amp
+
+
+def start_apex(
+    networks: list[nn.Module], optimizers: list[Optimizer], opt_level: str, scale: LossScale
+) -> list[ApexScaler]:
+    """Let apex change networks and optimisers in place; returns a scaler for each optimiser.
+
+    opt_level: O1 casts the inputs of functions, for every network of the process; O2 makes the
+    weights fp16. To be called once, on networks that are on their device and not yet in
+    DistributedDataParallel. Raises InputError."""
+    amp = apex_amp()
+    if not scale.static and scale != DYNAMIC:
+        raise InputError(
+            "--amp-backend apex has constants of its own for a dynamic loss scale, but others are "
+            "asked for: "
+            "leave them out, make the scale static, or use --amp-backend torch."
+        )
+    loss_scale = scale.initial if scale.static else "dynamic"
+    amp.initialize(
+        networks, optimizers, opt_level=opt_level, loss_scale=loss_scale, num_losses=len(optimizers)
+    )
+    return [ApexScaler(amp, loss_id) for loss_id in range(len(optimizers))]
+
+
+def clip(optimizer: Optimizer, max_norm: float) -> None:
+    """Scale all gradients down together where their norm is larger."""
+    nn.utils.clip_grad_norm_(
+        [weight for group in optimizer.param_groups for weight in group["params"]], max_norm
+    )
+
+
+def add_finite(sums: dict[str, Tensor], losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The sums with a step's losses added, on the device; nothing is added where one of them is not
+    finite."""
+    finite = torch.stack(list(losses.values())).isfinite().all()
+    added = {
+        name: sums.get(name, 0) + torch.where(finite, loss, 0) for name, loss in losses.items()
+    }
+    return added | {COUNT: sums.get(COUNT, 0) + finite}
+
+
+def means(sums: dict[str, Tensor]) -> dict[str, float]:
+    """Mean losses of the steps in which all were finite; not a number where there was no such
+    step."""
+    return {name: (total / sums[COUNT]).item() for name, total in sums.items() if name != COUNT}

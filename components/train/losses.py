@@ -1,0 +1,59 @@
+"""Losses of pix2pixHD (Wang et al. 2018, section 3.3, equation 8) and pix2pix (Isola et al. 2017,
+equations 1 and 3).
+
+Each is a function of network outputs and is computed in float32, whatever their precision.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Scales = list[
+    list[Tensor]
+]  # of the discriminator: per scale its feature maps, last the patch scores
+GanMode = Literal[
+    "lsgan", "vanilla"
+]  # least squares, or cross entropy; D's scores go in raw, without a sigmoid
+
+VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # of relu1_1 .. relu5_1
+
+
+def gan_loss(scales: Scales, is_real: bool, mode: GanMode) -> Tensor:
+    """Distance of the patch scores from their target, averaged over patches, summed over scales."""
+    return sum(_distance_to(float(is_real), maps[-1].float(), mode) for maps in scales)
+
+
+def _distance_to(target: float, scores: Tensor, mode: GanMode) -> Tensor:
+    match mode:
+        case "lsgan":
+            return (scores - target).square().mean()
+        case "vanilla":
+            return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, target))
+
+
+def l1_loss(fake: Tensor, real: Tensor) -> Tensor:
+    """Mean absolute difference of two tensors of one shape: pictures (N, 3, H, W) in [-1, 1], or
+    features."""
+    return F.l1_loss(fake.float(), real.float())
+
+
+def feature_matching_loss(fake: Scales, real: Scales) -> Tensor:
+    """L1 between D's features of fake and real, without the scores; weights 4 / layers / scales as
+    in the reference."""
+    layers = len(fake[0]) - 1
+    weight = 4 / layers / len(fake)
+    return weight * sum(
+        l1_loss(f, r.detach())
+        for fake_maps, real_maps in zip(fake, real, strict=True)
+        for f, r in zip(fake_maps[:-1], real_maps[:-1], strict=True)
+    )
+
+
+def vgg_loss(vgg: torch.nn.Module, fake: Tensor, real: Tensor) -> Tensor:
+    """Weighted L1 between VGG19 features; pictures (N, 3, H, W) in [-1, 1]."""
+    with torch.no_grad():
+        wanted = vgg(real)
+    pairs = zip(VGG_WEIGHTS, vgg(fake), wanted, strict=True)
+    return sum(weight * l1_loss(f, r) for weight, f, r in pairs)

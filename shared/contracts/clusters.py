@@ -1,0 +1,78 @@
+"""cluster -> train, export, benchmark: styles of instances."""
+
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+
+from shared.contracts.folder import Folder, Record
+from shared.contracts.model import ModelCard
+from shared.errors import InputError
+
+
+class LabelClusters(Record):
+    """Style centres of one label, most frequent first; (k, feat_num) in [-1, 1]."""
+
+    centres: list[list[float]]
+    counts: list[int]  # instances per centre
+    spread: list[float]  # root mean square distance of the instances to their centre
+    explained: (
+        float | None
+    )  # share of the instances' variance that the centres explain; None = all are equal
+    fallback: bool  # no instance was large enough: one centre, the mean of all of them
+
+
+class ClusterTable(Folder):
+    """Instance features of the training set (`features.npz`) and their k-means centres per
+    label."""
+
+    FILE: ClassVar[str] = "clusters.json"
+    FLAG: ClassVar[str] = "--clusters"
+    MADE_BY: ClassVar[str] = "cluster"
+    FEATURES: ClassVar[str] = "features.npz"
+    format: Literal[2] = 2
+
+    feat_num: int
+    n_clusters: int
+    min_area: float  # share of the image above which an instance takes part
+    seed: int
+    labels: dict[int, LabelClusters]  # {0: ...} where the input is a picture
+    overall: list[float]  # mean over all instances: for labels never seen in training
+    model_digest: str
+    dataset_digest: str
+
+    @classmethod
+    def read_for(cls, clusters: Path, model: Path, card: ModelCard) -> Self:
+        """Raises InputError for a model that takes no features, or whose encoder did not make
+        these.
+
+        They are clustered after stage one; stage two is trained from that model on the same
+        features."""
+        feat_num, parent = card.architecture.feat_num, card.parent_digest or "scratch"
+        if not feat_num:
+            raise InputError(
+                f"--clusters {clusters} was given but --model {model} takes no instance features: "
+                "leave it out."
+            )
+        table = cls.read(clusters)
+        if (
+            table.model_digest not in (card.digest, card.parent_digest)
+            or table.feat_num != feat_num
+        ):
+            raise InputError(
+                f"--clusters {clusters} belongs to model {table.model_digest} ({table.feat_num} "
+                "features), not to "
+                f"--model {model}, which is {card.digest} ({feat_num} features) from {parent}: "
+                f"cluster the features of this model or of its parent."
+            )
+        return table
+
+    def default_style(self, num_labels: int) -> np.ndarray:
+        """The most frequent centre of every label: (num_labels + 1, feat_num) float32.
+
+        The last row is for pixels without a label: IGNORED ones, or all where the input is a
+        picture."""
+        style = np.tile(np.asarray(self.overall, np.float32), (num_labels + 1, 1))
+        for label, clusters in self.labels.items():
+            style[min(label, num_labels)] = clusters.centres[0]
+        return style

@@ -1,0 +1,73 @@
+"""prepare -> all: a checked data set."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from shared.contracts.folder import Folder
+from shared.errors import InputError
+
+IGNORED = 255  # label id of pixels without a label: no channel of a one-hot map
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """'128x256' -> (height, width) in pixels. Raises InputError for anything else."""
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise InputError(f"--size {text!r} is not HEIGHTxWIDTH: write for example 128x256.")
+    return int(height), int(width)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One sample; a plain dataclass, since a data set may have 100,000 of them."""
+
+    name: str
+    height: int  # of all its maps, in pixels
+    width: int
+    has_photo: bool
+    num_instances: int  # distinct ids in its instance map, 0 without one
+
+
+class DatasetManifest(Folder):
+    """A checked data set in the seeds' flat layout: {train,test}_{img,label,inst}/<name>.png.
+
+    With pictures as input it is {train,test}_{A,B,inst}, as the references have it for label_nc 0.
+    """
+
+    FILE: ClassVar[str] = "manifest.json"
+    FLAG: ClassVar[str] = "--dataset"
+    MADE_BY: ClassVar[str] = "prepare"
+    format: Literal[2] = 2
+
+    num_labels: int  # label ids are 0 .. num_labels - 1, and IGNORED; 0 = the input is a picture
+    input_nc: int  # channels of the input picture, 0 = the input is a label map
+    has_instances: bool
+    instance_suffix: Literal[".png", ".tif"]  # .tif where ids need 32 bits
+    train: list[Pair]
+    test: list[Pair]
+    source: str  # where it was prepared from
+    source_digest: str  # of names, sizes and times of the source files
+    config: dict  # of the prepare step
+    digest: str  # of all image files
+
+    def path(
+        self, folder: Path, split: str, kind: Literal["photo", "input", "instance"], name: str
+    ) -> Path:
+        """File of one map."""
+        match kind:
+            case "photo":
+                place, suffix = "img" if self.num_labels else "B", ".png"
+            case "input":
+                place, suffix = (
+                    "label" if self.num_labels else "A",
+                    ".png" if self.input_nc <= 4 else ".npy",
+                )
+            case "instance":
+                place, suffix = "inst", self.instance_suffix
+        return Path(folder) / f"{split}_{place}" / f"{name}{suffix}"
+
+    def common_size(self) -> tuple[int, int]:
+        """(height, width) that most training pairs have: the size that models are made for."""
+        return Counter((pair.height, pair.width) for pair in self.train).most_common(1)[0][0]

@@ -1,0 +1,84 @@
+"""export -> benchmark: deployable files and their proof."""
+
+from typing import ClassVar, Literal
+
+from shared.contracts.folder import Folder, Record
+from shared.contracts.model import Architecture
+
+
+class TensorSpec(Record):
+    name: str
+    dtype: str
+    shape: list[int | str]  # a string is a dynamic axis
+    meaning: str
+
+
+class Graph(Record):
+    """Which function a deployed file is: the form of its inputs and of its output."""
+
+    inputs: Literal["maps", "onehot"] = "maps"
+    """maps: label ids (or a picture) and instance ids. onehot: the one float32 input of the seed's
+    file, which the host makes: one-hot labels (or the picture in [-1, 1]), edges, instance
+    features."""
+    labels: Literal["uint8", "int32"] = "uint8"  # type of the label ids
+    ids: Literal["int32", "int16"] = "int32"  # type of the instance ids
+    style: Literal["none", "fixed", "label", "instance", "map"] = "none"
+    """Where instance features come from. fixed: from a table in the file, by label. Else from an
+    input: `style` (N, num_labels + 1, feat_num) by label; `style` (N, K, feat_num) by instance id,
+    which then are 0 .. K - 1; `features` (N, feat_num, H, W)."""
+    output: Literal["float", "uint8"] = "float"  # pictures in [-1, 1], or 0 .. 255
+
+
+class Parity(Record):
+    """Exported file against PyTorch in fp32 on real samples; pictures in [-1, 1]."""
+
+    runtime: str  # onnxruntime or om
+    device: str
+    precision: str
+    samples: int
+    max_abs_error: float
+    mean_abs_error: float
+    cosine: float  # of the two pictures as vectors, the lowest
+    psnr_db: float  # of the uint8 pictures, the lowest; 100 = identical
+    limit: float  # largest max_abs_error that passes
+
+
+class OmFile(Record):
+    """One file compiled by Ascend's ATC."""
+
+    file: str
+    soc_version: str
+    precision: str = "fp16"  # atc's --precision_mode_v2
+    batch_sizes: list[int]  # one, or the gears of a dynamic batch
+
+
+class ExportCard(Folder):
+    """Deployable files and the proof that they equal the PyTorch model."""
+
+    FILE: ClassVar[str] = "export.json"
+    FLAG: ClassVar[str] = "--exported"
+    MADE_BY: ClassVar[str] = "export"
+    format: Literal[2] = 2
+
+    file: str  # ONNX
+    om: list[OmFile] = []
+    graph: Graph
+    opset: int
+    precision: Literal["fp32", "fp16"]
+    batch_norm: Literal["running", "picture"] = "running"  # whose statistics its BatchNorms use
+    dropout: bool = False  # whether its dropout still drops
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    style: list[
+        list[float]
+    ]  # default features per label, last row for pixels without; [] = none used
+    parity: list[Parity]  # one per runtime that could be asked
+    architecture: Architecture  # of the model: what it takes to feed the file
+    model_digest: str
+    versions: dict[str, str]
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of the maps; None = any."""
+        height, width = self.inputs[0].shape[-2:]
+        return (height, width) if isinstance(height, int) else None

@@ -1,0 +1,89 @@
+"""A folder that passes between steps: one JSON file describes it. Files appear whole or not at
+all."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared.errors import InputError
+
+
+def digest_files(paths: list[Path]) -> str:
+    """Short SHA-256 over names and contents, in the given order."""
+    sha = hashlib.sha256()
+    for path in paths:
+        sha.update(path.name.encode())
+        with open(path, "rb") as file:
+            sha.update(hashlib.file_digest(file, "sha256").digest())
+    return sha.hexdigest()[:16]
+
+
+Write = Callable[[Path, bytes], None]
+
+
+@contextlib.contextmanager
+def written_together() -> Iterator[Write]:
+    """Files that are written in the block appear at its end, each whole, or none where it fails (a
+    full disk)."""
+    places: dict[Path, Path] = {}
+
+    def write(path: Path, content: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        places[partial] = path
+        partial.write_bytes(content)
+
+    try:
+        yield write
+    except BaseException:
+        for partial in places:
+            partial.unlink(missing_ok=True)
+        raise
+    for partial, path in places.items():
+        os.replace(partial, path)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """The file appears whole or not at all, also when the process is killed while it writes."""
+    with written_together() as write:
+        write(path, content)
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Folder(Record):
+    """A folder described by one JSON file; `write` is atomic, `read` names what is missing or
+    unknown."""
+
+    FILE: ClassVar[str]
+    FLAG: ClassVar[str]
+    MADE_BY: ClassVar[str]
+    format: Literal[1] = 1
+
+    def write(self, folder: Path, write: Write = write_atomically) -> None:
+        write(Path(folder) / self.FILE, (self.model_dump_json(indent=2) + "\n").encode())
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        path = Path(folder) / cls.FILE
+        if not path.is_file():
+            raise InputError(
+                f"{cls.FLAG} {folder} holds no {cls.FILE}: "
+                f"give the folder that `python -m components.{cls.MADE_BY}` wrote."
+            )
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(map(str, first["loc"])) or "the file"
+            raise InputError(
+                f"{path} does not fit this version: {field}: {first['msg'].lower()}; "
+                f"make it again with `python -m components.{cls.MADE_BY}`."
+            ) from None

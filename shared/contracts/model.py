@@ -1,0 +1,110 @@
+"""train -> cluster, train, export, benchmark: a trained model."""
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from shared.contracts.dataset import DatasetManifest
+from shared.contracts.folder import Folder, Record
+from shared.errors import InputError
+
+
+class Architecture(Record):
+    """Everything needed to build the networks again; names as in pix2pixHD's options."""
+
+    netG: Literal["global", "local", "unet_128", "unet_256", "resnet_6blocks", "resnet_9blocks"]
+    norm: Literal["instance", "batch"] = "instance"
+    dropout: bool = False  # in the generators of pix2pix
+    netD: Literal["multiscale", "n_layers", "pixel"] = "multiscale"
+    D_features: bool = True  # key layout of the multi-scale D: its layers are modules of their own
+    num_labels: int  # 0 = the input is a picture
+    input_nc: int  # channels of the input picture, 0 = the input is a label map
+    use_instances: bool  # one edge channel
+    feat_num: int  # channels of the features, 0 = none
+    feature_regions: Literal["instances", "labels"] = "instances"  # over which they are pooled
+    ngf: int
+    n_downsample_global: int
+    n_blocks_global: int
+    n_local_enhancers: int
+    n_blocks_local: int
+    num_D: int
+    ndf: int
+    n_layers_D: int
+    nef: int
+    n_downsample_E: int
+
+    @property
+    def is_pix2pix(self) -> bool:
+        """Generators of pix2pix (Isola et al. 2017), which are trained by its order of steps."""
+        return self.netG.startswith(("unet", "resnet"))
+
+    @property
+    def stride(self) -> int:
+        """Of the generator: sides of its input are padded to a multiple."""
+        match self.netG:
+            case "unet_128" | "unet_256":
+                return int(self.netG.removeprefix("unet_"))
+            case "resnet_6blocks" | "resnet_9blocks":
+                return 4
+            case "local":
+                return 2 ** (self.n_downsample_global + self.n_local_enhancers)
+            case "global":
+                return 2**self.n_downsample_global
+
+    @property
+    def condition_channels(self) -> int:
+        """Channels of one-hot labels or input picture, and edge: what D sees beside the photo."""
+        return self.num_labels + self.input_nc + int(self.use_instances)
+
+    @property
+    def input_name(self) -> Literal["labels", "image"]:
+        """Of the exported graph's input: labels (N, H, W) uint8, or an image (N, input_nc, H, W)
+        uint8."""
+        return "labels" if self.num_labels else "image"
+
+    def refuse_other_data(self, dataset: Path, manifest: DatasetManifest) -> None:
+        """Raises InputError for a data set whose maps this model cannot read."""
+        if (found := describe_input(manifest)) != (wanted := describe_input(self)):
+            raise InputError(
+                f"--dataset {dataset} has {found} as input but the model was trained with "
+                f"{wanted}: "
+                "give a data set of the same input."
+            )
+        if self.use_instances and not manifest.has_instances:
+            raise InputError(
+                f"--dataset {dataset} has no instance maps, which the model takes as input: give "
+                "one with them."
+            )
+        if not manifest.train + manifest.test:
+            raise InputError(
+                f"--dataset {dataset} holds no pairs: prepare it again with `python -m "
+                "components.prepare`."
+            )
+
+
+def describe_input(of: DatasetManifest | Architecture) -> str:
+    """For people."""
+    return (
+        f"maps of {of.num_labels} labels"
+        if of.num_labels
+        else f"pictures of {of.input_nc} channels"
+    )
+
+
+class ModelCard(Folder):
+    """A trained model: `latest_net_{G,D,E}.pth` in NVIDIA's key layout; `state/` resumes
+    training."""
+
+    FILE: ClassVar[str] = "model.json"
+    FLAG: ClassVar[str] = "--model"
+    MADE_BY: ClassVar[str] = "train"
+
+    architecture: Architecture
+    height: int
+    width: int
+    epoch: int  # finished epochs
+    images_seen: int
+    dataset_digest: str
+    parent_digest: str  # of the model it was initialised from, '' = from scratch
+    digest: str  # of the weight files
+    config: dict
+    metrics: dict[str, float]  # mean losses of the last epoch

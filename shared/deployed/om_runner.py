@@ -1,0 +1,156 @@
+"""A compiled .om behind the same call as the other runtimes, by the Python interface of Ascend's
+ais_bench."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from shared.contracts.exported import Graph
+from shared.device import pick
+from shared.errors import InputError
+
+
+class OmRunner:
+    """A `shared.deployed.runners.Runner` on an NPU, for batches of up to `batch_size`: smaller ones
+    are filled up."""
+
+    name = "om"
+    device = "npu"
+
+    def __init__(
+        self, file: Path, graph: Graph, batch_size: int, device_id: int = 0, precision: str = "fp16"
+    ):
+        """
+        Args:
+            batch_size: The one that the file was compiled for, or one of its gears.
+            precision: Which ATC was told; fp16 is its own choice.
+        """
+        try:
+            from ais_bench.infer.interface import InferSession
+        except ImportError as error:
+            raise unavailable(str(error)) from None
+        if not file.is_file():
+            raise InputError(
+                f"there is no {file}: compile it with `python -m components.export --format om`."
+            )
+        self.file, self.graph, self.batch_size, self.precision = file, graph, batch_size, precision
+        try:
+            self.session = InferSession(device_id, str(file.resolve()))
+        except (RuntimeError, ValueError) as error:
+            raise InputError(
+                f"{file} cannot be loaded on NPU {device_id} ({one_clause(str(error))}): see the "
+                "lines of ais_bench "
+                "above, and whether `npu-smi info` shows the chip that it was compiled for."
+            ) from None
+        self._choose_batch()
+        self._check_output()
+
+    def _choose_batch(self) -> None:
+        for desc in self.session.get_inputs():
+            if -1 in desc.shape[1:]:
+                raise InputError(
+                    f"{self.file} takes {desc.name} {desc.shape}, of no fixed size: compile it "
+                    "for one."
+                )
+            if desc.shape[0] not in (-1, self.batch_size):
+                raise InputError(
+                    f"{self.file} takes batches of {desc.shape[0]} but {self.batch_size} are "
+                    "wanted: compile it for "
+                    "them too."
+                )
+        if all(desc.shape[0] == self.batch_size for desc in self.session.get_inputs()):
+            self.session.set_staticbatch()
+            return
+        try:
+            self.session.set_dynamic_batchsize(self.batch_size)
+        except RuntimeError:
+            raise InputError(
+                f"{self.file} has no gear for batches of {self.batch_size}: compile it for them "
+                "too."
+            ) from None
+
+    def _check_output(self) -> None:
+        outputs = [desc.datatype.name for desc in self.session.get_outputs()]
+        if len(outputs) != 1 or (outputs[0] == "uint8") != (self.graph.output == "uint8"):
+            raise InputError(
+                f"{self.file} returns {', '.join(outputs)} but the export has one "
+                f"{self.graph.output} picture: compile "
+                "it from the ONNX file of the same export."
+            )
+
+    def __call__(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
+        """(N, 3, H, W) float32 in [-1, 1], or uint8 where the graph says so. Raises InputError for
+        what cannot fit."""
+        count = len(next(iter(feeds.values())))
+        picture = self.session.run(self._arrays(feeds), out_array=True)[0][:count]
+        return picture if self.graph.output == "uint8" else picture.astype(np.float32, copy=False)
+
+    def upload(self, feeds: dict[str, np.ndarray]) -> list:
+        """The batch in the NPU's memory."""
+        return [
+            self.session.create_tensor_from_arrays_to_device(array) for array in self._arrays(feeds)
+        ]
+
+    def compute(self, uploaded: list) -> None:
+        """Pictures stay in the NPU's memory; returns when they are done."""
+        self.session.run(uploaded, out_array=False)
+
+    def peak_memory_mb(self) -> float:
+        return pick(
+            "cpu"
+        ).peak_memory_mb()  # of the process; ais_bench does not tell that of the NPU
+
+    def close(self) -> None:
+        """Free the NPU's memory, for the next file."""
+        self.session.free_resource()
+
+    def _arrays(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """In the file's order, filled up to its batch. The NPU is given bytes: what does not fit
+        would be misread."""
+        wanted = self.session.get_inputs()
+        if sorted(feeds) != sorted(desc.name for desc in wanted):
+            raise InputError(
+                f"{self.file} takes {', '.join(desc.name for desc in wanted)} but is given "
+                f"{', '.join(feeds)}: compile "
+                "it from the ONNX file of the same export."
+            )
+        return [self._fitted(desc, feeds[desc.name]) for desc in wanted]
+
+    def _fitted(self, desc, array: np.ndarray) -> np.ndarray:
+        assert 0 < len(array) <= self.batch_size
+        shape = (self.batch_size, *desc.shape[1:])
+        array = np.concatenate([array, np.repeat(array[-1:], self.batch_size - len(array), axis=0)])
+        if array.shape != shape or array.dtype.name != desc.datatype.name:
+            raise InputError(
+                f"{self.file} takes {desc.name} as {desc.datatype.name} {shape} but is given "
+                f"{array.dtype} "
+                f"{array.shape}: compile it for this size from the ONNX file of the same export."
+            )
+        return np.ascontiguousarray(array)
+
+
+def unavailable(reason: str) -> InputError:
+    """reason: of the ImportError that ais_bench met."""
+    if "No module named" in reason and ("ais_bench" in reason or "aclruntime" in reason):
+        return InputError(
+            f"ais_bench is not there for {sys.executable} ({one_clause(reason)}): it is not on "
+            "PyPI, so install the "
+            "wheels of ais_bench and aclruntime from Ascend's tools repository, "
+            "https://gitee.com/ascend/tools/tree/master/ais-bench_workload/tool/ais_bench."
+        )
+    if ".so" in reason:
+        return InputError(
+            f"ais_bench finds no CANN ({one_clause(reason)}): run `source "
+            "/usr/local/Ascend/ascend-toolkit/set_env.sh` "
+            "first, on a machine with the NPU's driver."
+        )
+    return InputError(
+        f"ais_bench cannot be loaded ({one_clause(reason)}): repair its installation."
+    )
+
+
+def one_clause(text: str) -> str:
+    """Another program's words as part of a sentence of ours."""
+    return re.sub(r"(?<=\S)\.$", "", " ".join(text.split()).replace(". ", ", "))

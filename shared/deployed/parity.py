@@ -1,0 +1,83 @@
+"""Is a runtime the same function as PyTorch in fp32? The measure of the export's proof and of the
+benchmark."""
+
+import numpy as np
+import torch
+
+from shared.condition import to_signed
+from shared.contracts.exported import Parity
+from shared.deployed.runners import Feeds, Runner
+from shared.deployed.synthesiser import to_pixels
+from shared.quality import psnr_db
+
+GREY_LEVEL = 1 / 127.5  # of pictures in [-1, 1]
+LIMITS = {
+    "fp32": 1e-4,
+    "tf32": 1e-2,
+    "fp16": 5e-2,
+    "bf16": 0.25,
+}  # largest differences that are to be expected
+
+
+def measure_parity(runner: Runner, reference: Runner, samples: list[Feeds], limit: float) -> Parity:
+    """`runner` against `reference`, PyTorch in fp32, sample by sample.
+
+    Args:
+        samples: Batches of one.
+        limit: Largest difference of pictures in [-1, 1] that `passes`.
+    """
+    largest, means, cosines, psnrs = [], [], [], []
+    for sample in samples:
+        wanted, found = reference(sample)[0], runner(sample)[0]  # (3, H, W)
+        psnrs.append(psnr_db(to_pixels(found), to_pixels(wanted)))
+        wanted, found = signed(wanted), signed(found)
+        error = np.abs(found - wanted)
+        largest.append(error.max())
+        means.append(error.mean())
+        cosines.append((found * wanted).sum() / np.sqrt((found**2).sum() * (wanted**2).sum()))
+    return Parity(
+        runtime=runner.name,
+        device=runner.device,
+        precision=runner.precision,
+        samples=len(samples),
+        max_abs_error=float(np.max(largest)),
+        mean_abs_error=float(np.mean(means)),
+        cosine=float(np.min(cosines)),
+        psnr_db=float(np.min(psnrs)),
+        limit=limit,
+    )
+
+
+def largest_difference(limit: float, output: str) -> float:
+    """The limit for pictures of this type, where float ones have `limit`.
+
+    Of pictures that are rounded to uint8 single pixels may fall to the other side: one grey level.
+    """
+    return limit + GREY_LEVEL if output == "uint8" else limit
+
+
+def passes(parity: Parity, output: str) -> bool:
+    """Whether the differences are within the limit; nan is not.
+
+    As many pixels fall to the other side as the difference before rounding was large: the mean has
+    the float limit."""
+    return parity.max_abs_error <= parity.limit and (
+        output != "uint8" or parity.mean_abs_error <= parity.limit - GREY_LEVEL
+    )
+
+
+def describe(parity: Parity) -> str:
+    return (
+        f"{parity.runtime} on {parity.device}, {parity.precision}: max abs error "
+        f"{parity.max_abs_error:.2e}, mean "
+        f"{parity.mean_abs_error:.2e}, cosine {parity.cosine:.7f}, PSNR {parity.psnr_db:.1f} dB, "
+        "limit "
+        f"{parity.limit:g}, on {parity.samples} samples"
+    )
+
+
+def signed(picture: np.ndarray) -> np.ndarray:
+    """float64 in [-1, 1]"""
+    if picture.dtype == np.uint8:
+        picture = to_signed(torch.from_numpy(picture)).numpy()
+    return picture.astype(np.float64)

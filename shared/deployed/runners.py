@@ -1,0 +1,164 @@
+"""Runtimes behind one call: a batch as `shared.deployed.synthesiser.feeds` makes it -> pictures,
+both in host memory."""
+
+import copy
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import nn
+
+from shared.deployed.replaced import replaced
+from shared.deployed.synthesiser import Synthesiser
+from shared.device import Runtime, pick
+
+Feeds = dict[str, np.ndarray]  # arrays (N, ...) by input name
+
+
+class Runner(Protocol):
+    """`upload` then `compute` is the work without copies back; a call is all of it, from host
+    memory to host memory."""
+
+    name: str
+    device: str
+    precision: str
+    batch_size: int | None  # of the file; None = any
+
+    def __call__(self, feeds: Feeds) -> np.ndarray:
+        """(N, 3, H, W) float32 in [-1, 1], or uint8 where the graph says so; N up to
+        `batch_size`."""
+
+    def upload(self, feeds: Feeds) -> object:
+        """The batch on the device."""
+
+    def compute(self, uploaded: object) -> None:
+        """Pictures on the device; returns when they are done."""
+
+    def peak_memory_mb(self) -> float: ...
+
+
+class TorchRunner:
+    """PyTorch, eager or compiled."""
+
+    def __init__(self, synthesiser: Synthesiser, runtime: Runtime, compiled: bool = False):
+        """compiled: by torch.compile, a graph for every batch size and size of the maps."""
+        self.name = "torch-compile" if compiled else "torch"
+        self.device = runtime.name
+        self.precision = runtime.precision
+        self.runtime = runtime
+        self.synthesiser = synthesiser.eval().to(runtime.torch_device)
+        # GPUs and NPUs keep layout and autocast as they are: what would help there was not
+        # measured.
+        if runtime.name == "cpu" and (compiled or runtime.precision == "bf16"):
+            # Autocast would cast all weights in every call.
+            dtype = torch.bfloat16 if runtime.precision == "bf16" else torch.float32
+            # Compiled norms and paddings keep this layout; an eager InstanceNorm goes to the other
+            # one and back.
+            layout = torch.channels_last if compiled else torch.contiguous_format
+            convolutions = (nn.Conv2d, nn.ConvTranspose2d)
+            self.synthesiser = replaced(
+                self.synthesiser,
+                convolutions,
+                lambda conv: copy.deepcopy(conv).to(dtype=dtype, memory_format=layout),
+            )
+        self.function = compile_per_shape(self.synthesiser) if compiled else self.synthesiser
+        self.batch_size = None
+        self.names = synthesiser.input_names
+
+    def __call__(self, feeds: Feeds) -> np.ndarray:
+        picture = self._compute(self.upload(feeds))
+        picture = picture.float() if picture.is_floating_point() else picture
+        picture = picture.cpu()
+        self.runtime.synchronize()  # a clock read after the call is true
+        return picture.numpy()
+
+    def upload(self, feeds: Feeds) -> list[torch.Tensor]:
+        tensors = [
+            torch.from_numpy(feeds[name]).to(self.runtime.torch_device) for name in self.names
+        ]
+        if self.name == "torch-compile" and self.synthesiser.graph.style == "instance":
+            table = tensors[self.names.index("style")]
+            torch._dynamo.maybe_mark_dynamic(
+                table, 1
+            )  # of another length for every batch: not worth a graph
+        return tensors
+
+    def compute(self, uploaded: list[torch.Tensor]) -> None:
+        self._compute(uploaded)
+        self.runtime.synchronize()
+
+    @torch.inference_mode()
+    def _compute(self, tensors: list[torch.Tensor]) -> torch.Tensor:
+        with self.runtime.autocast():
+            return self.function(*tensors)
+
+    def peak_memory_mb(self) -> float:
+        return self.runtime.peak_memory_mb()
+
+
+def compile_per_shape(synthesiser: Synthesiser) -> nn.Module:
+    """Compiled at the first call with each batch size and size of maps.
+
+    At torch's own limit, 8 graphs of all runners together, it would go on eager in silence;
+    fullgraph makes that an error."""
+    return torch.compile(synthesiser, dynamic=False, fullgraph=True, recompile_limit=64)
+
+
+class OnnxRunner:
+    """ONNX Runtime on an exported file."""
+
+    name = "onnxruntime"
+    PROVIDERS = {
+        "cpu": "CPUExecutionProvider",
+        "cuda": "CUDAExecutionProvider",
+        "npu": "CANNExecutionProvider",
+    }
+
+    def __init__(self, file: Path | bytes, precision: str, device: str = "cpu"):
+        """device: cpu, cuda or npu; where ONNX Runtime was built without its provider the CPU is
+        taken."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()  # as many as PyTorch
+        # Its threads would go on spinning after a call: PyTorch's next turn took twice as long.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        wanted = self.PROVIDERS[device]
+        providers: list = [self.PROVIDERS["cpu"]]
+        if device != "cpu" and wanted in onnxruntime.get_available_providers():
+            # Without the option an fp32 file is computed in TF32.
+            providers.insert(0, (wanted, {"use_tf32": "0"} if device == "cuda" else {}))
+        self.session = onnxruntime.InferenceSession(file, options, providers=providers)
+        self.device = device if wanted in self.session.get_providers() else "cpu"
+        self.precision = precision
+        batch = self.session.get_inputs()[0].shape[0]
+        self.batch_size = batch if isinstance(batch, int) else None
+
+    def __call__(self, feeds: Feeds) -> np.ndarray:
+        count = len(next(iter(feeds.values())))
+        if self.batch_size and count < self.batch_size:
+            fill = self.batch_size - count
+            feeds = {
+                name: np.concatenate([array, np.repeat(array[-1:], fill, 0)])
+                for name, array in feeds.items()
+            }
+        return self.session.run(None, feeds)[0][:count]
+
+    def upload(self, feeds: Feeds) -> onnxruntime.IOBinding:
+        binding = self.session.io_binding()
+        for name, array in feeds.items():
+            binding.bind_ortvalue_input(
+                name, onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device)
+            )
+        binding.bind_output(self.session.get_outputs()[0].name, self.device)
+        return binding
+
+    def compute(self, uploaded: onnxruntime.IOBinding) -> None:
+        uploaded.synchronize_inputs()
+        self.session.run_with_iobinding(uploaded)
+        uploaded.synchronize_outputs()
+
+    def peak_memory_mb(self) -> float:
+        return pick(
+            "cpu"
+        ).peak_memory_mb()  # of the process; its arena on a GPU cannot be asked for

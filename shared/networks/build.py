@@ -1,0 +1,71 @@
+"""The networks of an Architecture."""
+
+from torch import nn
+
+from shared.contracts.model import Architecture
+from shared.networks.layers import Norm, instance_norm
+from shared.networks.pix2pix import (
+    NLayerDiscriminator,
+    PixelDiscriminator,
+    ResnetGenerator,
+    UnetGenerator,
+)
+from shared.networks.pix2pixhd import (
+    Encoder,
+    GlobalGenerator,
+    LocalEnhancer,
+    MultiscaleDiscriminator,
+)
+
+
+def norm_layer(a: Architecture) -> Norm:
+    match a.norm:
+        case "instance":
+            return instance_norm
+        case "batch":
+            return nn.BatchNorm2d
+
+
+def build_generator(a: Architecture) -> nn.Module:
+    """Input channels: one-hot labels or picture, edge, instance features, in this order."""
+    channels, norm = a.condition_channels + a.feat_num, norm_layer(a)
+    match a.netG:
+        case "global":
+            return GlobalGenerator(channels, a.ngf, a.n_downsample_global, a.n_blocks_global, norm)
+        case "local":
+            return LocalEnhancer(
+                channels,
+                a.ngf,
+                a.n_downsample_global,
+                a.n_blocks_global,
+                a.n_local_enhancers,
+                a.n_blocks_local,
+                norm,
+            )
+        case "unet_128":
+            return UnetGenerator(channels, a.ngf, 7, norm, a.dropout)
+        case "unet_256":
+            return UnetGenerator(channels, a.ngf, 8, norm, a.dropout)
+        case "resnet_6blocks":
+            return ResnetGenerator(channels, a.ngf, 6, norm, a.dropout)
+        case "resnet_9blocks":
+            return ResnetGenerator(channels, a.ngf, 9, norm, a.dropout)
+
+
+def build_discriminator(a: Architecture) -> nn.Module:
+    """Input channels: one-hot labels or picture, edge, photo; D never sees the instance
+    features."""
+    channels, norm = a.condition_channels + 3, norm_layer(a)
+    match a.netD:
+        case "multiscale":
+            return MultiscaleDiscriminator(
+                channels, a.ndf, a.n_layers_D, a.num_D, a.D_features, norm
+            )
+        case "n_layers":
+            return NLayerDiscriminator(channels, a.ndf, a.n_layers_D, norm)
+        case "pixel":
+            return PixelDiscriminator(channels, a.ndf, norm)
+
+
+def build_encoder(a: Architecture) -> Encoder:
+    return Encoder(a.feat_num, a.nef, a.n_downsample_E, norm_layer(a))

@@ -1,0 +1,276 @@
+"""Model folder <-> networks. Weight files have NVIDIA's names and keys and hold CPU tensors;
+loading runs no code.
+
+Files of NVIDIA's pix2pixHD and of junyanz' pix2pix load as they are, and theirs load ours.
+"""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from shared.contracts.folder import Write, digest_files, write_atomically
+from shared.contracts.model import Architecture, ModelCard
+from shared.errors import InputError
+from shared.networks.build import build_encoder, build_generator
+from shared.networks.foreign import (
+    in_layout_of,
+    infer_architecture,
+    normalise,
+    refuse_old_encoder,
+    without_wrappers,
+)
+from shared.networks.pix2pixhd import Encoder, VGG19Features
+
+
+def weights_path(model: Path, network: str, epoch: str = "latest") -> Path:
+    return Path(model) / f"{epoch}_net_{network}.pth"
+
+
+def save_tensors(path: Path, content: object, write: Write = write_atomically) -> None:
+    """torch.save of CPU copies through a temporary file: a kill leaves the old file whole."""
+    write(path, _serialised(content))
+
+
+def _serialised(content: object) -> memoryview:
+    buffer = io.BytesIO()
+    torch.save(_to_cpu(content), buffer)
+    return buffer.getbuffer()
+
+
+def _to_cpu(content: object) -> object:
+    match content:
+        case torch.Tensor():
+            return content.detach().cpu().contiguous()  # whatever the layout on the device
+        case dict():
+            return {key: _to_cpu(value) for key, value in content.items()}
+        case list():
+            return [_to_cpu(value) for value in content]
+    return content
+
+
+def load_tensors(path: Path) -> dict:
+    """The CPU tensors of a .pth file. Raises InputError when it is missing or not one."""
+    if not path.is_file():
+        raise InputError(
+            f"--model {path.parent} has no {path.name}: give a folder that `python -m "
+            "components.train` wrote."
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling errors come in many types
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{path} is not a file of tensors ({reason}): save it again with "
+            "torch.save(network.state_dict(), path)."
+        ) from None
+
+
+def save_weights(
+    model: Path,
+    networks: dict[str, nn.Module],
+    write: Write = write_atomically,
+    epochs: tuple[str, ...] = ("latest",),
+) -> str:
+    """Write <epoch>_net_<G|D|E>.pth under each of the names of `epochs`; returns the digest of
+    latest_net_*.pth."""
+    sha = hashlib.sha256()  # as digest_files, of what may not be in its place yet
+    for name, network in networks.items():
+        content = _serialised(without_wrappers(network.state_dict()))
+        for epoch in epochs:
+            write(weights_path(model, name, epoch), content)
+        sha.update(weights_path(model, name).name.encode() + hashlib.sha256(content).digest())
+    return sha.hexdigest()[:16]
+
+
+def load_state(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a weight file as they were saved. Raises InputError where it is missing or
+    holds other things."""
+    state = load_tensors(path)
+    if not isinstance(state, dict) or not all(
+        isinstance(value, torch.Tensor) for value in state.values()
+    ):
+        raise InputError(
+            f"{path} holds no state dict: save it again with torch.save(network.state_dict(), "
+            "path)."
+        )
+    return state
+
+
+def _state_for(network: nn.Module, path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """The tensors of a weight file under the names that this network has for them, and what was
+    changed for that."""
+    saved, wanted, changes = load_state(path), network.state_dict(), []
+    state = normalise(saved)
+    if dropped := len(saved) - len(state):
+        changes.append(f"{dropped} statistics of InstanceNorm dropped, which it no longer keeps")
+    if isinstance(network, Encoder):
+        refuse_old_encoder(state, path)
+    renamed = in_layout_of(wanted, state)
+    if renamed is not state:
+        changes.append(f"{min(state)} and all others renamed, such as {min(renamed)}")
+    return renamed, changes
+
+
+def load_strictly(network: nn.Module, path: Path) -> None:
+    """All keys and shapes must fit; otherwise one sentence names the first that does not."""
+    (state, changes), wanted = _state_for(network, path), network.state_dict()
+    for change in changes:
+        print(f"{path.name}: {change}", flush=True)
+    # Files from before PyTorch 0.4.1 do not count BatchNorm's batches; load_state_dict then begins
+    # at 0.
+    lacking = {
+        key for key in wanted.keys() - state.keys() if not key.endswith(".num_batches_tracked")
+    }
+    for problem, keys in (("lacks", lacking), ("has an unknown", state.keys() - wanted.keys())):
+        if keys:
+            raise InputError(
+                f"{path} {problem} tensor {min(keys)} ({len(keys)} in all): it belongs to another "
+                "architecture."
+            )
+    for key, value in state.items():
+        if value.shape != wanted[key].shape:
+            raise InputError(
+                f"{path}: {key} is {tuple(value.shape)} but {tuple(wanted[key].shape)} is wanted: "
+                "it belongs to another architecture."
+            )
+    network.load_state_dict(state)
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Names of the tensors of a partial load."""
+
+    file: str
+    taken: set[str]
+    new: set[str]  # of the network, not in the file or of another shape
+    left: set[str]  # of the file, not wanted
+    changes: list[str]  # of the file's names, for people
+
+    def __str__(self) -> str:
+        parts = [
+            f"{self.file}: {len(self.taken)} of {len(self.taken) + len(self.new)} tensors taken"
+        ]
+        parts += [
+            f"{what}: {', '.join(_modules(keys))}"
+            for what, keys in (("new", self.new), ("left", self.left))
+            if keys
+        ]
+        return "; ".join(parts + self.changes)
+
+
+def load_what_fits(network: nn.Module, path: Path) -> LoadReport:
+    """Load the tensors whose name and shape fit; the report says what was taken, what stays new,
+    what was left."""
+    (state, changes), wanted = _state_for(network, path), network.state_dict()
+    fits = {
+        key: value
+        for key, value in state.items()
+        if key in wanted and wanted[key].shape == value.shape
+    }
+    network.load_state_dict(fits, strict=False)
+    return LoadReport(
+        path.name, set(fits), wanted.keys() - fits.keys(), state.keys() - fits.keys(), changes
+    )
+
+
+def load_vgg(path: Path) -> VGG19Features:
+    """VGG19 features with torchvision's weights; the classifier in the file is left out."""
+    vgg, state = VGG19Features(), normalise(load_state(path))
+    lacking = vgg.state_dict().keys() - state.keys()
+    if lacking:
+        raise InputError(
+            f"--vgg-weights {path} lacks {min(lacking)}: give torchvision's vgg19 state dict."
+        )
+    vgg.load_state_dict({key: state[key] for key in vgg.state_dict()})
+    return vgg
+
+
+def read_model(
+    model: Path,
+    size: tuple[int, int] | None = None,
+    *,
+    num_labels: int | None = None,
+    use_instances: bool | None = None,
+    feat_num: int | None = None,
+    unet_dropout: bool = False,
+) -> ModelCard:
+    """The card of a model folder; where it has none, but NVIDIA's or junyanz' weight files, one
+    made from those.
+
+    Args:
+        model: Folder with model.json or latest_net_G.pth, and latest_net_{D,E}.pth where there are
+            such.
+        size: (height, width) in pixels that the model is for; None = as its authors train it. Not
+        used with a card. num_labels, use_instances, feat_num, unet_dropout: See
+        `infer_architecture`. Not used with a card.
+    """
+    model = Path(model)
+    if (model / ModelCard.FILE).is_file() or not weights_path(model, "G").is_file():
+        return ModelCard.read(model)
+    files = {name: path for name in "GDE" if (path := weights_path(model, name)).is_file()}
+    states = {name: normalise(load_state(path)) for name, path in files.items()}
+    known = dict(num_labels=num_labels, use_instances=use_instances, feat_num=feat_num)
+    a = infer_architecture(model, states, **known, unet_dropout=unet_dropout)
+    height, width = size or (
+        (256, 256) if a.is_pix2pix else (1024, 2048) if a.netG == "local" else (512, 1024)
+    )
+    shown = (
+        "netG",
+        "ngf",
+        "norm",
+        "dropout",
+        "num_labels",
+        "input_nc",
+        "use_instances",
+        "feat_num",
+    )
+    print(
+        f"--model {model} has no {ModelCard.FILE}; by its tensors it has "
+        + ", ".join(f"{name} {getattr(a, name)}" for name in shown)
+        + (" (dropout of a U-Net leaves no trace)" if a.netG.startswith("unet") else "")
+        + f"; it is taken to be for {height}x{width}",
+        flush=True,
+    )
+    return ModelCard(
+        architecture=a,
+        height=height,
+        width=width,
+        epoch=0,
+        images_seen=0,
+        dataset_digest="",
+        parent_digest="",
+        digest=digest_files(list(files.values())),
+        config={"size": f"{height}x{width}" if size else ""},
+        metrics={},
+    )
+
+
+def load_generator(
+    model: Path,
+    size: tuple[int, int] | None = None,
+    *,
+    num_labels: int | None = None,
+    unet_dropout: bool = False,
+) -> tuple[ModelCard, nn.Module]:
+    """The card and the generator of a model folder, ready for inference; see `read_model`."""
+    card = read_model(model, size, num_labels=num_labels, unet_dropout=unet_dropout)
+    return card, _load(build_generator(card.architecture), model, "G")
+
+
+def load_encoder(model: Path, architecture: Architecture) -> nn.Module:
+    """The encoder of a model folder, ready for inference."""
+    return _load(build_encoder(architecture), model, "E")
+
+
+def _load(network: nn.Module, model: Path, name: str) -> nn.Module:
+    load_strictly(network, weights_path(model, name))
+    return network.eval().requires_grad_(False)
+
+
+def _modules(keys: set[str]) -> list[str]:
+    """'model1_2.0.conv_block.1.weight' -> 'model1_2.0': short enough to print."""
+    return sorted({".".join(key.split(".")[:2]) for key in keys})

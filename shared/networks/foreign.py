@@ -1,0 +1,292 @@
+"""Weight files of NVIDIA's pix2pixHD and junyanz' pix2pix: what their keys and shapes say about the
+networks.
+
+A state is what `torch.load` gives: names of tensors, in the order of the layers, and the tensors.
+"""
+
+import re
+from collections.abc import Iterable
+from itertools import product
+from pathlib import Path
+
+from torch import Tensor
+
+from shared.contracts.model import Architecture
+from shared.errors import InputError
+
+State = dict[str, Tensor]
+
+WRAPPERS = ("module.", "_orig_mod.")  # DataParallel and DDP; torch.compile
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+LAYERS = re.compile(
+    r"scale(\d+)_layer(\d+)\.(\d+)\.(\w+)"
+)  # keys of a multi-scale D: see `in_layout_of`
+ROW = re.compile(r"layer(\d+)\.(\d+)\.(\w+)")
+
+# What the references build where no option says otherwise; for networks that a folder does not
+# hold.
+DEFAULTS = dict(
+    n_local_enhancers=1, n_blocks_local=3, ndf=64, n_layers_D=3, nef=16, n_downsample_E=4
+)
+PIX2PIX = ("unet", "resnet")  # beginnings of its generators' names
+NUM_LABELS = 35
+FEAT_NUM = 3
+PICTURE_CHANNELS = 3
+
+
+def without_wrappers(state: State) -> State:
+    """The keys of the network itself, where all begin with the name that a wrapper gave it."""
+    while state and (
+        wrapper := next((w for w in WRAPPERS if all(key.startswith(w) for key in state)), None)
+    ):
+        state = {key.removeprefix(wrapper): tensor for key, tensor in state.items()}
+    return state
+
+
+def normalise(state: State) -> State:
+    """Without wrappers, and without the statistics that InstanceNorm once kept, which pix2pix'
+    loader drops too.
+
+    BatchNorm's, which count, stand beside a weight.
+    """
+    state = without_wrappers(state)
+    unused = {
+        key
+        for key in state
+        if (parts := key.rpartition("."))[2] in STATISTICS and f"{parts[0]}.weight" not in state
+    }
+    return {key: tensor for key, tensor in state.items() if key not in unused}
+
+
+def in_layout_of(wanted: Iterable[str], state: State) -> State:
+    """The state of a multi-scale D under the kind of keys that `wanted` has; any other state as it
+    is.
+
+    With feature matching NVIDIA's are scale{i}_layer{j}.{k}, k = 0 a convolution and k = 1 its
+    norm. Without it the modules of a scale stand in one row, layer{i}.{n}: a convolution and its
+    activation, then three for each layer."""
+    layout = next(
+        (each for each in (LAYERS, ROW) if state and all(map(each.fullmatch, state))), None
+    )
+    if layout is None or not all(
+        map((other := ROW if layout is LAYERS else LAYERS).fullmatch, wanted)
+    ):
+        return state
+    renamed = {}
+    for key, tensor in state.items():
+        scale, *place, name = layout.fullmatch(key).groups()
+        place = [int(number) for number in place]
+        if other is ROW:
+            j, k = place
+            renamed[f"layer{scale}.{3 * j - 1 + k if j else k}.{name}"] = tensor
+        else:
+            j, k = divmod(place[0] + 1, 3) if place[0] else (0, 0)
+            renamed[f"scale{scale}_layer{j}.{k}.{name}"] = tensor
+    return renamed
+
+
+def refuse_old_encoder(state: State, path: Path) -> None:
+    """Raises InputError for the first published encoders: their last convolution has no padding in
+    front of it."""
+    convs = _convs(state, "model")
+    if convs and max(convs) == 4 + 3 * (len(convs) - 2):
+        raise InputError(
+            f"{path} is an encoder of pix2pixHD's first release, whose last convolution "
+            f"(model.{max(convs)}) has no "
+            "padding in front of it as today's has: train the encoder anew, or remove the file to "
+            "use G alone."
+        )
+
+
+def infer_architecture(
+    model: Path,
+    states: dict[str, State],
+    *,
+    num_labels: int | None = None,
+    use_instances: bool | None = None,
+    feat_num: int | None = None,
+    unet_dropout: bool = False,
+) -> Architecture:
+    """The networks whose normalised states these are.
+
+    Args:
+        model: Their folder, for what is said to people.
+        states: Of G and, where they are there, D and E. num_labels, use_instances, feat_num: What
+        the input channels stand for, where it is known. Otherwise D and E
+            tell the features from the rest, and the rest is what the references have by default: 35
+            labels or a picture of 3 channels for pix2pixHD, with or without an edge; a picture for
+            pix2pix.
+        unet_dropout: Whether a U-Net has dropout, which leaves no trace in a file.
+
+    What leaves no trace either: whether a network of 2 down-samplings and 6 or 9 blocks is pix2pix'
+    or pix2pixHD's, which is the same function, and pix2pix' where no D or E tells.
+
+    Raises InputError for networks of another kind, and for channels that could stand for several
+    things."""
+    D, E = {}, {}
+    if "D" in states and not (D := _discriminator(states["D"])):
+        raise InputError(
+            f"--model {model}: latest_net_D.pth is no discriminator of pix2pixHD or pix2pix: "
+            "remove it."
+        )
+    if "E" in states:
+        refuse_old_encoder(states["E"], Path(model) / "latest_net_E.pth")
+        if not (E := _encoder(states["E"])):
+            raise InputError(
+                f"--model {model}: latest_net_E.pth is no encoder of pix2pixHD: remove it."
+            )
+    if not (G := _generator(states["G"], is_hd=bool(E) or D.get("netD") == "multiscale")):
+        raise InputError(
+            f"--model {model}: latest_net_G.pth is no generator of pix2pixHD (global, local) or "
+            "pix2pix (unet_128, "
+            "unet_256, resnet_6blocks, resnet_9blocks): give weights of one of these."
+        )
+    if G["netG"].startswith("unet"):
+        G["dropout"] = unet_dropout
+    defaults = DEFAULTS | (
+        dict(netD="n_layers", num_D=1)
+        if G["netG"].startswith(PIX2PIX)
+        else dict(netD="multiscale", num_D=2)
+    )
+
+    channels, D_channels = G.pop("channels"), D.pop("channels", None)
+    if G["netG"].startswith(PIX2PIX):
+        num_labels, use_instances, feat_num = num_labels or 0, use_instances or False, feat_num or 0
+    if feat_num is None and D:
+        feat_num = channels - (D_channels - 3)  # D sees the photo instead of the features
+    if feat_num is None and E:
+        feat_num = E["feat_num"]
+    splits = _splits(channels, num_labels, use_instances, feat_num)
+    if len(splits) != 1:
+        known = dict(num_labels=num_labels, use_instances=use_instances, feat_num=feat_num)
+        given = ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
+        raise InputError(
+            f"--model {model} has no model.json, and what the {channels} input channels of its "
+            "generator stand for "
+            f"does not follow{f' from {given}' if given else ''}: say num_labels (0 for "
+            "pictures), use_instances "
+            "(1 channel) and feat_num, which add up to them with the channels of a picture, to "
+            "`python -m components.train.adopt`."
+        )
+    return Architecture.model_validate(defaults | G | D | E | splits[0])
+
+
+def _splits(
+    channels: int, num_labels: int | None, use_instances: bool | None, feat_num: int | None
+) -> list[dict]:
+    """All that G's input channels may stand for; None = try what the references have."""
+    may_be_any_picture = num_labels == 0 and use_instances is not None
+    splits = []
+    for labels, edge, features in product(
+        (NUM_LABELS, 0) if num_labels is None else (num_labels,),
+        (True, False) if use_instances is None else (use_instances,),
+        (0, FEAT_NUM) if feat_num is None else (feat_num,),
+    ):
+        picture = channels - labels - edge - features
+        fits = (
+            picture == 0
+            if labels
+            else picture == PICTURE_CHANNELS or (may_be_any_picture and picture > 0)
+        )
+        if fits and features >= 0:
+            splits.append(
+                dict(num_labels=labels, input_nc=picture, use_instances=edge, feat_num=features)
+            )
+    return splits
+
+
+def _generator(state: State, is_hd: bool) -> dict | None:
+    """Fields of Architecture, and `channels` of its input; None for anything else."""
+    fields = dict(
+        norm="batch" if any(_is_norm(key, tensor) for key, tensor in state.items()) else "instance"
+    )
+    if "model.model.0.weight" in state:
+        n_down = sum(tensor.ndim == 4 for tensor in state.values()) // 2
+        ngf, channels = state["model.model.0.weight"].shape[:2]
+        kinds = {7: "unet_128", 8: "unet_256"}
+        fields |= dict(ngf=ngf, channels=channels, n_downsample_global=n_down, n_blocks_global=0)
+        return fields | dict(netG=kinds[n_down]) if n_down in kinds else None
+
+    enhancers = {int(m[1]) for key in state if (m := re.match(r"model(\d+)_[12]\.", key))}
+    if enhancers:
+        outermost = max(enhancers)
+        stem = state.get(f"model{outermost}_1.1.weight")
+        n_down = _hourglass(state, has_head=False)
+        if stem is None or n_down is None:
+            return None
+        fields |= dict(
+            netG="local", ngf=stem.shape[0], channels=stem.shape[1], n_downsample_global=n_down
+        )
+        fields |= dict(
+            n_local_enhancers=outermost, n_blocks_local=_blocks(state, f"model{outermost}_2")
+        )
+        return fields | dict(n_blocks_global=_blocks(state, "model"))
+
+    n_down = _hourglass(state, has_head=True)
+    if n_down is None:
+        return None
+    ngf, channels = state["model.1.weight"].shape[:2]
+    n_blocks = _blocks(state, "model")
+    fields |= dict(ngf=ngf, channels=channels, n_downsample_global=n_down, n_blocks_global=n_blocks)
+    # Dropout stands between the convolutions of a block, which makes the second one the sixth
+    # module; pix2pix has no biases in front of a BatchNorm, pix2pixHD does.
+    dropout = any(
+        key.endswith("conv_block.6.weight") and tensor.ndim == 4 for key, tensor in state.items()
+    )
+    only_pix2pix = dropout or "model.1.bias" not in state
+    only_hd = is_hd or (fields["norm"] == "batch" and not only_pix2pix)
+    if n_down == 2 and n_blocks in (6, 9) and (only_pix2pix or not only_hd):
+        return fields | dict(netG=f"resnet_{n_blocks}blocks", dropout=dropout)
+    return None if only_pix2pix else fields | dict(netG="global")
+
+
+def _discriminator(state: State) -> dict | None:
+    """Fields of Architecture, and `channels` of its input; None for anything else."""
+    row = in_layout_of(["layer0.0.weight"], state)
+    scales = {m[1] for key in row if (m := ROW.fullmatch(key))}
+    for netD, sequence in (("multiscale", "layer0"), ("n_layers", "model"), ("pixel", "net")):
+        convs = list(_convs(row, sequence).values())
+        if len(convs) < 3 or f"{sequence}.0.weight" not in row:
+            continue
+        ndf, channels = convs[0][:2]
+        fields = dict(netD=netD, num_D=max(1, len(scales)), ndf=ndf, channels=channels)
+        if netD == "multiscale":
+            fields |= dict(D_features=row is not state)
+        return fields if netD == "pixel" else fields | dict(n_layers_D=len(convs) - 2)
+    return None
+
+
+def _encoder(state: State) -> dict | None:
+    """Fields of Architecture; None for anything else."""
+    n_down = _hourglass(state, has_head=True)
+    if n_down is None:
+        return None
+    convs = _convs(state, "model")
+    return dict(nef=convs[1][0], n_downsample_E=n_down, feat_num=convs[max(convs)][0])
+
+
+def _hourglass(state: State, has_head: bool) -> int | None:
+    """Down-samplings of `model`: a 7x7 convolution, 3x3 ones down and as many up, a 7x7 one; None
+    for anything else."""
+    kernels = [shape[-1] for shape in _convs(state, "model").values()]
+    n_down = (len(kernels) - 1 - has_head) // 2
+    return n_down if n_down > 0 and kernels == [7] + [3] * 2 * n_down + [7] * has_head else None
+
+
+def _convs(state: State, sequence: str) -> dict[int, tuple[int, ...]]:
+    """Shapes of the convolutions that stand directly in a Sequential, by their index in it, in
+    order."""
+    found = {}
+    for key, tensor in state.items():
+        if tensor.ndim == 4 and (match := re.fullmatch(rf"{sequence}\.(\d+)\.weight", key)):
+            found[int(match[1])] = tuple(tensor.shape)
+    return dict(sorted(found.items()))
+
+
+def _blocks(state: State, sequence: str) -> int:
+    """Residual blocks in a Sequential."""
+    return len({m[1] for key in state if (m := re.match(rf"{sequence}\.(\d+)\.conv_block\.", key))})
+
+
+def _is_norm(key: str, tensor: Tensor) -> bool:
+    return key.endswith(".weight") and tensor.ndim == 1

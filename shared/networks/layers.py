@@ -1,0 +1,166 @@
+"""The parts that the networks of pix2pixHD and pix2pix are made of, in the order of their published
+checkpoints.
+
+ReLUs are out of place: an in-place one on InstanceNorm's output, which is a view, costs a copy in
+the backward pass; the values are equal."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Norm = Callable[[int], nn.Module]  # channels -> layer: instance_norm or nn.BatchNorm2d
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """InstanceNorm2d with fp32 statistics of 16-bit input on a CPU too: without weights they would
+    be 16-bit."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype not in (torch.bfloat16, torch.float16) or x.device.type != "cpu":
+            return super().forward(x)
+        one = x.new_ones(x.shape[1], dtype=torch.float32)
+        return F.instance_norm(x, weight=one, bias=torch.zeros_like(one), eps=self.eps)
+
+
+def instance_norm(channels: int) -> nn.Module:
+    """InstanceNorm without affine parameters or running statistics: it adds no keys to a
+    checkpoint."""
+    return InstanceNorm(channels, affine=False, track_running_stats=False)
+
+
+def halve(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, ceil(H/2), ceil(W/2)): the image pyramid of generator and
+    discriminator."""
+    return F.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
+
+
+class ResnetBlock(nn.Module):
+    """x + conv(conv(x)), reflection padding, no activation after the sum; dropout shifts the keys
+    behind it by one."""
+
+    def __init__(self, channels: int, norm: Norm, bias: bool = True, dropout: bool = False):
+        super().__init__()
+        first = [
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3, bias=bias),
+            norm(channels),
+            nn.ReLU(),
+        ]
+        second = [
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3, bias=bias),
+            norm(channels),
+        ]
+        self.conv_block = nn.Sequential(*first, *([nn.Dropout(0.5)] if dropout else []), *second)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv_block(x)
+
+
+def stem(in_channels: int, out_channels: int, norm: Norm, bias: bool = True) -> list[nn.Module]:
+    """7x7 convolution at full size."""
+    conv = nn.Conv2d(in_channels, out_channels, 7, bias=bias)
+    return [nn.ReflectionPad2d(3), conv, norm(out_channels), nn.ReLU()]
+
+
+def down(channels: int, norm: Norm, bias: bool = True) -> list[nn.Module]:
+    """Half the size, twice the channels."""
+    conv = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1, bias=bias)
+    return [conv, norm(2 * channels), nn.ReLU()]
+
+
+def up(channels: int, norm: Norm, bias: bool = True) -> list[nn.Module]:
+    """Twice the size, half the channels."""
+    conv = nn.ConvTranspose2d(
+        channels, channels // 2, 3, stride=2, padding=1, output_padding=1, bias=bias
+    )
+    return [conv, norm(channels // 2), nn.ReLU()]
+
+
+def head(in_channels: int, out_channels: int) -> list[nn.Module]:
+    """7x7 convolution to a picture in [-1, 1]."""
+    return [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, out_channels, 7), nn.Tanh()]
+
+
+def hourglass(
+    in_channels: int,
+    out_channels: int,
+    base: int,
+    n_downsample: int,
+    n_blocks: int,
+    norm: Norm,
+    bias: bool = True,
+    dropout: bool = False,
+) -> nn.Sequential:
+    """stem, down-samplings, residual blocks, up-samplings, head; H and W must be multiples of
+    2^n_downsample.
+
+    bias: of the convolutions before a norm; dropout: in the residual blocks.
+    """
+    layers = stem(in_channels, base, norm, bias)
+    for i in range(n_downsample):
+        layers += down(base * 2**i, norm, bias)
+    layers += [ResnetBlock(base * 2**n_downsample, norm, bias, dropout) for _ in range(n_blocks)]
+    for i in range(n_downsample, 0, -1):
+        layers += up(base * 2**i, norm, bias)
+    return nn.Sequential(*layers, *head(base, out_channels))
+
+
+def patchgan(
+    in_channels: int, widths: list[int], norm: Norm, padding: int, bias: bool = True
+) -> list[list[nn.Module]]:
+    """Layers of 4x4 convolutions: one per width, all but the last at half the size, then the patch
+    scores."""
+    layers = [[nn.Conv2d(in_channels, widths[0], 4, stride=2, padding=padding), nn.LeakyReLU(0.2)]]
+    for i, (narrow, wide) in enumerate(pairwise(widths), start=2):
+        conv = nn.Conv2d(
+            narrow, wide, 4, stride=2 if i < len(widths) else 1, padding=padding, bias=bias
+        )
+        layers.append([conv, norm(wide), nn.LeakyReLU(0.2)])
+    return [*layers, [nn.Conv2d(widths[-1], 1, 4, padding=padding)]]
+
+
+def at_stride(
+    network: Callable[[Tensor], Tensor], stride: int, x: Tensor, least: int = 2
+) -> Tensor:
+    """network(x) for any H, W >= 2: x is reflected at right and bottom up to the stride, the result
+    cropped back.
+
+    At least to two strides, or `least`: where the coarsest maps get a reflection padding of their
+    own, they need two rows and columns."""
+    height, width = map(int, x.shape[-2:])  # numbers, also while the network is traced
+    assert min(height, width) >= 2, (height, width)
+    wanted_height, wanted_width = (
+        max(-(-side // stride), least) * stride for side in (height, width)
+    )
+    if (height, width) == (wanted_height, wanted_width):
+        return network(x)
+    padded_height, padded_width = height, width
+    while (bottom := wanted_height - padded_height) + (right := wanted_width - padded_width):
+        # A side can be reflected by one pixel less than it has: tiny ones take several turns.
+        bottom, right = min(bottom, padded_height - 1), min(right, padded_width - 1)
+        x = F.pad(x, (0, right, 0, bottom), mode="reflect")
+        padded_height, padded_width = padded_height + bottom, padded_width + right
+    return network(x)[..., :height, :width]
+
+
+def with_picture_statistics(network: nn.Module) -> nn.Module:
+    """Replaces every BatchNorm in place: a picture is normalised by its own statistics, not by
+    those of the training.
+
+    pix2pix tests so by default (BatchNorm in training mode with batches of one); InstanceNorm with
+    the same weights computes the same for batches of any size."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                own = nn.InstanceNorm2d(child.num_features, child.eps, affine=True)
+                own.load_state_dict({"weight": child.weight.detach(), "bias": child.bias.detach()})
+                setattr(
+                    module,
+                    name,
+                    own.to(child.weight.device).train(child.training).requires_grad_(False),
+                )
+    return network

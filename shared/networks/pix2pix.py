@@ -1,0 +1,118 @@
+"""The networks of pix2pix (Isola et al. 2017, "Image-to-Image Translation with Conditional
+Adversarial Networks").
+
+Module names and indices follow junyanz/pytorch-CycleGAN-and-pix2pix, so its `*_net_{G,D}.pth` load
+strictly. Convolutions before a BatchNorm, which has a shift of its own, have no bias."""
+
+from collections import OrderedDict
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from shared.networks.layers import Norm, at_stride, hourglass, instance_norm, patchgan
+
+
+class UnetBlock(nn.Module):
+    """One level of the U-Net: half the size, the levels inside, twice the size; (N, C, H, W) -> (N,
+    2 C, H, W)."""
+
+    def __init__(
+        self,
+        outer: int,
+        inner: int,
+        norm: Norm,
+        inside: nn.Module | None = None,
+        dropout: bool = False,
+    ):
+        super().__init__()
+        bias = norm is instance_norm
+        layers = [nn.LeakyReLU(0.2), nn.Conv2d(outer, inner, 4, stride=2, padding=1, bias=bias)]
+        if inside:
+            layers += [norm(inner), inside]
+        width = 2 * inner if inside else inner
+        up = nn.ConvTranspose2d(width, outer, 4, stride=2, padding=1, bias=bias)
+        layers += [nn.ReLU(), up, norm(outer)]
+        if dropout:
+            layers.append(nn.Dropout(0.5))
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # The reference's in-place LeakyReLU has changed x before it is concatenated. What follows
+        # is a ReLU, of which both have the same values and gradients: relu(leaky_relu(x)) =
+        # relu(x).
+        return torch.cat([x, self.model(x)], dim=1)
+
+
+class UnetGenerator(nn.Module):
+    """U-Net of n_downsample levels (appendix 6.1.1): (N, C, H, W) -> (N, 3, H, W) in [-1, 1], any H
+    and W."""
+
+    def __init__(self, in_channels: int, ngf: int, n_downsample: int, norm: Norm, dropout: bool):
+        super().__init__()
+        self.stride = 2**n_downsample
+        block = UnetBlock(ngf * 8, ngf * 8, norm)
+        for _ in range(n_downsample - 5):
+            block = UnetBlock(ngf * 8, ngf * 8, norm, block, dropout)
+        for outer in (ngf * 4, ngf * 2, ngf):
+            block = UnetBlock(outer, outer * 2, norm, block)
+        outermost = nn.Sequential(
+            nn.Conv2d(in_channels, ngf, 4, stride=2, padding=1, bias=norm is instance_norm),
+            block,
+            nn.ReLU(),
+            nn.ConvTranspose2d(ngf * 2, 3, 4, stride=2, padding=1),
+            nn.Tanh(),
+        )
+        self.model = nn.Sequential(OrderedDict(model=outermost))  # keys model.model.0, ...
+
+    def forward(self, x: Tensor) -> Tensor:
+        return at_stride(self.model, self.stride, x, least=1)
+
+
+class ResnetGenerator(nn.Module):
+    """Johnson et al.'s network with reflection padding: (N, C, H, W) -> (N, 3, H, W) in [-1, 1],
+    any H and W."""
+
+    def __init__(self, in_channels: int, ngf: int, n_blocks: int, norm: Norm, dropout: bool):
+        super().__init__()
+        self.stride = 4
+        self.model = hourglass(
+            in_channels, 3, ngf, 2, n_blocks, norm, bias=norm is instance_norm, dropout=dropout
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return at_stride(self.model, self.stride, x)
+
+
+class NLayerDiscriminator(nn.Module):
+    """PatchGAN (appendix 6.1.2); three layers judge patches of 70x70 pixels."""
+
+    def __init__(self, in_channels: int, ndf: int, n_layers: int, norm: Norm):
+        super().__init__()
+        widths = [ndf * min(2**i, 8) for i in range(n_layers + 1)]
+        layers = patchgan(in_channels, widths, norm, padding=1, bias=norm is instance_norm)
+        self.model = nn.Sequential(*chain.from_iterable(layers))
+
+    def forward(self, x: Tensor) -> list[list[Tensor]]:
+        """(N, C, H, W) -> one scale of one map: the (N, 1, h, w) patch scores."""
+        return [[self.model(x)]]
+
+
+class PixelDiscriminator(nn.Module):
+    """Judges each pixel by itself (the 1x1 PixelGAN of section 4.4)."""
+
+    def __init__(self, in_channels: int, ndf: int, norm: Norm):
+        super().__init__()
+        bias = norm is instance_norm
+        self.net = nn.Sequential(
+            nn.Conv2d(in_channels, ndf, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(ndf, ndf * 2, 1, bias=bias),
+            norm(ndf * 2),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(ndf * 2, 1, 1, bias=bias),
+        )
+
+    def forward(self, x: Tensor) -> list[list[Tensor]]:
+        """(N, C, H, W) -> one scale of one map: the (N, 1, H, W) scores."""
+        return [[self.net(x)]]

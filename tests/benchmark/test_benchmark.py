@@ -1,0 +1,533 @@
+"""The figures are consistent, and right where they can be derived; the page is whole and
+self-contained."""
+
+import base64
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import components.export.run
+from components.benchmark.config import BenchmarkConfig
+from components.benchmark.measure.speed import Clock, describe_problem, measure_speed, speed_row
+from components.benchmark.measure.workload import Workload
+from components.benchmark.page.report import text_table
+from components.benchmark.run import run
+from components.export.config import ExportConfig
+from shared.command import main
+from shared.contracts.dataset import DatasetManifest
+from shared.contracts.exported import ExportCard, Graph
+from shared.contracts.measured import BenchmarkReport
+from shared.data.images import read_picture, resize_photo
+from shared.data.pictures import colour_labels
+from shared.deployed.runners import OnnxRunner, TorchRunner
+from shared.deployed.synthesiser import Synthesiser
+from shared.device import pick
+from shared.errors import InputError
+from shared.networks.checkpoint import load_generator
+from shared.quality import psnr_db, ssim
+from tests import tiny
+from tests.export.test_export import write_clusters
+from tests.tiny import one_thread  # noqa: F401 - a fixture
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A data set, a model with instance features, its export: the three folders that the step
+    reads."""
+    root = tmp_path_factory.mktemp("benchmark")
+    tiny.dataset(root / "dataset")
+    card = tiny.model(root / "model", tiny.architecture(netG="local", feat_num=3))
+    write_clusters(root / "clusters", card.digest)
+    inputs = root / "model", root / "exported", root / "dataset", root / "clusters"
+    components.export.run.run(*inputs, config=ExportConfig(parity_samples=1))
+    return {name: root / name for name in ("exported", "dataset", "model", "clusters")}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory, folders):
+    """The report folder of one run, and the figures it returned."""
+    report = tmp_path_factory.mktemp("report")
+    figures = run(
+        **folders, report=report, config=config(batch_sizes=(1, 3), rounds=4, max_pictures=2)
+    )
+    return report, figures
+
+
+def config(**changes) -> BenchmarkConfig:
+    return BenchmarkConfig.check(dict(device="cpu", rounds=2, warmup=1) | changes)
+
+
+# Quality.
+
+
+def test_quality_of_identical_pictures():
+    photo = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    assert psnr_db(photo, photo) == 100
+    assert ssim(photo, photo) == 1
+
+
+def test_quality_of_a_constant_offset():
+    """Mean squared error: the offset squared. SSIM without variance: (2ab + C1) / (a^2 + b^2 + C1),
+    C1 = 2.55^2."""
+    a, b = np.full((16, 24, 3), 100, np.uint8), np.full((16, 24, 3), 110, np.uint8)
+    assert psnr_db(a, b) == psnr_db(b, a) == pytest.approx(20 * np.log10(255 / 10))
+    C1 = (0.01 * 255) ** 2
+    assert ssim(a, b) == pytest.approx((2 * 100 * 110 + C1) / (100**2 + 110**2 + C1))
+
+
+def test_worst_psnr_is_zero_and_differences_do_not_wrap():
+    black, white = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)
+    assert psnr_db(black, white) == psnr_db(white, black) == 0
+
+
+def test_psnr_of_one_wrong_pixel():
+    photo = np.zeros((8, 8, 3), np.uint8)
+    picture = photo.copy()
+    picture[3, 4, 1] = 51  # a fifth of 255, in one of 192 values
+    assert psnr_db(picture, photo) == pytest.approx(10 * np.log10(25 * 192))
+
+
+# Speed.
+
+
+class Fake:
+    """Writes down what it is called with; `most` pictures fit into its memory."""
+
+    device, precision, batch_size = "cpu", "fp32", None
+
+    def __init__(self, name, calls, most=100):
+        self.name, self.calls, self.most = name, calls, most
+
+    def __call__(self, feeds):
+        count = len(feeds["labels"])
+        if count > self.most:
+            raise RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            )
+        self.calls.append((self.name, feeds["labels"][:, 0, 0].tolist()))
+        return np.zeros((count, 3, 32, 64), np.float32)
+
+    def upload(self, feeds):
+        return feeds["labels"][:, 0, 0].tolist()
+
+    def compute(self, uploaded):
+        self.calls.append((self.name, "device", uploaded))
+
+    def peak_memory_mb(self):
+        return 12.0
+
+
+@pytest.fixture
+def three_maps(tmp_path):
+    """A workload of three maps of one label each: 0, 1, 2."""
+    ids, photo = np.zeros((32, 64), np.uint8), np.zeros((32, 64, 3), np.uint8)
+    pairs = {
+        str(i): {"input": np.full((32, 64), i, np.uint8), "instance": ids, "photo": photo}
+        for i in range(3)
+    }
+    manifest = tiny.write(tmp_path / "maps", {"train": {"2": pairs.pop("2")}, "test": pairs})
+    return Workload(tmp_path / "maps", manifest, tiny.architecture(), Graph(), None, (32, 64), 3)
+
+
+def test_runtimes_take_turns_on_the_same_cycled_batches(three_maps):
+    """A call, the device alone, then the way from files to files, which is a call again."""
+    calls = []
+    rows = measure_speed(
+        [Fake("a", calls), Fake("b", calls)], three_maps, (1, 2), rounds=2, warmup=1
+    )
+    batches = [[0], [1], [2], [0, 1], [2, 0], [1, 2]]  # three rounds of one map, three of two
+    assert calls == [
+        call
+        for batch in batches
+        for name in "ab"
+        for call in ((name, batch), (name, "device", batch), (name, batch))
+    ]
+    assert [(row.runtime, row.batch_size) for row in rows] == [
+        ("a", 1),
+        ("b", 1),
+        ("a", 2),
+        ("b", 2),
+    ]
+    for row in rows:
+        assert (
+            row.device_images_per_second > row.images_per_second / 10
+            and row.end_to_end_images_per_second > 0
+        )
+        assert row.speedup is None, "there is no torch in fp32"
+
+
+def test_a_batch_that_does_not_fit_is_a_row(three_maps, tmp_path):
+    rows = measure_speed(
+        [Fake("torch", []), Fake("small", [], most=1)], three_maps, (1, 2), rounds=1, warmup=1
+    )
+    assert [(row.runtime, row.batch_size, row.problem) for row in rows] == [
+        ("torch", 1, ""),
+        ("small", 1, ""),
+        ("torch", 2, ""),
+        ("small", 2, "out of memory"),
+    ]
+    assert rows[3].images_per_second is None and rows[3].latency_ms_p50 is None
+    assert [row.speedup for row in rows[::2]] == [1, 1] and rows[1].speedup > 0
+
+
+def test_problems_in_a_few_words():
+    assert describe_problem(MemoryError()) == "out of memory"
+    assert (
+        describe_problem(RuntimeError("Failed to allocate memory for requested buffer"))
+        == "out of memory"
+    )
+    assert describe_problem(ValueError("Got: 1\n Expected: 2")) == "ValueError: Got: 1 Expected: 2"
+
+
+def test_a_file_of_another_batch_size_is_a_row(tmp_path, folders):
+    """An export for batches of two, asked for one and two."""
+    components.export.run.run(
+        folders["model"],
+        tmp_path / "exported",
+        folders["dataset"],
+        folders["clusters"],
+        config=ExportConfig(parity_samples=1, batch_size=2),
+    )
+    inputs = {name: folders[name] for name in ("dataset", "model")} | {
+        "exported": tmp_path / "exported"
+    }
+    run(**inputs, report=tmp_path / "report", config=config(batch_sizes=(1, 2), max_pictures=0))
+    rows = {(r.runtime, r.batch_size): r for r in BenchmarkReport.read(tmp_path / "report").speed}
+    assert (
+        rows["onnxruntime", 1].problem == "its file takes batches of 2"
+        and not rows["onnxruntime", 2].problem
+    )
+
+
+def test_speed_row_of_known_durations():
+    clock = Clock(Fake("a", []), calls=[0.1, 0.2, 0.3, 0.4, 1.0], device=[0.1] * 5, files=[0.5] * 5)
+    baseline = Clock(Fake("torch", []), calls=[0.2, 0.6, 0.3, 0.8, 9.0])
+    row = speed_row(clock, 4, baseline)
+    assert row.images_per_second == pytest.approx(4 * 5 / 2.0)
+    assert (row.device_images_per_second, row.end_to_end_images_per_second) == (
+        pytest.approx(40),
+        pytest.approx(8),
+    )
+    assert (row.latency_ms_p50, row.latency_ms_p90) == (pytest.approx(300), pytest.approx(760))
+    assert row.latency_ms_p99 == pytest.approx(976)
+    assert row.peak_memory_mb == 12
+    assert row.speedup == pytest.approx(2), "the median of 2, 3, 1, 2, 9"
+
+
+def test_both_runners_are_the_same_function(folders):
+    card, generator = load_generator(folders["model"])
+    export = ExportCard.read(folders["exported"])
+    eager = TorchRunner(
+        Synthesiser(generator, card.architecture, torch.tensor(export.style)), pick("cpu", "fp32")
+    )
+    onnx = OnnxRunner(folders["exported"] / export.file, export.precision)
+    assert (onnx.device, onnx.precision, eager.device, eager.precision) == (
+        "cpu",
+        "fp32",
+        "cpu",
+        "fp32",
+    )
+    rng = np.random.default_rng(0)
+    maps = {
+        "labels": rng.integers(0, 35, (2, 32, 64), dtype=np.uint8),
+        "instances": rng.integers(0, 9, (2, 32, 64), dtype=np.int32),
+    }
+    pictures = eager(maps), onnx(maps)
+    assert [(picture.dtype.name, picture.shape) for picture in pictures] == [
+        ("float32", (2, 3, 32, 64))
+    ] * 2
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1e-4
+
+
+# The step.
+
+
+def test_report_has_the_rows_asked_for_and_they_are_consistent(folders, measured):
+    report = BenchmarkReport.read(measured[0])
+    assert [(row.runtime, row.batch_size) for row in report.speed] == [
+        ("torch", 1), ("onnxruntime", 1), ("torch", 3), ("onnxruntime", 3),
+    ]  # fmt: skip
+    for row in report.speed:
+        assert (row.device, row.precision) == ("cpu", "fp32")
+        assert 0 < row.latency_ms_p50 <= row.latency_ms_p90 <= row.latency_ms_p99
+        assert row.peak_memory_mb > 10
+        assert (
+            row.device_images_per_second > 0 < row.end_to_end_images_per_second and row.speedup > 0
+        )
+        # The mean call lies between the fastest and the slowest, and half of four calls are no
+        # longer than p50.
+        mean_ms = 1000 * row.batch_size / row.images_per_second
+        assert row.latency_ms_p50 / 2 < mean_ms < 2 * row.latency_ms_p99
+    export = ExportCard.read(folders["exported"])
+    assert [(p.runtime, p.precision) for p in report.parity] == [
+        ("torch", "fp32"),
+        ("onnxruntime", "fp32"),
+    ]
+    assert (
+        report.parity[0].max_abs_error
+        == 0
+        < report.parity[1].max_abs_error
+        < report.parity[1].limit
+        == 1e-4
+    )
+    assert report.model_digest == export.model_digest
+    assert report.dataset_digest == DatasetManifest.read(folders["dataset"]).digest
+    assert (report.height, report.width) == (32, 64)
+    assert (
+        "4 timed rounds" in report.method
+        and "after 1 that" in report.method
+        and "of onnxruntime" in report.method
+    )
+    assert measured[1] == report.headline()
+
+
+def test_quality_is_that_of_the_pictures_written(folders, measured):
+    """Read back from the PNG files: two training pairs shown; one of the two test pairs has a
+    photo."""
+    report = BenchmarkReport.read(measured[0])
+    for split, names, quality in (
+        ("train", ["train_0", "train_1"], report.train_quality),
+        ("test", ["test_0"], report.quality),
+    ):
+        pictures = [
+            read_picture(measured[0] / "pictures" / f"{split}_{name}_synthesised.png")
+            for name in names
+        ]
+        photos = [
+            read_picture(folders["dataset"] / f"{split}_img" / f"{name}.png") for name in names
+        ]
+        assert quality.pairs == len(names)
+        assert quality.psnr_db == pytest.approx(
+            np.mean([psnr_db(*p) for p in zip(pictures, photos, strict=True)])
+        )
+        assert quality.ssim == pytest.approx(
+            np.mean([ssim(*p) for p in zip(pictures, photos, strict=True)])
+        )
+
+
+def test_every_test_photo_counts_whether_shown_or_not(tmp_path, folders):
+    figures = run(
+        **folders,
+        report=tmp_path,
+        config=config(batch_sizes=(1,), rounds=1, max_pictures=0, max_styled_maps=0),
+    )
+    report = BenchmarkReport.read(tmp_path)
+    assert (report.quality.pairs, report.train_quality.pairs) == (1, 0)
+    assert "test/psnr_db" in figures and "train/psnr_db" not in figures
+    assert (
+        not (tmp_path / "pictures").exists()
+        and "<img" not in (tmp_path / "report.html").read_text()
+    )
+
+
+def test_page_is_self_contained_and_shows_every_picture(folders, measured):
+    page = (measured[0] / "report.html").read_text()
+    assert not re.search(r"https?:|<link|@import|url\(|<script[^>]*src", page)
+    rows = [row.split("</article>")[0] for row in page.split('<article class="pair">')[1:]]
+    kinds = [re.findall(r'<img class="(\w+)"', row) for row in rows]
+    compared = ["synthesised_torch", "difference_onnxruntime"]
+    assert kinds == [["input", "synthesised", "real", *compared]] * 3 + [
+        ["input", "synthesised", *compared]
+    ]
+    for source in re.findall(r'<img class="input" [^>]*src="data:image/png;base64,([^"]+)"', page):
+        with Image.open(io.BytesIO(base64.b64decode(source))) as image:
+            assert image.size == (64, 32) and image.format == "PNG"
+
+    files = {path.name for path in (measured[0] / "pictures").iterdir()}
+    assert len(files) == 3 * 5 + 4 and "test_test_1_real.png" not in files
+    labels = read_picture(folders["dataset"] / "train_label" / "train_0.png")[..., 0]
+    assert np.array_equal(
+        read_picture(measured[0] / "pictures" / "train_train_0_input.png"), colour_labels(labels)
+    )
+
+
+def test_styles_are_in_the_report(folders, measured):
+    """Label 7 has two centres in the table that the fixture writes, label 26 one."""
+    report = BenchmarkReport.read(measured[0])
+    assert [(style.label, style.centres, style.explained) for style in report.styles] == [
+        (7, 2, 0.5),
+        (26, 1, 0.5),
+    ]
+    assert "styles-" in (measured[0] / "report.html").read_text()
+    assert measured[1]["styles/explained"] == 0.5
+
+
+def test_a_model_of_another_size_and_without_instances(tmp_path, folders):
+    """The data set is 32x64: maps and photos come at the model's size."""
+    tiny.model(tmp_path / "model", tiny.architecture(use_instances=False), height=16, width=32)
+    components.export.run.run(
+        tmp_path / "model", tmp_path / "exported", config=ExportConfig(parity_samples=1)
+    )
+    inputs = dict(
+        exported=tmp_path / "exported", model=tmp_path / "model", dataset=folders["dataset"]
+    )
+    run(**inputs, report=tmp_path / "report", config=config(batch_sizes=(2,), max_pictures=1))
+    shown = read_picture(tmp_path / "report" / "pictures" / "train_train_0_real.png")
+    whole = read_picture(folders["dataset"] / "train_img" / "train_0.png")
+    assert np.abs(shown.astype(int) - resize_photo(whole, 16, 32)).max() <= 1
+
+
+@pytest.mark.parametrize(("input_nc", "height", "width"), [(3, 33, 50), (5, 32, 64), (1, 17, 64)])
+def test_pictures_as_input_at_any_size(tmp_path, input_nc, height, width):
+    """From a cache, with one style; the report shows the first three channels, or grey."""
+    tiny.dataset(tmp_path / "dataset", input_nc=input_nc, cache=True)
+    architecture = tiny.architecture(num_labels=0, input_nc=input_nc, feat_num=3)
+    card = tiny.model(tmp_path / "model", architecture, height=height, width=width)
+    write_clusters(tmp_path / "clusters", card.digest)
+    inputs = tmp_path / "model", tmp_path / "exported", tmp_path / "dataset", tmp_path / "clusters"
+    components.export.run.run(*inputs, config=ExportConfig(parity_samples=1))
+    inputs = {name: tmp_path / name for name in ("exported", "dataset", "model")}
+    run(**inputs, report=tmp_path / "report", config=config(batch_sizes=(2,), max_pictures=1))
+
+    report = BenchmarkReport.read(tmp_path / "report")
+    assert (report.height, report.width) == (height, width) and report.quality.pairs == 1
+    shown = {
+        path.stem.removeprefix("train_train_0_"): read_picture(path)
+        for path in (tmp_path / "report" / "pictures").glob("train_train_0_*.png")
+    }
+    assert {name: picture.shape for name, picture in shown.items()} == {
+        name: (height, width, 3)
+        for name in ("input", "synthesised", "real", "synthesised_torch", "difference_onnxruntime")
+    }
+    manifest = DatasetManifest.read(tmp_path / "dataset")
+    picture = read_picture(
+        manifest.path(tmp_path / "dataset", "train", "input", "train_0"), input_nc
+    )
+    channels = picture[:, :, :3] if input_nc >= 3 else picture.repeat(3, axis=2)
+    assert np.abs(shown["input"].astype(int) - resize_photo(channels, height, width)).max() <= 2
+
+
+def test_torch_paints_a_cached_sample_without_a_warning(tmp_path):
+    """It does where ONNX Runtime has no GPU; arrays of a cache are read-only, of which torch
+    warns."""
+    manifest = tiny.dataset(tmp_path / "dataset", cache=True)
+    card = tiny.model(tmp_path / "model", tiny.architecture())
+    eager = TorchRunner(
+        Synthesiser(load_generator(tmp_path / "model")[1], card.architecture, None), pick("cpu")
+    )
+    workload = Workload(
+        tmp_path / "dataset", manifest, card.architecture, Graph(), None, (32, 64), 2
+    )
+    with tiny.warnings_are_errors():
+        assert eager(workload.batch(0, 2)).shape == (2, 3, 32, 64)
+
+
+def test_bf16_pictures_of_torch_are_float32(folders):
+    card, generator = load_generator(folders["model"])
+    style = torch.tensor(ExportCard.read(folders["exported"]).style)
+    eager = TorchRunner(Synthesiser(generator, card.architecture, style), pick("cpu", "bf16"))
+    maps = {"labels": np.zeros((1, 32, 64), np.uint8), "instances": np.zeros((1, 32, 64), np.int32)}
+    assert eager(maps).dtype == np.float32 and eager.precision == "bf16"
+
+
+# Refusals.
+
+
+def refuse(tmp_path, match, **inputs):
+    with pytest.raises(InputError, match=match) as refusal:
+        run(**inputs, report=tmp_path / "report", config=config())
+    assert "\n" not in str(refusal.value) and str(refusal.value).endswith(".")
+    assert not (tmp_path / "report").exists()
+
+
+def test_folders_that_do_not_belong_together(tmp_path, folders):
+    refuse(tmp_path, "--exported .* holds no export.json", **folders | {"exported": tmp_path})
+    refuse(tmp_path, "--dataset .* holds no manifest.json", **folders | {"dataset": tmp_path})
+
+    tiny.model(tmp_path / "other", tiny.architecture(feat_num=3))
+    refuse(
+        tmp_path,
+        r"--exported .* was made from model \w+ but --model .* is \w+",
+        **folders | {"model": tmp_path / "other"},
+    )
+
+    manifest = DatasetManifest.read(folders["dataset"])
+    for name, match, changes in (
+        (
+            "few_labels",
+            "has maps of 8 labels as input but the model was trained with maps of 35",
+            dict(num_labels=8),
+        ),
+        (
+            "pictures",
+            "has pictures of 3 channels as input but the model was",
+            dict(num_labels=0, input_nc=3),
+        ),
+        ("no_instances", "--dataset .* has no instance maps", dict(has_instances=False)),
+        ("empty", "--dataset .* holds no pairs", dict(train=[], test=[])),
+    ):
+        manifest.model_copy(update=changes).write(tmp_path / name)
+        refuse(tmp_path, match, **folders | {"dataset": tmp_path / name})
+
+    write_clusters(tmp_path / "clusters", "another")
+    refuse(
+        tmp_path,
+        "--clusters .* belongs to model another",
+        **folders | {"clusters": tmp_path / "clusters"},
+    )
+
+    ExportCard.read(folders["exported"]).write(tmp_path / "without_file")
+    refuse(
+        tmp_path,
+        "--exported .* has no generator.onnx",
+        **folders | {"exported": tmp_path / "without_file"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--batch-sizes", "0"], "--batch-sizes 0: should be greater than or equal to 1."),
+        (["--batch-sizes", "1", "-4"], "--batch-sizes -4: should be greater than or equal to 1."),
+        (["--batch-sizes"], "--batch-sizes"),
+        (["--rounds", "0"], "--rounds 0: should be greater than or equal to 1."),
+        (["--device", "cuda"], "--device cuda: torch sees no NVIDIA GPU here"),
+    ],
+)
+def test_bad_values_are_refused(tmp_path, folders, capsys, flags, sentence):
+    if flags == ["--device", "cuda"] and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    inputs = [text for name, path in folders.items() for text in (f"--{name}", str(path))]
+    with pytest.raises(SystemExit) as stop:
+        main(run, BenchmarkConfig, [*inputs, "--report", str(tmp_path / "report"), *flags])
+    assert stop.value.code == 2 and sentence in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()
+
+
+def test_as_a_user_runs_it(tmp_path, folders):
+    inputs = [text for name, path in folders.items() for text in (f"--{name}", str(path))]
+    flags = [
+        "--report",
+        str(tmp_path),
+        "--batch-sizes",
+        "1",
+        "2",
+        "--rounds",
+        "1",
+        "--max-pictures",
+        "1",
+    ]
+    command = [sys.executable, "-m", "components.benchmark", *inputs, *flags, "--device", "cpu"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    report = BenchmarkReport.read(tmp_path)
+    assert text_table(report) in done.stdout
+    assert (tmp_path / "table.txt").read_text() == text_table(report) + "\n"
+    assert f"report: {tmp_path / 'report.html'}" in lines
+    assert json.loads(lines[-1]) == report.headline()
+    with_photo = [
+        pair.name for pair in DatasetManifest.read(folders["dataset"]).test if pair.has_photo
+    ]
+    assert report.quality.pairs == 1 and with_photo == ["test_0"]

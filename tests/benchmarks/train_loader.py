@@ -1,0 +1,200 @@
+"""`python -m tests.benchmarks.train_loader --raw-data DIR`: how fast pairs are read, side by side
+in one run.
+
+DIR holds pairs in Cityscapes' raw layout. Our loader is compared with a plain one that does what
+the references do: decode the full-size PNG files with Pillow, resize, convert to float. First the
+pixels are compared, then the clock."""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, RandomSampler
+
+from components.train.data.augment import Augmentation
+from components.train.data.batches import PairDataset, collate
+from shared.contracts.dataset import DatasetManifest, parse_size
+from shared.data.maps import PairReader
+from shared.errors import InputError
+
+FLIP, NO_FLIP = Augmentation(None, True, 0), Augmentation(None, False, 0)
+
+
+class PlainDataset(Dataset):
+    """As data/aligned_dataset.py of pix2pixHD, with instance ids read without loss."""
+
+    def __init__(self, raw_data: Path, size: tuple[int, int], flip: bool):
+        self.labels = sorted(raw_data.glob("gtFine/train/*/*_gtFine_labelIds.png"))
+        self.size, self.flip = size, flip
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        label = self.labels[index]
+        instance = label.with_name(label.name.replace("labelIds", "instanceIds"))
+        city, stem = label.parent.name, label.name.removesuffix("_gtFine_labelIds.png")
+        photo = label.parents[3] / "leftImg8bit" / "train" / city / f"{stem}_leftImg8bit.png"
+        mirrored = self.flip and np.random.rand() < 0.5
+        pixels = np.asarray(
+            self._open(photo, Image.Resampling.BICUBIC, mirrored, "RGB"), np.float32
+        )
+        return {
+            "label": torch.from_numpy(
+                np.array(self._open(label, Image.Resampling.NEAREST, mirrored), np.float32)
+            ),
+            "instance": torch.from_numpy(
+                np.array(self._open(instance, Image.Resampling.NEAREST, mirrored), np.int32)
+            ),
+            "photo": (torch.from_numpy(pixels).permute(2, 0, 1).contiguous() / 255 - 0.5) / 0.5,
+        }
+
+    def _open(
+        self, path: Path, filter: Image.Resampling, mirrored: bool, mode: str | None = None
+    ) -> Image.Image:
+        image = Image.open(path)
+        image = image.convert(mode) if mode else image
+        image = image.resize(self.size[::-1], filter)
+        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image
+
+
+def prepare(raw_data: Path, dataset: Path, *flags: str) -> DatasetManifest:
+    command = [
+        sys.executable,
+        "-m",
+        "components.prepare",
+        "--raw-data",
+        raw_data,
+        "--dataset",
+        dataset,
+        *flags,
+    ]
+    subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+    return DatasetManifest.read(dataset)
+
+
+def check_pixels(plain: PlainDataset, ours: PairDataset) -> int:
+    """Largest difference of photos in grey levels. Raises AssertionError where ids differ."""
+    largest = 0
+    for index in range(len(plain)):
+        reference, batch = plain[index], collate([ours[index]])
+        ids = ours.reader.read(index, ours.size).ids
+        assert torch.equal(batch.inputs[0], reference["label"].to(torch.uint8)), "labels differ"
+        assert np.array_equal(ids[batch.dense_ids[0].numpy()], reference["instance"].numpy()), (
+            "instance ids differ"
+        )
+        photo = ((reference["photo"] + 1) * 127.5).round().int()
+        largest = max(largest, int((batch.photos[0].int() - photo).abs().max()))
+    return largest
+
+
+def samples_per_second(
+    dataset: Dataset, collate_fn: Callable | None, workers: int, seconds: float
+) -> float:
+    """Of a DataLoader with batches of one, over about `seconds`; the start of its workers does not
+    count."""
+    endless = RandomSampler(dataset, replacement=True, num_samples=1 << 20)
+    batches = iter(
+        DataLoader(dataset, 1, sampler=endless, num_workers=workers, collate_fn=collate_fn)
+    )
+    for _ in range(2 * workers + 1):
+        next(batches)
+    count, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds:
+        next(batches)
+        count += 1
+    return count / elapsed
+
+
+def measure(raw_data: Path, size: str, workers: int, rounds: int, seconds: float) -> dict:
+    """Samples a second of each loader: median over rounds in which they take turns."""
+    height_width = parse_size(size)
+    with tempfile.TemporaryDirectory() as folder:
+        stored = prepare(raw_data, Path(folder) / "stored", "--size", size)
+        full = prepare(raw_data, Path(folder) / "full", "--size", "keep", "--cache-limit-gb", "0")
+        of = lambda name, manifest, resize, augment, cache: PairDataset(  # noqa: E731
+            PairReader(Path(folder) / name, manifest, "train", use_cache=cache),
+            resize,
+            augment,
+            None,
+        )
+        ours = {
+            "full-size PNG files, resized on the way": ("full", full, height_width, False),
+            "PNG files of the data set": ("stored", stored, None, False),
+            "cache of the data set": ("stored", stored, None, True),
+        }
+        plain = PlainDataset(raw_data, height_width, flip=False)
+        if len(plain) != len(stored.train):
+            raise InputError(
+                f"--raw-data {raw_data} is not in Cityscapes' raw layout: give one that is."
+            )
+        differences = {
+            name: check_pixels(plain, of(folder_name, manifest, resize, NO_FLIP, cache))
+            for name, (folder_name, manifest, resize, cache) in ours.items()
+        }
+        loaders = {"plain Pillow": (PlainDataset(raw_data, height_width, flip=True), None)}
+        for name, (folder_name, manifest, resize, cache) in ours.items():
+            loaders[name] = (of(folder_name, manifest, resize, FLIP, cache), collate)
+        rates: dict[str, list[float]] = {name: [] for name in loaders}
+        for _ in range(rounds):
+            for name, (dataset, collate_fn) in loaders.items():
+                rates[name].append(samples_per_second(dataset, collate_fn, workers, seconds))
+    reference = rates["plain Pillow"]
+    return {
+        name: {
+            "samples_per_second": statistics.median(of_loader),
+            "speedup": statistics.median(a / b for a, b in zip(of_loader, reference, strict=True)),
+            "largest_photo_difference": differences.get(name, 0),
+        }
+        for name, of_loader in rates.items()
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.train_loader",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description=__doc__.partition("\n\n")[2],
+    )
+    parser.add_argument(
+        "--raw-data", type=Path, required=True, help="pairs in Cityscapes' raw layout"
+    )
+    parser.add_argument("--size", default="512x1024", help="HEIGHTxWIDTH of the samples")
+    parser.add_argument("--workers", type=int, default=0, help="processes of every loader")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="rounds in which the loaders take turns"
+    )
+    parser.add_argument("--seconds", type=float, default=2.0, help="time of each loader in a round")
+    arguments = parser.parse_args(argv)
+    try:
+        results = measure(**vars(arguments))
+    except InputError as refusal:
+        print(f"loader_benchmark refused: {refusal}", file=sys.stderr)
+        sys.exit(2)
+    except subprocess.CalledProcessError:
+        sys.exit(2)  # prepare has said why
+    print(
+        f"samples of {arguments.size}, {arguments.workers} workers, {torch.get_num_threads()} "
+        "torch threads, "
+        f"{os.cpu_count()} cores; medians of {arguments.rounds} rounds of {arguments.seconds:g} s"
+    )
+    for name, result in results.items():
+        print(
+            f"{name:42} {result['samples_per_second']:9.1f} samples/s {result['speedup']:8.2f}x  "
+            f"photos differ by {result['largest_photo_difference']}/255, ids equal"
+        )
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

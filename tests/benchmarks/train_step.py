@@ -1,0 +1,231 @@
+"""`python -m tests.benchmarks.train_step`: our training step beside a plain one, side by side in
+one run.
+
+The plain step is written as the reference has it: a pass of D on the fake for each of its two
+losses, gradients of D's weights that the generator's losses leave behind and nobody uses,
+activations in place, pooling in a loop over instances, Adam as it comes. First the losses are
+compared, then the clock; ratios hold, seconds are of this machine."""
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from components.train.config import TrainConfig
+from components.train.data.batches import Batch
+from components.train.loop import Networks, Trainer
+from components.train.losses import feature_matching_loss
+from shared.condition import instance_mean, paint, to_signed
+from shared.contracts.model import Architecture
+from shared.device import pick
+from shared.networks.build import build_discriminator, build_encoder, build_generator
+from shared.networks.pix2pixhd import init_weights
+
+NUM_LABELS, THINGS = 35, 24
+
+
+def street_batch(height: int, width: int) -> Batch:
+    """Bands of stuff with rectangles of things before them: as many instances as a Cityscapes image
+    has."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(rng.integers(NUM_LABELS, size=4), -(-height // 4))[:height, None].repeat(
+        width, axis=1
+    )
+    dense_ids = np.repeat(np.arange(4), -(-height // 4))[:height, None].repeat(width, axis=1)
+    for number in range(THINGS):
+        top, left = rng.integers(height), rng.integers(width)
+        box = np.s_[top : top + height // 6, left : left + width // 8]
+        labels[box], dense_ids[box] = rng.integers(NUM_LABELS), 4 + number
+    photos = rng.integers(0, 256, (1, 3, height, width), np.uint8)
+    tensors = (torch.from_numpy(array) for array in (labels[None].astype(np.uint8), photos))
+    ids = torch.from_numpy(dense_ids[None].astype(np.uint8))
+    return Batch(*tensors, dense_ids=ids, regions=ids, num_regions=4 + THINGS, features=None)
+
+
+def pooling_loop(features: Tensor, ids: Tensor) -> Tensor:
+    """Instance-wise average pooling as the reference does it: over ids, images and channels, in
+    place."""
+    pooled = features.clone()
+    for ident in np.unique(ids.cpu().numpy()):
+        for image in range(len(features)):
+            at = (ids[image] == int(ident)).nonzero()
+            if len(at) == 0:
+                continue
+            for channel in range(features.shape[1]):
+                mean = features[image, channel, at[:, 0], at[:, 1]].mean()
+                pooled[image, channel, at[:, 0], at[:, 1]] = mean
+    return pooled
+
+
+class PlainStep:
+    """pix2pixHD's step as in its train.py and models/pix2pixHD_model.py."""
+
+    def __init__(self, networks: Networks, architecture: Architecture, config: TrainConfig):
+        self.G, self.D, self.E = (
+            None if network is None else _in_place(copy.deepcopy(network))
+            for network in (networks.G, networks.D, networks.E)
+        )
+        self.architecture, self.config = architecture, config
+        synthesis = [*self.G.parameters(), *(self.E.parameters() if self.E else ())]
+        adam = dict(lr=config.learning_rate, betas=(config.beta1, 0.999))
+        self.optimizer_G = torch.optim.Adam(synthesis, **adam)
+        self.optimizer_D = torch.optim.Adam(self.D.parameters(), **adam)
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        photo, ids = to_signed(batch.photos), batch.dense_ids
+        one_hot = torch.zeros(len(batch), NUM_LABELS, *ids.shape[1:]).scatter_(
+            1, batch.inputs[:, None].long(), 1.0
+        )
+        edge = torch.zeros_like(ids, dtype=torch.bool)
+        across, down = ids[:, :, 1:] != ids[:, :, :-1], ids[:, 1:] != ids[:, :-1]
+        edge[:, :, 1:] |= across
+        edge[:, :, :-1] |= across
+        edge[:, 1:] |= down
+        edge[:, :-1] |= down
+        condition = torch.cat([one_hot, edge[:, None].float()], dim=1)
+        features = [pooling_loop(self.E(photo), ids)] if self.E else []
+        fake = self.G(torch.cat([condition, *features], dim=1))
+
+        target = lambda scales, value: sum(  # noqa: E731
+            F.mse_loss(maps[-1], torch.full_like(maps[-1], value)) for maps in scales
+        )
+        fake_cut = self.D(torch.cat([condition, fake.detach()], dim=1))
+        real = self.D(torch.cat([condition, photo], dim=1))
+        fake_live = self.D(torch.cat([condition, fake], dim=1))
+        losses = {
+            "G_GAN": target(fake_live, 1.0),
+            "G_GAN_Feat": self.config.lambda_feature_matching
+            * feature_matching_loss(fake_live, real),
+            "D_real": target(real, 1.0),
+            "D_fake": target(fake_cut, 0.0),
+        }
+        self.optimizer_G.zero_grad()
+        (losses["G_GAN"] + losses["G_GAN_Feat"]).backward(retain_graph=True)
+        self.optimizer_G.step()
+        self.optimizer_D.zero_grad()
+        (0.5 * (losses["D_real"] + losses["D_fake"])).backward()
+        self.optimizer_D.step()
+        return {name: loss.detach() for name, loss in losses.items()}
+
+
+def _in_place(network: nn.Module) -> nn.Module:
+    for module in network.modules():
+        if isinstance(module, nn.ReLU | nn.LeakyReLU):
+            module.inplace = True
+    return network
+
+
+def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Speed of each call relative to the first: median over rounds in which they take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for round_number in range(rounds + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if round_number:  # the first is the warm-up
+                seconds[name].append(time.perf_counter() - start)
+    first = next(iter(seconds.values()))
+    return {
+        name: statistics.median(plain / own for plain, own in zip(first, of_call, strict=True))
+        for name, of_call in seconds.items()
+    }
+
+
+def compare_steps(
+    features: bool, height: int, width: int, ngf: int, rounds: int
+) -> dict[str, float]:
+    """Speed-ups of our step over the plain one, fp32 and bf16, after a look at the losses of the
+    first step."""
+    config = TrainConfig(ngf=ngf, instance_features=features, n_downsample_E=4)
+    architecture = Architecture.model_validate(
+        config.model_dump(include=set(Architecture.model_fields))
+        | dict(
+            netG="global",
+            num_labels=NUM_LABELS,
+            input_nc=0,
+            use_instances=True,
+            feat_num=3 * features,
+        )
+    )
+    torch.manual_seed(0)
+    E = build_encoder(architecture).apply(init_weights) if features else None
+    G, D = (
+        build_generator(architecture).apply(init_weights),
+        build_discriminator(architecture).apply(init_weights),
+    )
+    networks, batch = Networks(G, D, E, None), street_batch(height, width)
+    plain = PlainStep(networks, architecture, config)
+    ours = {
+        precision: Trainer(copy.deepcopy(networks), architecture, config, pick("cpu", precision))
+        for precision in ("fp32", "bf16")
+    }
+    wanted = plain.step(batch)
+    for precision, tolerance in (("fp32", 1e-4), ("bf16", 3e-2)):
+        for name, loss in ours[precision].step(batch).items():
+            torch.testing.assert_close(
+                loss, wanted[name], rtol=tolerance, atol=tolerance, msg=f"{precision} {name}"
+            )
+    steps = {
+        "plain fp32": plain,
+        **{f"ours {precision}": trainer for precision, trainer in ours.items()},
+    }
+    return interleaved(
+        {name: lambda one=one: one.step(batch) for name, one in steps.items()}, rounds
+    )
+
+
+def compare_pooling(height: int, width: int, rounds: int) -> dict[str, float]:
+    """Speed-up of the scatter-mean over the loop, forward and backward, after a look at the
+    values."""
+    batch = street_batch(height, width)
+    ids, features = batch.dense_ids, torch.randn(1, 3, height, width, requires_grad=True)
+
+    def ours() -> Tensor:
+        return paint(instance_mean(features, ids, batch.num_regions), ids)
+
+    torch.testing.assert_close(ours(), pooling_loop(features, ids), rtol=1e-4, atol=1e-4)
+    both_ways = {"loop": lambda: pooling_loop(features, ids), "scatter-mean": ours}
+    return interleaved(
+        {name: lambda pool=pool: pool().sum().backward() for name, pool in both_ways.items()},
+        rounds,
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.train_step",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description=__doc__.partition("\n\n")[2],
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="rounds in which the steps take turns"
+    )
+    parser.add_argument("--ngf", type=int, default=16, help="channels of G's first layer")
+    arguments = parser.parse_args(argv)
+    rounds, results = arguments.rounds, {}
+    for name, features in (("labels", False), ("features", True)):
+        results[f"step, {name}, 128x256, ngf {arguments.ngf}"] = compare_steps(
+            features, 128, 256, arguments.ngf, rounds
+        )
+    results["pooling, forward and backward, 512x1024"] = compare_pooling(512, 1024, rounds)
+    print(
+        f"speed-ups, medians of {rounds} rounds in turn; CPU, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}"
+    )
+    for case, speedups in results.items():
+        print(
+            f"{case:42} "
+            + "  ".join(f"{name} {speedup:.2f}x" for name, speedup in speedups.items())
+        )
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,293 @@
+"""From a model to pictures by way of an NPU: every command is real, atc and ais_bench are stand-ins
+(tests/stand_ins).
+
+Contract tests: no NPU took part. What each of the two refuses, and how it fails, is in test_om and
+test_ais_bench."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from components.benchmark.ais_bench import tool as ais_bench
+from components.export.config import ExportConfig
+from components.export.run import run
+from shared.command import main
+from shared.contracts.dataset import DatasetManifest
+from shared.contracts.exported import ExportCard, OmFile
+from shared.contracts.measured import BenchmarkReport
+from shared.data.images import read_picture
+from shared.data.maps import PairReader
+from shared.deployed import offline
+from shared.deployed.synthesiser import Synthesiser, feeds, to_pixels
+from shared.networks.checkpoint import load_generator
+from tests import tiny
+from tests.export.test_export_forms import write_clusters
+
+ROOT = Path(__file__).parents[3]
+STAND_INS = Path(__file__).parents[2] / "stand_ins"
+H, W = 32, 64
+
+
+@pytest.fixture(autouse=True, scope="module")
+def machine(tmp_path_factory):
+    """A machine with CANN and an NPU; on it a data set and two models, "styled" one with instance
+    features."""
+    root = tmp_path_factory.mktemp("machine")
+    atc = root / "bin" / "atc"
+    atc.parent.mkdir()
+    atc.write_text(f'#!/bin/sh\nexec {sys.executable} {STAND_INS / "atc.py"} "$@"\n')
+    atc.chmod(0o755)
+    tiny.dataset(root / "dataset", test=3, height=H, width=W)
+    tiny.model(
+        root / "plain" / "model", tiny.architecture(), gain=0.1
+    )  # large enough for pictures with contrast
+    write_clusters(
+        root / "styled" / "clusters",
+        tiny.model(root / "styled" / "model", tiny.architecture(feat_num=3), gain=0.1),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{atc.parent}:/usr/bin:/bin")
+        patch.setenv("HOME", str(root))  # for CANN's logs
+        patch.setenv("PYTHONPATH", str(STAND_INS))
+        patch.syspath_prepend(STAND_INS)
+        yield root
+    for name in [name for name in sys.modules if name.partition(".")[0] == "ais_bench"]:
+        del sys.modules[name]
+
+
+def arguments(machine: Path, model: str, exported: Path, *flags: str) -> list[str]:
+    """Of `python -m components.export`."""
+    folders = [
+        "--model",
+        machine / model / "model",
+        "--dataset",
+        machine / "dataset",
+        "--exported",
+        exported,
+    ]
+    if model == "styled":
+        folders += ["--clusters", machine / model / "clusters"]
+    om = ["--format", "om", "--soc-version", "Ascend310P3", "--parity-samples", "2"]
+    return [*map(str, folders), *om, *flags]
+
+
+def export(*args) -> int:
+    """Exit status of the step, in this process."""
+    with pytest.raises(SystemExit) as stop:
+        main(run, ExportConfig, arguments(*args))
+    return stop.value.code
+
+
+def command(*argv) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, argv)], capture_output=True, text=True, cwd=ROOT
+    )
+
+
+@pytest.fixture(scope="module")
+def plain(machine):
+    exported = machine / "plain" / "exported"
+    flags = arguments(machine, "plain", exported, "--om-batch-sizes", "4", "1")
+    done = command("components.export", *flags)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("export: equal to PyTorch: om on npu, fp16: ") == 2
+    return exported
+
+
+@pytest.fixture(scope="module")
+def gears(machine):
+    """All that differs from the other one: styles as input, ids of 16 bits, pictures of 8, one
+    file."""
+    exported = machine / "styled" / "exported"
+    form = ("--style", "label", "--ids", "int16", "--output", "uint8")
+    assert (
+        export(machine, "styled", exported, *form, "--om-gears", "--om-batch-sizes", "1", "2") == 0
+    )
+    return exported
+
+
+def left(exported: Path) -> list[str]:
+    return sorted(path.name for path in exported.iterdir())
+
+
+def check_onnx_stays(exported: Path) -> None:
+    """The step wrote and proved it before it came to atc."""
+    assert not list(exported.rglob("*.om"))
+    card = ExportCard.read(exported)
+    assert card.om == [] and [parity.runtime for parity in card.parity] == ["onnxruntime"]
+    onnx.checker.check_model(exported / card.file, full_check=True)
+
+
+# The export step.
+
+
+def test_a_file_for_each_batch_size(plain):
+    card = ExportCard.read(plain)
+    made = dict(soc_version="Ascend310P3", precision="fp16")
+    assert card.om == [OmFile(file=f"generator_bs{n}.om", batch_sizes=[n], **made) for n in (1, 4)]
+    assert [
+        (parity.runtime, parity.device, parity.precision, parity.limit) for parity in card.parity
+    ] == [
+        ("onnxruntime", "cpu", "fp32", 1e-4),
+        ("om", "npu", "fp16", 0.05),
+        ("om", "npu", "fp16", 0.05),
+    ]
+    assert all(parity.max_abs_error < 1e-4 for parity in card.parity), (
+        "the stand-in computes in fp32"
+    )
+    oms = [f"generator_bs{n}.om" for n in (1, 4)]
+    assert left(plain) == ["atc_bs1.log", "atc_bs4.log", "export.json", "generator.onnx", *oms]
+    assert {(plain / om).stat().st_mode & 0o777 for om in oms} == {0o640}
+    assert [
+        onnx.load(plain / om).graph.input[0].type.tensor_type.shape.dim[0].dim_value for om in oms
+    ] == [1, 4]
+
+
+def test_one_file_with_gears(gears):
+    card = ExportCard.read(gears)
+    assert card.om == [
+        OmFile(file="generator_gears.om", soc_version="Ascend310P3", batch_sizes=[1, 2])
+    ]
+    assert [parity.runtime for parity in card.parity] == ["onnxruntime", "om"]
+    assert left(gears) == ["atc_gears.log", "export.json", "generator.onnx", "generator_gears.om"]
+    log = (gears / "atc_gears.log").read_text()
+    assert f"--input_shape=labels:-1,{H},{W};instances:-1,{H},{W};style:-1,36,3'" in log
+    assert "--dynamic_batch_size=1,2" in log
+
+
+def test_without_cann_the_onnx_file_stays(machine, tmp_path, monkeypatch, capsys):
+    (tmp_path / "generator_bs1.om").write_bytes(b"of an earlier run")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert export(machine, "plain", tmp_path) == 2
+    assert capsys.readouterr().err == (
+        "export refused: --format om needs atc, which is not on PATH: install the CANN toolkit "
+        "and run `source "
+        "/usr/local/Ascend/ascend-toolkit/set_env.sh`, or use the image of docker/npu.Dockerfile; "
+        "the ONNX file stays "
+        "as it is.\n"
+    )
+    check_onnx_stays(tmp_path)
+
+
+def test_a_failure_of_atc_is_shown(machine, tmp_path, monkeypatch):
+    monkeypatch.setenv(
+        "ATC_STAND_IN_FAILS", "E16002: No ONNX parser is registered for optype ai.onnx::17::Pad."
+    )
+    done = command("components.export", *arguments(machine, "plain", tmp_path))
+    assert done.returncode == 1
+    *_, problem, error, trace, empty, advice, logs = done.stderr.splitlines()
+    assert problem == "RuntimeError: atc did not compile generator_bs1.om: exit status 255."
+    assert error.startswith("  E16002: [PID: ") and error.endswith(
+        "registered for optype ai.onnx::17::Pad."
+    )
+    assert advice.startswith("Advice: this CANN cannot read that operator at this opset")
+    assert logs.startswith(
+        f"Logs: {tmp_path}/atc_bs1.log and {machine}/ascend/log/debug/plog/plog-"
+    )
+    check_onnx_stays(tmp_path)
+
+
+def test_a_file_that_computes_something_else_does_not_stay(machine, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ATC_STAND_IN_SCALES", "1.5")
+    with pytest.raises(RuntimeError) as failure:
+        main(run, ExportConfig, arguments(machine, "plain", tmp_path, "--om-batch-sizes", "1", "2"))
+    assert str(failure.value).startswith(
+        "the file differs from the PyTorch model and was not kept: om on npu, fp16: max abs error "
+    )
+    assert "equal to PyTorch: onnxruntime on cpu" in capsys.readouterr().out
+    check_onnx_stays(tmp_path)
+
+
+# Afterwards.
+
+
+def test_the_benchmark_has_rows_of_the_npu(machine, plain, tmp_path):
+    folders = [
+        "--exported",
+        plain,
+        "--dataset",
+        machine / "dataset",
+        "--model",
+        machine / "plain" / "model",
+    ]
+    quick = [
+        "--batch-sizes",
+        "1",
+        "4",
+        "8",
+        "--rounds",
+        "2",
+        "--warmup",
+        "1",
+        "--max-pictures",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    done = command("components.benchmark", *folders, "--report", tmp_path, *quick)
+    assert done.returncode == 0, done.stderr
+    report = BenchmarkReport.read(tmp_path)
+    one, four, eight = (row for row in report.speed if row.runtime == "ais_bench")
+    assert (one.batch_size, one.device, one.precision, one.problem) == (1, "npu", "fp16", "")
+    assert (four.batch_size, four.problem) == (4, "")
+    # Executions of 10 and 11 ms; the copies of two inputs take 0.5 ms each, of the picture 0.25.
+    assert four.device_images_per_second == pytest.approx(4000 / 10.5)
+    assert four.images_per_second == pytest.approx(4000 / 11.75)
+    assert (eight.batch_size, eight.problem) == (8, "no file was compiled for this batch size")
+    assert eight.images_per_second is None
+    assert ("om", "npu") in {(parity.runtime, parity.device) for parity in report.parity}
+
+
+@pytest.mark.parametrize(
+    ("model", "om", "batch_flags", "outfmt"),
+    [
+        ("plain", "generator_bs4.om", ["--batch-size", "4"], "NPY"),
+        ("plain", "generator_bs1.om", [], "BIN"),
+        ("styled", "generator_gears.om", ["--gears", "--batch-size", "2"], "BIN"),
+    ],
+)
+def test_pictures_from_ais_bench_are_those_of_pytorch(
+    machine, tmp_path, request, capsys, model, om, batch_flags, outfmt
+):
+    """The seed's three scripts; three maps, so that the last batch of two or four is filled up."""
+    exported = request.getfixturevalue({"plain": "plain", "styled": "gears"}[model])
+    dataset = ["--dataset", f"{machine}/dataset"]
+    offline.main(["inputs", *dataset, "--exported", str(exported), "--out", f"{tmp_path}/inputs"])
+    inputs = capsys.readouterr().out.splitlines()[-1].removeprefix("--input ")
+    flags = [
+        "--om",
+        f"{exported / om}",
+        "--inputs",
+        inputs,
+        "--out",
+        f"{tmp_path}/results",
+        "--outfmt",
+        outfmt,
+    ]
+    ais_bench.main(["inputs", *flags, *batch_flags])
+    sizes = (
+        ["--size", f"{H}x{W}"] if model == "styled" else dataset
+    )  # a .bin does not tell that it is uint8
+    pictures = tmp_path / "pictures"
+    offline.main(
+        ["pictures", "--outputs", f"{tmp_path}/results/outputs", "--out", str(pictures), *sizes]
+    )
+
+    card, generator = load_generator(machine / model / "model")
+    style = torch.tensor(ExportCard.read(exported).style) if model == "styled" else None
+    synthesiser = Synthesiser(generator, card.architecture, style)
+    reader = PairReader(machine / "dataset", DatasetManifest.read(machine / "dataset"), "test")
+    assert left(pictures) == ["test_0.png", "test_1.png", "test_2.png"]
+    for i, file in enumerate(left(pictures)):
+        sample = reader.read(i)
+        feed = feeds(card.architecture, synthesiser.graph, sample.inputs, sample.instances, None)
+        with torch.inference_mode():
+            wanted = to_pixels(synthesiser(*map(torch.from_numpy, feed.values()))[0].numpy())
+        assert wanted.std() > 10
+        found = read_picture(pictures / file)
+        assert np.abs(found.astype(int) - wanted).max() <= 1

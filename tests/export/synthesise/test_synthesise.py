@@ -1,0 +1,1031 @@
+"""Maps in, photographs out: sizes, names, styles against the deployed function called by hand; each
+refusal read."""
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from components.export.synthesise.command import grid, main
+from components.export.synthesise.scenes import Scene
+from components.export.synthesise.style_choice import CentreStyles, PhotoStyles
+from shared.contracts.clusters import ClusterTable, LabelClusters
+from shared.contracts.dataset import DatasetManifest
+from shared.contracts.exported import ExportCard, Graph, OmFile, TensorSpec
+from shared.contracts.model import Architecture, ModelCard
+from shared.data.images import (
+    read_ids,
+    read_picture,
+    resize_ids,
+    resize_photo,
+    write_ids,
+    write_photo,
+)
+from shared.deployed.styles import Style
+from shared.deployed.synthesiser import Synthesiser, feeds, input_names, output_name, to_pixels
+from shared.device import pick
+from shared.networks.build import build_generator
+from shared.networks.checkpoint import load_encoder, load_generator, save_weights
+from shared.networks.layers import with_picture_statistics
+from shared.networks.pix2pixhd import init_weights
+from tests import tiny
+from tests.tiny import one_thread  # noqa: F401 - a fixture
+
+ROOT = Path(__file__).parents[3]
+EXCERPT = ROOT.parent / "shared" / "data" / "cityscapes_samples"
+SIZES = {"a": (32, 64), "b": (33, 47), "c": (5, 2)}
+GREYS = {
+    7: [(200, 10, 20), (0, 200, 0), (5, 5, 200)],
+    26: [(250, 250, 0), (0, 250, 250)],
+    255: [(60, 60, 60)],
+}
+MEAN = (102, 51, 204)
+PLAIN = tiny.architecture()
+FEATURES = tiny.architecture(feat_num=3)
+
+
+def write_clusters(folder: Path, model_digest: str) -> ClusterTable:
+    """Styles whose features, taken as a picture, are GREYS; the mean for the other labels."""
+    features = lambda greys: (np.array(greys) / 127.5 - 1).tolist()  # noqa: E731
+    labels = {
+        label: LabelClusters(
+            centres=features(greys),
+            counts=[1] * len(greys),
+            spread=[0] * len(greys),
+            explained=None,
+            fallback=False,
+        )
+        for label, greys in GREYS.items()
+    }
+    values = dict(feat_num=3, n_clusters=3, min_area=0, seed=0, dataset_digest="")
+    table = ClusterTable(labels=labels, overall=features(MEAN), model_digest=model_digest, **values)
+    table.write(folder)
+    return table
+
+
+def maps(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels 7 and 26 and a corner without, two instances of 26, ids above 32767."""
+    labels, instances = (
+        np.full((height, width), 7, np.uint8),
+        np.full((height, width), 7, np.uint16),
+    )
+    (
+        labels[height // 2 :],
+        instances[height // 2 :, : width // 2],
+        instances[height // 2 :, width // 2 :],
+    ) = (
+        26,
+        26001,
+        40002,
+    )
+    labels[0, 0], instances[0, 0] = 255, 0
+    return labels, instances
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """label/ and inst/ of files of several sizes."""
+    folder = tmp_path_factory.mktemp("raw")
+    for name, size in SIZES.items():
+        labels, instances = maps(*size)
+        write_ids(folder / "label" / f"{name}.png", labels)
+        write_ids(folder / "inst" / f"{name}.png", instances)
+        photo = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+        write_photo(folder / "img" / f"{name}.png", photo)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plain")
+    tiny.model(folder, PLAIN)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def styled(tmp_path_factory):
+    """model/ with instance features, and its clusters/"""
+    folder = tmp_path_factory.mktemp("styled")
+    card = tiny.model(folder / "model", FEATURES)
+    write_clusters(folder / "clusters", card.digest)
+    return folder
+
+
+def run(*argv) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        main([str(arg) for arg in argv])
+
+
+def refusal(capsys, *argv) -> str:
+    with pytest.raises(SystemExit) as stop:
+        run(*argv)
+    text = capsys.readouterr().err
+    assert stop.value.code == 2 and text.startswith("synthesise refused: ") and text.endswith(".\n")
+    text = text.removeprefix("synthesise refused: ").rstrip("\n")
+    assert "\n" not in text and ". " not in text
+    return text
+
+
+def by_hand(
+    model: Path, labels: np.ndarray, instances: np.ndarray, style: Style | None = None
+) -> np.ndarray:
+    """The picture of the deployed function, (H, W, 3); styles painted into a feature map."""
+    card, generator = load_generator(model)
+    graph = Graph(style="map" if style else "none")
+    synthesiser = Synthesiser(generator, card.architecture, None, graph).eval()
+    feed = feeds(card.architecture, graph, labels, instances.astype(np.int32), style)
+    with torch.inference_mode():
+        return to_pixels(
+            synthesiser(*(torch.from_numpy(feed[n]) for n in synthesiser.input_names))[0].numpy()
+        )
+
+
+def pictures(folder: Path) -> dict[str, np.ndarray]:
+    return {path.name: read_picture(path) for path in sorted(folder.iterdir())}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def of_raw(raw: Path) -> list:
+    return ["--labels", raw / "label", "--instances", raw / "inst"]
+
+
+class Features(nn.Module):
+    """A generator whose picture is its three feature channels: every pixel shows its style."""
+
+    stride = 1
+
+    def forward(self, x):  # (N, C, H, W) -> (N, 3, H, W)
+        return x[:, -3:]
+
+
+def export(
+    folder: Path,
+    generator: nn.Module,
+    a: Architecture,
+    graph: Graph,
+    size: tuple[int, int] | None,
+    table: ClusterTable | None = None,
+    batch_size: int | None = None,
+) -> ExportCard:
+    """An ONNX file and its card; size None = dynamic, batch_size None = dynamic."""
+    height, width = size or (8, 8)
+    labels, instances = maps(height, width)
+    inputs = labels if a.num_labels else labels[None].repeat(a.input_nc, axis=0)
+    default = table.default_style(a.num_labels) if table else None
+    feed = feeds(a, graph, inputs, instances.astype(np.int32), Style(default) if table else None)
+    feed = {name: array.repeat(batch_size or 1, axis=0) for name, array in feed.items()}
+    fixed = torch.from_numpy(default) if graph.style == "fixed" else None
+    axes = {name: {} if batch_size else {0: "batch"} for name in [*feed, output_name(graph)]}
+    shapes = {name: list(array.shape) for name, array in feed.items()}
+    for name in feed:
+        rank = feed[name].ndim
+        if name == "style":
+            axes[name] |= {1: "instances"} if graph.style == "instance" else {}
+        elif size is None:
+            axes[name] |= {rank - 2: "height", rank - 1: "width"}
+        for axis, called in axes[name].items():
+            shapes[name][axis] = called
+    axes[output_name(graph)] |= {} if size else {2: "height", 3: "width"}
+    folder.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Synthesiser(generator, a, fixed, graph).eval(),
+            tuple(torch.from_numpy(feed[name]) for name in input_names(a, graph)),
+            folder / "generator.onnx",
+            dynamo=False,
+            opset_version=17,
+            input_names=input_names(a, graph),
+            output_names=[output_name(graph)],
+            dynamic_axes=axes,
+        )
+    card = ExportCard(
+        file="generator.onnx",
+        graph=graph,
+        opset=17,
+        precision="fp32",
+        inputs=[
+            TensorSpec(name=name, dtype=str(feed[name].dtype), shape=shapes[name], meaning="")
+            for name in input_names(a, graph)
+        ],
+        outputs=[],
+        style=default.tolist() if table else [],
+        parity=[],
+        architecture=a.model_copy(
+            update={"n_downsample_global": 0}
+        ),  # the generators of these files have no stride
+        model_digest="model",
+        versions={},
+    )
+    card.write(folder)
+    return card
+
+
+def test_a_folder_of_any_sizes(raw, plain, tmp_path, capsys):
+    """Sizes and names are the inputs', also for sides that are no multiple of the stride; a second
+    run writes over."""
+    for _ in range(2):
+        run("--model", plain, *of_raw(raw), "--out", tmp_path / "out")
+    found = pictures(tmp_path / "out")
+    assert list(found) == ["a.png", "b.png", "c.png"]
+    for name, size in SIZES.items():
+        assert found[f"{name}.png"].shape == (*size, 3)
+        np.testing.assert_array_equal(found[f"{name}.png"], by_hand(plain, *maps(*size)))
+    printed = capsys.readouterr().out
+    assert "synthesise: 3 inputs, torch on cpu in fp32\n" in printed
+    assert "synthesise: 3 of 3 inputs, " in printed and printed.endswith(
+        f"wrote 3 pictures to {tmp_path / 'out'}\n"
+    )
+
+
+def test_a_file_of_dynamic_size_takes_two_strides_or_more(raw, tmp_path, capsys):
+    card = export(tmp_path / "exported", nn.Identity(), PLAIN, Graph(), None)
+    card.model_copy(update={"architecture": PLAIN}).write(tmp_path / "exported")
+    with pytest.raises(SystemExit) as stop:
+        run("--exported", tmp_path / "exported", *of_raw(raw), "--out", tmp_path / "out")
+    assert stop.value.code == 2 and not (tmp_path / "out").exists()
+    assert "c.png is 5x2: give 8x8 or more." in capsys.readouterr().err
+
+
+def test_one_file_and_the_map_given_with_it_are_a_pair(raw, plain, tmp_path):
+    (tmp_path / "numbers.png").write_bytes((raw / "inst" / "b.png").read_bytes())
+    run(
+        "--model",
+        plain,
+        "--labels",
+        raw / "label/b.png",
+        "--instances",
+        tmp_path / "numbers.png",
+        "--out",
+        tmp_path,
+    )
+    np.testing.assert_array_equal(read_picture(tmp_path / "b.png"), by_hand(plain, *maps(33, 47)))
+
+
+def test_cityscapes_raw_names(plain, tmp_path):
+    """Labels, instances and what else lies in gtFine, in folders of cities."""
+    labels, instances = maps(8, 16)
+    for city, number in (("aachen", 0), ("bochum", 1)):
+        start = tmp_path / "gtFine" / city / f"{city}_00000{number}_000019_gtFine_"
+        for ending, ids in (("labelIds", labels), ("instanceIds", instances), ("color", labels)):
+            write_ids(Path(f"{start}{ending}.png"), ids)
+        Path(f"{start}polygons.json").write_text("{}")
+    gt = tmp_path / "gtFine"
+    run("--model", plain, "--labels", gt, "--instances", gt, "--out", tmp_path / "out")
+    assert list(pictures(tmp_path / "out")) == [
+        "aachen_000000_000019.png",
+        "bochum_000001_000019.png",
+    ]
+    np.testing.assert_array_equal(
+        read_picture(tmp_path / "out" / "aachen_000000_000019.png"),
+        by_hand(plain, labels, instances),
+    )
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_prepared_data_set(plain, tmp_path, split):
+    manifest = tiny.dataset(tmp_path / "dataset", train=1, test=2)
+    run(
+        "--model",
+        plain,
+        "--dataset",
+        tmp_path / "dataset",
+        "--split",
+        split,
+        "--out",
+        tmp_path / "out",
+    )
+    found = pictures(tmp_path / "out")
+    assert list(found) == [f"{pair.name}.png" for pair in getattr(manifest, split)]
+    labels, instances = (
+        read_ids(manifest.path(tmp_path / "dataset", split, kind, f"{split}_0"))
+        for kind in ("input", "instance")
+    )
+    np.testing.assert_array_equal(found[f"{split}_0.png"], by_hand(plain, labels, instances))
+
+
+def test_jpeg(raw, plain, tmp_path):
+    run("--model", plain, *of_raw(raw), "--out", tmp_path, "--suffix", "jpg")
+    jpeg = Image.open(tmp_path / "b.jpg")
+    assert jpeg.format == "JPEG" and jpeg.size == (47, 33)
+    assert jpeg.quantization[0][0] == 2  # 16 of the standard's table, at quality 95
+
+
+@pytest.mark.parametrize("batch_norm", ["running", "picture"])
+def test_a_bare_checkpoint_of_pictures(tmp_path, batch_norm):
+    """junyanz's generator without a model.json: its tensors tell the rest."""
+    a = tiny.architecture(
+        netG="resnet_6blocks",
+        norm="batch",
+        num_labels=0,
+        input_nc=3,
+        use_instances=False,
+        n_blocks_global=6,
+    )
+    torch.manual_seed(0)
+    generator = build_generator(a).apply(init_weights)
+    save_weights(tmp_path / "model", {"G": generator})
+    picture = np.random.default_rng(0).integers(0, 256, (33, 47, 3), dtype=np.uint8)
+    write_photo(tmp_path / "A" / "house.png", picture)
+    run(
+        "--model",
+        tmp_path / "model",
+        "--image",
+        tmp_path / "A",
+        "--batch-norm",
+        batch_norm,
+        "--out",
+        tmp_path / "out",
+    )
+    generator.eval()
+    if batch_norm == "picture":
+        generator = with_picture_statistics(generator)
+    with torch.inference_mode():
+        x = torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1
+        wanted = (
+            ((generator(x)[0] + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+        )
+    np.testing.assert_array_equal(read_picture(tmp_path / "out" / "house.png"), wanted)
+
+
+def of_styled(styled: Path, raw: Path) -> list:
+    return ["--model", styled / "model", "--clusters", styled / "clusters", *of_raw(raw)]
+
+
+def test_the_commonest_style_is_the_default(raw, styled, tmp_path):
+    run(*of_styled(styled, raw), "--out", tmp_path / "out")
+    style = Style.commonest(ClusterTable.read(styled / "clusters"), 35)
+    for name, size in SIZES.items():
+        wanted = by_hand(styled / "model", *maps(*size), style)
+        np.testing.assert_array_equal(read_picture(tmp_path / "out" / f"{name}.png"), wanted)
+
+
+@pytest.mark.parametrize("per_instance", [[], ["--per-instance"]])
+def test_the_same_seed_gives_the_same_pictures(raw, styled, tmp_path, per_instance):
+    """To the byte, in whatever company a file is; another seed gives others."""
+    found = {}
+    for name, seed in (("first", 3), ("second", 3), ("other", 4)):
+        run(*of_styled(styled, raw), "--style-seed", seed, *per_instance, "--out", tmp_path / name)
+        found[name] = contents(tmp_path / name)
+    assert found["first"] == found["second"] and len(found["first"]) == 3
+    assert all(found["first"][name] != found["other"][name] for name in ("a.png", "b.png"))
+    model = [
+        "--model",
+        styled / "model",
+        "--clusters",
+        styled / "clusters",
+        "--instances",
+        raw / "inst",
+    ]
+    run(
+        *model,
+        "--labels",
+        raw / "label/b.png",
+        "--style-seed",
+        3,
+        *per_instance,
+        "--out",
+        tmp_path / "alone",
+    )
+    assert contents(tmp_path / "alone") == {"b.png": found["first"]["b.png"]}
+
+
+def test_chosen_styles(raw, styled, tmp_path):
+    """Of a label, and of one of its instances, which goes before."""
+    table = ClusterTable.read(styled / "clusters")
+    by_label = table.default_style(35)
+    by_label[7] = table.labels[7].centres[2]
+    by_label[26] = table.labels[26].centres[1]
+    style = Style(by_label, {40002: np.array(table.labels[26].centres[0], np.float32)})
+    chosen = ["--label-style", "7=2", "--label-style", "26=1", "--instance-style", "40002=0"]
+    run(*of_styled(styled, raw), *chosen, "--out", tmp_path)
+    np.testing.assert_array_equal(
+        read_picture(tmp_path / "b.png"), by_hand(styled / "model", *maps(33, 47), style)
+    )
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory):
+    """Exported files that show the styles themselves, for maps of any size, and the clusters they
+    have."""
+    folder = tmp_path_factory.mktemp("mirror")
+    table = write_clusters(folder / "clusters", "model")
+    for style in ("fixed", "label", "instance", "map"):
+        export(folder / style, Features(), FEATURES, Graph(style=style), None, table)
+    export(folder / "onehot", Features(), FEATURES, Graph(inputs="onehot"), None, table)
+    return folder
+
+
+def shown(picture: np.ndarray) -> dict[str, tuple]:
+    """The grey of each region of `maps`, which must be of one."""
+    height, width = picture.shape[:2]
+    low = picture[height // 2 :]
+    parts = {
+        7: picture[0, 1:],
+        26001: low[:, : width // 2],
+        40002: low[:, width // 2 :],
+        0: picture[:1, :1],
+    }
+    assert all((part == part.reshape(-1, 3)[0]).all() for part in parts.values())
+    return {name: tuple(part.reshape(-1, 3)[0].tolist()) for name, part in parts.items()}
+
+
+@pytest.mark.parametrize("form", ["fixed", "label", "instance", "map", "onehot"])
+def test_a_file_without_choice_shows_the_commonest(raw, mirror, tmp_path, form):
+    run("--exported", mirror / form, *of_raw(raw), "--out", tmp_path)
+    commonest = {7: GREYS[7][0], 26001: GREYS[26][0], 40002: GREYS[26][0], 0: GREYS[255][0]}
+    for name in SIZES:
+        assert shown(read_picture(tmp_path / f"{name}.png")) == commonest
+
+
+@pytest.mark.parametrize("form", ["instance", "map", "onehot"])
+def test_an_instance_changes_alone(raw, mirror, tmp_path, form):
+    files = ["--exported", mirror / form, "--clusters", mirror / "clusters", *of_raw(raw)]
+    run(*files, "--instance-style", "40002=1", "--label-style", "7=1", "--out", tmp_path)
+    found = shown(read_picture(tmp_path / "b.png"))
+    assert found == {7: GREYS[7][1], 26001: GREYS[26][0], 40002: GREYS[26][1], 0: GREYS[255][0]}
+
+
+@pytest.mark.parametrize("form", ["instance", "map", "onehot"])
+def test_every_instance_has_a_random_style_of_its_label(raw, mirror, tmp_path, form):
+    """Every style comes up, the two instances of a label differ at times; others stay as they are
+    when one is set."""
+    files = [
+        "--exported",
+        mirror / form,
+        "--clusters",
+        mirror / "clusters",
+        "--per-instance",
+        *of_raw(raw),
+    ]
+    run(*files, "--variants", 10, "--out", tmp_path / "free")
+    run(*files, "--variants", 10, "--label-style", "7=2", "--out", tmp_path / "set")
+    free, chosen = (
+        [shown(read_picture(tmp_path / place / f"b_{k}.png")) for k in range(10)]
+        for place in ("free", "set")
+    )
+    for region, label in ((7, 7), (26001, 26), (40002, 26), (0, 255)):
+        assert {found[region] for found in free} == set(GREYS[label])
+    assert {found[26001] == found[40002] for found in free} == {True, False}
+    assert chosen == [found | {7: GREYS[7][2]} for found in free]
+
+
+@pytest.mark.parametrize("form", ["label", "map", "onehot"])
+def test_a_random_style_of_a_label_is_that_of_all_its_instances(raw, mirror, tmp_path, form):
+    files = ["--exported", mirror / form, "--clusters", mirror / "clusters", *of_raw(raw)]
+    run(*files, "--style-seed", 5, "--variants", 10, "--out", tmp_path)
+    found = [shown(read_picture(tmp_path / f"a_{k}.png")) for k in range(10)]
+    assert all(one[26001] == one[40002] for one in found)
+    assert {one[26001] for one in found} == set(GREYS[26]) and {one[7] for one in found} == set(
+        GREYS[7]
+    )
+
+
+def test_a_label_never_seen_has_the_mean_of_all(mirror, tmp_path):
+    file = tmp_path / "a.png"
+    write_ids(file, np.full((4, 6), 11, np.uint8))
+    flags = ["--exported", mirror / "label", "--clusters", mirror / "clusters", "--style-seed", 1]
+    run(*flags, "--labels", file, "--instances", file, "--out", tmp_path / "out")
+    assert (read_picture(tmp_path / "out" / "a.png") == MEAN).all()
+
+
+def test_a_grid_of_variants(raw, styled, tmp_path):
+    run(*of_styled(styled, raw), "--variants", 3, "--out", tmp_path)
+    found = pictures(tmp_path)
+    assert list(found) == [f"{name}_{end}.png" for name in SIZES for end in ("0", "1", "2", "grid")]
+    whole = found["b_grid.png"]
+    assert whole.shape == (2 * 33, 2 * 47, 3)
+    for k, place in enumerate((np.s_[:33, :47], np.s_[:33, 47:], np.s_[33:, :47])):
+        np.testing.assert_array_equal(whole[place], found[f"b_{k}.png"])
+    assert (whole[33:, 47:] == 255).all()
+    assert not np.array_equal(found["b_0.png"], found["b_1.png"])
+
+
+@pytest.mark.parametrize(("count", "shape"), [(2, (1, 2)), (4, (2, 2)), (5, (2, 3)), (10, (3, 4))])
+def test_grids_are_about_square(count, shape):
+    whole = grid([np.full((2, 3, 3), k, np.uint8) for k in range(count)])
+    assert whole.shape == (2 * shape[0], 3 * shape[1], 3)
+    cells = whole[::2, ::3, 0].ravel().tolist()
+    assert cells == [*range(count)] + [255] * (shape[0] * shape[1] - count)
+
+
+@pytest.mark.parametrize("regions", ["instances", "labels"])
+@pytest.mark.parametrize("training_size", ["16x32", ""])
+def test_the_styles_of_a_photograph_are_the_encoders_means(tmp_path, regions, training_size):
+    """Against a loop: encoded at the size of the training, enlarged by repetition, mean over the
+    region's pixels."""
+    a = tiny.architecture(feat_num=3, feature_regions=regions)
+    card = tiny.model(tmp_path, a, height=16, width=32, config={"size": training_size})
+    labels, instances = maps(32, 64)
+    photo = np.random.default_rng(0).integers(0, 256, (3, 32, 64), dtype=np.uint8)
+    scene = Scene("a", labels, instances.astype(np.int32), photo)
+    encoder = load_encoder(tmp_path, a)
+    style = PhotoStyles(encoder, card, pick("cpu")).of(scene, 0)
+
+    if training_size:
+        photo = np.moveaxis(resize_photo(np.moveaxis(photo, 0, 2), 16, 32), 2, 0)
+    with torch.inference_mode():
+        features = encoder(torch.tensor(photo)[None] / 127.5 - 1)[0].numpy()
+    if training_size:
+        features = features.repeat(2, axis=1).repeat(2, axis=2)
+    found = style.painted(labels, instances)
+    for region in (7, 26001, 40002, 0) if regions == "instances" else (7, 26, 255):
+        on = (instances if regions == "instances" else labels) == region
+        assert (
+            np.abs(found[:, on] - features[:, on].mean(axis=1, keepdims=True)).max() < 0.01
+        )  # resizing differs
+
+
+def test_photographs_are_paired_by_name(raw, styled, tmp_path):
+    flags = ["--model", styled / "model", *of_raw(raw)]
+    run(*flags, "--photo", raw / "img", "--out", tmp_path)
+    card = ModelCard.read(styled / "model")
+    labels, instances = maps(33, 47)
+    photo = read_picture(raw / "img" / "b.png").transpose(2, 0, 1)
+    encoder = load_encoder(styled / "model", card.architecture)
+    style = PhotoStyles(encoder, card, pick("cpu")).of(
+        Scene("b", labels, instances.astype(np.int32), photo.copy()), 0
+    )
+    np.testing.assert_array_equal(
+        read_picture(tmp_path / "b.png"), by_hand(styled / "model", labels, instances, style)
+    )
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_maps_are_resized_to_a_file_of_static_size_and_pictures_back(
+    raw, plain, tmp_path, capsys, batch_size
+):
+    export(
+        tmp_path / "e",
+        load_generator(plain)[1],
+        PLAIN,
+        Graph(ids="int16"),
+        (16, 24),
+        batch_size=batch_size,
+    )
+    run("--exported", tmp_path / "e", *of_raw(raw), "--out", tmp_path / "out")
+    printed = capsys.readouterr().out
+    assert "3 inputs, onnxruntime on cpu in fp32\n" in printed
+    assert "the file takes 16x24: other maps are resized to it, pictures back\n" in printed
+    for name, size in SIZES.items():
+        labels, instances = (resize_ids(ids, 16, 24) for ids in maps(*size))
+        wanted = resize_photo(by_hand(plain, labels, instances), *size)
+        found = read_picture(tmp_path / "out" / f"{name}.png")
+        assert found.shape == wanted.shape and np.abs(found.astype(int) - wanted).max() <= 1
+
+
+def test_pictures_as_input_of_a_file(tmp_path):
+    """The generator returns its input: what comes out went in."""
+    a = tiny.architecture(num_labels=0, input_nc=3, use_instances=False)
+    export(tmp_path / "e", Features(), a, Graph(output="uint8"), None)
+    manifest = tiny.dataset(tmp_path / "dataset", input_nc=3)
+    run("--exported", tmp_path / "e", "--dataset", tmp_path / "dataset", "--out", tmp_path / "out")
+    run(
+        "--exported",
+        tmp_path / "e",
+        "--image",
+        tmp_path / "dataset" / "test_A",
+        "--out",
+        tmp_path / "again",
+    )
+    for pair in manifest.test:
+        wanted = read_picture(tmp_path / "dataset" / "test_A" / f"{pair.name}.png")
+        np.testing.assert_array_equal(read_picture(tmp_path / "out" / f"{pair.name}.png"), wanted)
+    assert contents(tmp_path / "out") == contents(tmp_path / "again")
+
+
+def test_a_compiled_file(raw, tmp_path, monkeypatch, capsys):
+    """Over a stand-in for ais_bench, whose network paints red what has a high label."""
+    from tests.stand_ins.om import STEP, H, W, maps_om
+
+    monkeypatch.syspath_prepend(ROOT / "tests" / "stand_ins")
+    card = export(tmp_path / "e", Features(), PLAIN, Graph(), (H, W))
+    maps_om(tmp_path / "e" / "bs2.om", batch=2)
+    om = [OmFile(file="bs4.om", soc_version="Ascend310P3", batch_sizes=[4])]
+    om.append(OmFile(file="bs2.om", soc_version="Ascend310P3", batch_sizes=[2]))
+    card.model_copy(update={"om": om}).write(tmp_path / "e")
+    try:
+        run(
+            "--exported", tmp_path / "e", "--runtime", "om", *of_raw(raw), "--out", tmp_path / "out"
+        )
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "ais_bench"]:
+            del sys.modules[name]
+    assert "3 inputs, om on npu in fp16\n" in capsys.readouterr().out
+    labels = resize_ids(maps(33, 47)[0], H, W).astype(np.float32)
+    red = ((labels * STEP - 1 + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
+    wanted = resize_photo(red[:, :, None].repeat(3, axis=2), 33, 47)[:, :, 0]
+    np.testing.assert_array_equal(read_picture(tmp_path / "out" / "b.png")[:, :, 0], wanted)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (
+            "",
+            "--model or --exported is needed: give the folder of a trained or of an exported "
+            "model.",
+        ),
+        (
+            "--model m --exported e",
+            "--model and --exported were both given: give the one that is to paint.",
+        ),
+        (
+            "--model m --runtime om",
+            "--runtime om runs exported files: give --exported in place of --model.",
+        ),
+        (
+            "--exported e --precision bf16",
+            "--precision bf16 is for --model but --exported keeps its own: leave it out.",
+        ),
+        (
+            "--exported e --batch-norm picture",
+            "--batch-norm picture is for --model but --exported keeps its own: ",
+        ),
+        (
+            "--model m",
+            "--labels, --image or --dataset is needed, and one alone: give what is to be painted.",
+        ),
+        (
+            "--model m --labels l --image i",
+            "--labels, --image or --dataset is needed, and one alone: give what ",
+        ),
+        (
+            "--model m --dataset d --instances i",
+            "--instances i was given but --dataset has its own: leave it out.",
+        ),
+        ("--model m --labels l --variants 0", "--variants 0 is too small: give 1 or more."),
+        ("--model m --labels l --style-seed -1", "--style-seed -1 is too small: give 0 or more."),
+        (
+            "--model m --labels l --photo p --per-instance",
+            "--photo gives every style but --per-instance was given, too",
+        ),
+        (
+            "--model m --labels l",
+            "--model m holds no model.json: give the folder that `python -m components.train`",
+        ),
+        (
+            "--exported e --labels l",
+            "--exported e holds no export.json: give the folder that `python -m components.exp",
+        ),
+    ],
+)
+def test_flags_that_do_not_go_together(capsys, tmp_path, monkeypatch, flags, sentence):
+    monkeypatch.chdir(tmp_path)
+    assert refusal(capsys, *flags.split(), "--out", "out").startswith(sentence)
+    assert not Path("out").exists()
+
+
+def test_files_that_do_not_fit(capsys, raw, plain, tmp_path):
+    labels, inst, out = tmp_path / "label", tmp_path / "inst", tmp_path / "out"
+    for name in ("a", "b"):
+        write_ids(labels / f"{name}.png", maps(8, 8)[0])
+        write_ids(inst / f"{name}.png", maps(8, 8)[1])
+
+    def refused(labels=labels, inst=inst, out=out) -> str:
+        return refusal(
+            capsys, "--model", plain, "--labels", labels, "--instances", inst, "--out", out
+        )
+
+    assert (
+        refused(labels=tmp_path / "none")
+        == f"--labels {tmp_path}/none is missing: give a file or a folder."
+    )
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "readme.txt").write_text("")
+    text = refused(labels=tmp_path / "empty")
+    assert text.startswith(
+        f"--labels {tmp_path}/empty holds no images: give a folder of .png .jpg "
+    )
+    assert (
+        refused(out=labels / "new")
+        == f"--out {labels}/new is inside of --labels {labels}: give another folder."
+    )
+    assert (
+        refused(out=inst) == f"--out {inst} is inside of --instances {inst}: give another folder."
+    )
+    text = refused(labels=labels / "a.png", out=labels)
+    assert text == f"--out {labels} would replace the input {labels}/a.png: give another folder."
+    text = refusal(capsys, "--model", plain, "--labels", labels, "--out", out)
+    assert text == (
+        f"--instances is missing but --model {plain} needs it: give the instance maps of {labels}."
+    )
+    text = refusal(capsys, "--model", plain, "--image", labels, "--out", out)
+    assert text == (
+        f"--image {labels} was given but --model {plain} takes maps of 35 labels: give them as "
+        "--labels."
+    )
+
+    (inst / "b.png").rename(tmp_path / "b.png")
+    text = refused()
+    assert text == (
+        f"--instances {inst} has no file named b for {labels}/b.png (1 of 2 inputs lack one): "
+        "give one for every input."
+    )
+    write_ids(inst / "b.png", np.zeros((8, 9), np.uint8))
+    text = refused()
+    assert (
+        text
+        == f"--instances: {inst}/b.png is 8x9 but {labels}/b.png is 8x8: give both maps one size."
+    )
+    write_photo(inst / "b.png", np.zeros((8, 8, 3), np.uint8))
+    text = refused()
+    assert text == (
+        f"--instances: {inst}/b.png is a RGB picture, not a map of ids: "
+        "give one grey or palette channel of instance ids."
+    )
+    (inst / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:50])
+    assert refused().startswith(f"--instances: {inst}/b.png cannot be read as an image (")
+    (inst / "b.png").write_bytes((tmp_path / "b.png").read_bytes())
+
+    write_ids(labels / "b.png", np.array([[7, 35, 40, 255]] * 4, np.uint8))
+    text = refused()
+    assert text == (
+        f"--labels: {labels}/b.png has label 35 on 0.5 of its pixels but the model knows 0 to 34, "
+        "and 255 for none: "
+        "renumber the labels as they were in training."
+    )
+    np.save(labels / "b.npy", np.full((8, 8), -1))
+    (labels / "b.png").unlink()
+    assert "b.npy has label -1 on 1 of its pixels but the model knows 0 to 34" in refused()
+    write_ids(labels / "b.png", np.zeros((8, 8), np.uint8))
+    text = refused()
+    assert text == (
+        f"--labels {labels} holds {labels}/b.npy and {labels}/b.png, of one name: rename one "
+        "of them."
+    )
+    (labels / "b.npy").unlink()
+    write_ids(labels / "b.png", np.zeros((1, 8), np.uint8))
+    assert refused() == f"--labels: {labels}/b.png is 1x8: give 2x2 or more."
+    assert not out.exists()
+
+    write_ids(labels / "b.png", np.zeros((8, 8), np.uint8))
+    out.write_text("")
+    assert refused().startswith(
+        f"--out {out} cannot be written (File exists: {out}): give a place you can write to."
+    )
+
+
+def test_data_sets_that_do_not_fit(capsys, plain, tmp_path):
+    tiny.dataset(tmp_path / "pictures", input_nc=3)
+    tiny.write(tmp_path / "labels", {"test": {"a": {"input": np.zeros((8, 8), np.uint8)}}})
+    place, flags = tmp_path / "pictures", ["--model", plain, "--out", tmp_path / "out", "--dataset"]
+    text = refusal(capsys, *flags, place)
+    assert text == (
+        f"--dataset {place} has pictures of 3 channels as input but --model {plain} takes maps of "
+        "35 labels: "
+        "give a data set of the same input."
+    )
+    place = tmp_path / "labels"
+    text = refusal(capsys, *flags, place)
+    assert text == (
+        f"--dataset {place} has no instance maps but --model {plain} needs them: give one with "
+        "them."
+    )
+    manifest = DatasetManifest.read(place)
+    manifest.model_copy(update={"has_instances": True, "test": []}).write(place)
+    text = refusal(capsys, *flags, place)
+    assert text == f"--dataset {place} has no pairs in its test split: give another --split."
+    text = refusal(capsys, *flags[:-2], place, "--dataset", place)
+    assert text.startswith("--dataset") and not (tmp_path / "out").exists()
+
+
+def test_styles_that_do_not_fit_the_model(capsys, raw, plain, styled, tmp_path):
+    model, clusters, out = styled / "model", styled / "clusters", tmp_path / "out"
+    maps_and_out = [*of_raw(raw), "--out", out]
+    for flags in (
+        "--style-seed 1",
+        "--per-instance",
+        "--variants 2",
+        "--clusters c",
+        "--photo p",
+        "--label-style 7=1",
+    ):
+        text = refusal(capsys, "--model", plain, *maps_and_out, *flags.split())
+        assert text == (
+            f"{flags.split()[0]} was given but --model {plain} takes no instance features: "
+            "leave it out."
+        )
+    text = refusal(capsys, "--model", model, *maps_and_out)
+    assert text.startswith(
+        f"--model {model} takes 3 instance features but --clusters was not given: give the folder "
+    )
+    write_clusters(tmp_path / "other", "elsewhere")
+    text = refusal(capsys, "--model", model, *maps_and_out, "--clusters", tmp_path / "other")
+    assert text.startswith(
+        f"--clusters {tmp_path}/other belongs to model elsewhere (3 features), not to --model "
+        f"{model}"
+    )
+
+    def refused(*flags) -> str:
+        return refusal(capsys, "--model", model, "--clusters", clusters, *maps_and_out, *flags)
+
+    assert (
+        refused("--label-style", "7")
+        == "--label-style '7' is not ID=STYLE: write for example 26=3."
+    )
+    assert refused("--label-style", "11=0") == (
+        f"--label-style 11=0: --clusters {clusters} has no styles of label 11: choose among the "
+        "labels 7, 26, 255."
+    )
+    assert refused("--label-style", "7=3") == (
+        f"--label-style 7=3: --clusters {clusters} has the styles 0 to 2 of label 7: choose one "
+        "of these."
+    )
+    assert refused("--instance-style", "40002=2") == (
+        "--instance-style 40002=2: instance 40002 of a is of label 26, which has the styles 0 to "
+        "1: "
+        "choose one of these."
+    )
+    assert refused("--instance-style", "40003=0", "--instance-style", "40002=0") == (
+        "--instance-style 40003: no instance map has this id: choose among theirs."
+    )
+    text = refusal(capsys, "--model", model, *maps_and_out, "--photo", raw / "img" / "a.png")
+    assert text.startswith(
+        f"--photo {raw}/img/a.png has no file named b for {raw}/label/b.png (2 of 3 inputs lack "
+        "one)"
+    )
+    tiny.model(tmp_path / "alone", FEATURES)
+    (tmp_path / "alone" / "latest_net_E.pth").unlink()
+    text = refusal(capsys, "--model", tmp_path / "alone", *maps_and_out, "--photo", raw / "img")
+    assert text == (
+        f"--photo {raw}/img needs an encoder but --model {tmp_path}/alone has no latest_net_E.pth: "
+        "give the model that it was trained with."
+    )
+    assert not out.exists()
+
+
+def test_instances_that_only_a_style_needs(capsys, raw, tmp_path):
+    """A model without edges takes instance maps for styles of instances, and none otherwise."""
+    card = tiny.model(tmp_path / "model", tiny.architecture(feat_num=3, use_instances=False))
+    table = write_clusters(tmp_path / "clusters", card.digest)
+    flags = [
+        "--model",
+        tmp_path / "model",
+        "--clusters",
+        tmp_path / "clusters",
+        "--labels",
+        raw / "label",
+    ]
+    text = refusal(capsys, *flags, "--out", tmp_path / "out", "--per-instance")
+    assert text == (
+        "--instances is missing but --per-instance needs it: give the instance maps of "
+        f"{raw}/label."
+    )
+    text = refusal(capsys, *flags, "--out", tmp_path / "out", "--instances", raw / "inst")
+    assert text == (
+        f"--instances {raw}/inst was given but --model {tmp_path}/model takes none: leave it out."
+    )
+    run(*flags, "--out", tmp_path / "plain")
+    run(
+        *flags,
+        "--out",
+        tmp_path / "each",
+        "--instances",
+        raw / "inst",
+        "--per-instance",
+        "--style-seed",
+        1,
+    )
+    assert contents(tmp_path / "plain") != contents(tmp_path / "each")
+    export(tmp_path / "e", Features(), card.architecture, Graph(style="instance"), None, table)
+    text = refusal(
+        capsys, "--exported", tmp_path / "e", "--labels", raw / "label", "--out", tmp_path / "out"
+    )
+    assert text.startswith(
+        f"--instances is missing but --exported {tmp_path}/e needs it: give the instance maps of "
+    )
+
+
+def test_styles_that_do_not_fit_the_file(capsys, raw, mirror, tmp_path):
+    maps_and_out, clusters = [*of_raw(raw), "--out", tmp_path / "out"], mirror / "clusters"
+
+    def refused(form: str, *flags) -> str:
+        return refusal(capsys, "--exported", mirror / form, *maps_and_out, *flags)
+
+    for flags in (
+        "--style-seed 1",
+        "--per-instance",
+        "--variants 2",
+        "--clusters c",
+        "--label-style 7=1",
+    ):
+        text = refused("fixed", *flags.split())
+        assert text == (
+            f"{flags.split()[0]} was given but --exported {mirror}/fixed has its styles inside: "
+            "export it with --style label or --style instance."
+        )
+    assert refused("label", "--clusters", clusters, "--per-instance") == (
+        f"--per-instance was given but --exported {mirror}/label takes styles by label: "
+        "export it with --style instance."
+    )
+    assert refused("label", "--style-seed", 1) == (
+        "--style-seed was given but --clusters was not: give the folder that `python -m "
+        "components.cluster` wrote."
+    )
+    assert refused("map", "--photo", raw / "img") == (
+        f"--photo {raw}/img needs an encoder, which --exported {mirror}/map does not have: "
+        "give the --model it was made from."
+    )
+    export(tmp_path / "e", Features(), PLAIN, Graph(), (8, 8))
+    text = refusal(capsys, "--exported", tmp_path / "e", *maps_and_out, "--variants", 2)
+    assert text == (
+        f"--variants was given but --exported {tmp_path}/e takes no instance features: leave "
+        "it out."
+    )
+
+
+def test_a_table_of_stage_one_is_known_by_its_centres(capsys, raw, mirror, tmp_path):
+    table = write_clusters(tmp_path / "clusters", "stage one")
+    flags = ["--exported", mirror / "label", *of_raw(raw), "--clusters", tmp_path / "clusters"]
+    run(*flags, "--label-style", "7=1", "--out", tmp_path / "out")
+    assert shown(read_picture(tmp_path / "out" / "a.png"))[7] == GREYS[7][1]
+    table.model_copy(update={"overall": [0, 0, 0]}).write(tmp_path / "clusters")
+    text = refusal(capsys, *flags, "--out", tmp_path / "out")
+    assert text == (
+        f"--clusters {tmp_path}/clusters belongs to model stage one, not to --exported "
+        f"{mirror}/label, which is model: "
+        "give the folder that it was exported with."
+    )
+
+
+def test_files_that_cannot_run(capsys, raw, tmp_path):
+    card = export(tmp_path / "e", Features(), PLAIN, Graph(), (8, 8))
+    flags = ["--exported", tmp_path / "e", *of_raw(raw), "--out", tmp_path / "out"]
+    text = refusal(capsys, *flags, "--runtime", "om")
+    assert text == (
+        f"--runtime om: --exported {tmp_path}/e holds no compiled file: export it with --format om."
+    )
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        text = refusal(capsys, *flags, "--device", "cuda")
+        assert text.startswith(
+            "--device cuda: ONNX Runtime has no CUDAExecutionProvider here: install its build for "
+        )
+    card.model_copy(update={"file": "gone.onnx"}).write(tmp_path / "e")
+    assert (
+        refusal(capsys, *flags)
+        == f"--exported {tmp_path}/e has lost its gone.onnx: export the model again."
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_command_line(raw, plain, tmp_path):
+    command = [sys.executable, "-m", "components.export"]
+    maps_and_out = [*of_raw(raw), "--out", tmp_path / "out"]
+    done = subprocess.run(
+        [*command, "synthesise", "--model", plain, *maps_and_out], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "wrote 3 pictures" in done.stdout, done.stderr
+    done = subprocess.run(
+        [*command, "--model", tmp_path, "--exported", tmp_path], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr.startswith("export refused: ")
+
+
+@pytest.mark.skipif(not EXCERPT.is_dir(), reason="the excerpt of Cityscapes is not here")
+def test_real_maps(styled, tmp_path):
+    """Bicycles, whose ids are above 32767, and ids that are bare labels are painted; the same seed,
+    the same bytes."""
+    city = EXCERPT / "gtFine" / "train" / "aachen"
+    for file in sorted(city.glob("aachen_00000[02]*Ids.png")):
+        write_ids(tmp_path / "gt" / file.name, resize_ids(read_ids(file), 129, 257))
+    model = [
+        "--model",
+        styled / "model",
+        "--clusters",
+        styled / "clusters",
+        "--labels",
+        tmp_path / "gt",
+    ]
+    flags = [*model, "--instances", tmp_path / "gt", "--per-instance"]
+    for name, seed in (("first", 0), ("second", 0), ("other", 1)):
+        run(*flags, "--style-seed", seed, "--out", tmp_path / name)
+    assert contents(tmp_path / "first") == contents(tmp_path / "second")
+    first, other = (pictures(tmp_path / name) for name in ("first", "other"))
+    for name, picture in first.items():
+        assert picture.shape == (129, 257, 3)
+        assert np.abs(picture.astype(int) - other[name]).mean() > 1  # of 255
+
+    centres = [np.zeros((1, 3), np.float32)] * 36
+    for file in sorted((tmp_path / "gt").glob("*instanceIds.png")):
+        instances = read_ids(file).astype(np.int32)
+        scene = Scene(
+            "a", read_ids(Path(str(file).replace("instanceIds", "labelIds"))), instances, None
+        )
+        painted = set(CentreStyles(centres, seed=0, per_instance=True).of(scene, 0).by_region)
+        assert (
+            painted == set(np.unique(instances).tolist())
+            and max(painted) > 32767
+            and min(painted) < 1000
+        )

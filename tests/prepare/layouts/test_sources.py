@@ -1,0 +1,567 @@
+"""Finding pairs in every layout, and dividing them into train and test. No pixel is read: the files
+are empty."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.prepare.layouts.sources import REMEDIES, Problem, RawPair, Source, find_source
+from components.prepare.layouts.splits import choose_splits
+from shared.errors import InputError
+
+EXCERPT = Path(__file__).parents[4] / "shared" / "data" / "cityscapes_samples"
+
+
+def make(root, *files):
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).touch()
+
+
+def find(root, layout="auto", direction="AtoB", want_instances=False, folders=("", "", "")):
+    source = find_source(root, layout, direction, want_instances, folders)
+    assert {problem.kind for problem in source.problems} <= REMEDIES.keys()
+    return source
+
+
+def short(root, source):
+    """Split -> (name, input, photo, instance), paths below root."""
+
+    def below(path):
+        return path and str(Path(path).relative_to(root))
+
+    return {
+        split: [
+            (pair.name, below(pair.input), below(pair.photo), below(pair.instance))
+            for pair in pairs
+        ]
+        for split, pairs in source.pairs.items()
+    }
+
+
+def refusal(call, *arguments, **options):
+    with pytest.raises(InputError) as refused:
+        call(*arguments, **options)
+    sentence = str(refused.value)
+    assert "\n" not in sentence and sentence.endswith(".") and ". " not in sentence
+    return sentence
+
+
+def cityscapes(root, split, name, photo=True):
+    city = name.split("_")[0]
+    make(
+        root,
+        f"gtFine/{split}/{city}/{name}_gtFine_labelIds.png",
+        f"gtFine/{split}/{city}/{name}_gtFine_color.png",
+    )
+    make(root, f"gtFine/{split}/{city}/{name}_gtFine_instanceIds.png")
+    if photo:
+        make(root, f"leftImg8bit/{split}/{city}/{name}_leftImg8bit.png")
+
+
+# --- layouts
+
+
+def test_cityscapes(tmp_path):
+    cityscapes(tmp_path, "train", "ulm_1")
+    cityscapes(tmp_path, "train", "aachen_2")
+    cityscapes(tmp_path, "val", "bonn_1", photo=False)
+    cityscapes(tmp_path, "train_extra", "bad_1")
+    make(
+        tmp_path,
+        "leftImg8bit/coarse/ulm/ulm_9_leftImg8bit.png",
+        "leftImg8bit/train/ulm/._ulm_1_leftImg8bit.png",
+    )
+    make(
+        tmp_path,
+        "gtFine/train/ulm/ulm_1_gtFine_polygons.json",
+        "README",
+        "license.txt",
+        "sample.png",
+    )
+
+    source = find(tmp_path, want_instances=True)
+
+    def files(split, name):
+        start = f"{split}/{name.split('_')[0]}/{name}"
+        labels, instances = (
+            f"gtFine/{start}_gtFine_labelIds.png",
+            f"gtFine/{start}_gtFine_instanceIds.png",
+        )
+        return (
+            name,
+            labels,
+            None if split == "val" else f"leftImg8bit/{start}_leftImg8bit.png",
+            instances,
+        )
+
+    assert (source.layout, source.problems) == ("cityscapes", [])
+    assert short(tmp_path, source) == {
+        "train": [files("train", "aachen_2"), files("train", "ulm_1")],
+        "val": [files("val", "bonn_1")],
+        "train_extra": [files("train_extra", "bad_1")],
+    }
+    assert [pair.instance for pair in find(tmp_path).pairs["val"]] == [None]
+    assert "--direction BtoA swaps A and B, which cityscapes does not have" in refusal(
+        find, tmp_path, direction="BtoA"
+    )
+
+
+def test_flat_as_nvidia_has_it(tmp_path):
+    make(tmp_path, "train_label/aachen_1_gtFine_labelIds.png", "train_img/aachen_1_leftImg8bit.png")
+    make(
+        tmp_path,
+        "train_inst/aachen_1_gtFine_instanceIds.png",
+        "test_label/b.png",
+        "test_inst/b.TIF",
+    )
+    source = find(tmp_path, want_instances=True)
+    assert (source.layout, source.problems) == ("flat", [])
+    assert short(tmp_path, source) == {
+        "train": [
+            (
+                "aachen_1",
+                "train_label/aachen_1_gtFine_labelIds.png",
+                "train_img/aachen_1_leftImg8bit.png",
+                "train_inst/aachen_1_gtFine_instanceIds.png",
+            )
+        ],
+        "test": [("b", "test_label/b.png", None, "test_inst/b.TIF")],
+    }
+    assert "--direction BtoA swaps A and B, which" in refusal(find, tmp_path, direction="BtoA")
+
+
+@pytest.mark.parametrize(("a", "b"), [("_A", "_B"), ("A", "B")])
+def test_flat_with_pictures_as_input(tmp_path, a, b):
+    make(
+        tmp_path,
+        f"train{a}/x.JPG",
+        f"train{b}/x.png",
+        f"val{a}/x.webp",
+        f"val{b}/x.bmp",
+        "train_inst/x.png",
+    )
+    pairs = {
+        "train": [("x", f"train{a}/x.JPG", f"train{b}/x.png", None)],
+        "val": [("x", f"val{a}/x.webp", f"val{b}/x.bmp", None)],
+    }
+    swapped = {
+        split: [(name, photo, input, None) for name, input, photo, _ in found]
+        for split, found in pairs.items()
+    }
+    assert find(tmp_path).layout == "flat"
+    assert short(tmp_path, find(tmp_path)) == pairs
+    assert short(tmp_path, find(tmp_path, direction="BtoA")) == swapped
+
+
+def test_folders_without_and_with_splits(tmp_path):
+    make(
+        tmp_path / "one", "masks/deep/er/x.npy", "images/deep/er/x.jpeg", "instances/deep/er/x.tiff"
+    )
+    source = find(tmp_path / "one", want_instances=True)
+    assert (source.layout, source.problems) == ("folders", [])
+    assert short(tmp_path / "one", source) == {
+        "": [
+            (
+                "deep_er_x",
+                "masks/deep/er/x.npy",
+                "images/deep/er/x.jpeg",
+                "instances/deep/er/x.tiff",
+            )
+        ]
+    }
+    assert "swaps A and B" in refusal(find, tmp_path / "one", direction="BtoA")
+
+    make(tmp_path / "two", "A/train/x.png", "B/train/x.png", "A/test/sub/y.png", "B/test/sub/y.png")
+    pairs = {
+        "train": [("x", "A/train/x.png", "B/train/x.png", None)],
+        "test": [("sub_y", "A/test/sub/y.png", "B/test/sub/y.png", None)],
+    }
+    assert short(tmp_path / "two", find(tmp_path / "two")) == pairs
+    assert find(tmp_path / "two", direction="BtoA").pairs["train"] == [
+        RawPair("x", str(tmp_path / "two/B/train/x.png"), str(tmp_path / "two/A/train/x.png"), None)
+    ]
+
+
+def test_folders_with_names_given(tmp_path):
+    make(tmp_path, "maps/ids/x.png", "aerial/x.png", "A/x.png", "label/x.png", "B/x.png")
+    source = find(tmp_path, folders=("maps/ids/", "aerial", ""))
+    assert source.layout == "folders"
+    assert short(tmp_path, source) == {"": [("x", "maps/ids/x.png", "aerial/x.png", None)]}
+
+    assert "holds A and label: say which with --input-folder." in refusal(find, tmp_path, "folders")
+    for outside in ("nowhere", "../A", str(tmp_path / "A")):
+        sentence = refusal(find, tmp_path / "maps", folders=("ids", outside, ""))
+        assert sentence.startswith(f"--photo-folder {outside} is no folder in {tmp_path / 'maps'}")
+    assert "has no folder for the photo (B, image, " in refusal(
+        find, tmp_path / "maps", folders=("ids", "", "")
+    )
+    assert "--layout flat has folders of fixed names" in refusal(
+        find, tmp_path, "flat", folders=("A", "", "")
+    )
+
+
+def test_side_by_side(tmp_path):
+    make(tmp_path / "facades", "train/1.jpg", "train/2.jpg", "val/1.jpg", "sample.jpg")
+    source = find(tmp_path / "facades", direction="BtoA")
+    assert (source.layout, source.problems) == ("side_by_side", [])
+    assert short(tmp_path / "facades", source) == {
+        "train": [
+            ("1", "train/1.jpg", "train/1.jpg", None),
+            ("2", "train/2.jpg", "train/2.jpg", None),
+        ],
+        "val": [("1", "val/1.jpg", "val/1.jpg", None)],
+    }
+    assert list(find(tmp_path / "facades" / "train").pairs) == [""]
+    assert refusal(find, tmp_path / "facades", want_instances=True) == (
+        "--instances files: layout side_by_side has no instance maps: say --instances none or "
+        "--instances components."
+    )
+
+
+@pytest.mark.skipif(
+    not EXCERPT.is_dir(), reason=f"the real excerpt of Cityscapes is not at {EXCERPT}"
+)
+def test_the_real_excerpt():
+    source = find(EXCERPT, want_instances=True)
+    assert {split: len(pairs) for split, pairs in source.pairs.items()} == {"train": 5, "val": 8}
+    assert source.problems == []
+
+
+# --- which layout
+
+
+def test_one_layout_is_asked_for_where_several_fit(tmp_path):
+    make(tmp_path, "A/x.png", "B/x.png", "train/x.png")
+    assert "fits layout folders and layout side_by_side: say which with --layout." in refusal(
+        find, tmp_path
+    )
+    assert find(tmp_path, "folders").layout == "folders"
+    assert find(tmp_path, "side_by_side").layout == "side_by_side"
+
+    make(tmp_path / "flat", "train_label/x.png", "train_A/x.png")
+    assert "holds folders of several kinds (train_A, train_label): keep one kind." in refusal(
+        find, tmp_path / "flat"
+    )
+
+
+def test_no_layout(tmp_path):
+    make(
+        tmp_path, "train/A/x.png", "train/B/x.png", "notes.txt"
+    )  # halves of these would be wrong without a word
+    sentence = refusal(find, tmp_path)
+    for part in (
+        f"--raw-data {tmp_path} has no known layout",
+        "gtFine/<split>",
+        "train_label/",
+        "A/ and B/",
+        "halves",
+    ):
+        assert part in sentence
+    assert sentence.endswith("name it with --layout.")
+
+
+@pytest.mark.parametrize("layout", ["cityscapes", "flat", "side_by_side"])
+def test_a_layout_that_is_not_there(tmp_path, layout):
+    make(tmp_path, "other/x.png" if layout != "side_by_side" else "train/x.txt")
+    assert f"has no label map or input picture where layout {layout} keeps them (" in refusal(
+        find, tmp_path, layout
+    )
+
+
+def test_a_missing_an_empty_folder_and_a_file(tmp_path):
+    assert f"--raw-data {tmp_path / 'nowhere'} is no folder" in refusal(find, tmp_path / "nowhere")
+    assert f"--raw-data {tmp_path} is empty" in refusal(find, tmp_path)
+    make(tmp_path, "notes.txt")
+    assert f"--raw-data {tmp_path / 'notes.txt'} is a file but no archive" in refusal(
+        find, tmp_path / "notes.txt"
+    )
+    make(tmp_path, "gtFine/train/ulm/ulm_1_gtFine_color.png")
+    assert "has no label map or input picture" in refusal(find, tmp_path)
+
+
+# --- what is wrong with single files
+
+
+def test_all_that_has_no_partner_is_reported(tmp_path):
+    for name in ("ulm_1", "ulm_2", "ulm_3", "ulm_4"):
+        cityscapes(tmp_path, "train", name)
+    labels, photos = tmp_path / "gtFine/train/ulm", tmp_path / "leftImg8bit/train/ulm"
+    (labels / "ulm_1_gtFine_labelIds.png").unlink()
+    (labels / "ulm_2_gtFine_instanceIds.png").unlink()
+    (photos / "ulm_3_leftImg8bit.png").rename(
+        photos / "ulm_9_leftImg8bit.png"
+    )  # equal counts hide nothing
+
+    assert find(tmp_path, want_instances=True).problems == [
+        Problem(
+            "instance map without input",
+            f"{labels}/ulm_1_gtFine_instanceIds.png",
+            "is without label map",
+        ),
+        Problem(
+            "missing instance map", f"{labels}/ulm_2_gtFine_labelIds.png", "is without instance map"
+        ),
+        Problem("photo without input", f"{photos}/ulm_1_leftImg8bit.png", "is without label map"),
+        Problem("photo without input", f"{photos}/ulm_9_leftImg8bit.png", "is without label map"),
+    ]
+    assert {problem.kind for problem in find(tmp_path).problems} == {"photo without input"}
+
+
+def test_a_source_without_one_instance_map(tmp_path):
+    make(tmp_path, "train_label/x.png", "train_img/x.png", "train_inst/notes.txt")
+    assert refusal(find, tmp_path, want_instances=True) == (
+        f"--instances files: {tmp_path} has no instance maps: say --instances none or --instances "
+        "components."
+    )
+
+
+def test_files_of_one_name(tmp_path):
+    make(tmp_path, "train/a.png", "train/a.jpg", "train/b/c.png", "train/b_c.png", "val/a.png")
+    source = find(tmp_path)
+    train = tmp_path / "train"
+    assert source.problems == [
+        Problem("duplicate name", f"{train}/a.png", f"has the same name as {train}/a.jpg"),
+        Problem("duplicate name", f"{train}/b_c.png", f"has the same name as {train}/b/c.png"),
+    ]
+    assert [pair.input for pair in source.pairs["train"]] == [f"{train}/a.jpg", f"{train}/b/c.png"]
+
+
+def test_names_that_no_output_file_can_have(tmp_path):
+    make(
+        tmp_path,
+        "train/fine and ünïcode.png",
+        f"train/{'a' * 130}/{'b' * 130}.png",
+        "train/new\nline.png",
+    )
+    make(tmp_path, "train/_leftImg8bit.png")
+    (tmp_path / os.fsdecode(b"train/latin1 \xfc.png")).touch()
+    source = find(tmp_path)
+    assert [pair.name for pair in source.pairs["train"]] == ["fine and ünïcode"]
+    assert [problem.kind for problem in source.problems] == ["unusable name"] * 4
+    assert f"{tmp_path}/train/latin1 \\udcfc.png" in [problem.file for problem in source.problems]
+
+
+# --- links
+
+
+def test_links_inside_are_followed(tmp_path):
+    make(tmp_path, "store/1.png", "store/more/2.png", "B/1.png", "B/more/2.png")
+    (tmp_path / "A").symlink_to("store")
+    (tmp_path / "B" / "3.png").symlink_to(tmp_path / "store" / "1.png")
+    (tmp_path / "B" / "again").symlink_to("more")
+    assert short(tmp_path, find(tmp_path)) == {
+        "": [("1", "A/1.png", "B/1.png", None), ("more_2", "A/more/2.png", "B/more/2.png", None)]
+    }
+    unpaired = [problem.file for problem in find(tmp_path).problems]
+    assert unpaired == [f"{tmp_path}/B/3.png", f"{tmp_path}/B/again/2.png"]
+
+
+@pytest.mark.parametrize("link", ["A/train/9.png", "A/train/more", "B", "A/notes"])
+def test_links_that_lead_outside_are_refused(tmp_path, link):
+    make(tmp_path, "secret/x.png", "root/A/train/1.png")
+    target = tmp_path / "secret" / ("x.png" if link.endswith("png") else "")
+    (tmp_path / "root" / link).symlink_to(target)
+    if link != "B":
+        make(tmp_path, "root/B/train/1.png")
+    assert refusal(find, tmp_path / "root") == (
+        f"--raw-data: {tmp_path / 'root' / link} is a link to {target}, outside of "
+        f"{tmp_path / 'root'}: "
+        "copy it, or give the folder that holds both."
+    )
+
+
+def test_a_neighbour_whose_name_begins_alike_is_outside(tmp_path):
+    make(tmp_path, "root/train/1.png", "root2/2.png")
+    (tmp_path / "root/train/2.png").symlink_to(tmp_path / "root2/2.png")
+    assert "outside of" in refusal(find, tmp_path / "root")
+
+
+def test_links_to_nothing_and_in_circles_are_refused(tmp_path):
+    make(tmp_path, "train/a/1.png", "train/b/2.png")
+    link = tmp_path / "train" / "3.png"
+    link.symlink_to(tmp_path / "gone.png")
+    assert (
+        f"{link} is a link to {tmp_path}/gone.png, which is missing: remove the link."
+        in refusal(find, tmp_path, "side_by_side")
+    )
+    link.unlink()
+    link.symlink_to(link)
+    assert f"{link} is a link to {link}, which is missing" in refusal(
+        find, tmp_path, "side_by_side"
+    )
+    link.unlink()
+
+    (tmp_path / "train/a/up").symlink_to(tmp_path / "train")
+    assert (
+        "a/up is a link to" in (sentence := refusal(find, tmp_path, "side_by_side"))
+        and "a folder that holds it" in sentence
+    )
+    (tmp_path / "train/a/up").unlink()
+    (tmp_path / "train/a/other").symlink_to("../b")
+    (tmp_path / "train/b/other").symlink_to("../a")
+    assert "a folder that holds it: remove it." in refusal(find, tmp_path, "side_by_side")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read(tmp_path):
+    make(tmp_path, "train/1.png", "train/a/2.png")
+    (tmp_path / "train/a").chmod(0)
+    assert f"{tmp_path}/train/a cannot be listed (Permission denied)" in refusal(find, tmp_path)
+
+
+# --- train and test
+
+
+def source_of(layout="flat", without_photo=(), **names):
+    """names: split -> 'a b c'; split `none` is ''."""
+    pairs = {
+        "" if split == "none" else split: [
+            RawPair(name, f"/{split}/{name}", None if name in without_photo else f"/p/{name}", None)
+            for name in sorted(given.split())
+        ]
+        for split, given in names.items()
+    }
+    return Source(layout, pairs, [])
+
+
+def choose(source, train="", test="", fraction=0.0, seed=0, max_images=0):
+    chosen, problems = choose_splits(source, train, test, fraction, seed, max_images)
+    return {
+        split: " ".join(pair.name for pair in pairs) for split, pairs in chosen.items()
+    }, problems
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "train", "test"),
+    [
+        (source_of(train="b a", val="v", test="t"), {}, "a b", "v"),
+        (source_of(train="a", test="t"), {}, "a", "t"),
+        (source_of("cityscapes", train="a", val="v", test="t"), {}, "a", "v"),
+        (source_of("cityscapes", train="a", val="v", test="t"), {"test": "test"}, "a", "t"),
+        (source_of(train="a d", val="c b", test="t"), {"train": "train, val"}, "a b c d", "t"),
+        (
+            source_of(train="a", extra="b", test="t"),
+            {"train": "extra", "test": "train,test"},
+            "b",
+            "a t",
+        ),
+        (source_of(train="a b c", val="v w"), {"max_images": 1}, "a", "v"),
+    ],
+)
+def test_the_splits_of_a_source(source, options, train, test):
+    assert choose(source, **options) == ({"train": train, "test": test}, [])
+
+
+def test_a_test_split_is_cut_off():
+    """The order of sha256('0:a') .. sha256('0:e') was taken from `printf 0:a | sha256sum`: d a c b
+    e."""
+    flat = source_of(none="a b c d e")
+    assert choose(flat, fraction=0.4)[0] == {"train": "b c e", "test": "a d"}
+    assert choose(flat, fraction=0.01)[0] == {"train": "a b c e", "test": "d"}
+    assert choose(flat, fraction=0.4, max_images=1)[0] == {"train": "b", "test": "a"}
+    assert choose(source_of(train="a b c d e", val="v"), fraction=0.4)[0] == {
+        "train": "b c e",
+        "test": "a d",
+    }
+
+
+def test_a_training_pair_without_photo_is_a_problem_and_is_never_cut_off():
+    source = source_of(train="a b", val="a v", without_photo="b v")
+    assert choose(source)[1] == [Problem("missing photo", "/train/b", "is without photo")]
+    for seed in range(5):
+        chosen, problems = choose(source, fraction=0.5, seed=seed)
+        assert (chosen["train"], chosen["test"], len(problems)) == ("b", "a", 1)
+
+
+def test_one_name_in_two_joined_splits_is_a_problem():
+    chosen, problems = choose(source_of(train="a b", val="b", test="a"), train="train,val")
+    assert chosen == {"train": "a b", "test": "a"}
+    assert problems == [Problem("duplicate name", "/val/b", "has the same name as /train/b")]
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "sentence"),
+    [
+        (
+            source_of(train="a"),
+            {},
+            "has no split for testing (found train): cut one off with --test-fraction 0.1, or",
+        ),
+        (
+            source_of(none="a"),
+            {},
+            "has no split for testing (found no splits): cut one off with --test-fraction 0.1",
+        ),
+        (
+            source_of("cityscapes", train="a", test="b"),
+            {},
+            "has no split for testing (found train, test)",
+        ),
+        (
+            source_of("cityscapes", train="a", val="b"),
+            {"train": "train,val"},
+            "has no split for testing",
+        ),
+        (
+            source_of(val="a", test="b"),
+            {},
+            "has no split train (found val, test): name one with --train-splits.",
+        ),
+        (
+            source_of(train="a", val="b"),
+            {"train": "day"},
+            "--train-splits day is not in --raw-data (found train, val)",
+        ),
+        (
+            source_of(train="a", val="b"),
+            {"test": "val,x"},
+            "--test-splits x is not in --raw-data (found train, val)",
+        ),
+        (
+            source_of(train="a", val="b"),
+            {"test": "val,train"},
+            "--test-splits train is trained on too",
+        ),
+        (
+            source_of(train="a", val="b"),
+            {"test": "val", "fraction": 0.1},
+            "--test-fraction 0.1 cuts the test pairs",
+        ),
+        (
+            source_of(train="a"),
+            {"fraction": 0.1},
+            "leaves 0 pairs for training and 1 with photo for testing",
+        ),
+        (
+            source_of(train="a b", without_photo="ab"),
+            {"fraction": 0.1},
+            "leaves 2 pairs for training and 0 with",
+        ),
+    ],
+)
+def test_refused_splits(source, options, sentence):
+    assert sentence in refusal(choose, source, **options)
+
+
+names = st.lists(st.text("abc01", min_size=1, max_size=4), min_size=4, max_size=30, unique=True)
+
+
+@given(names, st.floats(0.01, 0.6), st.integers(0, 5), st.randoms())
+def test_the_cut_is_a_partition_that_order_does_not_change(names, fraction, seed, random):
+    def cut(names):
+        chosen, problems = choose(source_of(train=" ".join(names)), fraction=fraction, seed=seed)
+        assert problems == []
+        return {split: given.split() for split, given in chosen.items()}
+
+    chosen = cut(names)
+    assert sorted(chosen["train"] + chosen["test"]) == sorted(names)
+    assert len(chosen["test"]) == max(1, round(fraction * len(names)))
+    shuffled = list(names)
+    random.shuffle(shuffled)
+    assert cut(shuffled) == chosen
+    # One pair more takes at most one place in the test set, or adds one.
+    assert len(set(cut([*names, "new"])["test"]) - {"new"} ^ set(chosen["test"])) <= 1

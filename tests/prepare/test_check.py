@@ -1,0 +1,527 @@
+"""`python -m components.prepare --check`: all problems at once; what it says prepare refuses,
+prepare refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.prepare.__main__ import main_check
+from components.prepare.check import check
+from components.prepare.config import PrepareConfig
+from components.prepare.layouts.sources import ACCEPTED, REMEDIES, Problem
+from components.prepare.run import run
+from components.prepare.writing import parallel
+from shared.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+EXCERPT = ROOT.parent / "shared" / "data" / "cityscapes_samples"
+
+
+def save(path, pixels):
+    """By Pillow, or NumPy for .npy."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, pixels) if path.suffix == ".npy" else Image.fromarray(pixels).save(path)
+
+
+def noise(seed, *shape, high=256):
+    return np.random.default_rng(seed).integers(0, high, shape).astype(np.uint8)
+
+
+def add_pair(raw, split, name, label, other=None):
+    """8x8 pixels of `label`, the lower half of `other`; instance ids are label * 1000; a photo of
+    noise."""
+    labels = np.full((8, 8), label, np.uint8)
+    labels[4:] = label if other is None else other
+    save(raw / f"{split}_label" / f"{name}.png", labels)
+    save(raw / f"{split}_inst" / f"{name}.png", labels.astype(np.uint16) * 1000)
+    save(raw / f"{split}_img" / f"{name}.png", noise([*map(ord, split + name)], 8, 8, 3))
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """NVIDIA's flat layout, three pairs to train on and one to test on."""
+    add_pair(tmp_path / "raw", "train", "a", 7)
+    add_pair(tmp_path / "raw", "train", "b", 7, 26)
+    add_pair(tmp_path / "raw", "train", "c", 11)
+    add_pair(tmp_path / "raw", "test", "a", 26)
+    return tmp_path / "raw"
+
+
+@pytest.fixture
+def side_by_side(tmp_path):
+    for split in ("train", "val"):
+        save(tmp_path / "raw" / split / "a.png", noise([*map(ord, split)], 8, 16, 3))
+    return tmp_path / "raw"
+
+
+def tree(folder):
+    """Path -> size and time of all files and folders."""
+    return {
+        path: (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+def report_of(raw, capsys, **values):
+    """Exit code, table and the JSON line; nothing may be written."""
+    flags = [
+        part
+        for name, value in values.items()
+        for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    before = tree(raw.parent)
+    capsys.readouterr()
+    code = main_check(["--raw-data", str(raw), *flags])
+    assert tree(raw.parent) == before
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    lines = captured.out.splitlines()
+    return code, "\n".join(lines[:-1]), json.loads(lines[-1])
+
+
+# --- good data
+
+
+def test_good_data(raw, capsys):
+    code, table, report = report_of(raw, capsys)
+    assert code == 0
+    assert report == {
+        "layout": "flat",
+        "train_pairs": 3,
+        "test_pairs": 1,
+        "sizes": {"8x8": 4},
+        "labels": {
+            "7": {"pixels": 64 + 32, "images": 2},
+            "11": {"pixels": 64, "images": 1},
+            "26": {"pixels": 32 + 64, "images": 2},
+        },
+        "instances": 5,
+        "problems": [],
+    }
+    assert table.splitlines()[0].startswith("prepare: checked: 4 of 4 pairs, ")
+    assert table.splitlines()[1:] == [
+        "layout flat: 3 train pairs, 1 test pairs, 5 instances",
+        "sizes: 8x8 (4)",
+        "",
+        "  label    pixels  images",
+        "      7   37.500%       2",
+        "     11   25.000%       1",
+        "     26   37.500%       2",
+        "",
+        "no problems",
+    ]
+
+
+def test_labels_are_counted_as_prepare_will_write_them(raw, tmp_path, capsys):
+    (tmp_path / "table.json").write_text('{"7": 0, "26": 1, "others": 255}')
+    options = dict(remap=tmp_path / "table.json", num_labels=2, instances="components")
+    code, table, report = report_of(raw, capsys, **options)
+    assert code == 0
+    assert {label: of["pixels"] for label, of in report["labels"].items()} == {
+        "0": 96,
+        "1": 96,
+        "255": 64,
+    }
+    assert "ignored   25.000%       1" in table and "no problems" in table
+    code, _, report = report_of(raw, capsys, instances="none")
+    assert (code, report["instances"]) == (0, 0)
+
+
+def test_only_what_would_be_prepared_is_looked_at(raw, capsys):
+    code, _, report = report_of(raw, capsys, max_images=1)
+    assert (code, report["train_pairs"], report["test_pairs"]) == (0, 1, 1)
+    assert report["labels"].keys() == {"7", "26"}
+
+
+def test_pictures_as_input_have_no_labels(side_by_side, capsys):
+    save(side_by_side / "train" / "b.png", noise(0, 6, 10, 3))
+    save(side_by_side / "train" / "c.png", noise(1, 6, 10, 3))
+    code, table, report = report_of(side_by_side, capsys, num_labels=0, instances="none")
+    assert (code, report["layout"], report["labels"]) == (0, "side_by_side", {})
+    assert report["sizes"] == {"8x8": 2, "6x5": 2}  # of one half
+    assert "label" not in table and "sizes: 8x8 (2), 6x5 (2)" in table
+
+
+# --- every kind of problem: spoils pair `b` of the raw data, gives options and how the file is
+# described
+
+
+def photo_without_input(raw, b):
+    save(raw / "train_img" / f"{b}_2.png", noise(0, 8, 8, 3))
+    return {}, f"train_img/{b}_2.png is without label map or input picture"
+
+
+def missing_photo(raw, b):
+    (raw / "train_img" / f"{b}.png").unlink()
+    return {}, f"train_label/{b}.png is without photo"
+
+
+def missing_instance_map(raw, b):
+    (raw / "train_inst" / f"{b}.png").unlink()
+    return {}, f"train_label/{b}.png is without instance map"
+
+
+def instance_map_without_input(raw, b):
+    save(raw / "train_inst" / f"{b}_2.png", noise(0, 8, 8))
+    return {}, f"train_inst/{b}_2.png is without label map or input picture"
+
+
+def duplicate_name(raw, b):
+    save(raw / "train_label" / f"{b}.bmp", np.full((8, 8), 7, np.uint8))
+    return {}, f"train_label/{b}.png has the same name as {raw}/train_label/{b}.bmp"
+
+
+def unusable_name(raw, b):
+    save(raw / "train_label" / f"{'x' * 241}.png", np.full((8, 8), 7, np.uint8))
+    return {}, ".png gives no name of 1..240 bytes of printable UTF-8"
+
+
+def unreadable_header(raw, b):
+    (raw / "train_inst" / f"{b}.png").write_bytes(b"no picture")
+    return {}, f"train_inst/{b}.png cannot be read as an image (cannot identify image file "
+
+
+def truncated_pixels(raw, b):
+    save(raw / "train_img" / f"{b}.png", noise(0, 8, 8, 3))
+    content = (raw / "train_img" / f"{b}.png").read_bytes()
+    (raw / "train_img" / f"{b}.png").write_bytes(content[: len(content) // 2])
+    return {}, f"train_img/{b}.png cannot be read as an image ("
+
+
+def truncated_jpeg(raw, b):
+    (raw / "train_img" / f"{b}.png").unlink()
+    save(raw / "train_img" / f"{b}.jpg", noise(0, 8, 8, 3))
+    content = (raw / "train_img" / f"{b}.jpg").read_bytes()
+    (raw / "train_img" / f"{b}.jpg").write_bytes(content[:-20])
+    return {}, f"train_img/{b}.jpg cannot be read as an image (image file is truncated ("
+
+
+def broken_array(raw, b):
+    (raw / "train_inst" / f"{b}.png").unlink()
+    save(raw / "train_inst" / f"{b}.npy", np.zeros((8, 8), int))
+    (raw / "train_inst" / f"{b}.npy").write_bytes(
+        (raw / "train_inst" / f"{b}.npy").read_bytes()[:-8]
+    )
+    return {}, f"train_inst/{b}.npy cannot be read as an image ("
+
+
+def a_picture_of_labels(raw, b):
+    save(raw / "train_label" / f"{b}.png", noise(0, 8, 8, 3))
+    return {}, f"train_label/{b}.png has Pillow's mode RGB"
+
+
+def an_array_of_colours_as_instances(raw, b):
+    (raw / "train_inst" / f"{b}.png").unlink()
+    save(raw / "train_inst" / f"{b}.npy", noise(0, 8, 8, 3))
+    return {}, f"train_inst/{b}.npy holds uint8 of shape (8, 8, 3)"
+
+
+def a_photo_of_32_bits(raw, b):
+    (raw / "train_img" / f"{b}.png").unlink()
+    save(raw / "train_img" / f"{b}.tif", np.zeros((8, 8), np.int32))
+    return {}, f"train_img/{b}.tif has Pillow's mode I"
+
+
+def a_photo_of_fractions(raw, b):
+    (raw / "train_img" / f"{b}.png").unlink()
+    save(raw / "train_img" / f"{b}.npy", np.zeros((8, 8, 3)))
+    return {}, f"train_img/{b}.npy holds float64 of shape (8, 8, 3)"
+
+
+def wrong_channels(raw, b):
+    """On layout side_by_side, with pictures as input."""
+    save(raw / "train" / "a.png", noise(0, 8, 16, 4))
+    save(raw / "val" / "a.png", noise(1, 8, 16, 4))
+    save(raw / "train" / f"{b}.png", noise(2, 8, 16, 3))
+    return dict(
+        num_labels=0, instances="none", input_nc=4
+    ), f"train/{b}.png has 3 channels where 4 are wanted"
+
+
+def sizes_differ(raw, b):
+    save(raw / "train_img" / f"{b}.png", noise(0, 8, 9, 3))
+    return {}, f"train_img/{b}.png is 8x9 but {raw}/train_label/{b}.png is 8x8"
+
+
+def odd_width(raw, b):
+    """On layout side_by_side."""
+    save(raw / "train" / f"{b}.png", noise(0, 8, 17, 3))
+    return dict(num_labels=0, instances="none"), f"train/{b}.png is 17 pixels wide"
+
+
+def unknown_label_ids(raw, b):
+    labels = np.full((8, 8), 7, np.uint8)
+    labels[0], labels[7, 7] = 255, 35
+    save(raw / "train_label" / f"{b}.png", labels)
+    save(raw / "train_inst" / f"{b}.png", labels)
+    return (
+        {},
+        f"train_label/{b}.png has ids without label: 35 (1.56% of the pixels), 255 (12.5% of the "
+        "pixels)",
+    )
+
+
+def too_many_components(raw, b):
+    board = (np.add.outer(np.arange(256), np.arange(257)) % 2).astype(np.uint8)
+    save(raw / "train_label" / f"{b}.png", board)
+    save(raw / "train_img" / f"{b}.png", noise(0, 256, 257, 3))
+    return dict(
+        instances="components"
+    ), f"train_label/{b}.png falls into 65792 regions of one label"
+
+
+def instances_across_labels(raw, b):
+    save(raw / "train_inst" / f"{b}.png", np.full((8, 8), 40000, np.uint16))
+    return {}, f"train_inst/{b}.png has instances in several labels: 40000"
+
+
+def duplicate_picture(raw, b):
+    (raw / "train_img" / f"{b}.png").write_bytes((raw / "train_img" / "a.png").read_bytes())
+    return {}, f"train_img/{b}.png is the same picture as {raw}/train_img/a.png"
+
+
+KINDS = {
+    photo_without_input: "photo without input",
+    missing_photo: "missing photo",
+    missing_instance_map: "missing instance map",
+    instance_map_without_input: "instance map without input",
+    duplicate_name: "duplicate name",
+    unusable_name: "unusable name",
+    unreadable_header: "unreadable",
+    truncated_pixels: "unreadable",
+    truncated_jpeg: "unreadable",
+    broken_array: "unreadable",
+    a_picture_of_labels: "wrong mode of ids",
+    an_array_of_colours_as_instances: "wrong mode of ids",
+    a_photo_of_32_bits: "wrong mode of picture",
+    a_photo_of_fractions: "wrong mode of picture",
+    wrong_channels: "wrong channels",
+    sizes_differ: "sizes differ",
+    odd_width: "odd width",
+    unknown_label_ids: "unknown label ids",
+    too_many_components: "too many components",
+    instances_across_labels: "instances across labels",
+    duplicate_picture: "duplicate picture",
+}
+
+
+@pytest.mark.parametrize("spoil", KINDS, ids=lambda spoil: spoil.__name__)
+def test_prepare_refuses_what_the_check_says_it_refuses_and_nothing_else(
+    spoil, request, tmp_path, capsys
+):
+    pictures = spoil in (wrong_channels, odd_width)
+    raw = request.getfixturevalue("side_by_side" if pictures else "raw")
+    good = dict(num_labels=0, instances="none") if pictures else {}
+    assert report_of(raw, capsys, **good)[0] == 0
+    run(str(raw), tmp_path / "good", PrepareConfig(size="4x4", **good))
+
+    options, found = spoil(raw, "b")
+    kind = KINDS[spoil]
+    code, table, report = report_of(raw, capsys, **options)
+    assert code == 2
+    assert [(problem["kind"], problem["remedy"]) for problem in report["problems"]] == [
+        (kind, REMEDIES[kind])
+    ]
+    described = report["problems"][0]["file"] + " " + report["problems"][0]["found"]
+    assert found in described
+    verdict = "accepts" if kind in ACCEPTED else "refuses"
+    assert (
+        f"\n{kind}: 1 (prepare {verdict} it). What to do: {REMEDIES[kind]}.\n    {described}\n"
+        in table
+    )
+    assert table.endswith("\n\n1 problem")
+
+    config = PrepareConfig(size="4x4", **options)
+    if kind in ACCEPTED:
+        run(str(raw), tmp_path / "dataset", config)
+    else:
+        with pytest.raises(InputError) as refused:
+            run(str(raw), tmp_path / "dataset", config)
+        assert (
+            str(refused.value)
+            == f"--raw-data: {described}: {REMEDIES[kind]}; `--check` lists all problems."
+        )
+        assert "\n" not in str(refused.value) and not (tmp_path / "dataset").exists()
+
+
+def test_every_kind_is_tested():
+    assert {*KINDS.values()} == REMEDIES.keys() and ACCEPTED < REMEDIES.keys()
+
+
+def spoil_all(raw):
+    """Every kind of problem that maps of labels can have, each in a pair of its own; seven more
+    unreadable photos."""
+    spoilers = [
+        spoil for spoil in KINDS if spoil not in (wrong_channels, odd_width, too_many_components)
+    ]
+    spoilers += [unreadable_header] * 7
+    for number, spoil in enumerate(spoilers):
+        add_pair(raw, "train", f"{number:02d}", 7, 26)
+        spoil(raw, f"{number:02d}")
+    return [KINDS[spoil] for spoil in spoilers]
+
+
+@pytest.mark.parametrize("many", [10**6, 1], ids=["threads", "processes"])
+def test_all_problems_are_listed_at_once(raw, capsys, monkeypatch, many):
+    monkeypatch.setattr(parallel, "MANY", many)
+    expected = spoil_all(raw)
+    code, table, report = report_of(raw, capsys)
+    assert code == 2
+    found = [problem["kind"] for problem in report["problems"]]
+    assert sorted(found) == sorted(expected)
+    assert table.endswith(f"\n\n{len(expected)} problems")
+
+    lines = table.splitlines()
+    for kind in {*expected}:
+        count = expected.count(kind)
+        verdict = "accepts" if kind in ACCEPTED else "refuses"
+        at = lines.index(f"{kind}: {count} (prepare {verdict} it). What to do: {REMEDIES[kind]}.")
+        files = [
+            f"    {problem['file']} {problem['found']}"
+            for problem in report["problems"]
+            if problem["kind"] == kind
+        ]
+        assert lines[at + 1 : at + 1 + min(count, 5)] == files[:5]
+        if count > 5:
+            assert lines[at + 6] == f"    ... and {count - 5} more, all in the JSON line"
+    assert expected.count("unreadable") == 11
+
+
+def test_one_pair_can_have_several_problems(raw, capsys):
+    """Whatever can be seen in one go: three headers; then, once those are good, three maps of
+    pixels."""
+    for kind in ("label", "inst", "img"):
+        (raw / f"train_{kind}" / "a.png").write_bytes(b"no picture")
+    _, _, report = report_of(raw, capsys)
+    assert [Path(problem["file"]).parent.name for problem in report["problems"]] == [
+        "train_label",
+        "train_img",
+        "train_inst",
+    ]
+    add_pair(raw, "train", "a", 99)
+    for kind in ("inst", "img"):
+        path = raw / f"train_{kind}" / "a.png"
+        path.write_bytes(path.read_bytes()[:-30])
+    _, _, report = report_of(raw, capsys)
+    assert [problem["kind"] for problem in report["problems"]] == [
+        "unreadable",
+        "unreadable",
+        "unknown label ids",
+    ]
+
+
+@pytest.mark.parametrize(("strays", "is_problem"), [(1, False), (2, True)])
+def test_soft_edges_of_instances_are_no_problem(raw, capsys, strays, is_problem):
+    """Up to one pixel in a hundred may lie in another label; ignored pixels do not count."""
+    labels = np.full((10, 20), 7, np.uint8)
+    labels[5:] = 255
+    labels[0, :strays] = 26
+    save(raw / "train_label" / "a.png", labels)
+    save(raw / "train_inst" / "a.png", np.full((10, 20), 7, np.uint8))
+    save(raw / "train_img" / "a.png", noise(0, 10, 20, 3))
+    code, _, report = report_of(raw, capsys, ignore_labels=255)
+    assert [problem["kind"] for problem in report["problems"]] == [
+        "instances across labels"
+    ] * is_problem
+    assert code == 2 * is_problem
+
+
+def test_pictures_twice_are_told_with_the_first(raw, capsys):
+    for name in ("b", "c"):
+        (raw / "train_img" / f"{name}.png").write_bytes((raw / "train_img" / "a.png").read_bytes())
+    _, _, report = report_of(raw, capsys)
+    first = f"is the same picture as {raw}/train_img/a.png"
+    assert [(problem["file"], problem["found"]) for problem in report["problems"]] == [
+        (f"{raw}/train_img/{name}.png", first) for name in ("b", "c")
+    ]
+
+
+def test_many_ids_are_cut_short(raw, capsys):
+    save(raw / "train_label" / "a.png", (np.arange(64, dtype=np.uint8) + 100).reshape(8, 8))
+    save(raw / "train_inst" / "b.png", np.tile(np.arange(9, dtype=np.uint8), (9, 1))[:8, :8])
+    _, _, report = report_of(raw, capsys)
+    ids = ", ".join(f"{id} (1.56% of the pixels)" for id in range(100, 108))
+    assert report["problems"][0]["found"] == f"has ids without label: {ids}, ..."
+    assert (
+        report["problems"][1]["found"] == "has instances in several labels: 0, 1, 2, 3, 4, 5, 6, 7"
+    )
+
+
+def test_what_cannot_be_checked_at_all_is_refused(tmp_path, raw, capsys):
+    for flags, sentence in (
+        (
+            ["--raw-data", str(tmp_path / "nowhere")],
+            f"prepare refused: --raw-data {tmp_path / 'nowhere'} is no folder",
+        ),
+        (
+            ["--raw-data", str(raw), "--size", "big"],
+            "prepare refused: --size 'big': should be HEIGHTxWIDTH",
+        ),
+        (
+            ["--raw-data", str(raw), "--remap", "nowhere"],
+            "prepare refused: --remap nowhere is no file",
+        ),
+    ):
+        with pytest.raises(SystemExit) as refused:
+            main_check(flags)
+        captured = capsys.readouterr()
+        assert (refused.value.code, captured.out, captured.err.count("\n")) == (2, "", 1)
+        assert captured.err.startswith(sentence)
+
+
+def test_it_returns_the_problems(raw):
+    assert check(str(raw), PrepareConfig()) == []
+    (raw / "train_img" / "b.png").unlink()
+    assert check(str(raw), PrepareConfig()) == [
+        Problem("missing photo", f"{raw}/train_label/b.png", "is without photo")
+    ]
+
+
+def test_the_command_line(raw, tmp_path):
+    """--check may stand anywhere, also in the command of a run, whose --dataset it leaves alone."""
+    command = [
+        sys.executable,
+        "-m",
+        "components.prepare",
+        "--raw-data",
+        str(raw),
+        "--layout",
+        "flat",
+    ]
+    before = tree(tmp_path)
+    good = subprocess.run([*command, "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert (good.returncode, good.stderr) == (0, "")
+    assert (
+        json.loads(good.stdout.splitlines()[-1])["problems"] == []
+        and "\nno problems\n" in good.stdout
+    )
+    assert tree(tmp_path) == before
+
+    (raw / "train_label" / "b.png").write_bytes(b"no picture")
+    before = tree(tmp_path)
+    command.insert(3, "--check")
+    bad = subprocess.run(
+        [*command, "--dataset", str(tmp_path / "dataset")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (bad.returncode, bad.stderr) == (2, "")
+    assert (
+        len(json.loads(bad.stdout.splitlines()[-1])["problems"]) == 1
+        and "\n1 problem\n" in bad.stdout
+    )
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.skipif(
+    not EXCERPT.is_dir(), reason=f"the real excerpt of Cityscapes is not at {EXCERPT}"
+)
+def test_the_real_excerpt(capsys):
+    assert main_check(["--raw-data", str(EXCERPT), "--max-images", "2"]) == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (report["train_pairs"], report["test_pairs"], report["problems"]) == (2, 2, [])
+    assert report["sizes"] == {"1024x2048": 4}
+    assert sum(of["pixels"] for of in report["labels"].values()) == 4 * 1024 * 2048

@@ -1,0 +1,73 @@
+"""What a deployed file is fed: styles by label, by instance, painted; ids of 16 bits; batches of
+several maps."""
+
+import numpy as np
+import pytest
+
+from shared.contracts.exported import Graph
+from shared.deployed.styles import Style
+from shared.deployed.synthesiser import feeds, input_names, narrow, stack, to_pixels
+from shared.errors import InputError
+from tests import tiny
+
+LABELS = np.array([[7, 7, 26], [7, 255, 26]], np.uint8)
+IDS = np.array([[7, 7, 26001], [7, 26001, 26001]], np.int32)
+TABLE = np.arange(36 * 3, dtype=np.float32).reshape(36, 3)
+
+
+def test_an_instance_takes_the_style_of_its_commonest_label_or_its_own():
+    ids, dense = np.array([7, 26001]), np.array([[0, 0, 1], [0, 1, 1]])
+    assert np.array_equal(Style(TABLE).of_instances(ids, dense, LABELS), TABLE[[7, 26]])
+    own = Style(TABLE, {26001: np.array([1, 2, 3], np.float32)})
+    assert np.array_equal(own.of_instances(ids, dense, LABELS), [TABLE[7], [1, 2, 3]])
+    assert np.array_equal(
+        Style(TABLE[:1]).of_instances(ids, dense, np.zeros((3, 2, 3), np.uint8)), TABLE[[0, 0]]
+    )
+
+
+def test_pixels_take_the_style_of_their_label_the_last_row_or_their_instances():
+    painted = Style(TABLE).painted(LABELS, IDS)
+    assert painted.shape == (3, 2, 3)
+    assert np.array_equal(painted[:, 0, 2], TABLE[26])
+    assert np.array_equal(painted[:, 1, 1], TABLE[35]), "pixels without a label"
+    own = Style(TABLE, {26001: np.array([1, 2, 3], np.float32)}).painted(LABELS, IDS)
+    assert np.array_equal(own[:, 1, 1], [1, 2, 3]) and np.array_equal(own[:, 0, 0], TABLE[7])
+
+
+def test_inputs_come_in_the_order_of_the_file():
+    a = tiny.architecture(feat_num=3)
+    assert input_names(a, Graph(style="label")) == ["labels", "instances", "style"]
+    assert input_names(a, Graph(style="map")) == ["labels", "instances", "features"]
+    assert input_names(a, Graph(inputs="onehot")) == ["input_concat"]
+    without_edges = tiny.architecture(feat_num=3, use_instances=False)
+    assert input_names(without_edges, Graph(style="instance")) == ["labels", "instances", "style"]
+    assert input_names(without_edges, Graph(style="label")) == ["labels", "style"]
+    feed = feeds(a, Graph(style="instance"), LABELS, IDS, Style(TABLE))
+    assert np.array_equal(feed["instances"], [[[0, 0, 1], [0, 1, 1]]]), "rows of the table"
+
+
+def test_ids_that_do_not_fit_are_numbered_anew():
+    assert np.array_equal(narrow(IDS, "int16"), IDS), "they fit"
+    large = np.array([[40000, 7], [33001, 7]])
+    assert (
+        np.array_equal(narrow(large, "int16"), [[2, 0], [1, 0]])
+        and narrow(large, "int16").dtype == np.int16
+    )
+    with pytest.raises(
+        InputError,
+        match="a map has 40000 instances but the file takes int16 ids: export with --ids",
+    ):
+        narrow(np.arange(40000).reshape(200, 200), "int16")
+
+
+def test_tables_of_instances_are_filled_up_to_the_longest_of_a_batch():
+    one, two = ({"style": np.ones((1, k, 3)), "labels": np.zeros((1, 2, 2))} for k in (2, 4))
+    batch = stack([one, two])
+    assert batch["labels"].shape == (2, 2, 2) and batch["style"].shape == (2, 4, 3)
+    assert batch["style"].sum(axis=(1, 2)).tolist() == [6, 12]
+
+
+def test_pictures_of_both_types_become_pixels():
+    signed = np.array([-1, 0.5, 1], np.float32).reshape(3, 1, 1)
+    assert to_pixels(signed).tolist() == [[[0, 191, 255]]]  # 191.25 rounded
+    assert to_pixels(np.array([1, 2, 3], np.uint8).reshape(3, 1, 1)).tolist() == [[[1, 2, 3]]]

@@ -1,0 +1,139 @@
+"""The device resolver: what it picks, what it refuses, and that its settings reach the
+arithmetic."""
+
+import sys
+import types
+
+import pytest
+import torch
+
+from shared import device
+from shared.errors import InputError
+
+
+def test_cpu_defaults_to_fp32_and_scales_no_loss():
+    runtime = device.pick("cpu")
+    assert (runtime.name, runtime.precision) == ("cpu", "fp32")
+    assert runtime.scaler().scale(torch.tensor(3.0)).item() == 3.0
+    assert runtime.peak_memory_mb() > 10
+    assert runtime.describe().startswith("cpu (")
+
+
+def test_constants_of_the_loss_scale_reach_torch_in_fp16_alone():
+    mindspore = device.LossScale(
+        2.0**32, growth_factor=3.0, growth_interval=1000, backoff_factor=0.8, hysteresis=2
+    )
+    scaler = device.Runtime(torch.device("cpu"), "fp16").scaler(mindspore)
+    assert (scaler.get_scale(), scaler.get_growth_factor()) == (2.0**32, 3.0)
+    assert (scaler.get_growth_interval(), scaler.get_backoff_factor()) == (1000, 0.8)
+    for precision in ("fp32", "bf16"):
+        runtime = device.pick("cpu", precision)
+        assert runtime.scaler(mindspore).get_scale() == 1.0
+        assert runtime.loss_scale(mindspore) == device.LossScale(1.0, static=True)
+
+
+def test_bf16_reaches_convolutions_and_leaves_weights_alone():
+    conv = torch.nn.Conv2d(1, 1, 1)
+    for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        with device.pick("cpu", precision).autocast():
+            assert conv(torch.ones(1, 1, 2, 2)).dtype == dtype
+    assert conv.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "asked, sentence",
+    [
+        (
+            ("cpu", "tf32"),
+            "--precision tf32 is an NVIDIA GPU mode, but the device is cpu: use fp32.",
+        ),
+        (
+            ("cpu", "fp16"),
+            "--precision fp16 needs a GPU or NPU, but the device is cpu: use bf16 or fp32.",
+        ),
+    ],
+)
+def test_precision_that_the_device_lacks_is_refused(asked, sentence):
+    with pytest.raises(InputError) as refusal:
+        device.pick(*asked)
+    assert str(refusal.value) == sentence
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_cuda_without_a_gpu_is_one_sentence():
+    with pytest.raises(
+        InputError,
+        match="--device cuda: torch sees no NVIDIA GPU here; install a CUDA build of torch",
+    ):
+        device.pick("cuda")
+
+
+def test_npu_without_torch_npu_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(device.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError) as refusal:
+        device.pick("npu")
+    assert str(refusal.value) == (
+        "--device npu: torch_npu is not installed; install it with CANN (`pip install "
+        "torch-npu==2.13.0`), "
+        "or use --device cpu."
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ImportError("libhccl.so: cannot open shared object file"), Exception("path not found")],
+)
+def test_npu_without_cann_is_one_sentence(monkeypatch, error):
+    class Finder:
+        """An installed torch_npu that cannot find CANN's libraries."""
+
+        def find_spec(self, name, path=None, target=None):
+            if name == "torch_npu":
+                raise error
+
+    monkeypatch.setattr(device.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    with pytest.raises(InputError) as refusal:
+        device.pick("npu")
+    assert (
+        str(error) in str(refusal.value)
+        and "set_env.sh" in str(refusal.value)
+        and "\n" not in str(refusal.value)
+    )
+    assert device.pick("auto").name in ("cpu", "cuda")
+
+
+def fake_npu(keeps_infinities: bool):
+    amp = types.SimpleNamespace(GradScaler=lambda **constants: ("torch_npu's", constants))
+    return types.SimpleNamespace(
+        is_available=lambda: True, is_bf16_supported=lambda: keeps_infinities, amp=amp
+    )
+
+
+def test_npu_takes_fp16_and_the_scaler_that_sees_saturation(monkeypatch):
+    monkeypatch.setattr(torch, "npu", fake_npu(keeps_infinities=False), raising=False)
+    monkeypatch.setattr(torch, "device", lambda name: types.SimpleNamespace(type=name))
+    runtime = device.pick("auto")
+    assert (runtime.name, runtime.precision) == ("npu", "fp16")
+    constants = dict(
+        init_scale=65536.0, growth_factor=2.0, growth_interval=2000, backoff_factor=0.5
+    )
+    assert runtime.scaler() == ("torch_npu's", constants)
+    with pytest.raises(InputError, match="--precision bf16: transposed convolutions"):
+        device.pick("npu", "bf16")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+def test_gpu_runs_every_precision(precision):
+    runtime = device.pick("cuda", precision)
+    x = torch.randn(1, 64, 32, 32, device="cuda")
+    conv = torch.nn.Conv2d(64, 64, 3).cuda()
+    with runtime.autocast():
+        y = conv(x)
+    exact = torch.nn.functional.conv2d(x.double(), conv.weight.double(), conv.bias.double())
+    limit = {"fp32": 1e-5, "tf32": 5e-3, "bf16": 5e-2, "fp16": 5e-3}[precision]
+    assert (y.double() - exact).abs().max() < limit
+    runtime.synchronize()
+    assert runtime.peak_memory_mb() > 0

@@ -1,0 +1,216 @@
+"""Guards of the layout: who may import whom, and that command line, config, KFP face and recipes
+are one thing."""
+
+import ast
+import dataclasses
+import importlib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from shared.command import _flags
+
+ROOT = Path(__file__).parents[1]
+STEPS = ("prepare", "train", "cluster", "export", "benchmark")
+WITHOUT_TORCH = {
+    "contracts",
+    "images",
+    "frames",
+    "tracking",
+    "pictures",
+    "errors",
+    "step",
+    "device_names",
+    "quality",
+}
+
+
+def imports(path: Path, only_module_level: bool = False) -> set[str]:
+    """Dotted names that a file imports."""
+    tree = ast.parse(path.read_text())
+    names = set()
+    for node in tree.body if only_module_level else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module)
+    return names
+
+
+def reaches(names: set[str], package: str) -> bool:
+    return any(name == package or name.startswith(package + ".") for name in names)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "shared").glob("*.py")), ids=lambda path: path.name)
+def test_shared_imports_neither_components_nor_kfp(path):
+    names = imports(path)
+    assert not reaches(names, "components") and not reaches(names, "kfp")
+    if path.stem in WITHOUT_TORCH:
+        assert not reaches(names, "torch")
+        heavy = {f"shared.{p.stem}" for p in (ROOT / "shared").glob("*.py")} - {
+            f"shared.{name}" for name in WITHOUT_TORCH
+        }
+        assert not names & heavy, "loads torch through another file"
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((ROOT / "components").rglob("*.py")),
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_a_component_imports_shared_and_itself_only(path):
+    step = path.parent.name
+    names = imports(path)
+    for sibling in set(STEPS) - {step}:
+        assert not reaches(names, f"components.{sibling}")
+    if path.name == "component.py":
+        assert imports(path, only_module_level=True) <= {"os", "typing", "kfp", "kfp.dsl"}
+        assert "__future__" not in names
+    else:
+        assert not reaches(names, "kfp")
+
+
+def test_pipeline_imports_no_step_code():
+    names = imports(ROOT / "pipeline.py")
+    inside = {name for name in names if reaches({name}, "components") or reaches({name}, "shared")}
+    faces = {f"components.{step}.{part}" for step in STEPS for part in ("component", "config")}
+    assert inside - faces <= {
+        "shared",
+        "shared.contracts",
+        "shared.errors",
+        "shared.command",
+        "shared.tracking",
+    }
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_command_line_config_and_kfp_face_are_one(step):
+    config = getattr(
+        importlib.import_module(f"components.{step}.config"), f"{step.capitalize()}Config"
+    )
+    run = importlib.import_module(f"components.{step}.run").run
+    face = getattr(importlib.import_module(f"components.{step}.component"), step)
+
+    flags = {field.name: field for field in dataclasses.fields(_flags(run, config))}
+    folders = set(flags) - set(config.model_fields)
+    spec = face.component_spec
+    artifacts = set(spec.inputs) | set(spec.outputs)
+    assert artifacts - {"page"} == folders | {"config", "metrics"}  # the page is for KFP's own UI
+    assert spec.inputs["config"].type == "Dict"
+    for name in folders:
+        assert f"\n        {name}: " in run.__doc__, f"{step}.{name} has no help text"
+    for name in folders & set(spec.inputs):
+        assert spec.inputs[name].optional == (flags[name].default is None), name
+    for name, field in config.model_fields.items():
+        assert flags[name].default == field.default, name
+        assert field.description, f"{step}.{name} has no help text"
+
+
+def test_recipes_name_steps_and_fields_that_exist_and_start_with_their_command():
+    import pipeline
+
+    recipes = {path.stem for path in (ROOT / "shared" / "recipes").glob("*.yaml")}
+    assert {
+        "demo",
+        "label2city_512p",
+        "label2city_1024p",
+        "label2city_512p_feat",
+        "label2city_1024p_feat",
+    } <= recipes
+    for name in recipes:
+        text = (ROOT / "shared" / "recipes" / f"{name}.yaml").read_text()
+        assert text.startswith("#") and f"python pipeline.py submit --recipe {name}" in text
+        recipe = yaml.safe_load(text)
+        assert list(recipe) == [step for step in pipeline.CONFIGS if step in recipe], (
+            "steps in the order of the graph"
+        )
+        for step, values in recipe.items():
+            assert set(values) <= set(pipeline.CONFIGS[step].model_fields)
+
+
+def test_seed_recipes_have_the_seeds_numbers():
+    """SEED_FACTS B.2 and NVIDIA's scripts/train_*.sh."""
+    import pipeline
+
+    base = dict(
+        epochs=100,
+        epochs_decay=100,
+        batch_size=1,
+        learning_rate=2e-4,
+        beta1=0.5,
+        ngf=64,
+        num_D=2,
+        ndf=64,
+    )
+    base |= dict(
+        n_downsample_global=4,
+        n_blocks_global=9,
+        n_layers_D=3,
+        lambda_feature_matching=10,
+        lambda_vgg=10,
+    )
+    fine = base | dict(
+        epochs=50,
+        epochs_decay=50,
+        epochs_fix_global=10,
+        ngf=32,
+        num_D=3,
+        n_blocks_local=3,
+        netG="local",
+    )
+    features = dict(instance_features=True, feat_num=3, nef=16, n_downsample_E=4)
+    for name, two_stages, with_features in (
+        ("label2city_512p", False, False),
+        ("label2city_1024p", True, False),
+        ("label2city_512p_feat", False, True),
+        ("label2city_1024p_feat", True, True),
+    ):
+        recipe = pipeline.read_recipe(name, ("train_global.vgg_weights=x",))
+        assert ("train_local" in recipe, "cluster" in recipe) == (two_stages, with_features)
+        wanted = base | (features if with_features else {"instance_features": False})
+        assert {key: recipe["train_global"][key] for key in wanted} == wanted
+        assert recipe["prepare"]["num_labels"] == 35
+        if two_stages:
+            assert {key: recipe["train_local"][key] for key in fine} == fine
+            assert (recipe["prepare"]["size"], recipe["train_global"]["size"]) == (
+                "1024x2048",
+                "512x1024",
+            )
+        else:
+            assert recipe["prepare"]["size"] == "512x1024"
+        if with_features:
+            assert recipe["cluster"]["n_clusters"] == 10 and recipe["cluster"]["min_area"] == 1 / 64
+
+
+def test_facades_recipes_have_pix2pix_defaults():
+    """SEED_FACTS B.5 and C.2: junyanz's options for --model pix2pix on facades, and the fifth
+    seed's ResNet."""
+    import pipeline
+
+    for name, netG in (("facades", "unet_256"), ("facades_resnet9", "resnet_9blocks")):
+        recipe = pipeline.read_recipe(name)
+        assert list(recipe) == ["prepare", "train_global", "export", "benchmark"]
+        prepare = dict(size="286x286", num_labels=0, input_nc=3, instances="none", direction="BtoA")
+        assert {key: recipe["prepare"][key] for key in prepare} == prepare
+        wanted = dict(
+            netG=netG, netD="n_layers", n_layers_D=3, ngf=64, ndf=64, norm="batch", dropout=True
+        )
+        wanted |= dict(
+            gan_mode="vanilla",
+            lambda_L1=100,
+            lambda_feature_matching=0,
+            pool_size=0,
+            crop="256x256",
+        )
+        wanted |= dict(
+            batch_size=1,
+            learning_rate=2e-4,
+            beta1=0.5,
+            epochs=100,
+            epochs_decay=100,
+            lr_policy="linear",
+        )
+        wanted |= dict(init_type="normal", init_gain=0.02, flip=True)
+        assert {key: recipe["train_global"][key] for key in wanted} == wanted

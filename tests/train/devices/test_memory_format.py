@@ -1,0 +1,169 @@
+"""NHWC feature maps: the same training as in NCHW, the same files, and a run that changes from one
+to the other."""
+
+import types
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from components.train.config import TrainConfig
+from components.train.data.batches import collate
+from components.train.devices.world import GradientSync, World, broadcast_weights
+from components.train.loop import Trainer, stays_nhwc
+from components.train.networks.build import architecture_for, build
+from components.train.run import run
+from shared.contracts.dataset import DatasetManifest
+from shared.contracts.model import ModelCard
+from shared.device import Runtime, pick
+from shared.errors import InputError
+from shared.networks.checkpoint import load_tensors, save_weights
+from tests import tiny
+
+PIX2PIX = dict(netD="n_layers", norm="batch", lambda_L1=100.0, lambda_feature_matching=0.0)
+CASES = {
+    "unet": dict(netG="unet_128", **PIX2PIX),
+    "resnet": dict(netG="resnet_6blocks", **PIX2PIX),
+    "pix2pixHD": dict(netG="global", instance_features=True),
+}
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("labels")
+    tiny.dataset(folder)
+    return folder
+
+
+def config(**changes) -> TrainConfig:
+    return TrainConfig.check(tiny.TRAIN | dict(epochs=1, epochs_decay=0, device="cpu") | changes)
+
+
+def trainer_for(dataset, **options) -> Trainer:
+    options = config(**options)
+    architecture = architecture_for(options, DatasetManifest.read(dataset), None)
+    return Trainer(build(architecture, options, None, None), architecture, options, pick("cpu"))
+
+
+def in_nhwc(tensor: torch.Tensor) -> bool:
+    return tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_training_in_nhwc_equals_one_in_nchw(labels, case):
+    batch = collate([tiny.pairs(labels)[i] for i in range(2)])
+    nchw, nhwc = (
+        trainer_for(labels, layout=layout, ema_decay=0.9, **CASES[case])
+        for layout in ("nchw", "nhwc")
+    )
+    for _ in range(3):
+        wanted, losses = nchw.step(batch), nhwc.step(batch)
+        for name, loss in losses.items():
+            torch.testing.assert_close(loss, wanted[name], rtol=1e-5, atol=1e-5, msg=name)
+    for network in nhwc.published().values():
+        assert all(in_nhwc(weight) for weight in network.parameters() if weight.dim() == 4)
+    for weight, moments in nhwc.optimizer_G.state.items():
+        assert weight.stride() == weight.grad.stride() == moments["exp_avg"].stride()
+    for average, wanted in zip(
+        nhwc.ema.network.parameters(), nchw.ema.network.parameters(), strict=True
+    ):
+        torch.testing.assert_close(
+            average, wanted, rtol=0, atol=4e-4
+        )  # where gradients are 0, Adam follows rounding
+
+
+def test_in_a_unet_with_batch_norm_every_map_stays_nhwc(labels):
+    trainer = trainer_for(labels, layout="nhwc", **CASES["unet"])
+    maps = []
+    for network in (trainer.networks.G, trainer.networks.D):
+        for module in network.modules():
+            if not list(module.children()):
+                module.register_forward_hook(
+                    lambda module, inputs, output: maps.append((module, *inputs, output))
+                )
+    trainer.step(collate([tiny.pairs(labels)[0]]))
+    assert len(maps) > 30
+    assert [str(module) for module, *pair in maps if not all(map(in_nhwc, pair))] == []
+
+
+def test_auto_takes_nhwc_where_it_is_known_to_gain():
+    def auto(device: str, precision: str, **networks) -> torch.memory_format:
+        keeps_it = stays_nhwc(tiny.architecture(**networks), device)
+        return Runtime(torch.device(device), precision).memory_format("auto", keeps_it)
+
+    unet = dict(netG="unet_256", netD="n_layers", norm="batch")
+    for precision in ("tf32", "bf16", "fp16"):
+        assert auto("cuda", precision, **unet) == torch.channels_last
+    assert auto("cuda", "fp32", **unet) == auto("cpu", "bf16", **unet) == torch.contiguous_format
+    for loses in (dict(norm="instance"), dict(netG="resnet_9blocks"), dict(netG="global")):
+        assert auto("cuda", "bf16", **unet | loses) == torch.contiguous_format
+    resnet = dict(netG="resnet_9blocks", netD="n_layers", norm="batch")
+    assert auto("cpu", "fp32", **resnet) == auto("cpu", "bf16", **resnet) == torch.channels_last
+    assert auto("cpu", "fp32", **resnet | dict(norm="instance")) == torch.contiguous_format
+
+
+def test_an_npu_has_formats_of_its_own():
+    npu = Runtime(types.SimpleNamespace(type="npu"), "fp16")
+    assert (
+        npu.memory_format("auto", True)
+        == npu.memory_format("nchw", True)
+        == torch.contiguous_format
+    )
+    with pytest.raises(InputError) as refusal:
+        npu.memory_format("nhwc", True)
+    assert str(refusal.value) == (
+        "--layout nhwc means nothing to an NPU, which has memory formats of its own: leave it "
+        "out, or say nchw."
+    )
+
+
+def test_files_do_not_tell_the_layout(labels, tmp_path):
+    digests = set()
+    for layout in ("nchw", "nhwc"):
+        trainer = trainer_for(labels, layout=layout, **CASES["resnet"])
+        digests.add(save_weights(tmp_path, trainer.published()))
+        trainer.step(collate([tiny.pairs(labels)[0]]))
+        trainer.save(tmp_path / "training.pt", {})
+        state = load_tensors(tmp_path / "training.pt")
+        moments = [
+            moment[name] for moment in state["optimizer_G"]["state"].values() for name in MOMENTS
+        ]
+        assert all(
+            tensor.is_contiguous()
+            for tensor in [*moments, *state["G"].values(), *state["D"].values()]
+        )
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("first, second", [("nchw", "nhwc"), ("nhwc", "nchw")])
+def test_a_run_continues_in_the_other_layout(labels, tmp_path, first, second):
+    options = dict(**CASES["resnet"], pool_size=2, ema_decay=0.9, validate_every_epochs=0)
+    run(labels, tmp_path / "whole", config=config(**options, layout="nchw", epochs=2))
+    for epochs, layout in ((1, first), (2, second)):
+        run(labels, tmp_path / "changed", config=config(**options, layout=layout, epochs=epochs))
+    wanted, found = (ModelCard.read(tmp_path / name).metrics for name in ("whole", "changed"))
+    for name in ("G_GAN", "G_L1", "D_real", "D_fake", "sample_L1"):
+        assert found[name] == pytest.approx(wanted[name], rel=1e-4), name
+
+
+def test_gradients_of_nhwc_weights_are_averaged_in_place():
+    """A group of one that believes to be two: the sum over ranks is the own gradient, the mean half
+    of it."""
+    layer = torch.nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last)
+    pictures = torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    gradients = torch.autograd.grad(layer(pictures).square().sum(), list(layer.parameters()))
+    weight = layer.weight.detach().clone()
+    world = World(rank=0, size=2)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        broadcast_weights([layer], world)
+        sync = GradientSync(layer.parameters(), world)
+        layer(pictures).square().sum().backward()
+        sync.wait()
+    finally:
+        dist.destroy_process_group()
+    assert torch.equal(layer.weight, weight) and in_nhwc(layer.weight)
+    assert layer.weight.grad.stride() == layer.weight.stride() != gradients[0].contiguous().stride()
+    for parameter, gradient in zip(layer.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient / 2, rtol=1e-6, atol=1e-6)

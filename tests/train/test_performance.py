@@ -1,0 +1,299 @@
+"""Figures of a performance run on a clock whose time is known; what recomputing and compiling leave
+as it was."""
+
+import copy
+import itertools
+import json
+import time
+from functools import partialmethod
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from components.train import performance
+from components.train.config import TrainConfig
+from components.train.data.batches import EpochLoader, collate
+from components.train.loop import Networks, Trainer
+from components.train.performance import (
+    PerformanceReport,
+    checkpoint_activations,
+    compile_networks,
+    performance_run,
+    publish,
+)
+from shared.device import Runtime, pick
+from shared.errors import InputError
+from shared.networks.build import build_discriminator, build_encoder, build_generator
+from shared.networks.pix2pixhd import init_weights
+from tests import tiny
+
+
+def trainer_for(architecture, **changes) -> Trainer:
+    torch.manual_seed(3)
+    networks = Networks(
+        G=build_generator(architecture).apply(init_weights),
+        D=build_discriminator(architecture).apply(init_weights),
+        E=build_encoder(architecture).apply(init_weights) if architecture.feat_num else None,
+        vgg=None,
+    )
+    config = TrainConfig.check(tiny.TRAIN | dict(epochs=1, epochs_decay=1, device="cpu") | changes)
+    return Trainer(networks, architecture, config, pick("cpu", "fp32"))
+
+
+@pytest.fixture
+def loader(tmp_path):
+    """Three pairs in batches of two: the last batch of an epoch has one image."""
+    tiny.dataset(tmp_path / "dataset", train=3)
+    return EpochLoader(tiny.pairs(tmp_path / "dataset"), batch_size=2, workers=0, pin_memory=False)
+
+
+class Clock:
+    """A training whose steps and images take known times on a clock of its own."""
+
+    def __init__(self, monkeypatch, step_seconds, read_seconds):
+        self.now, self.images_trained = 0.0, []
+        durations = iter(step_seconds)
+        read = EpochLoader.epoch
+
+        def step(trainer, batch):
+            self.now += next(durations)
+            self.images_trained.append(len(batch))
+
+        def epoch(loader, *args):
+            for batch in read(loader, *args):
+                self.now += read_seconds * len(batch)
+                yield batch
+
+        monkeypatch.setattr(performance, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(Trainer, "step", step)
+        monkeypatch.setattr(EpochLoader, "epoch", epoch)
+
+
+# The measurement.
+
+
+def test_rates_and_wait_of_known_times(loader, monkeypatch):
+    """Steps of 0.3 s; reading takes 0.1 s an image. Every second batch of the loader has one image
+    instead of two."""
+    clock = Clock(monkeypatch, itertools.repeat(0.3), read_seconds=0.1)
+    report = performance_run(trainer_for(tiny.architecture()), loader, steps=6, warmup=2)
+    assert report.images_per_second_without_loading == pytest.approx(3 / 0.6)
+    assert report.images_per_second == pytest.approx(3 / (0.6 + 0.3))
+    assert report.data_wait_share == pytest.approx(0.3 / 0.9)
+    assert (report.step_ms_p50, report.step_ms_p99) == (pytest.approx(300), pytest.approx(300))
+    assert (
+        len(clock.images_trained) == 3 * 6 + 2 * 3 * 2
+    )  # three passes, and a warm-up of two of them in each round
+
+
+def test_rates_are_medians_and_warm_up_is_not_timed(loader, monkeypatch):
+    """Warm-up takes an hour, one round of three is ten times slower than the others; steps 4 = 1 +
+    1 + 2."""
+    hour, rounds = 3600.0, []
+    for number, share in enumerate((1, 1, 2)):
+        slow = 10 if number == 1 else 1
+        rounds += [hour, *[0.1 * slow] * share, *[0.2 * slow] * share, hour, *[0.4 * slow] * share]
+    Clock(monkeypatch, rounds, read_seconds=0.0)
+    loader.order.batch_size = 3
+    report = performance_run(trainer_for(tiny.architecture()), loader, steps=4, warmup=1)
+    assert report.images_per_second_without_loading == pytest.approx(3 / 0.1)
+    assert report.images_per_second == pytest.approx(3 / 0.4)
+    latencies_ms = [200, 2000, 200, 200]
+    measured = report.step_ms_p50, report.step_ms_p90, report.step_ms_p99
+    assert measured == pytest.approx(tuple(np.percentile(latencies_ms, (50, 90, 99))))
+
+
+def test_the_device_is_waited_for_around_each_clock_and_not_within(loader, monkeypatch):
+    calls = []
+    monkeypatch.setattr(Runtime, "synchronize", lambda runtime: calls.append("wait"))
+    monkeypatch.setattr(Trainer, "step", lambda trainer, batch: calls.append("step"))
+    performance_run(trainer_for(tiny.architecture()), loader, steps=3, warmup=2)
+    warm_up, one_step = ["wait", "step", "step", "wait"], ["wait", "step", "wait"]
+    assert calls == 3 * [*warm_up, *one_step, *one_step, *warm_up, *one_step]
+
+
+def test_a_slow_data_set_is_seen(loader, monkeypatch):
+    """On the real clock: reading takes 50 ms an image, two images a step at most; a step is much
+    faster."""
+    frame = loader.pairs._frame
+    monkeypatch.setattr(loader.pairs, "_frame", lambda index: (time.sleep(0.05), frame(index))[1])
+    report = performance_run(
+        trainer_for(tiny.architecture(n_downsample_global=1)), loader, steps=3, warmup=1
+    )
+    assert report.images_per_second < 1 / 0.05
+    assert report.images_per_second < report.images_per_second_without_loading
+    assert 0.3 < report.data_wait_share < 1
+    assert 0 < report.step_ms_p50 <= report.step_ms_p90 <= report.step_ms_p99
+    assert report.peak_memory_mb > 10
+
+
+def test_nothing_is_written_and_the_training_is_where_it_was(loader, tmp_path, capsys):
+    """Reading goes through epochs of two batches, and beyond the last one of the schedule."""
+    trainer = trainer_for(tiny.architecture(), learning_rate=1e-3)
+    trainer.epoch = 2  # finished
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    report = performance_run(trainer, loader, steps=5, warmup=1)
+    figures = publish(report)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert (trainer.epoch, trainer.batches, trainer.sums) == (2, 0, {})
+    assert trainer.optimizer_G.param_groups[0]["lr"] == pytest.approx(
+        trainer.config.learning_rate_in(2)
+    )
+
+    *table, line = capsys.readouterr().out.splitlines()
+    assert PerformanceReport(**json.loads(line)) == report
+    assert (report.batch_size, report.world_size, report.steps, report.warmup) == (2, 1, 5, 1)
+    assert (report.precision, report.device) == ("fp32", pick("cpu", "fp32").describe())
+    assert any(row.split()[-1] == f"{report.images_per_second:.2f}" for row in table)
+    assert figures == {
+        f"performance/{name}": getattr(report, name)
+        for name in (
+            "images_per_second", "images_per_second_without_loading",
+            "step_ms_p50", "step_ms_p90", "step_ms_p99",
+            "data_wait_share", "peak_memory_mb",
+        )
+    }  # fmt: skip
+
+
+# Activation checkpointing.
+
+
+def forward_and_backward(network, x, dtype):
+    """(output, gradients, buffers, bytes that are kept for the backward pass besides weights and
+    input)."""
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    torch.manual_seed(1)  # of dropout
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", dtype, enabled=dtype is not None),
+    ):
+        y = network(x)
+    given = {tensor.untyped_storage().data_ptr() for tensor in (x, *network.parameters())}
+    size = sum(tensor.untyped_storage().nbytes() for at, tensor in kept.items() if at not in given)
+    y.float().square().sum().backward()
+    return y, [weight.grad for weight in network.parameters()], list(network.buffers()), size
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(),
+        dict(netG="local", n_local_enhancers=2),
+        dict(netG="resnet_6blocks", norm="batch", dropout=True),
+    ],
+)
+def test_recomputing_changes_memory_alone(changes, dtype):
+    """Output, gradients, statistics of BatchNorm and keys stay, bit for bit; also in a copy, as the
+    EMA makes one."""
+    architecture = tiny.architecture(**changes)
+    torch.manual_seed(0)
+    plain = build_generator(architecture).apply(init_weights)
+    frugal = copy.deepcopy(plain)
+    checkpoint_activations(frugal)
+    frugal = copy.deepcopy(frugal)
+    assert list(frugal.state_dict()) == list(plain.state_dict())
+
+    x = torch.randn(2, architecture.condition_channels, 64, 64)
+    y, gradients, buffers, size = forward_and_backward(plain, x, dtype)
+    same_y, same_gradients, same_buffers, smaller = forward_and_backward(frugal, x, dtype)
+    assert torch.equal(y, same_y)
+    assert all(map(torch.equal, gradients, same_gradients))
+    assert all(map(torch.equal, buffers, same_buffers))
+    assert smaller < 0.3 * size
+
+
+def test_a_step_that_recomputes_equals_one_that_does_not(loader):
+    plain, frugal = (trainer_for(tiny.architecture(feat_num=3)) for _ in range(2))
+    checkpoint_activations(frugal.networks.G)
+    checkpoint_activations(frugal.networks.E)
+    batch = collate([loader.pairs[i] for i in range(2)])
+    for _ in range(2):
+        losses, same = plain.step(batch), frugal.step(batch)
+        assert all(torch.equal(losses[name], same[name]) for name in losses)
+    for name, network in plain.networks.trained().items():
+        weights = frugal.networks.trained()[name].state_dict()
+        assert all(torch.equal(value, weights[key]) for key, value in network.state_dict().items())
+
+
+# Compilation.
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """torch.compile without a compiler at its end: graphs are captured and run as they are; breaks
+    are errors."""
+    monkeypatch.setattr(
+        nn.Module, "compile", partialmethod(nn.Module.compile, backend="aot_eager", fullgraph=True)
+    )
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_compiled_steps_equal_eager_ones_also_where_they_recompute(loader, traced, norm):
+    eager, compiled, frugal = (
+        trainer_for(tiny.architecture(feat_num=3, norm=norm)) for _ in range(3)
+    )
+    checkpoint_activations(frugal.networks.G)
+    for trainer in (compiled, frugal):
+        compile_networks(trainer.networks, trainer.runtime)
+        assert list(trainer.networks.G.state_dict()) == list(eager.networks.G.state_dict())
+    batch = collate([loader.pairs[i] for i in range(2)])
+    losses = eager.step(batch)
+    for trainer in (compiled, frugal):
+        for name, loss in trainer.step(batch).items():
+            assert loss.item() == pytest.approx(losses[name].item(), rel=1e-5)
+        for name, network in eager.networks.trained().items():
+            other = trainer.networks.trained()[name]
+            for (key, weight), same in zip(
+                network.named_parameters(), other.parameters(), strict=True
+            ):
+                assert torch.allclose(weight.grad, same.grad, rtol=1e-4, atol=1e-5), (name, key)
+            for (key, buffer), same in zip(network.named_buffers(), other.buffers(), strict=True):
+                assert torch.allclose(buffer.float(), same.float(), atol=1e-6), (name, key)
+
+
+@pytest.mark.slow
+def test_the_real_compiler_gives_the_same_step(loader):
+    eager, compiled = (
+        trainer_for(tiny.architecture(ngf=2, n_downsample_global=0, n_blocks_global=0))
+        for _ in "ab"
+    )
+    torch._dynamo.reset()
+    try:
+        compile_networks(compiled.networks, compiled.runtime)
+    except InputError as refusal:
+        pytest.skip(str(refusal))
+    batch = collate([loader.pairs[0]])
+    losses, same = eager.step(batch), compiled.step(batch)
+    for name, loss in losses.items():
+        assert same[name].item() == pytest.approx(loss.item(), rel=1e-4)
+    for weight, close in zip(
+        eager.networks.G.parameters(), compiled.networks.G.parameters(), strict=True
+    ):
+        assert torch.allclose(weight.grad, close.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_compilation_is_refused_where_it_cannot_work(monkeypatch):
+    networks = trainer_for(tiny.architecture()).networks
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(InputError) as refusal:
+        compile_networks(networks, pick("cpu", "fp32"))
+    assert str(refusal.value) == (
+        "--compile needs a C++ compiler, but PATH has no g++ or clang++: install one, or leave it "
+        "out."
+    )
+    with pytest.raises(InputError) as refusal:
+        compile_networks(networks, Runtime(torch.device("meta"), "fp16"))
+    assert (
+        str(refusal.value)
+        == "--compile is for GPUs and CPUs, but the device is meta: leave it out."
+    )
