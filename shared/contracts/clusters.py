@@ -16,9 +16,8 @@ class LabelClusters(Record):
     centres: list[list[float]]
     counts: list[int]  # instances per centre
     spread: list[float]  # root mean square distance of the instances to their centre
-    explained: (
-        float | None
-    )  # share of the instances' variance that the centres explain; None = all are equal
+    # share of the instances' variance that the centres explain; None = all are equal
+    explained: float | None
     fallback: bool  # no instance was large enough: one centre, the mean of all of them
 
 

@@ -55,9 +55,8 @@ class LabelStyles(Record):
     instances: int
     fallback: bool
     explained: float | None  # see LabelClusters
-    picture_difference: (
-        float | None
-    )  # mean |difference| in [0, 255] between pictures of two centres, on the label
+    # mean |difference| in [0, 255] between pictures of two centres, on the label
+    picture_difference: float | None
 
 
 class BenchmarkReport(Folder):

@@ -121,9 +121,8 @@ def from_exported(flags: PainterFlags, style_flags: StyleFlags) -> tuple[Painter
     card = ExportCard.read(flags.exported)
     styles = styles_for_file(style_flags, flags.exported, card)
     runner = open_om(flags, card) if flags.runtime == "om" else open_onnx(flags, card)
-    least_side = (
-        2 if card.size else 2 * card.architecture.stride
-    )  # a dynamic file reflects maps of two strides or more
+    # a dynamic file reflects maps of two strides or more
+    least_side = 2 if card.size else 2 * card.architecture.stride
     return Painter(runner, card.architecture, card.graph, card.size, least_side), styles
 
 

@@ -12,9 +12,8 @@ from shared.contracts.clusters import ClusterTable
 class Style:
     """Features in [-1, 1] of every label, and of single regions that differ from their label's."""
 
-    by_label: (
-        np.ndarray
-    )  # (num_labels + 1, feat_num) float32; the last row: pixels without label, or pictures
+    # (num_labels + 1, feat_num) float32; the last row: pixels without label, or pictures
+    by_label: np.ndarray
     by_region: dict[int, np.ndarray] = field(
         default_factory=dict
     )  # (feat_num,) float32 by instance id

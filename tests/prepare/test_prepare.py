@@ -740,9 +740,8 @@ def test_a_cache_takes_half_of_the_free_disk_at_most(raw, tmp_path, capsys, monk
             shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(0, 0, bytes)
         )
 
-    most = (
-        5 * 32 * 64 * (1 + 2 + 4) + 4 * 32 * 64 * 3
-    )  # labels, positions in two bytes, as many ids as pixels; photos
+    # labels, positions in two bytes, as many ids as pixels; photos
+    most = 5 * 32 * 64 * (1 + 2 + 4) + 4 * 32 * 64 * 3
     free(2 * most - 1)
     make(raw, tmp_path / "none", SMALL)
     assert (
@@ -1190,9 +1189,8 @@ def test_label_ids_without_a_channel_are_refused(raw, tmp_path):
 
 
 def test_the_highest_label_id_is_num_labels_minus_one(raw, tmp_path):
-    assert (
-        make(raw, tmp_path / "six", PrepareConfig(size="32x64", num_labels=6))["test_pairs"] == 2
-    )  # ids 1..5
+    # ids 1..5
+    assert make(raw, tmp_path / "six", PrepareConfig(size="32x64", num_labels=6))["test_pairs"] == 2
     sentence = refusal(raw, tmp_path / "dataset", num_labels=3)
     assert (
         "aachen_000000_000019_gtFine_labelIds.png has ids without label: 3 (100% of the pixels): "

@@ -83,9 +83,8 @@ def test_rates_and_wait_of_known_times(loader, monkeypatch):
     assert report.images_per_second == pytest.approx(3 / (0.6 + 0.3))
     assert report.data_wait_share == pytest.approx(0.3 / 0.9)
     assert (report.step_ms_p50, report.step_ms_p99) == (pytest.approx(300), pytest.approx(300))
-    assert (
-        len(clock.images_trained) == 3 * 6 + 2 * 3 * 2
-    )  # three passes, and a warm-up of two of them in each round
+    # three passes, and a warm-up of two of them in each round
+    assert len(clock.images_trained) == 3 * 6 + 2 * 3 * 2
 
 
 def test_rates_are_medians_and_warm_up_is_not_timed(loader, monkeypatch):

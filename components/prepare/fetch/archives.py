@@ -25,9 +25,8 @@ from shared.errors import InputError
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 MAX_MEMBER_BYTES = 2**30
-MAX_TOTAL_BYTES = (
-    2**30
-)  # an archive may unpack to more, but then not to more than MAX_RATIO times its size
+# an archive may unpack to more, but then not to more than MAX_RATIO times its size
+MAX_TOTAL_BYTES = 2**30
 MAX_RATIO = 100
 MAX_HEADER_BYTES = 2**20  # between two members of a tar file
 PROGRESS_SECONDS = 5

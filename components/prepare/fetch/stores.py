@@ -193,9 +193,8 @@ class Store:
         promised = info.get("md5Hash") or info.get("Content-MD5") or ""
         if re.fullmatch("[A-Za-z0-9+/]{22}==", promised):
             return base64.b64decode(promised).hex()
-        etag = (
-            "" if self.is_http else str(info.get("ETag", "")).strip('"')
-        )  # a web server's can be anything
+        # a web server's can be anything
+        etag = "" if self.is_http else str(info.get("ETag", "")).strip('"')
         return etag if re.fullmatch("[0-9a-f]{32}", etag) else ""
 
     def version(self, file: RemoteFile) -> str:

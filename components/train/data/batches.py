@@ -33,12 +33,10 @@ class Batch:
 
     inputs: Tensor  # labels (N, H, W) uint8, or pictures (N, C, H, W) uint8
     photos: Tensor  # (N, 3, H, W) uint8
-    dense_ids: (
-        Tensor | None
-    )  # (N, H, W) uint8, int16 or int32: instances, numbered from 0 per image
-    regions: (
-        Tensor | None
-    )  # (N, H, W), what features are pooled over: instances or labels, 0 .. num_regions - 1
+    # (N, H, W) uint8, int16 or int32: instances, numbered from 0 per image
+    dense_ids: Tensor | None
+    # (N, H, W), what features are pooled over: instances or labels, 0 .. num_regions - 1
+    regions: Tensor | None
     num_regions: int
     features: Tensor | None  # (N, F, num_regions) float32, of the cluster step
 

@@ -31,9 +31,8 @@ class LossScaler:
         self.scaler = runtime.scaler(wanted)
         self.one = torch.ones((), device=runtime.torch_device)
         self.counts = torch.zeros(3, dtype=torch.int64, device=runtime.torch_device)
-        self.skipped, self.in_a_row, self.overflows = (
-            self.counts
-        )  # views; the last: since the scale last changed
+        # views; the last: since the scale last changed
+        self.skipped, self.in_a_row, self.overflows = self.counts
         self.updates = 0
         self.reported = (0, 0)  # updates and skipped ones at the last check
         self.scaler.scale(self.one)  # puts the scale on the device

@@ -192,9 +192,8 @@ def test_mean_difference_looks_at_all_pairs_and_only_at_the_label():
 
 def test_only_the_largest_labels_are_rendered_and_the_number_is_printed(capsys):
     sheet = render([street("one"), street("two")], table(7, 26, 20), max_labels=1)
-    assert (
-        capsys.readouterr().out == "styles: 6 pictures of 2 maps\n"
-    )  # of each: the base, road in two other styles
+    # of each: the base, road in two other styles
+    assert capsys.readouterr().out == "styles: 6 pictures of 2 maps\n"
     assert [list(styled.patches) for styled in sheet.maps] == [[7], [7]]
     records = {
         record.label: record

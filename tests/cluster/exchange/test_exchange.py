@@ -117,9 +117,8 @@ def test_written_files_suit_a_numpy_as_old_as_the_references(folders):
         assert (
             b"cnumpy.core.multiarray\n_reconstruct\n" in content and b"numpy._core" not in content
         )
-        assert (
-            content.startswith(b"\x93NUMPY\x01\x00") and b"\x80\x02" in content
-        )  # pickle of Python 2
+        # pickle of Python 2
+        assert content.startswith(b"\x93NUMPY\x01\x00") and b"\x80\x02" in content
 
 
 def test_the_number_in_the_name_is_that_of_the_clusters(folders, tmp_path):

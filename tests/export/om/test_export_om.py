@@ -270,9 +270,8 @@ def test_pictures_from_ais_bench_are_those_of_pytorch(
         outfmt,
     ]
     ais_bench.main(["inputs", *flags, *batch_flags])
-    sizes = (
-        ["--size", f"{H}x{W}"] if model == "styled" else dataset
-    )  # a .bin does not tell that it is uint8
+    # a .bin does not tell that it is uint8
+    sizes = ["--size", f"{H}x{W}"] if model == "styled" else dataset
     pictures = tmp_path / "pictures"
     offline.main(
         ["pictures", "--outputs", f"{tmp_path}/results/outputs", "--out", str(pictures), *sizes]

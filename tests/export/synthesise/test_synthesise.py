@@ -542,9 +542,8 @@ def test_the_styles_of_a_photograph_are_the_encoders_means(tmp_path, regions, tr
     found = style.painted(labels, instances)
     for region in (7, 26001, 40002, 0) if regions == "instances" else (7, 26, 255):
         on = (instances if regions == "instances" else labels) == region
-        assert (
-            np.abs(found[:, on] - features[:, on].mean(axis=1, keepdims=True)).max() < 0.01
-        )  # resizing differs
+        # resizing differs
+        assert np.abs(found[:, on] - features[:, on].mean(axis=1, keepdims=True)).max() < 0.01
 
 
 def test_photographs_are_paired_by_name(raw, styled, tmp_path):

@@ -185,9 +185,8 @@ def test_many_files_are_copied_and_the_last_line_says_so(memory, tmp_path, capsy
         memory.pipe_file(f"/many/{name}", content)
 
     assert tree(fetch("memory://many", tmp_path)) == files
-    assert (
-        capsys.readouterr().out == "prepare: copied 300 of 300 files, 0.1 of 0.1 MB\n"
-    )  # 2 * (0 + .. + 299) = 89,700
+    # 2 * (0 + .. + 299) = 89,700
+    assert capsys.readouterr().out == "prepare: copied 300 of 300 files, 0.1 of 0.1 MB\n"
 
 
 def test_progress_is_printed_while_a_copy_runs(memory, tmp_path, capsys, monkeypatch):

@@ -425,9 +425,8 @@ def test_values_are_rounded_and_clipped(tmp_path):
         "jpg",
     )
     jpeg = Image.open(tmp_path / "a.jpg")
-    assert (
-        jpeg.format == "JPEG" and jpeg.quantization[0][0] == 2
-    )  # 16 of the standard's table, at quality 95
+    # 16 of the standard's table, at quality 95
+    assert jpeg.format == "JPEG" and jpeg.quantization[0][0] == 2
 
 
 @pytest.mark.parametrize("file_format", ["bin", "npy"])
