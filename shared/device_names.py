@@ -1,5 +1,6 @@
-"""Values of --device, --precision, --layout; the loss scale. Apart from device.py, so that `--help`
-loads no torch."""
+"""Values of --device, --precision, --layout; what follows from a precision; the loss scale.
+
+They stand apart from device.py, so that `--help` and `import pipeline` load no torch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,6 +8,9 @@ from typing import Literal
 DeviceName = Literal["auto", "cpu", "cuda", "npu"]
 PrecisionName = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
 LayoutName = Literal["auto", "nchw", "nhwc"]
+
+# Largest difference of pictures in [-1, 1] that an arithmetic is expected to make.
+PARITY_LIMITS = {"fp32": 1e-4, "tf32": 1e-2, "fp16": 5e-2, "bf16": 0.25}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from components.export.om.atc import PrecisionMode
 from shared.command import StepConfig
 from shared.contracts.dataset import parse_size
 from shared.contracts.exported import Graph
-from shared.deployed.parity import LIMITS
+from shared.device_names import PARITY_LIMITS
 from shared.errors import InputError
 
 DYNAMIC = "dynamic"
@@ -139,4 +139,4 @@ class ExportConfig(StepConfig):
 
     def limit(self, precision: str) -> float:
         """Of a runtime with that arithmetic."""
-        return self.parity_limit or LIMITS["fp32" if precision == "fp32" else "fp16"]
+        return self.parity_limit or PARITY_LIMITS["fp32" if precision == "fp32" else "fp16"]

@@ -11,12 +11,6 @@ from shared.deployed.synthesiser import to_pixels
 from shared.quality import psnr_db
 
 GREY_LEVEL = 1 / 127.5  # of pictures in [-1, 1]
-LIMITS = {
-    "fp32": 1e-4,
-    "tf32": 1e-2,
-    "fp16": 5e-2,
-    "bf16": 0.25,
-}  # largest differences that are to be expected
 
 
 def measure_parity(runner: Runner, reference: Runner, samples: list[Feeds], limit: float) -> Parity:

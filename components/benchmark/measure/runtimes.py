@@ -6,10 +6,11 @@ from components.benchmark.config import BenchmarkConfig
 from components.benchmark.measure.workload import Workload
 from shared.contracts.exported import ExportCard, Parity
 from shared.deployed.om_runner import OmRunner
-from shared.deployed.parity import LIMITS, describe, largest_difference, measure_parity, passes
+from shared.deployed.parity import describe, largest_difference, measure_parity, passes
 from shared.deployed.runners import OnnxRunner, Runner, TorchRunner
 from shared.deployed.synthesiser import Synthesiser
 from shared.device import pick
+from shared.device_names import PARITY_LIMITS
 from shared.errors import InputError
 
 SAMPLES = 2  # on which runtimes are compared
@@ -72,7 +73,8 @@ def parities(
     reference = TorchRunner(synthesiser, pick(online[0].device if online else "cpu", "fp32"))
     found = []
     for runner in [*online, *sum(offline.values(), [])]:
-        limit = LIMITS.get(runner.precision, LIMITS["fp16"])  # atc has other names of precisions
+        # atc has other names of precisions
+        limit = PARITY_LIMITS.get(runner.precision, PARITY_LIMITS["fp16"])
         limit = largest_difference(limit, export.graph.output)
         if runner.name == "onnxruntime":
             limit = max(export.parity[0].limit, 0 if runner.device == "cpu" else OTHER_KERNELS)

@@ -425,3 +425,12 @@ def test_a_night_that_takes_too_long_is_stopped(start_nightly):
     assert not any(
         member.is_running() and member.status() != psutil.STATUS_ZOMBIE for member in family[1:]
     )
+
+
+@pytest.mark.parametrize(
+    "code", ["import pipeline", "import pipeline; pipeline.read_recipe('demo')"]
+)
+def test_importing_the_pipeline_loads_no_torch(code):
+    heavy = "import sys; print(*{'torch', 'onnxruntime'} & set(sys.modules))"
+    command = [sys.executable, "-c", f"{code}; {heavy}"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.split() == []
