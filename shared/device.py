@@ -146,11 +146,6 @@ def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runt
     return runtime
 
 
-def seed_everything(seed: int) -> None:
-    """Same seed, same weights and same order of samples, on every device."""
-    torch.manual_seed(seed)
-
-
 def _pick_precision(name: str, precision: str) -> str:
     """auto: fp32 on a CPU, bf16 on a GPU that has it (else fp16), fp16 on an NPU (no bf16
     transposed convolution)."""

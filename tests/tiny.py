@@ -10,6 +10,7 @@ import torch
 
 from components.train.data.augment import Augmentation
 from components.train.data.batches import PairDataset
+from components.train.networks.init import initialise
 from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.folder import digest_files, write_atomically
 from shared.contracts.model import Architecture, ModelCard
@@ -18,7 +19,6 @@ from shared.data.images import write_ids, write_photo
 from shared.data.maps import PairReader
 from shared.networks.build import build_encoder, build_generator
 from shared.networks.checkpoint import save_weights
-from shared.networks.pix2pixhd import initialise
 
 
 def architecture(**changes) -> Architecture:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,8 @@ from components.train.devices.world import (
 )
 from components.train.ema import Ema
 from components.train.losses import Scales, feature_matching_loss, gan_loss, l1_loss, vgg_loss
+from components.train.networks.build import Networks
+from components.train.networks.memory import stays_nhwc
 from components.train.pool import ImagePool
 from components.train.progress import Progress
 from components.train.schedule import Plateau
@@ -32,33 +33,10 @@ from shared.contracts.folder import Write, write_atomically
 from shared.contracts.model import Architecture
 from shared.data.images import write_photo
 from shared.data.pictures import show_inputs, side_by_side
-from shared.device import Runtime, seed_everything
+from shared.device import Runtime
 from shared.errors import InputError
 from shared.networks.checkpoint import load_tensors, save_tensors
 from shared.networks.pix2pixhd import LocalEnhancer
-
-
-@dataclass
-class Networks:
-    """What is trained. E is there when the features are learned along; VGG is frozen."""
-
-    G: nn.Module
-    D: nn.Module
-    E: nn.Module | None
-    vgg: nn.Module | None
-
-    def trained(self) -> dict[str, nn.Module]:
-        return {"G": self.G, "D": self.D} | ({"E": self.E} if self.E else {})
-
-
-def stays_nhwc(architecture: Architecture, device: str) -> bool:
-    """Whether feature maps keep this layout: InstanceNorm gives NCHW, on a GPU reflection padding
-    too.
-
-    U-Nets gain nothing from it on a CPU at batch 1, ResNets a fifth.
-    """
-    kept_by = "resnet" if device == "cpu" else "unet"
-    return architecture.norm == "batch" and architecture.netG.startswith(kept_by)
 
 
 class Trainer:
@@ -118,7 +96,7 @@ class Trainer:
         """Set the learning rate and the generators of dropout, freeze or thaw the global part of a
         local enhancer."""
         if self.batches == 0:
-            seed_everything(
+            torch.manual_seed(
                 (self.config.seed * 1_000_003 + epoch) * self.world.size + self.world.rank
             )
         for group in self.optimizer_G.param_groups + self.optimizer_D.param_groups:

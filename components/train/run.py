@@ -26,12 +26,8 @@ from components.train.devices.world import (
 from components.train.folder import keep_copies, stopped_by_full_disk
 from components.train.loop import Trainer, train
 from components.train.networks.build import architecture_for, build, read_parent
-from components.train.performance import (
-    checkpoint_activations,
-    compile_networks,
-    performance_run,
-    publish,
-)
+from components.train.networks.memory import checkpoint_activations, compile_networks
+from components.train.performance import performance_run, publish
 from components.train.validation import describe_validation, final_table, validate
 from shared import tracking
 from shared.contracts.dataset import DatasetManifest, parse_size

@@ -1,21 +1,11 @@
-"""The networks of an Architecture."""
+"""The generator and the encoder of an Architecture."""
 
 from torch import nn
 
 from shared.contracts.model import Architecture
 from shared.networks.layers import Norm, instance_norm
-from shared.networks.pix2pix import (
-    NLayerDiscriminator,
-    PixelDiscriminator,
-    ResnetGenerator,
-    UnetGenerator,
-)
-from shared.networks.pix2pixhd import (
-    Encoder,
-    GlobalGenerator,
-    LocalEnhancer,
-    MultiscaleDiscriminator,
-)
+from shared.networks.pix2pix import ResnetGenerator, UnetGenerator
+from shared.networks.pix2pixhd import Encoder, GlobalGenerator, LocalEnhancer
 
 
 def norm_layer(a: Architecture) -> Norm:
@@ -50,21 +40,6 @@ def build_generator(a: Architecture) -> nn.Module:
             return ResnetGenerator(channels, a.ngf, 6, norm, a.dropout)
         case "resnet_9blocks":
             return ResnetGenerator(channels, a.ngf, 9, norm, a.dropout)
-
-
-def build_discriminator(a: Architecture) -> nn.Module:
-    """Input channels: one-hot labels or picture, edge, photo; D never sees the instance
-    features."""
-    channels, norm = a.condition_channels + 3, norm_layer(a)
-    match a.netD:
-        case "multiscale":
-            return MultiscaleDiscriminator(
-                channels, a.ndf, a.n_layers_D, a.num_D, a.D_features, norm
-            )
-        case "n_layers":
-            return NLayerDiscriminator(channels, a.ndf, a.n_layers_D, norm)
-        case "pixel":
-            return PixelDiscriminator(channels, a.ndf, norm)
 
 
 def build_encoder(a: Architecture) -> Encoder:

@@ -6,7 +6,6 @@ Files of NVIDIA's pix2pixHD and of junyanz' pix2pix load as they are, and theirs
 
 import hashlib
 import io
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,7 +22,7 @@ from shared.networks.foreign import (
     refuse_old_encoder,
     without_wrappers,
 )
-from shared.networks.pix2pixhd import Encoder, VGG19Features
+from shared.networks.pix2pixhd import Encoder
 
 
 def weights_path(model: Path, network: str, epoch: str = "latest") -> Path:
@@ -100,7 +99,7 @@ def load_state(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def _state_for(network: nn.Module, path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
+def state_for(network: nn.Module, path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
     """The tensors of a weight file under the names that this network has for them, and what was
     changed for that."""
     saved, wanted, changes = load_state(path), network.state_dict(), []
@@ -117,7 +116,7 @@ def _state_for(network: nn.Module, path: Path) -> tuple[dict[str, torch.Tensor],
 
 def load_strictly(network: nn.Module, path: Path) -> None:
     """All keys and shapes must fit; otherwise one sentence names the first that does not."""
-    (state, changes), wanted = _state_for(network, path), network.state_dict()
+    (state, changes), wanted = state_for(network, path), network.state_dict()
     for change in changes:
         print(f"{path.name}: {change}", flush=True)
     # Files from before PyTorch 0.4.1 do not count BatchNorm's batches; load_state_dict then begins
@@ -138,55 +137,6 @@ def load_strictly(network: nn.Module, path: Path) -> None:
                 "it belongs to another architecture."
             )
     network.load_state_dict(state)
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """Names of the tensors of a partial load."""
-
-    file: str
-    taken: set[str]
-    new: set[str]  # of the network, not in the file or of another shape
-    left: set[str]  # of the file, not wanted
-    changes: list[str]  # of the file's names, for people
-
-    def __str__(self) -> str:
-        parts = [
-            f"{self.file}: {len(self.taken)} of {len(self.taken) + len(self.new)} tensors taken"
-        ]
-        parts += [
-            f"{what}: {', '.join(_modules(keys))}"
-            for what, keys in (("new", self.new), ("left", self.left))
-            if keys
-        ]
-        return "; ".join(parts + self.changes)
-
-
-def load_what_fits(network: nn.Module, path: Path) -> LoadReport:
-    """Load the tensors whose name and shape fit; the report says what was taken, what stays new,
-    what was left."""
-    (state, changes), wanted = _state_for(network, path), network.state_dict()
-    fits = {
-        key: value
-        for key, value in state.items()
-        if key in wanted and wanted[key].shape == value.shape
-    }
-    network.load_state_dict(fits, strict=False)
-    return LoadReport(
-        path.name, set(fits), wanted.keys() - fits.keys(), state.keys() - fits.keys(), changes
-    )
-
-
-def load_vgg(path: Path) -> VGG19Features:
-    """VGG19 features with torchvision's weights; the classifier in the file is left out."""
-    vgg, state = VGG19Features(), normalise(load_state(path))
-    lacking = vgg.state_dict().keys() - state.keys()
-    if lacking:
-        raise InputError(
-            f"--vgg-weights {path} lacks {min(lacking)}: give torchvision's vgg19 state dict."
-        )
-    vgg.load_state_dict({key: state[key] for key in vgg.state_dict()})
-    return vgg
 
 
 def read_model(
@@ -269,8 +219,3 @@ def load_encoder(model: Path, architecture: Architecture) -> nn.Module:
 def _load(network: nn.Module, model: Path, name: str) -> nn.Module:
     load_strictly(network, weights_path(model, name))
     return network.eval().requires_grad_(False)
-
-
-def _modules(keys: set[str]) -> list[str]:
-    """'model1_2.0.conv_block.1.weight' -> 'model1_2.0': short enough to print."""
-    return sorted({".".join(key.split(".")[:2]) for key in keys})

@@ -5,7 +5,6 @@ ReLUs are out of place: an in-place one on InstanceNorm's output, which is a vie
 the backward pass; the values are equal."""
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -107,20 +106,6 @@ def hourglass(
     for i in range(n_downsample, 0, -1):
         layers += up(base * 2**i, norm, bias)
     return nn.Sequential(*layers, *head(base, out_channels))
-
-
-def patchgan(
-    in_channels: int, widths: list[int], norm: Norm, padding: int, bias: bool = True
-) -> list[list[nn.Module]]:
-    """Layers of 4x4 convolutions: one per width, all but the last at half the size, then the patch
-    scores."""
-    layers = [[nn.Conv2d(in_channels, widths[0], 4, stride=2, padding=padding), nn.LeakyReLU(0.2)]]
-    for i, (narrow, wide) in enumerate(pairwise(widths), start=2):
-        conv = nn.Conv2d(
-            narrow, wide, 4, stride=2 if i < len(widths) else 1, padding=padding, bias=bias
-        )
-        layers.append([conv, norm(wide), nn.LeakyReLU(0.2)])
-    return [*layers, [nn.Conv2d(widths[-1], 1, 4, padding=padding)]]
 
 
 def at_stride(

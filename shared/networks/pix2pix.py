@@ -1,16 +1,15 @@
 """The networks of pix2pix (Isola et al. 2017, "Image-to-Image Translation with Conditional
 Adversarial Networks").
 
-Module names and indices follow junyanz/pytorch-CycleGAN-and-pix2pix, so its `*_net_{G,D}.pth` load
+Module names and indices follow junyanz/pytorch-CycleGAN-and-pix2pix, so its `*_net_G.pth` load
 strictly. Convolutions before a BatchNorm, which has a shift of its own, have no bias."""
 
 from collections import OrderedDict
-from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
-from shared.networks.layers import Norm, at_stride, hourglass, instance_norm, patchgan
+from shared.networks.layers import Norm, at_stride, hourglass, instance_norm
 
 
 class UnetBlock(nn.Module):
@@ -82,37 +81,3 @@ class ResnetGenerator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return at_stride(self.model, self.stride, x)
-
-
-class NLayerDiscriminator(nn.Module):
-    """PatchGAN (appendix 6.1.2); three layers judge patches of 70x70 pixels."""
-
-    def __init__(self, in_channels: int, ndf: int, n_layers: int, norm: Norm):
-        super().__init__()
-        widths = [ndf * min(2**i, 8) for i in range(n_layers + 1)]
-        layers = patchgan(in_channels, widths, norm, padding=1, bias=norm is instance_norm)
-        self.model = nn.Sequential(*chain.from_iterable(layers))
-
-    def forward(self, x: Tensor) -> list[list[Tensor]]:
-        """(N, C, H, W) -> one scale of one map: the (N, 1, h, w) patch scores."""
-        return [[self.model(x)]]
-
-
-class PixelDiscriminator(nn.Module):
-    """Judges each pixel by itself (the 1x1 PixelGAN of section 4.4)."""
-
-    def __init__(self, in_channels: int, ndf: int, norm: Norm):
-        super().__init__()
-        bias = norm is instance_norm
-        self.net = nn.Sequential(
-            nn.Conv2d(in_channels, ndf, 1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(ndf, ndf * 2, 1, bias=bias),
-            norm(ndf * 2),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(ndf * 2, 1, 1, bias=bias),
-        )
-
-    def forward(self, x: Tensor) -> list[list[Tensor]]:
-        """(N, C, H, W) -> one scale of one map: the (N, 1, H, W) scores."""
-        return [[self.net(x)]]

@@ -1,12 +1,8 @@
 """The networks of pix2pixHD (Wang et al. 2018, "High-Resolution Image Synthesis ... with
 Conditional GANs").
 
-Module names and indices follow NVIDIA/pix2pixHD, so its `latest_net_*.pth` load strictly. At the
-end are the functions that build the networks of an Architecture, those of pix2pix among them."""
-
-from functools import partial
-from itertools import chain
-from typing import Literal
+Module names and indices follow NVIDIA/pix2pixHD, so its `latest_net_{G,E}.pth` load strictly. Its
+discriminator is needed for training alone and stands in `components/train/networks`."""
 
 from torch import Tensor, nn
 
@@ -19,43 +15,9 @@ from shared.networks.layers import (
     head,
     hourglass,
     instance_norm,
-    patchgan,
     stem,
     up,
 )
-
-InitType = Literal["normal", "xavier", "kaiming", "orthogonal"]
-
-
-def init_weights(
-    module: nn.Module, init_type: InitType = "normal", gain: float = 0.02, zero_bias: bool = False
-) -> None:
-    """Draw the weights of one layer anew; use with `network.apply`. As it stands it is pix2pixHD's
-    initialisation.
-
-    Convolutions: of deviation `gain` (normal), or scaled by their fan (kaiming knows no gain);
-    biases zero or left as torch made them. BatchNorm: weights ~ N(1, gain), biases zero."""
-    match module:
-        case nn.Conv2d() | nn.ConvTranspose2d():
-            match init_type:
-                case "normal":
-                    nn.init.normal_(module.weight, 0.0, gain)
-                case "xavier":
-                    nn.init.xavier_normal_(module.weight, gain)
-                case "kaiming":
-                    nn.init.kaiming_normal_(module.weight)
-                case "orthogonal":
-                    nn.init.orthogonal_(module.weight, gain)
-            if zero_bias and module.bias is not None:
-                nn.init.zeros_(module.bias)
-        case nn.BatchNorm2d():
-            nn.init.normal_(module.weight, 1.0, gain)
-            nn.init.zeros_(module.bias)
-
-
-def initialise(network: nn.Module, init_type: InitType, gain: float, zero_bias: bool) -> nn.Module:
-    """`init_weights` on every layer; pix2pix has zero_bias, pix2pixHD not. Returns the network."""
-    return network.apply(partial(init_weights, init_type=init_type, gain=gain, zero_bias=zero_bias))
 
 
 class GlobalGenerator(nn.Module):
@@ -141,84 +103,3 @@ class Encoder(nn.Module):
 
     def forward(self, photo: Tensor) -> Tensor:
         return at_stride(self.model, self.stride, photo)
-
-
-class MultiscaleDiscriminator(nn.Module):
-    """num_D PatchGANs on an image pyramid (section 3.2).
-
-    The last one sees the full size, number 0 the coarsest, as in NVIDIA's files: two scales fit
-    into a D of three. With `features`, which feature matching needs, every layer is a module of its
-    own: `scale{number}_layer{j}`; otherwise a scale is one module, `layer{number}`."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        ndf: int,
-        n_layers: int,
-        num_D: int,
-        features: bool = True,
-        norm: Norm = instance_norm,
-    ):
-        super().__init__()
-        self.num_D = num_D
-        self.n_layers = n_layers
-        self.features = features
-        widths = [min(ndf * 2**i, 512) for i in range(n_layers + 1)]
-        for scale in range(num_D):
-            layers = patchgan(in_channels, widths, norm, padding=2)
-            if features:
-                for j, layer in enumerate(layers):
-                    self.add_module(f"scale{scale}_layer{j}", nn.Sequential(*layer))
-            else:
-                self.add_module(f"layer{scale}", nn.Sequential(*chain.from_iterable(layers)))
-
-    def forward(self, x: Tensor) -> list[list[Tensor]]:
-        """(N, C, H, W) -> per scale, finest first: n_layers + 1 feature maps, last the (N, 1, h, w)
-        patch scores.
-
-        Without `features` the scores alone.
-        """
-        scales = []
-        for scale in range(self.num_D - 1, -1, -1):
-            scales.append(self._judge(scale, x))
-            x = halve(x) if scale else x
-        return scales
-
-    def _judge(self, scale: int, x: Tensor) -> list[Tensor]:
-        if not self.features:
-            return [self.get_submodule(f"layer{scale}")(x)]
-        maps = [x]
-        for j in range(self.n_layers + 2):
-            maps.append(self.get_submodule(f"scale{scale}_layer{j}")(maps[-1]))
-        return maps[1:]
-
-
-class VGG19Features(nn.Module):
-    """relu1_1, relu2_1, relu3_1, relu4_1, relu5_1 of VGG19, frozen; loads torchvision's `vgg19`
-    state dict.
-
-    Pictures go in as they are, in [-1, 1], without ImageNet normalisation, as in the reference.
-    """
-
-    CHANNELS = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512)
-    TAPS = (1, 6, 11, 20, 29)  # indices of the five ReLUs
-
-    def __init__(self):
-        super().__init__()
-        layers, channels = [], 3
-        for width in self.CHANNELS:
-            if width == "M":
-                layers.append(nn.MaxPool2d(2))
-            else:
-                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-                channels = width
-        self.features = nn.Sequential(*layers)
-        self.requires_grad_(False)
-
-    def forward(self, picture: Tensor) -> list[Tensor]:
-        taps = []
-        for i, layer in enumerate(self.features):
-            picture = layer(picture)
-            if i in self.TAPS:
-                taps.append(picture)
-        return taps

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from components.cluster.exchange.reference_files import AREA_UNIT, Table
 from components.cluster.features import rows_of_images
+from components.train.networks.init import init_weights
 from shared.condition import to_signed
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import Architecture, ModelCard
@@ -33,7 +34,6 @@ from shared.data.maps import PairReader
 from shared.errors import InputError
 from shared.networks.build import build_encoder
 from shared.networks.checkpoint import save_weights
-from shared.networks.pix2pixhd import init_weights
 
 HEIGHT, WIDTH = 512, 1024
 THINGS, STUFF = 24, 4  # of a generated image: as many instances as one of Cityscapes has

@@ -8,9 +8,9 @@ from torch import nn
 
 from components.train.ema import Ema
 from components.train.losses import feature_matching_loss, gan_loss, l1_loss, vgg_loss
+from components.train.networks.vgg import VGG19Features
 from components.train.pool import ImagePool
 from shared.networks.checkpoint import load_tensors, save_tensors
-from shared.networks.pix2pixhd import VGG19Features
 
 # Losses.
 

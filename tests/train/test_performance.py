@@ -15,18 +15,15 @@ from torch import nn
 from components.train import performance
 from components.train.config import TrainConfig
 from components.train.data.batches import EpochLoader, collate
-from components.train.loop import Networks, Trainer
-from components.train.performance import (
-    PerformanceReport,
-    checkpoint_activations,
-    compile_networks,
-    performance_run,
-    publish,
-)
+from components.train.loop import Trainer
+from components.train.networks.build import Networks
+from components.train.networks.discriminators import build_discriminator
+from components.train.networks.init import init_weights
+from components.train.networks.memory import checkpoint_activations, compile_networks
+from components.train.performance import PerformanceReport, performance_run, publish
 from shared.device import Runtime, pick
 from shared.errors import InputError
-from shared.networks.build import build_discriminator, build_encoder, build_generator
-from shared.networks.pix2pixhd import init_weights
+from shared.networks.build import build_encoder, build_generator
 from tests import tiny
 
 

@@ -15,8 +15,10 @@ import torch
 from components.train import loop
 from components.train.config import TrainConfig
 from components.train.data.batches import EpochLoader, collate, read_features
-from components.train.loop import Networks, Trainer
-from components.train.networks.build import architecture_for, build
+from components.train.loop import Trainer
+from components.train.networks.build import Networks, architecture_for, build
+from components.train.networks.discriminators import build_discriminator
+from components.train.networks.init import init_weights
 from components.train.run import run
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import IGNORED, DatasetManifest, parse_size
@@ -24,9 +26,8 @@ from shared.contracts.model import ModelCard
 from shared.data.images import read_ids, read_picture
 from shared.device import Runtime, pick
 from shared.errors import InputError
-from shared.networks.build import build_discriminator, build_encoder, build_generator
+from shared.networks.build import build_encoder, build_generator
 from shared.networks.checkpoint import load_tensors, save_tensors
-from shared.networks.pix2pixhd import init_weights
 from tests import reference, tiny
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from components.train.config import TrainConfig
-from components.train.loop import Networks, Trainer
+from components.train.loop import Trainer
+from components.train.networks.build import Networks
 from components.train.progress import Progress, Rates, bar_text, duration
 from components.train.run import architecture_for, build, run
 from components.train.validation import Best, describe_validation, final_table, validate

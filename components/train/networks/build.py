@@ -1,19 +1,37 @@
 """The networks of a training: their architecture, their weights, and the model that they start
 from."""
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from components.train.config import TrainConfig
-from components.train.loop import Networks
+from components.train.networks.discriminators import build_discriminator
+from components.train.networks.init import initialise
+from components.train.networks.partial import load_what_fits
+from components.train.networks.vgg import load_vgg
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import Architecture, ModelCard
-from shared.device import seed_everything
 from shared.errors import InputError
-from shared.networks.build import build_discriminator, build_encoder, build_generator
-from shared.networks.checkpoint import load_vgg, load_what_fits, read_model, weights_path
-from shared.networks.pix2pixhd import initialise
+from shared.networks.build import build_encoder, build_generator
+from shared.networks.checkpoint import read_model, weights_path
+
+
+@dataclass
+class Networks:
+    """What is trained. E is there when the features are learned along; VGG is frozen."""
+
+    G: nn.Module
+    D: nn.Module
+    E: nn.Module | None
+    vgg: nn.Module | None
+
+    def trained(self) -> dict[str, nn.Module]:
+        return {"G": self.G, "D": self.D} | ({"E": self.E} if self.E else {})
 
 
 def architecture_for(
@@ -51,7 +69,7 @@ def build(
     architecture: Architecture, config: TrainConfig, init_from: Path | None, clusters: Path | None
 ) -> Networks:
     """Networks with fresh weights from the seed, overlaid with those of `init_from`."""
-    seed_everything(config.seed)
+    torch.manual_seed(config.seed)
     fresh = partial(
         initialise,
         init_type=config.init_type,

@@ -16,6 +16,7 @@ from torch import nn
 from components.export.synthesise.command import grid, main
 from components.export.synthesise.scenes import Scene
 from components.export.synthesise.style_choice import CentreStyles, PhotoStyles
+from components.train.networks.init import init_weights
 from shared.contracts.clusters import ClusterTable, LabelClusters
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard, Graph, OmFile, TensorSpec
@@ -34,7 +35,6 @@ from shared.device import pick
 from shared.networks.build import build_generator
 from shared.networks.checkpoint import load_encoder, load_generator, save_weights
 from shared.networks.layers import with_picture_statistics
-from shared.networks.pix2pixhd import init_weights
 from tests import tiny
 from tests.tiny import one_thread  # noqa: F401 - a fixture
 

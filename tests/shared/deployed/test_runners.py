@@ -14,13 +14,13 @@ from onnx import TensorProto, helper
 from torch import nn
 from torch._dynamo.utils import counters
 
+from components.train.networks.init import initialise
 from shared.contracts.exported import Graph
 from shared.deployed.runners import Feeds, OnnxRunner, TorchRunner
 from shared.deployed.styles import Style
 from shared.deployed.synthesiser import Synthesiser, feeds, stack, to_pixels
 from shared.device import pick
 from shared.networks.build import build_generator
-from shared.networks.pix2pixhd import initialise
 from shared.quality import psnr_db
 from tests import tiny
 

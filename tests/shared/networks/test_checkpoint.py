@@ -7,15 +7,16 @@ import pytest
 import torch
 
 from components.train.adopt import main as adopt_main
+from components.train.networks.discriminators import build_discriminator
+from components.train.networks.partial import load_what_fits
 from shared.contracts.model import ModelCard
 from shared.errors import InputError
-from shared.networks.build import build_discriminator, build_encoder, build_generator
+from shared.networks.build import build_encoder, build_generator
 from shared.networks.checkpoint import (
     load_encoder,
     load_generator,
     load_state,
     load_strictly,
-    load_what_fits,
     read_model,
     save_tensors,
     save_weights,

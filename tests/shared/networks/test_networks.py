@@ -12,32 +12,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from shared.deployed.synthesiser import Synthesiser
-from shared.errors import InputError
-from shared.networks.build import build_discriminator, build_encoder, build_generator
-from shared.networks.checkpoint import (
-    load_strictly,
-    load_tensors,
-    load_vgg,
-    load_what_fits,
-    save_tensors,
-)
-from shared.networks.layers import InstanceNorm, instance_norm, with_picture_statistics
-from shared.networks.pix2pix import (
+from components.train.networks.discriminators import (
+    MultiscaleDiscriminator,
     NLayerDiscriminator,
     PixelDiscriminator,
-    ResnetGenerator,
-    UnetGenerator,
+    build_discriminator,
 )
-from shared.networks.pix2pixhd import (
-    Encoder,
-    GlobalGenerator,
-    LocalEnhancer,
-    MultiscaleDiscriminator,
-    VGG19Features,
-    init_weights,
-    initialise,
-)
+from components.train.networks.init import init_weights, initialise
+from components.train.networks.partial import load_what_fits
+from components.train.networks.vgg import VGG19Features, load_vgg
+from shared.deployed.synthesiser import Synthesiser
+from shared.errors import InputError
+from shared.networks.build import build_encoder, build_generator
+from shared.networks.checkpoint import load_strictly, load_tensors, save_tensors
+from shared.networks.layers import InstanceNorm, instance_norm, with_picture_statistics
+from shared.networks.pix2pix import ResnetGenerator, UnetGenerator
+from shared.networks.pix2pixhd import Encoder, GlobalGenerator, LocalEnhancer
 from tests import reference, tiny
 
 

@@ -25,12 +25,14 @@ from components.train.devices.world import (
     mean_over_ranks,
     must_launch,
 )
-from components.train.loop import Networks, Trainer
+from components.train.loop import Trainer
+from components.train.networks.build import Networks
+from components.train.networks.discriminators import build_discriminator
+from components.train.networks.init import init_weights
 from shared.command import StepConfig, execute
 from shared.device import pick
 from shared.errors import InputError
-from shared.networks.build import build_discriminator, build_encoder, build_generator
-from shared.networks.pix2pixhd import init_weights
+from shared.networks.build import build_encoder, build_generator
 from tests import tiny
 
 STEPS = 3

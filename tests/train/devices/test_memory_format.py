@@ -10,8 +10,9 @@ import torch.distributed as dist
 from components.train.config import TrainConfig
 from components.train.data.batches import collate
 from components.train.devices.world import GradientSync, World, broadcast_weights
-from components.train.loop import Trainer, stays_nhwc
+from components.train.loop import Trainer
 from components.train.networks.build import architecture_for, build
+from components.train.networks.memory import stays_nhwc
 from components.train.run import run
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import ModelCard

@@ -1,0 +1,50 @@
+"""Networks that start from the weights of others, as far as these fit."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from shared.networks.checkpoint import state_for
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Names of the tensors of a partial load."""
+
+    file: str
+    taken: set[str]
+    new: set[str]  # of the network, not in the file or of another shape
+    left: set[str]  # of the file, not wanted
+    changes: list[str]  # of the file's names, for people
+
+    def __str__(self) -> str:
+        parts = [
+            f"{self.file}: {len(self.taken)} of {len(self.taken) + len(self.new)} tensors taken"
+        ]
+        parts += [
+            f"{what}: {', '.join(_modules(keys))}"
+            for what, keys in (("new", self.new), ("left", self.left))
+            if keys
+        ]
+        return "; ".join(parts + self.changes)
+
+
+def load_what_fits(network: nn.Module, path: Path) -> LoadReport:
+    """Load the tensors whose name and shape fit; the report says what was taken, what stays new,
+    what was left."""
+    (state, changes), wanted = state_for(network, path), network.state_dict()
+    fits = {
+        key: value
+        for key, value in state.items()
+        if key in wanted and wanted[key].shape == value.shape
+    }
+    network.load_state_dict(fits, strict=False)
+    return LoadReport(
+        path.name, set(fits), wanted.keys() - fits.keys(), state.keys() - fits.keys(), changes
+    )
+
+
+def _modules(keys: set[str]) -> list[str]:
+    """'model1_2.0.conv_block.1.weight' -> 'model1_2.0': short enough to print."""
+    return sorted({".".join(key.split(".")[:2]) for key in keys})
