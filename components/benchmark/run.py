@@ -26,7 +26,7 @@ from components.benchmark.page.styles import (
 from components.benchmark.page.styles_page import styles_fragment
 from shared import tracking
 from shared.contracts.clusters import ClusterTable
-from shared.contracts.dataset import DatasetManifest
+from shared.contracts.dataset import SPLITS, DatasetManifest
 from shared.contracts.exported import ExportCard, Graph
 from shared.contracts.folder import write_atomically
 from shared.contracts.measured import BenchmarkReport
@@ -103,7 +103,7 @@ def run(
         [*sum(offline.values(), []), eager], key=lambda painter: painter.device != eager.device
     )
     shown, quality = [], {}
-    for split in ("train", "test"):
+    for split in SPLITS:
         meter = QualityMeter(networks if split == "test" else None)
         rows = synthesise(painters, workload, split, config.max_pictures, meter)
         shown += [row for number, row in enumerate(rows) if number < config.max_pictures]

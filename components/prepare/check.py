@@ -13,7 +13,7 @@ from components.prepare.config import PrepareConfig
 from components.prepare.layouts.sources import ACCEPTED, REMEDIES, Problem, RawPair
 from components.prepare.reading.pairs import RawFrame, Reading, read_pair
 from components.prepare.run import find_pairs, reading_for
-from components.prepare.writing.parallel import in_order
+from components.prepare.writing.parallel import parallel_map
 from shared.contracts.dataset import IGNORED
 from shared.data.frames import densify
 from shared.progress import progress
@@ -48,7 +48,7 @@ def check(raw_data: str, config: PrepareConfig, dataset: Path | None = None) -> 
     sizes: dict[str, int] = {}
     labels: dict[int, list[int]] = {}  # id -> [pixels, images]
     num_instances = 0
-    results = in_order(partial(examine, reading=reading), jobs, len(jobs))
+    results = parallel_map(partial(examine, reading=reading), jobs, len(jobs))
     for raw, found in zip(jobs, progress(results, "checked", len(jobs)), strict=True):
         problems += found.problems
         num_instances += found.num_instances

@@ -15,17 +15,15 @@ from components.prepare.reading.geometry import Resize
 from components.prepare.reading.labels import Labels, spell_out
 from components.prepare.reading.pairs import Reading, read_header
 from components.prepare.writing.dataset import (
-    SPLITS,
     digest_of,
-    partial_folder,
     refusal,
     source_digest,
     write_dataset,
 )
-from components.prepare.writing.folders import is_occupied
-from components.prepare.writing.parallel import in_order
+from components.prepare.writing.folders import is_occupied, partial_folder
+from components.prepare.writing.parallel import parallel_map
 from shared import tracking
-from shared.contracts.dataset import DatasetManifest, Pair
+from shared.contracts.dataset import SPLITS, DatasetManifest, Pair
 from shared.data.frames import CACHE, cache_file, record_bytes
 from shared.errors import InputError
 
@@ -152,7 +150,9 @@ def survey(
     """
     wide_ids, cache_bytes, problems = False, 0, []
     for split in SPLITS:
-        headers = in_order(partial(read_header, reading=reading), pairs[split], len(pairs[split]))
+        headers = parallel_map(
+            partial(read_header, reading=reading), pairs[split], len(pairs[split])
+        )
         for raw, header in zip(pairs[split], headers, strict=True):
             problems += header.problems
             wide_ids |= header.wide_ids

@@ -9,6 +9,7 @@ from shared.contracts.folder import Folder
 from shared.errors import InputError
 
 IGNORED = 255  # label id of pixels without a label: no channel of a one-hot map
+SPLITS = ("train", "test")
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -26,7 +26,8 @@ from PIL import Image
 from components.prepare.config import PrepareConfig
 from components.prepare.run import run
 from components.prepare.writing import parallel
-from components.prepare.writing.dataset import JOURNAL, work_folder
+from components.prepare.writing.dataset import JOURNAL
+from components.prepare.writing.folders import written_whole
 from shared.command import execute, main
 from shared.contracts.dataset import DatasetManifest
 from shared.data.images import write_ids, write_photo
@@ -1015,7 +1016,7 @@ def test_its_own_bytes_do_not_count_against_the_cache(stopped, monkeypatch):
 
 
 def test_two_runs_at_once(raw, tmp_path):
-    with work_folder(tmp_path / "dataset") as folder:
+    with written_whole(tmp_path / "dataset", "--dataset", JOURNAL) as folder:
         (folder / JOURNAL).write_text("of the first")
         sentence = refusal(raw, tmp_path / "dataset")
         assert sentence == (

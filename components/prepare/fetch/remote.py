@@ -61,7 +61,7 @@ def fetch(url: str, into: Path) -> Path:
     try:
         try:
             store = Store(url, shown)
-            files, kind = store.patiently(store.find)
+            files, kind = store.with_retries(store.find)
         except Unreachable as error:
             copy = _complete_copy(folder)
             if copy is None:
@@ -214,7 +214,7 @@ def _copy(store: Store, file: RemoteFile, folder: Path) -> str:
     partial, note = _partial(target), target.with_name(f".{target.name}.version")
 
     def received() -> str:
-        store.patiently(
+        store.with_retries(
             lambda: _receive(store, file, partial, note), reached=lambda: _length(partial) or 0
         )
         return _hash(partial, "sha256")

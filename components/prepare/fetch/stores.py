@@ -135,7 +135,7 @@ class Store:
                 ) from None
             raise Unreachable(f"HTTP {status}" if status else type(error).__name__) from None
 
-    def patiently(self, call: Callable[[], Any], reached: Callable[[], int] = lambda: 0) -> Any:
+    def with_retries(self, call: Callable[[], Any], reached: Callable[[], int] = lambda: 0) -> Any:
         """Calls again after each of the pauses, which begin anew whenever `reached` has grown."""
         pauses, furthest = iter(RETRY_PAUSES), 0
         while True:

@@ -81,7 +81,7 @@ LAYOUTS = {  # and what shows them
     "folders": "A/ and B/, label/ and image/, or other usual names",
     "side_by_side": "pictures of two halves in train/, val/, test/, or in the folder itself",
 }
-SPLITS = ("train", "val", "test")
+SOURCE_SPLITS = ("train", "val", "test")
 ENDINGS = {
     "input": "_gtFine_labelIds",
     "photo": "_leftImg8bit",
@@ -97,10 +97,12 @@ FOLDERS = {
     "photo": ("B", "image", "images", "img", "photo", "photos", "target", "targets"),
     "instance": ("instance", "instances", "inst"),
 }
-FLAT_NAMES = {name.format(split) for split in SPLITS for spelling in FLAT for name in spelling}
+FLAT_NAMES = {
+    name.format(split) for split in SOURCE_SPLITS for spelling in FLAT for name in spelling
+}
 LAYOUT_FOLDERS = (  # every name that a folder directly in some layout's root may have
-    {"leftImg8bit", "gtFine", *SPLITS, *FLAT_NAMES}
-    | {f"{split}_inst" for split in SPLITS}
+    {"leftImg8bit", "gtFine", *SOURCE_SPLITS, *FLAT_NAMES}
+    | {f"{split}_inst" for split in SOURCE_SPLITS}
     | {name for names in FOLDERS.values() for name in names}
 )
 
@@ -181,7 +183,9 @@ def _detect(root: str) -> str:
         "flat": names & FLAT_NAMES,
         "folders": names & {*FOLDERS["input"]} and names & {*FOLDERS["photo"]},
         # Not what lies deeper: train/A and train/B would be cut in halves too.
-        "side_by_side": {split for split in names & {*SPLITS} if has_images(f"{root}/{split}")},
+        "side_by_side": {
+            split for split in names & {*SOURCE_SPLITS} if has_images(f"{root}/{split}")
+        },
     }
     fitting = [layout for layout, shown_by in fits.items() if shown_by]
     if len(fitting) > 1:
@@ -232,7 +236,7 @@ def _find_flat(root: str, direction: str) -> Files:
     spellings = [
         spelling
         for spelling in FLAT
-        if any(name.format(split) in names for name in spelling for split in SPLITS)
+        if any(name.format(split) in names for name in spelling for split in SOURCE_SPLITS)
     ]
     if len(spellings) > 1:
         held = ", ".join(sorted(names & FLAT_NAMES))
@@ -252,7 +256,7 @@ def _find_flat(root: str, direction: str) -> Files:
             "photo": _named_files(root, photo_folder.format(split)),
             "instance": _named_files(root, f"{split}_inst"),
         }
-        for split in SPLITS
+        for split in SOURCE_SPLITS
     }
 
 
@@ -267,11 +271,11 @@ def _find_folders(root: str, direction: str, folders: tuple[str, str, str]) -> F
             _refuse_direction(direction, root)
         chosen["input"], chosen["photo"] = chosen["photo"], chosen["input"]
 
-    files: Files = {split: {role: [] for role in FOLDERS} for split in (*SPLITS, "")}
+    files: Files = {split: {role: [] for role in FOLDERS} for split in (*SOURCE_SPLITS, "")}
     for role, folder in chosen.items():
         for file in image_files(root, folder) if folder else ():
             split, slash, rest = file.partition("/")
-            if not slash or split not in SPLITS:
+            if not slash or split not in SOURCE_SPLITS:
                 split, rest = "", file
             files[split][role].append((_name(rest), f"{root}/{folder}/{file}"))
     return files
@@ -309,7 +313,7 @@ def _find_side_by_side(root: str) -> Files:
     """<split>/<name>.jpg, or pictures in the root itself; both halves are in one file."""
     names = subfolders(root)
     files = {}
-    for split in [split for split in SPLITS if split in names] or [""]:
+    for split in [split for split in SOURCE_SPLITS if split in names] or [""]:
         pictures = _named_files(root, split)
         files[split] = {"input": pictures, "photo": pictures, "instance": []}
     return files

@@ -2,7 +2,6 @@
 again."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -16,9 +15,9 @@ from pathlib import Path
 
 from components.prepare.layouts.sources import REMEDIES, Problem, RawPair
 from components.prepare.reading.pairs import Reading, read_pair
-from components.prepare.writing.folders import is_occupied
-from components.prepare.writing.parallel import in_order
-from shared.contracts.dataset import DatasetManifest, Pair
+from components.prepare.writing.folders import clear, written_whole
+from components.prepare.writing.parallel import parallel_map
+from shared.contracts.dataset import SPLITS, DatasetManifest, Pair
 from shared.contracts.folder import write_atomically
 from shared.data.frames import CACHE, Frame, cache_file, densify, pack, record_bytes, seal
 from shared.data.images import encode_ids, encode_picture, resize_ids, resize_photo
@@ -27,7 +26,6 @@ from shared.progress import progress
 
 JOURNAL = "journal.jsonl"  # one line per pair that is done, in order
 SETTINGS = "settings.json"  # what the journal belongs to
-SPLITS = ("train", "test")
 KINDS = ("input", "photo", "instance")
 FLUSH_SECONDS = 2
 
@@ -124,7 +122,7 @@ def digest_of(dataset: Path, manifest: DatasetManifest) -> str:
     """Digest of a data set's files as they are now."""
     pairs = {split: getattr(manifest, split) for split in SPLITS}
     work = partial(hash_pair, folder=dataset, manifest=_without_pairs(manifest))
-    finished, hashes = Finished(), in_order(work, _jobs(pairs), sum(map(len, pairs.values())))
+    finished, hashes = Finished(), parallel_map(work, _jobs(pairs), sum(map(len, pairs.values())))
     for (split, pair), found in zip(_jobs(pairs), hashes, strict=True):
         finished.add(split, pair, found)
     return finished.digest()
@@ -149,7 +147,7 @@ def write_dataset(
     that was stopped left there is taken over, pair by pair, where source and options are the same.
     Raises InputError at the first bad pair."""
     count, cached = sum(map(len, pairs.values())), cache_bytes > 0
-    with work_folder(dataset) as folder:
+    with written_whole(dataset, "--dataset", JOURNAL) as folder:
         finished = _take_over(folder, manifest, pairs, cached)
         start, before = time.monotonic(), len(finished)
         with contextlib.ExitStack() as stack:
@@ -164,7 +162,7 @@ def write_dataset(
             )
             rest = islice(_jobs(pairs), before, None)
             # Closed before the folder is left: nothing writes to it then.
-            results = in_order(
+            results = parallel_map(
                 partial(write_pair, **options), rest, count - before, cache_bytes // count
             )
             stack.enter_context(contextlib.closing(results))
@@ -196,52 +194,7 @@ def write_dataset(
                 place.rmdir()
         for name in (JOURNAL, SETTINGS):
             (folder / name).unlink()
-        os.replace(folder, dataset)
     return manifest, rate
-
-
-def partial_folder(dataset: Path) -> Path:
-    return dataset.with_name(f".{dataset.name}.partial")
-
-
-@contextlib.contextmanager
-def work_folder(dataset: Path) -> Iterator[Path]:
-    """The hidden folder to write to; kept when the block fails after some pairs, unless it holds
-    none."""
-    folder = partial_folder(dataset)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(
-            f"--dataset {dataset} cannot be made ({error.strerror}: {error.filename}): give a "
-            "place you can write to."
-        ) from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise InputError(
-            f"--dataset {dataset} is being written by another run: wait for it to end."
-        ) from None
-    try:
-        if is_occupied(dataset, "--dataset"):
-            raise InputError(
-                f"--dataset {dataset} was written by another run meanwhile: say the same command "
-                "again."
-            )
-        yield folder
-    finally:
-        if folder.exists():
-            if (folder / JOURNAL).is_file() and (folder / JOURNAL).stat().st_size:
-                print(
-                    f"prepare: what is done is kept in {folder}: the same command goes on from "
-                    "there",
-                    flush=True,
-                )
-            else:
-                shutil.rmtree(folder)
-        os.close(descriptor)
 
 
 class Finished:
@@ -273,8 +226,7 @@ def _take_over(
     settings = _without_pairs(manifest).model_dump_json(exclude={"source_digest"}).encode()
     if not (folder / SETTINGS).is_file() or (folder / SETTINGS).read_bytes() != settings:
         (folder / JOURNAL).unlink(missing_ok=True)  # first: it vouches for the others
-        for place in folder.iterdir():
-            shutil.rmtree(place) if place.is_dir() else place.unlink()
+        clear(folder)
         write_atomically(folder / SETTINGS, settings)
     (folder / JOURNAL).touch()
     (folder / CACHE).mkdir(exist_ok=True)

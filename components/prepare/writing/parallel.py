@@ -17,7 +17,7 @@ CHUNK = 16  # items that a process is given at a time, unless their results are 
 CHUNK_BYTES = 4 << 20
 
 
-def in_order(
+def parallel_map(
     function: "partial[Result]", items: Iterable[Item], count: int, result_bytes: int = 0
 ) -> Iterator[Result]:
     """`map` on all cores; `count`: of the items. `function` is a partial of one at module level."""
