@@ -1,29 +1,26 @@
-"""Networks that measure pictures: LPIPS, FID and KID, segmentation. Each is an ONNX file that the
-user gives."""
+"""Networks that measure pictures, LPIPS and the features of FID and KID, and the meter that asks
+them. Each is an ONNX file that the user gives."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from shared.condition import to_signed
-from shared.data.images import resize_ids, resize_photo
+from shared.data.images import resize_photo
 from shared.errors import InputError
-from shared.quality import frechet_distance, kernel_distance
+from shared.quality import metrics_of
 
 Size = tuple[int, int]  # (height, width)
 
 FEW_FOR_FID = 10_000  # pictures; what Heusel et al. 2017 advise to have at least
 FEW_FOR_KID = 1_000  # of the subsets that other programs average it over
-# Label ids of Cityscapes (0..33, some have a 34th) of the 19 classes that its networks tell apart.
-CITYSCAPES_CLASSES = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-CITYSCAPES_NUM_LABELS = (34, 35)
 
 
-class _Network:
+class MeasuringNetwork:
     """An ONNX file for pictures of one size, tried out before there are any. Its first output
     counts.
 
@@ -107,7 +104,7 @@ def _reason(error: Exception) -> str:
     return str(error).partition("\n")[0].partition(". ")[0].rstrip(".") or type(error).__name__
 
 
-class LpipsNetwork(_Network):
+class LpipsNetwork(MeasuringNetwork):
     """Perceptual distance (Zhang et al. 2018): two pictures (N, 3, H, W) in [-1, 1] -> (N,) or (N,
     1, 1, 1)."""
 
@@ -134,7 +131,7 @@ class LpipsNetwork(_Network):
         return self.run(*map(np.ascontiguousarray, signed)).item()
 
 
-class FeatureNetwork(_Network):
+class FeatureNetwork(MeasuringNetwork):
     """What FID and KID compare: pictures (N, 3, H, W) in [0, 1] -> features (N, C) or (N, C, 1,
     1)."""
 
@@ -189,145 +186,74 @@ class FeatureScorer:
         self.features.append(self.network(picture))
         self.real.append(self.network(photo))
 
-    def fid(self) -> float | None:
-        """None of fewer than two pairs, nan where the network gave such."""
-        return self._compare(frechet_distance)
-
-    def kid(self) -> float | None:
-        """As `fid`."""
-        return self._compare(kernel_distance)
+    def figures(self) -> dict[str, float]:
+        """By name of the metric; {} of fewer than two pairs, nan where the network gave such."""
+        if len(self.features) < 2:
+            return {}
+        features, real = np.stack(self.features), np.stack(self.real)
+        finite = np.isfinite(features).all() and np.isfinite(real).all()
+        return {
+            metric.name: metric.function(features, real) if finite else math.nan
+            for metric in metrics_of("features")
+        }
 
     def caveats(self) -> list[str]:
         """What to bear in mind with both, in sentences."""
         pairs = len(self.features)
-        few = (
-            [f"KID of {pairs} pictures has no bias but scatters, below 0 too."]
-            if 2 <= pairs < FEW_FOR_KID
-            else []
-        )
-        return self.network.caveats(pairs) + few
-
-    def _compare(self, distance) -> float | None:
-        if len(self.features) < 2:
-            return None
-        features, real = np.stack(self.features), np.stack(self.real)
-        return (
-            distance(features, real)
-            if np.isfinite(features).all() and np.isfinite(real).all()
-            else float("nan")
-        )
-
-
-class SegmentationNetwork(_Network):
-    """Pictures (N, 3, H, W) in [0, 1] -> scores (N, classes, h, w), or label ids (N, h, w) of the
-    data set.
-
-    As many classes as labels are the labels; 19 classes of 34 or 35 labels are Cityscapes'
-    evaluated ones."""
-
-    def __init__(self, file: str, size: Size, num_labels: int, device: str = "cpu"):
-        """num_labels: of the data set; 0 is refused, as there is nothing to compare with."""
-        super().__init__("--segmentation-network", file, 1, size, device)
-        if not num_labels:
-            raise InputError(
-                f"{self.flag} needs label maps but the data set has pictures as input: leave it "
-                "out."
-            )
-        self.num_labels = num_labels
-        self.labels = np.arange(
-            num_labels
-        )  # those that it can tell: of the classes, in their order
-        output = self.try_out()
-        if output.ndim not in (3, 4) or output.shape[0] != 1:
-            raise self.refusal(
-                f"gives {output.shape} of one picture",
-                "export it to give scores (N, classes, h, w) or ids (N, h, w)",
-            )
-        if output.ndim == 4 and output.shape[1] != num_labels:
-            if (output.shape[1], num_labels) not in [
-                (len(CITYSCAPES_CLASSES), n) for n in CITYSCAPES_NUM_LABELS
-            ]:
-                raise self.refusal(
-                    f"tells {output.shape[1]} classes apart but the data set has {num_labels} "
-                    "labels",
-                    f"give one with {num_labels} classes (with 19 for the labels of Cityscapes)",
-                )
-            self.labels = np.array(CITYSCAPES_CLASSES)
-
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 -> (H, W) label ids; scores are brought to the picture's size before the
-        largest is taken."""
-        output, (height, width) = self.run(self.unit_range(picture)), picture.shape[:2]
-        if output.ndim == 3:
-            return resize_ids(output[0], height, width)
-        scores = F.interpolate(torch.from_numpy(output), size=(height, width), mode="bilinear")
-        return self.labels[scores[0].argmax(dim=0).numpy()]
-
-
-class SegmentationScorer:
-    """Whether the labels are found again in the synthesised pictures, over the pixels of all pairs
-    that were added.
-
-    Left out are pixels without label, and those of labels that the network does not know.
-    """
-
-    def __init__(self, network: SegmentationNetwork):
-        self.network = network
-        n = network.num_labels
-        self.confusion = np.zeros(
-            (n, n + 1), np.int64
-        )  # pixels by true label and found label, n: found none of them
-
-    def add(self, picture: np.ndarray, labels: np.ndarray) -> None:
-        """A picture (H, W, 3) uint8 that was synthesised from labels (H, W) uint8."""
-        found, n = self.network(picture).astype(np.int64), self.network.num_labels
-        counted = np.isin(labels, self.network.labels)
-        found = np.where((found >= 0) & (found < n), found, n)
-        pixels = labels[counted].astype(np.int64) * (n + 1) + found[counted]
-        self.confusion += np.bincount(pixels, minlength=n * (n + 1)).reshape(n, n + 1)
-
-    def miou(self) -> float | None:
-        """Mean over the labels that occur of intersection / union; None where none does."""
-        hits, true, found = (
-            np.diag(self.confusion),
-            self.confusion.sum(axis=1),
-            self.confusion.sum(axis=0)[:-1],
-        )
-        occurs = true > 0
-        return (
-            float((hits / np.maximum(true + found - hits, 1))[occurs].mean())
-            if occurs.any()
-            else None
-        )
-
-    def pixel_accuracy(self) -> float | None:
-        pixels = self.confusion.sum()
-        return float(np.trace(self.confusion) / pixels) if pixels else None
+        found = self.network.caveats(pairs)
+        if 2 <= pairs < FEW_FOR_KID:
+            found.append(f"KID of {pairs} pictures has no bias but scatters, below 0 too.")
+        return found
 
 
 @dataclass(frozen=True)
 class MeasuringNetworks:
-    """Those that were given."""
+    """The networks that were given, of those that need nothing but pictures."""
 
     lpips: LpipsNetwork | None = None
     features: FeatureNetwork | None = None
-    segmentation: SegmentationNetwork | None = None
 
     @classmethod
-    def load(
-        cls,
-        size: Size,
-        device: str,
-        *,
-        lpips: str = "",
-        fid: str = "",
-        segmentation: str = "",
-        num_labels: int = 0,
-    ) -> Self:
-        """From files, '' = none, for pictures of `size`. Raises InputError for a file that cannot
-        measure them."""
+    def load(cls, size: Size, device: str, *, lpips: str = "", fid: str = "") -> Self:
+        """Load them from files, '' = none, for pictures of `size`.
+
+        Raises InputError for a file that cannot measure them.
+        """
         return cls(
             LpipsNetwork(lpips, size, device) if lpips else None,
             FeatureNetwork(fid, size, device) if fid else None,
-            SegmentationNetwork(segmentation, size, num_labels, device) if segmentation else None,
         )
+
+
+class PictureMeter:
+    """Measures synthesised pictures against their photos, pair after pair."""
+
+    def __init__(self, networks: MeasuringNetworks):
+        self.lpips = networks.lpips
+        self.features = FeatureScorer(networks.features) if networks.features else None
+        self.pairs: list[dict[str, float]] = []  # what can be said of each pair alone
+
+    def add(self, picture: np.ndarray, photo: np.ndarray) -> dict[str, float]:
+        """Measure a pair, both (H, W, 3) uint8.
+
+        Returns the figures of this pair alone, by name of the metric.
+        """
+        pair = {metric.name: metric.function(picture, photo) for metric in metrics_of("")}
+        if self.lpips:
+            pair["lpips"] = self.lpips(picture, photo)
+        if self.features:
+            self.features.add(picture, photo)
+        self.pairs.append(pair)
+        return pair
+
+    def figures(self) -> dict[str, float]:
+        """The figures of all pairs so far, by name of the metric; {} of none."""
+        if not self.pairs:
+            return {}
+        names = self.pairs[0]
+        means = {name: float(np.mean([pair[name] for pair in self.pairs])) for name in names}
+        return means | (self.features.figures() if self.features else {})
+
+    def caveats(self) -> list[str]:
+        """What to bear in mind with the figures, in sentences."""
+        return self.features.caveats() if self.features and self.pairs else []

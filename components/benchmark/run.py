@@ -12,6 +12,7 @@ from components.benchmark.config import BenchmarkConfig
 from components.benchmark.measure.method import environment, method
 from components.benchmark.measure.quality import QualityMeter
 from components.benchmark.measure.runtimes import exported_runners, parities, torch_runners
+from components.benchmark.measure.segmentation import SegmentationNetwork
 from components.benchmark.measure.speed import measure_speed
 from components.benchmark.measure.workload import Workload
 from components.benchmark.page.history import read_past
@@ -78,13 +79,13 @@ def run(
     pairs = min(max(config.batch_sizes), len(manifest.test) + len(manifest.train))
     workload = Workload(dataset, manifest, card.architecture, export.graph, style, size, pairs)
     networks = MeasuringNetworks.load(
-        size,
-        runtime.name,
-        lpips=config.lpips_network,
-        fid=config.fid_network,
-        segmentation=config.segmentation_network,
-        num_labels=manifest.num_labels,
+        size, runtime.name, lpips=config.lpips_network, fid=config.fid_network
     )
+    segmentation = None
+    if config.segmentation_network:
+        segmentation = SegmentationNetwork(
+            config.segmentation_network, size, manifest.num_labels, runtime.name
+        )
     fixed = None if style is None else torch.from_numpy(style.by_label)
     synthesiser = Synthesiser(generator, card.architecture, fixed, export.graph)
     online = torch_runners(synthesiser, config)
@@ -104,7 +105,7 @@ def run(
     )
     shown, quality = [], {}
     for split in SPLITS:
-        meter = QualityMeter(networks if split == "test" else None)
+        meter = QualityMeter(networks, segmentation) if split == "test" else QualityMeter()
         rows = synthesise(painters, workload, split, config.max_pictures, meter)
         shown += [row for number, row in enumerate(rows) if number < config.max_pictures]
         quality[split] = meter.result()

@@ -65,8 +65,8 @@ def validate(
     figures = (
         {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else {}
     )
-    if features and (fid := features.fid()) is not None:
-        figures["val/fid"] = fid
+    if features and (found := features.figures()):
+        figures["val/fid"] = found["fid"]
     return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 

@@ -2,6 +2,7 @@
 other formulas."""
 
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -12,18 +13,20 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy.linalg import sqrtm
 
 from components.benchmark.measure.quality import QualityMeter
+from components.benchmark.measure.segmentation import (
+    CITYSCAPES_CLASSES,
+    SegmentationNetwork,
+    SegmentationScorer,
+)
 from shared import quality
 from shared.contracts.measured import Quality
 from shared.errors import InputError
-from shared.quality import frechet_distance, kernel_distance, l1, psnr_db, ssim
+from shared.quality import METRICS, frechet_distance, kernel_distance, l1, psnr_db, ssim
 from shared.scorers import (
-    CITYSCAPES_CLASSES,
     FeatureNetwork,
     FeatureScorer,
     LpipsNetwork,
     MeasuringNetworks,
-    SegmentationNetwork,
-    SegmentationScorer,
 )
 
 FLOAT = TensorProto.FLOAT
@@ -188,12 +191,13 @@ def test_features_see_pictures_from_0_to_1(tmp_path):
         [[0, 51, 255], [51, 0, 0], [102, 0, 255]],
         [[0, 0, 0], [255, 51, 0], [51, 51, 51]],
     )
-    assert (scorer.fid(), scorer.kid()) == (None, None)
+    assert scorer.figures() == {}
     for fake, real in zip(fakes, reals, strict=True):
         scorer.add(plain(fake), plain(real))
     x, y = np.array(fakes) / 255, np.array(reals) / 255
-    assert scorer.fid() == pytest.approx(frechet_distance(x, y), rel=1e-5)
-    assert scorer.kid() == pytest.approx(kernel_distance(x, y), rel=1e-4)
+    figures = scorer.figures()
+    assert figures["fid"] == pytest.approx(frechet_distance(x, y), rel=1e-5)
+    assert figures["kid"] == pytest.approx(kernel_distance(x, y), rel=1e-4)
 
 
 def test_features_that_are_not_finite_give_no_figure(tmp_path):
@@ -205,7 +209,7 @@ def test_features_that_are_not_finite_give_no_figure(tmp_path):
     scorer = FeatureScorer(FeatureNetwork(file, (4, 4)))
     for _ in range(2):
         scorer.add(plain(0, (4, 4)), plain(9, (4, 4)))
-    assert math.isnan(scorer.fid()) and math.isnan(scorer.kid())
+    assert all(math.isnan(scorer.figures()[name]) for name in ("fid", "kid"))
 
 
 def test_a_network_with_a_size_of_its_own_gets_pictures_of_it(tmp_path):
@@ -249,17 +253,18 @@ def test_segmentation_of_a_known_confusion(tmp_path):
     scorer = SegmentationScorer(
         SegmentationNetwork(brightest_channel(tmp_path / "s.onnx"), (2, 4), 3)
     )
-    assert (scorer.miou(), scorer.pixel_accuracy()) == (None, None)
+    assert scorer.figures() == {}
     found = np.array([[0, 0, 1, 1], [2, 2, 2, 0]])
     labels = np.array([[0, 0, 0, 1], [1, 255, 1, 255]], np.uint8)
     scorer.add(np.eye(3, dtype=np.uint8)[found] * 200, labels)
     # 6 pixels count: of label 0 two are found as 0 and one as 1, of label 1 one as 1 and two as 2.
     assert scorer.confusion.tolist() == [[2, 1, 0, 0], [0, 1, 2, 0], [0, 0, 0, 0]]
-    assert scorer.pixel_accuracy() == pytest.approx(3 / 6)
-    assert scorer.miou() == pytest.approx((2 / 3 + 1 / 4) / 2), "label 2 does not occur"
+    assert scorer.figures()["pixel_accuracy"] == pytest.approx(3 / 6)
+    assert scorer.figures()["miou"] == pytest.approx((2 / 3 + 1 / 4) / 2), "label 2 does not occur"
     scorer.add(plain((0, 0, 9), (2, 4)), np.full((2, 4), 2, np.uint8))
-    assert scorer.pixel_accuracy() == pytest.approx((3 + 8) / (6 + 8)), "over the pixels of both"
-    assert scorer.miou() == pytest.approx((2 / 3 + 1 / 4 + 8 / 10) / 3)
+    accuracy = scorer.figures()["pixel_accuracy"]
+    assert accuracy == pytest.approx((3 + 8) / (6 + 8)), "over the pixels of both"
+    assert scorer.figures()["miou"] == pytest.approx((2 / 3 + 1 / 4 + 8 / 10) / 3)
 
 
 def test_scores_are_brought_to_the_size_of_the_labels(tmp_path):
@@ -284,16 +289,16 @@ def test_19_classes_of_cityscapes(tmp_path, num_labels):
     labels = np.array([[7, 26, 26, 33, 0, 255]], np.uint8)
     scorer.add(with_red(np.array([[0, 130, 120, 180, 0, 0]])), labels)
     assert scorer.network(with_red(np.full((1, 6), 10)))[0, 0] == 8
-    assert scorer.pixel_accuracy() == pytest.approx(3 / 4), (
+    assert scorer.figures()["pixel_accuracy"] == pytest.approx(3 / 4), (
         "a rider for a car, and two pixels without class"
     )
-    assert scorer.miou() == pytest.approx((1 + 1 / 2 + 1) / 3)
+    assert scorer.figures()["miou"] == pytest.approx((1 + 1 / 2 + 1) / 3)
 
 
 def test_ids_are_labels_of_the_data_set(tmp_path):
     scorer = SegmentationScorer(SegmentationNetwork(red_ids(tmp_path / "s.onnx"), (1, 4), 35))
     scorer.add(with_red(np.array([[26, 34, 35, 200]])), np.array([[26, 0, 1, 2]], np.uint8))
-    assert scorer.pixel_accuracy() == 1 / 4 and scorer.miou() == 1 / 4, (
+    assert scorer.figures()["pixel_accuracy"] == 1 / 4 and scorer.figures()["miou"] == 1 / 4, (
         "what is no label is just wrong"
     )
 
@@ -420,10 +425,9 @@ def test_meter_with_all_networks(tmp_path):
         "cpu",
         lpips=mean_difference(tmp_path / "l.onnx"),
         fid=mean_colour(tmp_path / "f.onnx"),
-        segmentation=brightest_channel(tmp_path / "s.onnx"),
-        num_labels=3,
     )
-    pictures, meter = random_pictures(6), QualityMeter(networks)
+    segmentation = SegmentationNetwork(brightest_channel(tmp_path / "s.onnx"), (8, 12), 3)
+    pictures, meter = random_pictures(6), QualityMeter(networks, segmentation)
     for fake, real in zip(pictures[:3], pictures[3:], strict=True):
         pair = meter.add(fake, real, fake.argmax(axis=2).astype(np.uint8))
         assert pair.lpips == pytest.approx(2 * pair.l1, rel=1e-5) and pair.fid is None
@@ -435,3 +439,14 @@ def test_meter_with_all_networks(tmp_path):
     assert (result.miou, result.pixel_accuracy) == (1, 1)
     assert [caveat[:3] for caveat in result.caveats] == ["FID", "KID"]
     assert Quality.model_validate_json(result.model_dump_json()) == result
+
+
+def test_every_figure_of_the_record_is_in_the_table_and_in_the_readme():
+    names = [metric.name for metric in METRICS]
+    assert [*Quality.model_fields] == ["pairs", *names, "caveats"]
+    readme = (Path(__file__).parents[2] / "components" / "benchmark" / "README.md").read_text()
+    rows = re.findall(
+        r"^\| (`\w+`(?:, `\w+`)*) \|[^\n]* \| (higher|lower) \|$", readme, re.MULTILINE
+    )
+    told = {name: better for cell, better in rows for name in re.findall(r"\w+", cell)}
+    assert told == {metric.name: metric.better for metric in METRICS}

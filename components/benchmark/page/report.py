@@ -13,6 +13,7 @@ from components.benchmark.page.templates import template
 from shared.contracts.exported import Parity
 from shared.contracts.folder import write_atomically
 from shared.contracts.measured import BenchmarkReport, LabelStyles, Quality, SpeedRow
+from shared.quality import METRICS, Metric
 
 PAGE = "report.html"
 TABLE = "table.txt"
@@ -38,16 +39,7 @@ COLUMNS = (
     "x torch fp32",
 )
 FORMATS = ("{:.2f}",) * 3 + ("{:.1f}",) * 3 + ("{:.0f}", "{:.2f}")  # of the columns after the names
-QUALITY = {  # name, how it is written, which direction is better
-    "psnr_db": ("PSNR", "{:.2f} dB", "↑"),
-    "ssim": ("SSIM", "{:.3f}", "↑"),
-    "l1": ("L1", "{:.4f}", "↓"),
-    "lpips": ("LPIPS", "{:.3f}", "↓"),
-    "fid": ("FID", "{:.1f}", "↓"),
-    "kid": ("KID", "{:.4f}", "↓"),
-    "miou": ("mIoU", "{:.3f}", "↑"),
-    "pixel_accuracy": ("pixel accuracy", "{:.3f}", "↑"),
-}
+ARROWS = {"higher": "↑", "lower": "↓"}  # which direction of a metric is better
 
 
 # The table.
@@ -116,17 +108,20 @@ def quality_text(quality: Quality) -> str:
 
 
 def figures_text(quality: Quality) -> str:
-    return ", ".join(
-        f"{QUALITY[name][0]} {text}" for name, text in quality_figures(quality).items()
-    )
+    return ", ".join(f"{title} {text}" for title, text in quality_figures(quality))
 
 
-def quality_figures(quality: Quality) -> dict[str, str]:
-    """Those that were measured, as they are written."""
-    values = {name: getattr(quality, name) for name in QUALITY}
-    return {
-        name: QUALITY[name][1].format(value) for name, value in values.items() if value is not None
-    }
+def quality_figures(quality: Quality) -> list[tuple[str, str]]:
+    """Title and text of those that were measured."""
+    return [
+        (metric.title, metric.text.format(getattr(quality, metric.name)))
+        for metric in measured(quality)
+    ]
+
+
+def measured(quality: Quality) -> list[Metric]:
+    """The metrics of which there is a figure."""
+    return [metric for metric in METRICS if getattr(quality, metric.name) is not None]
 
 
 def style_text(style: LabelStyles) -> str:
@@ -177,7 +172,6 @@ def write_page(
             report.parity, key=lambda parity: parity.max_abs_error / parity.limit, default=None
         ),
         qualities=[("test", report.quality), ("training", report.train_quality)],
-        quality_columns=QUALITY,
         quality_figures=quality_figures,
         figures_text=figures_text,
         counted=counted,
@@ -264,9 +258,9 @@ def history_columns(report: BenchmarkReport) -> dict[str, tuple[str, str]]:
     split, quality = (
         ("test", report.quality) if report.quality.pairs else ("train", report.train_quality)
     )
-    for name in quality_figures(quality):
-        title, text, better = QUALITY[name]
-        columns[f"{split}/{name}"] = (f"{title}\N{NO-BREAK SPACE}{better}", text)
+    for metric in measured(quality):
+        title = f"{metric.title}\N{NO-BREAK SPACE}{ARROWS[metric.better]}"
+        columns[f"{split}/{metric.name}"] = (title, metric.text)
     return columns
 
 

@@ -1,0 +1,89 @@
+"""Whether a segmentation network, an ONNX file that the user gives, finds the labels again in the
+pictures that were synthesised from them."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from shared.data.images import resize_ids
+from shared.errors import InputError
+from shared.quality import metrics_of
+from shared.scorers import MeasuringNetwork, Size
+
+# Label ids of Cityscapes (0..33, some have a 34th) of the 19 classes that its networks tell apart.
+CITYSCAPES_CLASSES = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+CITYSCAPES_NUM_LABELS = (34, 35)
+
+
+class SegmentationNetwork(MeasuringNetwork):
+    """Pictures (N, 3, H, W) in [0, 1] -> scores (N, classes, h, w), or label ids (N, h, w) of the
+    data set.
+
+    As many classes as labels are the labels; 19 classes of 34 or 35 labels are Cityscapes'
+    evaluated ones."""
+
+    def __init__(self, file: str, size: Size, num_labels: int, device: str = "cpu"):
+        """num_labels: of the data set; 0 is refused, as there is nothing to compare with."""
+        super().__init__("--segmentation-network", file, 1, size, device)
+        if not num_labels:
+            raise InputError(
+                f"{self.flag} needs label maps but the data set has pictures as input: leave it "
+                "out."
+            )
+        self.num_labels = num_labels
+        # The labels that it can tell: of its classes, in their order.
+        self.labels = np.arange(num_labels)
+        output = self.try_out()
+        if output.ndim not in (3, 4) or output.shape[0] != 1:
+            raise self.refusal(
+                f"gives {output.shape} of one picture",
+                "export it to give scores (N, classes, h, w) or ids (N, h, w)",
+            )
+        if output.ndim == 4 and output.shape[1] != num_labels:
+            if (output.shape[1], num_labels) not in [
+                (len(CITYSCAPES_CLASSES), n) for n in CITYSCAPES_NUM_LABELS
+            ]:
+                raise self.refusal(
+                    f"tells {output.shape[1]} classes apart but the data set has {num_labels} "
+                    "labels",
+                    f"give one with {num_labels} classes (with 19 for the labels of Cityscapes)",
+                )
+            self.labels = np.array(CITYSCAPES_CLASSES)
+
+    def __call__(self, picture: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 -> (H, W) label ids; scores are brought to the picture's size before the
+        largest is taken."""
+        output, (height, width) = self.run(self.unit_range(picture)), picture.shape[:2]
+        if output.ndim == 3:
+            return resize_ids(output[0], height, width)
+        scores = F.interpolate(torch.from_numpy(output), size=(height, width), mode="bilinear")
+        return self.labels[scores[0].argmax(dim=0).numpy()]
+
+
+class SegmentationScorer:
+    """Whether the labels are found again in the synthesised pictures, over the pixels of all pairs
+    that were added.
+
+    Left out are pixels without label, and those of labels that the network does not know.
+    """
+
+    def __init__(self, network: SegmentationNetwork):
+        self.network = network
+        n = network.num_labels
+        # Pixels by true label and found label; in column n those in which none of them was found.
+        self.confusion = np.zeros((n, n + 1), np.int64)
+
+    def add(self, picture: np.ndarray, labels: np.ndarray) -> None:
+        """A picture (H, W, 3) uint8 that was synthesised from labels (H, W) uint8."""
+        found, n = self.network(picture).astype(np.int64), self.network.num_labels
+        counted = np.isin(labels, self.network.labels)
+        found = np.where((found >= 0) & (found < n), found, n)
+        pixels = labels[counted].astype(np.int64) * (n + 1) + found[counted]
+        self.confusion += np.bincount(pixels, minlength=n * (n + 1)).reshape(n, n + 1)
+
+    def figures(self) -> dict[str, float]:
+        """By name of the metric; {} where no pixel counts."""
+        if not self.confusion.any():
+            return {}
+        metrics = metrics_of("segmentation")
+        return {metric.name: metric.function(self.confusion) for metric in metrics}
