@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from shared.contracts.dataset import DatasetManifest
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 DOCKERFILES = {
     path.name.removesuffix(".Dockerfile"): path
     for path in sorted((ROOT / "docker").glob("*.Dockerfile"))

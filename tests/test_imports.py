@@ -10,9 +10,8 @@ import pytest
 import yaml
 
 from shared.command import _flags
+from tests.places import ROOT, STEPS
 
-ROOT = Path(__file__).parents[1]
-STEPS = ("prepare", "train", "cluster", "export", "benchmark")
 WITHOUT_TORCH = {
     "contracts",
     "images",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import read_recipe
-from tests.test_imports import ROOT, STEPS
+from tests.places import ROOT, STEPS
 
 
 def blocks(path: Path) -> list[str]:

@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,9 +34,8 @@ from shared.networks.checkpoint import load_generator
 from shared.quality import psnr_db, ssim
 from tests import tiny
 from tests.export.test_export import write_clusters
+from tests.places import ROOT
 from tests.tiny import one_thread  # noqa: F401 - a fixture
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

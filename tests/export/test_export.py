@@ -37,9 +37,8 @@ from shared.networks.checkpoint import load_generator
 from shared.networks.layers import InstanceNorm
 from shared.networks.pix2pixhd import instance_norm
 from tests import tiny
+from tests.places import ROOT
 from tests.tiny import one_thread  # noqa: F401 - a fixture
-
-ROOT = Path(__file__).parents[2]
 
 
 def write_clusters(folder: Path, model_digest: str, feat_num=3) -> ClusterTable:

@@ -26,10 +26,8 @@ from shared.deployed.synthesiser import Synthesiser, feeds, stack
 from shared.errors import InputError
 from shared.networks.checkpoint import load_generator
 from tests import published, reference, tiny
+from tests.places import EXCERPT, ROOT
 from tests.tiny import one_thread  # noqa: F401 - a fixture
-
-ROOT = Path(__file__).parents[2]
-EXCERPT = ROOT.parent / "shared" / "data" / "cityscapes_samples"
 
 
 @pytest.fixture(scope="module")

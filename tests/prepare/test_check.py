@@ -17,9 +17,7 @@ from components.prepare.layouts.sources import ACCEPTED, REMEDIES, Problem
 from components.prepare.run import run
 from components.prepare.writing import parallel
 from shared.errors import InputError
-
-ROOT = Path(__file__).parents[2]
-EXCERPT = ROOT.parent / "shared" / "data" / "cityscapes_samples"
+from tests.places import EXCERPT, ROOT
 
 
 def save(path, pixels):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-ROOT = Path(__file__).parents[2]
+from tests.places import ROOT
 
 STEP = """
 import numpy as np

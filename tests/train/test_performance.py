@@ -13,30 +13,16 @@ import torch
 from torch import nn
 
 from components.train import performance
-from components.train.config import TrainConfig
 from components.train.data.batches import EpochLoader, collate
 from components.train.loop import Trainer
-from components.train.networks.build import Networks
-from components.train.networks.discriminators import build_discriminator
 from components.train.networks.init import init_weights
 from components.train.networks.memory import checkpoint_activations, compile_networks
 from components.train.performance import PerformanceReport, performance_run, publish
 from shared.device import Runtime, pick
 from shared.errors import InputError
-from shared.networks.build import build_encoder, build_generator
+from shared.networks.build import build_generator
 from tests import tiny
-
-
-def trainer_for(architecture, **changes) -> Trainer:
-    torch.manual_seed(3)
-    networks = Networks(
-        G=build_generator(architecture).apply(init_weights),
-        D=build_discriminator(architecture).apply(init_weights),
-        E=build_encoder(architecture).apply(init_weights) if architecture.feat_num else None,
-        vgg=None,
-    )
-    config = TrainConfig.check(tiny.TRAIN | dict(epochs=1, epochs_decay=1, device="cpu") | changes)
-    return Trainer(networks, architecture, config, pick("cpu", "fp32"))
+from tests.training import config, trainer_for
 
 
 @pytest.fixture
@@ -75,7 +61,7 @@ def test_rates_and_wait_of_known_times(loader, monkeypatch):
     """Steps of 0.3 s; reading takes 0.1 s an image. Every second batch of the loader has one image
     instead of two."""
     clock = Clock(monkeypatch, itertools.repeat(0.3), read_seconds=0.1)
-    report = performance_run(trainer_for(tiny.architecture()), loader, steps=6, warmup=2)
+    report = performance_run(trainer_for(tiny.architecture(), config()), loader, steps=6, warmup=2)
     assert report.images_per_second_without_loading == pytest.approx(3 / 0.6)
     assert report.images_per_second == pytest.approx(3 / (0.6 + 0.3))
     assert report.data_wait_share == pytest.approx(0.3 / 0.9)
@@ -93,7 +79,7 @@ def test_rates_are_medians_and_warm_up_is_not_timed(loader, monkeypatch):
         rounds += [hour, *[0.1 * slow] * share, *[0.2 * slow] * share, hour, *[0.4 * slow] * share]
     Clock(monkeypatch, rounds, read_seconds=0.0)
     loader.order.batch_size = 3
-    report = performance_run(trainer_for(tiny.architecture()), loader, steps=4, warmup=1)
+    report = performance_run(trainer_for(tiny.architecture(), config()), loader, steps=4, warmup=1)
     assert report.images_per_second_without_loading == pytest.approx(3 / 0.1)
     assert report.images_per_second == pytest.approx(3 / 0.4)
     latencies_ms = [200, 2000, 200, 200]
@@ -105,7 +91,7 @@ def test_the_device_is_waited_for_around_each_clock_and_not_within(loader, monke
     calls = []
     monkeypatch.setattr(Runtime, "synchronize", lambda runtime: calls.append("wait"))
     monkeypatch.setattr(Trainer, "step", lambda trainer, batch: calls.append("step"))
-    performance_run(trainer_for(tiny.architecture()), loader, steps=3, warmup=2)
+    performance_run(trainer_for(tiny.architecture(), config()), loader, steps=3, warmup=2)
     warm_up, one_step = ["wait", "step", "step", "wait"], ["wait", "step", "wait"]
     assert calls == 3 * [*warm_up, *one_step, *one_step, *warm_up, *one_step]
 
@@ -116,7 +102,7 @@ def test_a_slow_data_set_is_seen(loader, monkeypatch):
     frame = loader.pairs._frame
     monkeypatch.setattr(loader.pairs, "_frame", lambda index: (time.sleep(0.05), frame(index))[1])
     report = performance_run(
-        trainer_for(tiny.architecture(n_downsample_global=1)), loader, steps=3, warmup=1
+        trainer_for(tiny.architecture(n_downsample_global=1), config()), loader, steps=3, warmup=1
     )
     assert report.images_per_second < 1 / 0.05
     assert report.images_per_second < report.images_per_second_without_loading
@@ -127,7 +113,7 @@ def test_a_slow_data_set_is_seen(loader, monkeypatch):
 
 def test_nothing_is_written_and_the_training_is_where_it_was(loader, tmp_path, capsys):
     """Reading goes through epochs of two batches, and beyond the last one of the schedule."""
-    trainer = trainer_for(tiny.architecture(), learning_rate=1e-3)
+    trainer = trainer_for(tiny.architecture(), config(learning_rate=1e-3))
     trainer.epoch = 2  # finished
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     report = performance_run(trainer, loader, steps=5, warmup=1)
@@ -207,7 +193,7 @@ def test_recomputing_changes_memory_alone(changes, dtype):
 
 
 def test_a_step_that_recomputes_equals_one_that_does_not(loader):
-    plain, frugal = (trainer_for(tiny.architecture(feat_num=3)) for _ in range(2))
+    plain, frugal = (trainer_for(tiny.architecture(feat_num=3), config()) for _ in range(2))
     checkpoint_activations(frugal.networks.G)
     checkpoint_activations(frugal.networks.E)
     batch = collate([loader.pairs[i] for i in range(2)])
@@ -235,7 +221,7 @@ def traced(monkeypatch):
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 def test_compiled_steps_equal_eager_ones_also_where_they_recompute(loader, traced, norm):
     eager, compiled, frugal = (
-        trainer_for(tiny.architecture(feat_num=3, norm=norm)) for _ in range(3)
+        trainer_for(tiny.architecture(feat_num=3, norm=norm), config()) for _ in range(3)
     )
     checkpoint_activations(frugal.networks.G)
     for trainer in (compiled, frugal):
@@ -259,7 +245,7 @@ def test_compiled_steps_equal_eager_ones_also_where_they_recompute(loader, trace
 @pytest.mark.slow
 def test_the_real_compiler_gives_the_same_step(loader):
     eager, compiled = (
-        trainer_for(tiny.architecture(ngf=2, n_downsample_global=0, n_blocks_global=0))
+        trainer_for(tiny.architecture(ngf=2, n_downsample_global=0, n_blocks_global=0), config())
         for _ in "ab"
     )
     torch._dynamo.reset()
@@ -278,7 +264,7 @@ def test_the_real_compiler_gives_the_same_step(loader):
 
 
 def test_compilation_is_refused_where_it_cannot_work(monkeypatch):
-    networks = trainer_for(tiny.architecture()).networks
+    networks = trainer_for(tiny.architecture(), config()).networks
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(InputError) as refusal:

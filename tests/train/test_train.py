@@ -16,9 +16,7 @@ from components.train import loop
 from components.train.config import TrainConfig
 from components.train.data.batches import EpochLoader, collate, read_features
 from components.train.loop import Trainer
-from components.train.networks.build import Networks, architecture_for, build
-from components.train.networks.discriminators import build_discriminator
-from components.train.networks.init import init_weights
+from components.train.networks.build import architecture_for, build
 from components.train.run import run
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import IGNORED, DatasetManifest, parse_size
@@ -26,9 +24,9 @@ from shared.contracts.model import ModelCard
 from shared.data.images import read_ids, read_picture
 from shared.device import Runtime, pick
 from shared.errors import InputError
-from shared.networks.build import build_encoder, build_generator
 from shared.networks.checkpoint import load_tensors, save_tensors
 from tests import reference, tiny
+from tests.training import config, trainer_for
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +43,6 @@ def global_model(tmp_path_factory, dataset):
     return folder
 
 
-def config(**changes) -> TrainConfig:
-    return TrainConfig.check(tiny.TRAIN | dict(epochs=1, epochs_decay=1, device="cpu") | changes)
-
-
 def instances_of(dataset, count):
     """(N, H, W) int32 as in the files of the first training pairs, whatever the loader makes of
     them."""
@@ -60,17 +54,6 @@ def instances_of(dataset, count):
             ]
         )
     )
-
-
-def trainer_for(architecture, options):
-    torch.manual_seed(3)
-    networks = Networks(
-        G=build_generator(architecture).apply(init_weights),
-        D=build_discriminator(architecture).apply(init_weights),
-        E=build_encoder(architecture).apply(init_weights) if architecture.feat_num else None,
-        vgg=None,
-    )
-    return Trainer(networks, architecture, options, pick("cpu", "fp32"))
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,11 @@ from components.benchmark.ais_bench.tool import (
 from shared.contracts.exported import OmFile
 from shared.data.images import read_ids, read_picture
 from shared.deployed import offline
-from shared.errors import InputError
 from tests import tiny
+from tests.asking import refusal
+from tests.places import STAND_INS
 from tests.stand_ins.om import H, W, channels_om, maps_om
 
-STAND_INS = Path(__file__).parents[2] / "stand_ins"
 INPUT_BYTES, OUTPUT_BYTES = H * W * (1 + 4), H * W * 3 * 4  # of one sample of maps_om
 
 
@@ -40,14 +40,6 @@ def other_ais_bench(folder: Path, monkeypatch, code: str) -> None:
     (folder / "ais_bench" / "__init__.py").write_text("")
     (folder / "ais_bench" / "__main__.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(folder))
-
-
-def refusal(function, *args, **kwargs) -> str:
-    with pytest.raises(InputError) as stop:
-        function(*args, **kwargs)
-    text = str(stop.value)
-    assert text.endswith(".") and "\n" not in text and ". " not in text
-    return text
 
 
 def problem(function, *args, **kwargs) -> str:

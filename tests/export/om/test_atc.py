@@ -16,7 +16,7 @@ import pytest
 
 from components.export.om.atc import atc_command, compile_om, find_atc, soc_version
 from shared.contracts.exported import TensorSpec
-from shared.errors import InputError
+from tests.asking import refusal
 
 # The installed `atc` is a shell script around atc.bin, as here: the process id in the logs is not
 # the one we start.
@@ -169,14 +169,6 @@ def calls(machine):
 
 def left(folder):
     return sorted(path.name for path in folder.iterdir())
-
-
-def refusal(call, *arguments, **options):
-    with pytest.raises(InputError) as refused:
-        call(*arguments, **options)
-    sentence = str(refused.value)
-    assert "\n" not in sentence and sentence.endswith(".") and ". " not in sentence
-    return sentence
 
 
 # The command line.

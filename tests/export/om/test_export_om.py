@@ -27,9 +27,8 @@ from shared.deployed.synthesiser import Synthesiser, feeds, to_pixels
 from shared.networks.checkpoint import load_generator
 from tests import tiny
 from tests.export.test_export_forms import write_clusters
+from tests.places import ROOT, STAND_INS
 
-ROOT = Path(__file__).parents[3]
-STAND_INS = Path(__file__).parents[2] / "stand_ins"
 H, W = 32, 64
 
 

@@ -36,10 +36,10 @@ from shared.networks.build import build_generator
 from shared.networks.checkpoint import load_encoder, load_generator, save_weights
 from shared.networks.layers import with_picture_statistics
 from tests import tiny
+from tests.asking import refusal_of_command
+from tests.places import EXCERPT, ROOT
 from tests.tiny import one_thread  # noqa: F401 - a fixture
 
-ROOT = Path(__file__).parents[3]
-EXCERPT = ROOT.parent / "shared" / "data" / "cityscapes_samples"
 SIZES = {"a": (32, 64), "b": (33, 47), "c": (5, 2)}
 GREYS = {
     7: [(200, 10, 20), (0, 200, 0), (5, 5, 200)],
@@ -119,19 +119,17 @@ def styled(tmp_path_factory):
 
 
 def run(*argv) -> None:
+    run_strictly([str(arg) for arg in argv])
+
+
+def run_strictly(argv: list[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        main([str(arg) for arg in argv])
+        main(argv)
 
 
 def refusal(capsys, *argv) -> str:
-    with pytest.raises(SystemExit) as stop:
-        run(*argv)
-    text = capsys.readouterr().err
-    assert stop.value.code == 2 and text.startswith("synthesise refused: ") and text.endswith(".\n")
-    text = text.removeprefix("synthesise refused: ").rstrip("\n")
-    assert "\n" not in text and ". " not in text
-    return text
+    return refusal_of_command(capsys, run_strictly, *argv)
 
 
 def by_hand(

@@ -17,7 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from components.prepare.fetch import remote, stores
 from components.prepare.fetch.remote import fetch, is_remote
-from shared.errors import InputError
+from tests.asking import refusal
 
 BODY = bytes(range(256)) * 40  # 10,240 bytes: eleven chunks of the test's size
 LARGE = b"".join(
@@ -31,11 +31,8 @@ def small_and_quick(monkeypatch):
     monkeypatch.setattr(stores, "RETRY_PAUSES", (0.001, 0.001))
 
 
-def refusal(url, into):
-    with pytest.raises(InputError) as refused:
-        fetch(url, into)
-    sentence = str(refused.value)
-    assert "\n" not in sentence and sentence.endswith(".") and ". " not in sentence
+def refused(url, into):
+    sentence = refusal(fetch, url, into)
     assert sentence.startswith("--raw-data")
     return sentence
 
@@ -267,7 +264,7 @@ def test_a_copy_that_failed_goes_on_in_the_next_call(store, tmp_path):
     store.pipe_file("/set/large", BODY)
     store.pipe_file("/set/small", b"small")
     CountingStore.failures[("/set/large", 3000)] = [ConnectionResetError() for _ in range(4)]
-    sentence = refusal("counted://set", tmp_path)
+    sentence = refused("counted://set", tmp_path)
     assert re.fullmatch(
         r"--raw-data counted://set: connection lost \(ConnectionResetError\) after [01] of 2 "
         r"files: "
@@ -286,7 +283,7 @@ def test_a_copy_that_failed_goes_on_in_the_next_call(store, tmp_path):
 def test_a_file_that_changed_meanwhile_starts_over(store, tmp_path):
     store.pipe_file("/set/large", BODY)
     CountingStore.failures[("/set/large", 3000)] = [ConnectionResetError() for _ in range(4)]
-    refusal("counted://set", tmp_path)
+    refused("counted://set", tmp_path)
     CountingStore.failures.clear()
     store.pipe_file("/set/large", BODY[::-1])
 
@@ -303,7 +300,7 @@ def test_a_file_that_changes_while_it_is_copied_is_refused(store, tmp_path, monk
         return read(self, path, start=start, end=end)
 
     monkeypatch.setattr(CountingStore, "cat_file", read_and_change)
-    assert refusal("counted://set", tmp_path) == (
+    assert refused("counted://set", tmp_path) == (
         "--raw-data counted://set: large changed while it was copied: copy it again."
     )
     monkeypatch.undo()
@@ -324,7 +321,7 @@ def test_a_complete_copy_serves_while_the_store_is_away(store, tmp_path, capsys)
 
     (copy / "a").unlink()
     CountingStore.failures["find"] = [TimeoutError() for _ in range(3)]
-    assert refusal("counted://set", tmp_path) == (
+    assert refused("counted://set", tmp_path) == (
         "--raw-data counted://set cannot be reached (TimeoutError): check the address and the "
         "network."
     )
@@ -334,9 +331,9 @@ def test_a_copy_that_is_not_complete_does_not_serve(store, tmp_path):
     store.pipe_file("/set/a", b"a")
     store.pipe_file("/set/b", b"b")
     CountingStore.failures[("/set/b", 0)] = [ConnectionResetError() for _ in range(3)]
-    refusal("counted://set", tmp_path)
+    refused("counted://set", tmp_path)
     CountingStore.failures["find"] = [TimeoutError() for _ in range(3)]
-    assert "cannot be reached (TimeoutError)" in refusal("counted://set", tmp_path)
+    assert "cannot be reached (TimeoutError)" in refused("counted://set", tmp_path)
 
 
 def test_a_listing_is_tried_again(store, tmp_path):
@@ -353,7 +350,7 @@ def test_keys_that_lead_out_of_the_folder_are_refused_before_anything_is_copied(
 ):
     store.pipe_file("/set/good", b"good")
     CountingStore.store[f"/set/{name}"] = CountingStore.store["/set/good"]
-    assert refusal("counted://set", tmp_path / "into") == (
+    assert refused("counted://set", tmp_path / "into") == (
         f"--raw-data counted://set has a file {name!r}, no path below a folder: rename it."
     )
     assert list(tmp_path.iterdir()) == [] and CountingStore.reads == []
@@ -362,7 +359,7 @@ def test_keys_that_lead_out_of_the_folder_are_refused_before_anything_is_copied(
 def test_a_name_that_is_a_file_and_a_folder_is_refused(store, tmp_path):
     store.pipe_file("/set/a/b", b"b")
     CountingStore.store["/set/a"] = CountingStore.store["/set/a/b"]
-    sentence = refusal("counted://set", tmp_path)
+    sentence = refused("counted://set", tmp_path)
     assert sentence.startswith("--raw-data counted://set cannot be copied to ")
 
 
@@ -370,7 +367,7 @@ def test_more_than_the_disk_holds_is_refused(memory, tmp_path, monkeypatch):
     memory.pipe_file("/set/a", bytes(2_500_000))
     usage = remote.shutil.disk_usage(tmp_path)._replace(free=1_200_000)
     monkeypatch.setattr(remote.shutil, "disk_usage", lambda path: usage)
-    sentence = refusal("memory://set", tmp_path)
+    sentence = refused("memory://set", tmp_path)
     assert re.fullmatch(
         r"--raw-data memory://set needs 2.5 MB but \S+ has 1.2 MB free: free space or give "
         r"another disk\.",
@@ -403,7 +400,7 @@ def test_the_md5_of_a_store_is_checked(store, tmp_path, promise):
 def test_bytes_with_another_md5_are_removed(store, tmp_path):
     store.pipe_file("/set/a", b"tset")
     CountingStore.extra["/set/a"] = {"md5Hash": "CY9rzUYh03PK3k6DJie09g=="}
-    assert refusal("counted://set", tmp_path) == (
+    assert refused("counted://set", tmp_path) == (
         "--raw-data counted://set: a arrived with another MD5 than the store tells (the copy is "
         "removed): "
         "say the same command again."
@@ -427,7 +424,7 @@ def test_bytes_that_come_differently_twice_do_not_match_their_etag(store, tmp_pa
     CountingStore.extra["/set/a"] = {"ETag": '"098f6bcd4621d373cade4e832627b4f6"'}
     damaged = iter([b"tEst", b"teSt"])
     monkeypatch.setattr(CountingStore, "cat_file", lambda self, path, start, end: next(damaged))
-    assert "a arrived with another MD5 than the store tells" in refusal("counted://set", tmp_path)
+    assert "a arrived with another MD5 than the store tells" in refused("counted://set", tmp_path)
     assert tree(tmp_path) == {} and hidden(tmp_path) == [".remote.jsonl"]
 
 
@@ -442,7 +439,7 @@ def test_bytes_that_come_differently_twice_do_not_match_their_etag(store, tmp_pa
 def test_denied_access_is_refused_at_once(store, tmp_path, error):
     store.pipe_file("/set/a", b"a")
     CountingStore.failures["find"] = [error]
-    assert refusal("counted://set", tmp_path) == (
+    assert refused("counted://set", tmp_path) == (
         "--raw-data counted://set: access denied: check the credentials."
     )
 
@@ -544,7 +541,7 @@ def test_a_cut_connection_asks_for_the_rest(site, tmp_path):
 
 def test_the_next_call_asks_for_the_rest(site, tmp_path):
     site.body, site.cuts = LARGE, [2**20, 0, 0, 0]
-    assert "connection lost (ClientPayloadError) after 0 of 1 files" in refusal(site.url, tmp_path)
+    assert "connection lost (ClientPayloadError) after 0 of 1 files" in refused(site.url, tmp_path)
     first, *others = site.ranges()
     assert first is None and len(others) == 2 and len(set(others)) == 1
     [partial] = tmp_path.glob("*/.facades.tar.gz.partial")
@@ -559,7 +556,7 @@ def test_the_next_call_asks_for_the_rest(site, tmp_path):
 
 def test_the_rest_of_another_version_is_not_asked_for(site, tmp_path):
     site.body, site.cuts = LARGE, [2**20, 0, 0, 0]
-    refusal(site.url, tmp_path)
+    refused(site.url, tmp_path)
     site.ranges()
     site.cuts, site.body, site.headers = [], LARGE[::-1], {"ETag": '"v2"'}
     assert fetch(site.url, tmp_path).read_bytes() == LARGE[::-1]
@@ -600,7 +597,7 @@ def test_checksum_in_the_url(site, tmp_path):
     assert copy.read_bytes() == BODY and fetch(site.url, tmp_path) == copy
 
     copy.write_bytes(BODY[::-1])  # damaged, and of the same length
-    assert refusal(f"{site.url}#sha256={digest}", tmp_path) == (
+    assert refused(f"{site.url}#sha256={digest}", tmp_path) == (
         f"--raw-data {site.url} has SHA-256 {hashlib.sha256(BODY[::-1]).hexdigest()} and not "
         f"{digest} as its URL says "
         f"(the copy is removed): correct the URL or get the right file."
@@ -611,7 +608,7 @@ def test_checksum_in_the_url(site, tmp_path):
 
 def test_md5_in_the_headers(site, tmp_path):
     site.headers = {"Content-MD5": "CY9rzUYh03PK3k6DJie09g=="}
-    assert "facades.tar.gz arrived with another MD5 than the store tells" in refusal(
+    assert "facades.tar.gz arrived with another MD5 than the store tells" in refused(
         site.url, tmp_path
     )
     site.body = b"test"
@@ -626,7 +623,7 @@ def test_an_etag_of_a_web_server_is_no_md5(site, tmp_path):
 
 def test_escaped_names(site, tmp_path):
     assert fetch(site.url.replace("facades", "two%20words"), tmp_path).name == "two words.tar.gz"
-    assert "has a file '..', no path below a folder" in refusal(site.url + "/%2e%2e", tmp_path)
+    assert "has a file '..', no path below a folder" in refused(site.url + "/%2e%2e", tmp_path)
 
 
 def test_a_password_and_a_signature_go_nowhere_but_to_the_server(site, tmp_path, capsys):
@@ -635,18 +632,18 @@ def test_a_password_and_a_signature_go_nowhere_but_to_the_server(site, tmp_path,
     fetch(secret.replace("5ecret", "another5ecret"), tmp_path)
     assert site.ranges() == [None]  # a new signature, but the same file
     site.statuses = {"HEAD": 403, "GET": 403}
-    printed = refusal(secret, tmp_path)
+    printed = refused(secret, tmp_path)
     site.statuses = {"HEAD": 500, "GET": 500}
     fetch(secret, tmp_path)
     site.stop()
     fetch(secret, tmp_path)
-    printed += refusal(secret, tmp_path / "new")
-    printed += refusal(secret + "#md5=5ecret", tmp_path)
-    printed += refusal(secret.replace("http:", "htpt:"), tmp_path)
-    printed += refusal(secret.replace("http:", "s3:"), tmp_path)
-    printed += refusal("zip://*.png::" + secret, tmp_path)
+    printed += refused(secret, tmp_path / "new")
+    printed += refused(secret + "#md5=5ecret", tmp_path)
+    printed += refused(secret.replace("http:", "htpt:"), tmp_path)
+    printed += refused(secret.replace("http:", "s3:"), tmp_path)
+    printed += refused("zip://*.png::" + secret, tmp_path)
     for sign in "/?#[":
-        printed += refusal(secret.replace("pa55", f"pa55{sign}"), tmp_path)
+        printed += refused(secret.replace("pa55", f"pa55{sign}"), tmp_path)
     printed += "".join(capsys.readouterr())
     printed += "".join(
         f"{path} {path.read_text('latin1')}" for path in tmp_path.rglob("*") if path.is_file()
@@ -659,25 +656,25 @@ def test_refusals_of_a_server(site, tmp_path):
     for status in (401, 403):
         site.statuses = {"HEAD": status, "GET": status}
         assert (
-            refusal(site.url, tmp_path)
+            refused(site.url, tmp_path)
             == f"--raw-data {site.url}: access denied: check the credentials."
         )
     site.statuses = {"HEAD": 404, "GET": 404}
     assert (
-        refusal(site.url, tmp_path)
+        refused(site.url, tmp_path)
         == f"--raw-data {site.url}: nothing found there: check the address."
     )
     site.statuses = {"HEAD": 503, "GET": 503}
-    assert refusal(site.url, tmp_path) == (
+    assert refused(site.url, tmp_path) == (
         f"--raw-data {site.url} cannot be reached (HTTP 503): check the address and the network."
     )
     site.statuses, site.headers = {}, {"Content-Type": "text/html; charset=utf-8"}
     for url in (site.url, site.url.removesuffix("/data/facades.tar.gz")):
-        assert refusal(url, tmp_path) == (
+        assert refused(url, tmp_path) == (
             f"--raw-data {url} is a web page: give the address of a file, such as an archive."
         )
     site.headers, site.has_length = {}, False
-    assert refusal(site.url, tmp_path) == (
+    assert refused(site.url, tmp_path) == (
         f"--raw-data {site.url} does not tell its length: give the address of a stored file."
     )
     assert list(tmp_path.iterdir()) == []
@@ -708,13 +705,13 @@ def test_refusals_of_a_server(site, tmp_path):
 def test_refusals_of_a_url(tmp_path, memory, url, sentence, monkeypatch):
     for package in ("s3fs", "gcsfs"):  # none of them can be imported, also where they are installed
         monkeypatch.setitem(sys.modules, package, None)
-    assert refusal(url, tmp_path) == f"--raw-data {sentence}"
+    assert refused(url, tmp_path) == f"--raw-data {sentence}"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_has_no_checksum(memory, tmp_path):
     memory.pipe_file("/set/a", b"a")
-    assert refusal(f"memory://set#sha256={'0' * 64}", tmp_path) == (
+    assert refused(f"memory://set#sha256={'0' * 64}", tmp_path) == (
         "--raw-data memory://set is a folder but #sha256 belongs to one file: leave it out."
     )
     assert list(tmp_path.iterdir()) == []  # refused before anything was copied
@@ -723,7 +720,7 @@ def test_a_folder_has_no_checksum(memory, tmp_path):
 def test_a_folder_of_hidden_files_holds_nothing(memory, tmp_path):
     memory.pipe_file("/set/.hidden", b"a")
     assert (
-        refusal("memory://set", tmp_path)
+        refused("memory://set", tmp_path)
         == "--raw-data memory://set: nothing found there: check the address."
     )
 
@@ -731,5 +728,5 @@ def test_a_folder_of_hidden_files_holds_nothing(memory, tmp_path):
 def test_a_place_that_cannot_be_written_is_refused(memory, tmp_path):
     memory.pipe_file("/set/a", b"a")
     (tmp_path / "file").write_text("")
-    sentence = refusal("memory://set", tmp_path / "file")
+    sentence = refused("memory://set", tmp_path / "file")
     assert "(Not a directory): give a place that can be written to and has space." in sentence

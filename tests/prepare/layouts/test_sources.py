@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from components.prepare.layouts.sources import REMEDIES, Problem, RawPair, Source, find_source
 from components.prepare.layouts.splits import choose_splits
-from shared.errors import InputError
-
-EXCERPT = Path(__file__).parents[4] / "shared" / "data" / "cityscapes_samples"
+from tests.asking import refusal
+from tests.places import EXCERPT
 
 
 def make(root, *files):
@@ -40,14 +39,6 @@ def short(root, source):
         ]
         for split, pairs in source.pairs.items()
     }
-
-
-def refusal(call, *arguments, **options):
-    with pytest.raises(InputError) as refused:
-        call(*arguments, **options)
-    sentence = str(refused.value)
-    assert "\n" not in sentence and sentence.endswith(".") and ". " not in sentence
-    return sentence
 
 
 def cityscapes(root, split, name, photo=True):

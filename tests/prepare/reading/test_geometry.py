@@ -11,6 +11,7 @@ from components.prepare.config import PrepareConfig
 from components.prepare.reading.geometry import FORMS, Resize
 from components.prepare.reading.labels import Labels, connected_components, parse_ids
 from shared.errors import InputError
+from tests.asking import refusal
 
 SIDES = st.integers(1, 10_000)
 
@@ -174,14 +175,6 @@ def test_ids_of_32_bits_are_never_wrapped(tmp_path):
     assert translate([-1, 65536 + 7, 7], remap=everything) == (None, {-1: 1 / 3, 65543: 1 / 3})
 
 
-def refusal(num_labels, remap, ignore=""):
-    with pytest.raises(InputError) as refused:
-        Labels.of(num_labels, remap, ignore)
-    sentence = str(refused.value)
-    assert "\n" not in sentence and sentence.endswith(".") and ". " not in sentence
-    return sentence
-
-
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -199,27 +192,27 @@ def refusal(num_labels, remap, ignore=""):
 )
 def test_what_is_no_table_is_refused(tmp_path, content, reason):
     path = table(tmp_path, content)
-    sentence = refusal(35, path)
+    sentence = refusal(Labels.of, 35, path, "")
     assert sentence.startswith(f'--remap {path} is no table such as {{"7": 0, "others": 255}}: ')
     assert reason in sentence
 
 
 def test_tables_that_lead_nowhere_are_refused(tmp_path):
     assert "--remap trainIds is no file: give a JSON file, or cityscapes_train_ids." == refusal(
-        35, "trainIds"
+        Labels.of, 35, "trainIds", ""
     )
     path = table(tmp_path, {"7": 19, "8": 3, "others": 255})
     assert (
         f"--remap {path} leads to label 19 but --num-labels is 19: give --num-labels 20 or"
-        in refusal(19, path)
+        in refusal(Labels.of, 19, path, "")
     )
     path = table(tmp_path, {"others": 40})
     assert (
         f"--remap {path} leads to label 40 but --num-labels is 35: give --num-labels 41 or"
-        in refusal(35, path)
+        in refusal(Labels.of, 35, path, "")
     )
     assert "leads to label 18 but --num-labels is 2: give --num-labels 19" in refusal(
-        2, "cityscapes_train_ids"
+        Labels.of, 2, "cityscapes_train_ids", ""
     )
 
 

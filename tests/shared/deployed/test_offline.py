@@ -18,6 +18,7 @@ from shared.data.images import read_ids, read_picture
 from shared.deployed.offline import main
 from shared.deployed.synthesiser import input_names
 from tests import tiny
+from tests.asking import refusal_of_command
 
 H, W = 8, 16
 
@@ -28,17 +29,12 @@ def dataset(tmp_path):
     return tmp_path / "dataset"
 
 
-def refusal(capsys, *argv) -> str:
-    with pytest.raises(SystemExit) as stop:
-        main([str(arg) for arg in argv])
-    text = capsys.readouterr().err
-    assert stop.value.code == 2 and text.startswith("offline refused: ") and text.endswith(".\n")
-    assert text.count("\n") == 1 and ". " not in text
-    return text
-
-
 def run(*argv) -> None:
     main([str(arg) for arg in argv])
+
+
+def refused(capsys, *argv) -> str:
+    return refusal_of_command(capsys, main, *argv)
 
 
 def rename_pairs(dataset, *names) -> None:
@@ -297,30 +293,30 @@ def test_an_exported_file_that_takes_pictures(tmp_path):
 def test_exported_files_that_cannot_be_fed(dataset, tmp_path, capsys):
     exported, out = tmp_path / "exported", tmp_path / "out"
     command = ["inputs", "--dataset", dataset, "--exported", exported, "--out", out]
-    assert f"--exported {exported} holds no export.json: give the folder that" in refusal(
+    assert f"--exported {exported} holds no export.json: give the folder that" in refused(
         capsys, *command
     )
     export(exported, Graph(style="instance"), tiny.architecture(feat_num=3))
-    text = refusal(capsys, *command)
+    text = refused(capsys, *command)
     assert (
         f"--exported {exported} takes styles by instance, tables of any length, but ais_bench "
         "takes one" in text
     )
     export(exported, Graph(), tiny.architecture(num_labels=9))
-    text = refusal(capsys, *command)
+    text = refused(capsys, *command)
     assert (
         f"--dataset {dataset} has maps of 35 labels as input but the model was trained with maps "
         "of 9 labels" in text
     )
     tiny.write(tmp_path / "bare", {"test": {"a": {"input": np.zeros((H, W), np.uint8)}}})
     export(exported, Graph(), tiny.architecture())
-    text = refusal(capsys, "inputs", "--dataset", tmp_path / "bare", *command[3:])
+    text = refused(capsys, "inputs", "--dataset", tmp_path / "bare", *command[3:])
     assert (
         f"--dataset {tmp_path}/bare has no instance maps, which the model takes as input: give one"
         in text
     )
     for flag, value in (("--form", "maps"), ("--size", "8x16")):
-        text = refusal(capsys, *command, flag, value)
+        text = refused(capsys, *command, flag, value)
         assert (
             f"{flag} {value} was given but --exported {exported} has its own: leave it out" in text
         )
@@ -330,21 +326,21 @@ def test_exported_files_that_cannot_be_fed(dataset, tmp_path, capsys):
 def test_inputs_refuses_before_it_writes(dataset, tmp_path, capsys):
     out = tmp_path / "out"
     command = ["inputs", "--dataset", dataset, "--out", out]
-    text = refusal(capsys, *command, "--size", "1000000x1000000")
+    text = refused(capsys, *command, "--size", "1000000x1000000")
     assert "bytes free but the 2 files take 288,000,000,000,000: give another disk" in text
-    assert "--size '8' is not HEIGHTxWIDTH" in refusal(capsys, *command, "--size", "8")
+    assert "--size '8' is not HEIGHTxWIDTH" in refused(capsys, *command, "--size", "8")
     rename_pairs(dataset, "fine", "Zürich 1")
-    text = refusal(capsys, *command)
+    text = refused(capsys, *command)
     assert (
         "has a pair 'Zürich 1' but ais_bench takes names of letters, digits and _.- only: rename"
         in text
     )
     rename_pairs(dataset, "scene.1", "scene.2")
-    assert "has the pairs scene.1 and scene.2, whose outputs ais_bench gives one name" in refusal(
+    assert "has the pairs scene.1 and scene.2, whose outputs ais_bench gives one name" in refused(
         capsys, *command
     )
     rename_pairs(dataset)
-    assert "has no pairs in its test split: give another --split" in refusal(capsys, *command)
+    assert "has no pairs in its test split: give another --split" in refused(capsys, *command)
     assert not out.exists()
 
 
@@ -353,7 +349,7 @@ def test_a_full_disk_can_be_written_over(dataset, tmp_path, capsys, monkeypatch)
     run(*command)
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=100))
     run(*command)
-    text = refusal(capsys, *command, "--size", "8x17")  # 36 * 8 * 17 * 4 bytes
+    text = refused(capsys, *command, "--size", "8x17")  # 36 * 8 * 17 * 4 bytes
     assert (
         "has 36,964 bytes free but the 2 files take 39,168: give another disk, a smaller size, or "
         "maps" in text
@@ -364,14 +360,14 @@ def test_inputs_refuses_a_folder_of_other_files(dataset, tmp_path, capsys):
     out = tmp_path / "out"
     command = ["inputs", "--dataset", dataset, "--out", out]
     run(*command)
-    text = refusal(capsys, *command, "--format", "npy")
+    text = refused(capsys, *command, "--format", "npy")
     assert f"--out {out} holds another file, test_" in text and "give a new or empty folder" in text
     (out / ".test_0.bin.partial").write_bytes(b"killed here")
     run(*command)
     assert not (out / ".test_0.bin.partial").exists()
     out = tmp_path / "file"
     out.write_text("")
-    assert f"--out {out} cannot be written (File exists: {out})" in refusal(
+    assert f"--out {out} cannot be written (File exists: {out})" in refused(
         capsys, *command[:-1], out
     )
 
@@ -516,7 +512,7 @@ def test_pictures_refuses(dataset, tmp_path, capsys, name, content, sentence):
         (raw / name).write_bytes(
             bytes(content.data if isinstance(content, np.ndarray) else content)
         )
-    assert sentence in refusal(
+    assert sentence in refused(
         capsys, "pictures", "--outputs", raw, "--out", out, "--dataset", dataset
     )
     assert not out.exists() or not list(out.iterdir())
@@ -525,7 +521,7 @@ def test_pictures_refuses(dataset, tmp_path, capsys, name, content, sentence):
 def test_pictures_refuses_two_outputs_of_one_name(dataset, tmp_path, capsys):
     for name in ("test_0_0.bin", "test_0_1.bin"):
         np.zeros(3 * H * W, "<f4").tofile(tmp_path / name)
-    text = refusal(
+    text = refused(
         capsys, "pictures", "--outputs", tmp_path, "--out", tmp_path / "out", "--size", "8x16"
     )
     assert "holds both test_0_0.bin and test_0_1.bin for test_0.png: remove one" in text

@@ -2,17 +2,15 @@
 NPU took part."""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from shared.contracts.exported import Graph
 from shared.deployed.om_runner import OmRunner, unavailable
-from shared.errors import InputError
+from tests.asking import refusal
+from tests.places import STAND_INS
 from tests.stand_ins.om import STEP, H, W, channels_om, maps_om
-
-STAND_INS = Path(__file__).parents[2] / "stand_ins"
 
 
 @pytest.fixture(autouse=True)
@@ -34,14 +32,6 @@ def feeds(count: int, seed: int = 0) -> dict[str, np.ndarray]:
 def picture_of(batch: dict[str, np.ndarray]) -> np.ndarray:
     red, blue = (batch[name].astype(np.float32) * STEP - 1 for name in ("labels", "instances"))
     return np.stack([red, -red, blue], axis=1)
-
-
-def refusal(function, *args, **kwargs) -> str:
-    with pytest.raises(InputError) as stop:
-        function(*args, **kwargs)
-    text = str(stop.value)
-    assert text.endswith(".") and "\n" not in text and ". " not in text
-    return text
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])

@@ -23,8 +23,8 @@ from shared.device import pick
 from shared.networks.build import build_generator
 from shared.quality import psnr_db
 from tests import tiny
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[3]
 STYLE = Style(np.random.default_rng(1).uniform(-1, 1, (36, 3)).astype(np.float32))
 
 

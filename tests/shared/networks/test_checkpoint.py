@@ -24,6 +24,7 @@ from shared.networks.checkpoint import (
 )
 from shared.networks.foreign import in_layout_of, infer_architecture, normalise
 from tests import tiny
+from tests.asking import refusal
 from tests.published import (
     WITH_FEATURES,
     WITHOUT_FEATURES,
@@ -192,14 +193,6 @@ def test_discriminator_tells_how_many_channels_are_features():
 # --- Refusals
 
 
-def refusal(states, **known):
-    with pytest.raises(InputError) as refused:
-        infer(states, **known)
-    text = str(refused.value)
-    assert "\n" not in text and text.endswith(".") and ". " not in text
-    return text
-
-
 def test_refusals_of_states():
     ask = (
         "say num_labels (0 for pictures), use_instances (1 channel) and feat_num, which add up to "
@@ -210,14 +203,14 @@ def test_refusals_of_states():
         "--model model has no model.json, and what the {} input channels of its generator "
         "stand for does not follow"
     )
-    assert refusal({"G": nvidia_global(20)}) == f"{start.format(20)}: {ask}"
+    assert refusal(infer, {"G": nvidia_global(20)}) == f"{start.format(20)}: {ask}"
     assert (
-        refusal({"G": nvidia_global(36)}, num_labels=10)
+        refusal(infer, {"G": nvidia_global(36)}, num_labels=10)
         == f"{start.format(36)} from num_labels 10: {ask}"
     )
     pictures = dict(num_labels=0, use_instances=False)  # 6 channels, or 3 and 3 features
     assert "from num_labels 0, use_instances False: say" in refusal(
-        {"G": nvidia_global(6)}, **pictures
+        infer, {"G": nvidia_global(6)}, **pictures
     )
 
     no_G = (
@@ -235,14 +228,15 @@ def test_refusals_of_states():
         nvidia_local(),
     ):
         broken = {key: tensor for key, tensor in state.items() if not key.startswith("model1_1")}
-        assert refusal({"G": broken}) == no_G
+        assert refusal(infer, {"G": broken}) == no_G
     bad_D, bad_E = {"G": nvidia_global(), "D": fc}, {"G": nvidia_global(), "E": fc}
     assert (
-        refusal(bad_D)
+        refusal(infer, bad_D)
         == "--model model: latest_net_D.pth is no discriminator of pix2pixHD or pix2pix: remove it."
     )
     assert (
-        refusal(bad_E) == "--model model: latest_net_E.pth is no encoder of pix2pixHD: remove it."
+        refusal(infer, bad_E)
+        == "--model model: latest_net_E.pth is no encoder of pix2pixHD: remove it."
     )
 
 
@@ -252,7 +246,7 @@ def test_encoder_of_the_first_release_is_refused_with_the_reason(tmp_path):
         "latest_net_E.pth is an encoder of pix2pixHD's first release, whose last convolution "
         "(model.28) has no padding"
     )
-    assert refusal({"G": nvidia_global(39), "E": old}).startswith(f"model/{text}")
+    assert refusal(infer, {"G": nvidia_global(39), "E": old}).startswith(f"model/{text}")
     save_tensors(
         weights_path(tmp_path, "E"), {key: torch.zeros(tensor.shape) for key, tensor in old.items()}
     )

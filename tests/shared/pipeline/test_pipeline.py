@@ -20,8 +20,8 @@ from shared.contracts.exported import ExportCard
 from shared.contracts.measured import BenchmarkReport
 from shared.data.images import read_ids, write_ids
 from shared.errors import InputError
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[3]
 SMALL = [
     "prepare.size=64x128",
     *(

@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from components.train.config import TrainConfig
 from components.train.data.batches import Batch, collate
 from components.train.devices import world as distributed
 from components.train.devices.world import (
@@ -26,14 +25,10 @@ from components.train.devices.world import (
     must_launch,
 )
 from components.train.loop import Trainer
-from components.train.networks.build import Networks
-from components.train.networks.discriminators import build_discriminator
-from components.train.networks.init import init_weights
 from shared.command import StepConfig, execute
-from shared.device import pick
 from shared.errors import InputError
-from shared.networks.build import build_encoder, build_generator
 from tests import tiny
+from tests.training import config, trainer_for
 
 STEPS = 3
 
@@ -56,22 +51,12 @@ def train(case: str, dataset: Path, world: World, batch_size: int, seed: int) ->
     architecture = tiny.architecture(
         **{k: v for k, v in options.items() if k in ("netG", "netD", "norm", "feat_num")}
     )
-    config = TrainConfig.check(
-        tiny.TRAIN
-        | dict(epochs=STEPS, epochs_decay=0, device="cpu", compress_gradients=case == "bf16")
-        | {k: v for k, v in options.items() if k != "feat_num"}
-    )
-    torch.manual_seed(seed)
-    networks = Networks(
-        G=build_generator(architecture).apply(init_weights),
-        D=build_discriminator(architecture).apply(init_weights),
-        E=build_encoder(architecture).apply(init_weights) if architecture.feat_num else None,
-        vgg=None,
-    )
-    trainer = Trainer(networks, architecture, config, pick("cpu", "fp32"), world)
+    options = {key: value for key, value in options.items() if key != "feat_num"}
+    options = config(epochs=STEPS, epochs_decay=0, compress_gradients=case == "bf16", **options)
+    trainer = trainer_for(architecture, options, world, seed)
     for group in trainer.optimizer_G.param_groups + trainer.optimizer_D.param_groups:
         group["eps"] = 1e-2  # else Adam makes whole steps of rounding errors, where a gradient is 0
-    broadcast_weights(networks.trained().values(), world)
+    broadcast_weights(trainer.networks.trained().values(), world)
     pairs = tiny.pairs(dataset)
     weights, losses, seen = [snapshot(trainer)], [], []
     for epoch in range(1, STEPS + 1):

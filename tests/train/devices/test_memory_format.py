@@ -7,19 +7,19 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from components.train.config import TrainConfig
 from components.train.data.batches import collate
 from components.train.devices.world import GradientSync, World, broadcast_weights
 from components.train.loop import Trainer
-from components.train.networks.build import architecture_for, build
+from components.train.networks.build import architecture_for
 from components.train.networks.memory import stays_nhwc
 from components.train.run import run
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import ModelCard
-from shared.device import Runtime, pick
+from shared.device import Runtime
 from shared.errors import InputError
 from shared.networks.checkpoint import load_tensors, save_weights
 from tests import tiny
+from tests.training import config, trainer_for
 
 PIX2PIX = dict(netD="n_layers", norm="batch", lambda_L1=100.0, lambda_feature_matching=0.0)
 CASES = {
@@ -37,14 +37,9 @@ def labels(tmp_path_factory):
     return folder
 
 
-def config(**changes) -> TrainConfig:
-    return TrainConfig.check(tiny.TRAIN | dict(epochs=1, epochs_decay=0, device="cpu") | changes)
-
-
-def trainer_for(dataset, **options) -> Trainer:
+def trainer_of(dataset, **options) -> Trainer:
     options = config(**options)
-    architecture = architecture_for(options, DatasetManifest.read(dataset), None)
-    return Trainer(build(architecture, options, None, None), architecture, options, pick("cpu"))
+    return trainer_for(architecture_for(options, DatasetManifest.read(dataset), None), options)
 
 
 def in_nhwc(tensor: torch.Tensor) -> bool:
@@ -55,7 +50,7 @@ def in_nhwc(tensor: torch.Tensor) -> bool:
 def test_a_training_in_nhwc_equals_one_in_nchw(labels, case):
     batch = collate([tiny.pairs(labels)[i] for i in range(2)])
     nchw, nhwc = (
-        trainer_for(labels, layout=layout, ema_decay=0.9, **CASES[case])
+        trainer_of(labels, layout=layout, ema_decay=0.9, **CASES[case])
         for layout in ("nchw", "nhwc")
     )
     for _ in range(3):
@@ -75,7 +70,7 @@ def test_a_training_in_nhwc_equals_one_in_nchw(labels, case):
 
 
 def test_in_a_unet_with_batch_norm_every_map_stays_nhwc(labels):
-    trainer = trainer_for(labels, layout="nhwc", **CASES["unet"])
+    trainer = trainer_of(labels, layout="nhwc", **CASES["unet"])
     maps = []
     for network in (trainer.networks.G, trainer.networks.D):
         for module in network.modules():
@@ -122,7 +117,7 @@ def test_an_npu_has_formats_of_its_own():
 def test_files_do_not_tell_the_layout(labels, tmp_path):
     digests = set()
     for layout in ("nchw", "nhwc"):
-        trainer = trainer_for(labels, layout=layout, **CASES["resnet"])
+        trainer = trainer_of(labels, layout=layout, **CASES["resnet"])
         digests.add(save_weights(tmp_path, trainer.published()))
         trainer.step(collate([tiny.pairs(labels)[0]]))
         trainer.save(tmp_path / "training.pt", {})
@@ -140,9 +135,17 @@ def test_files_do_not_tell_the_layout(labels, tmp_path):
 @pytest.mark.parametrize("first, second", [("nchw", "nhwc"), ("nhwc", "nchw")])
 def test_a_run_continues_in_the_other_layout(labels, tmp_path, first, second):
     options = dict(**CASES["resnet"], pool_size=2, ema_decay=0.9, validate_every_epochs=0)
-    run(labels, tmp_path / "whole", config=config(**options, layout="nchw", epochs=2))
+    run(
+        labels,
+        tmp_path / "whole",
+        config=config(**options, layout="nchw", epochs=2, epochs_decay=0),
+    )
     for epochs, layout in ((1, first), (2, second)):
-        run(labels, tmp_path / "changed", config=config(**options, layout=layout, epochs=epochs))
+        run(
+            labels,
+            tmp_path / "changed",
+            config=config(**options, layout=layout, epochs=epochs, epochs_decay=0),
+        )
     wanted, found = (ModelCard.read(tmp_path / name).metrics for name in ("whole", "changed"))
     for name in ("G_GAN", "G_L1", "D_real", "D_fake", "sample_L1"):
         assert found[name] == pytest.approx(wanted[name], rel=1e-4), name

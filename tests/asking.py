@@ -1,0 +1,33 @@
+"""How a test asks for what is refused: by a call, or on the command line.
+
+Every refusal is held to one form: a single sentence on a single line.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from shared.errors import InputError
+
+
+def refusal(call: Callable, *arguments, **options) -> str:
+    """The sentence with which the call is refused."""
+    with pytest.raises(InputError) as refused:
+        call(*arguments, **options)
+    return one_sentence(str(refused.value))
+
+
+def refusal_of_command(capsys: pytest.CaptureFixture, main: Callable, *argv: object) -> str:
+    """The sentence with which `main` refuses the command line, without "<command> refused: "."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main([str(word) for word in argv])
+    assert stop.value.code == 2
+    command, found, sentence = capsys.readouterr().err.partition(" refused: ")
+    assert found and " " not in command and sentence.endswith("\n")
+    return one_sentence(sentence.removesuffix("\n"))
+
+
+def one_sentence(text: str) -> str:
+    assert "\n" not in text and ". " not in text and text.endswith("."), text
+    return text

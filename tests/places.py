@@ -1,0 +1,8 @@
+"""Where the tests find what is not theirs."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+STEPS = ("prepare", "train", "cluster", "export", "benchmark")  # in the order of the graph
+STAND_INS = ROOT / "tests" / "stand_ins"
+EXCERPT = ROOT.parent / "shared" / "data" / "cityscapes_samples"  # real images; not everywhere

@@ -1,0 +1,33 @@
+"""A training of tiny networks: its config and its trainer."""
+
+import torch
+
+from components.train.config import TrainConfig
+from components.train.devices.world import ALONE, World
+from components.train.loop import Trainer
+from components.train.networks.build import Networks
+from components.train.networks.discriminators import build_discriminator
+from components.train.networks.init import init_weights
+from shared.contracts.model import Architecture
+from shared.device import pick
+from shared.networks.build import build_encoder, build_generator
+from tests import tiny
+
+
+def config(**changes) -> TrainConfig:
+    """Two epochs on the CPU, the second with a falling learning rate."""
+    return TrainConfig.check(tiny.TRAIN | dict(epochs=1, epochs_decay=1, device="cpu") | changes)
+
+
+def trainer_for(
+    architecture: Architecture, options: TrainConfig, world: World = ALONE, seed: int = 3
+) -> Trainer:
+    """A trainer in fp32 whose random weights are those of the seed."""
+    torch.manual_seed(seed)
+    networks = Networks(
+        G=build_generator(architecture).apply(init_weights),
+        D=build_discriminator(architecture).apply(init_weights),
+        E=build_encoder(architecture).apply(init_weights) if architecture.feat_num else None,
+        vgg=None,
+    )
+    return Trainer(networks, architecture, options, pick("cpu", "fp32"), world)
