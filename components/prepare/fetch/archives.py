@@ -1,5 +1,9 @@
 """Unpacks archives that nobody vouches for: everything is checked before the first file is
-written."""
+written.
+
+tarfile's own "data" filter is no help: it takes links inside the folder, makes /etc/x into etc/x,
+knows no Windows paths, and zip files have none. One check of our own serves both kinds.
+"""
 
 import contextlib
 import gzip
@@ -16,7 +20,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from components.prepare.layouts.listing import is_image, real_path_inside
 from components.prepare.layouts.sources import LAYOUT_FOLDERS
@@ -25,7 +29,7 @@ from shared.errors import InputError
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 MAX_MEMBER_BYTES = 2**30
-# an archive may unpack to more, but then not to more than MAX_RATIO times its size
+# An archive may unpack to more, but then not to more than MAX_RATIO times its size.
 MAX_TOTAL_BYTES = 2**30
 MAX_RATIO = 100
 MAX_HEADER_BYTES = 2**20  # between two members of a tar file
@@ -37,8 +41,13 @@ DAMAGED = (  # what zipfile and tarfile raise for bytes that they do not underst
     struct.error, zlib.error, zipfile.BadZipFile, tarfile.TarError,
 )  # fmt: skip
 
-# Name, size in bytes, and how to open it.
-Member = tuple[str, int, Callable[[], IO[bytes]]]
+
+class Member(NamedTuple):
+    """A file in an archive."""
+
+    name: str  # a path with /, below the archive's root once it is checked
+    size: int  # bytes, as the archive says
+    open: Callable[[], IO[bytes]]
 
 
 def archives_in(root: Path) -> list[Path]:
@@ -65,7 +74,9 @@ def extract(archives: list[Path], into: Path) -> Path:
     The same archives are unpacked once; after an interruption the same call continues. Raises
     InputError for members that lead out of the folder, are links, come twice or encrypted, for more
     bytes than an honest archive holds or the disk has room for (all of that before a file is
-    written), and for damage."""
+    written), and for damage.
+    """
+    # The same archives, by name, size and time, have the same folder.
     sha = hashlib.sha256()
     for archive in archives:
         status = archive.stat()
@@ -74,14 +85,17 @@ def extract(archives: list[Path], into: Path) -> Path:
     if (folder / MARKER).is_file():
         return folder / os.fsdecode((folder / MARKER).read_bytes())
 
+    # All that can be refused is refused before the first file is written.
     sizes = _check(archives)
     _check_room(archives, folder, sizes)
+
+    # What an interrupted call has written stays.
     done, printed = 0, time.monotonic()
     for archive in archives:
-        for name, size, opened in _members(archive):
-            path = folder / name
-            if not (path.is_file() and path.stat().st_size == size):
-                _write(archive, name, opened, path)
+        for member in _members(archive):
+            path = folder / member.name
+            if not (path.is_file() and path.stat().st_size == member.size):
+                _write(archive, member, path)
             done += 1
             if done == len(sizes) or time.monotonic() - printed > PROGRESS_SECONDS:
                 print(f"prepare: unpacked {done} of {len(sizes)} files", flush=True)
@@ -99,10 +113,7 @@ def _check(archives: list[Path]) -> dict[str, int]:
     for archive in archives:
         for name, size, _ in _members(archive):
             if name in sizes:
-                raise InputError(
-                    f"--raw-data {archive} holds {name!r}, which {holders[name]} holds too: "
-                    "remove one."
-                )
+                raise _refusal(archive, name, f"{holders[name]} holds too: remove one.")
             sizes[name], holders[name] = size, archive
     if not sizes:
         raise InputError(
@@ -112,14 +123,13 @@ def _check(archives: list[Path]) -> dict[str, int]:
 
 
 def _check_room(archives: list[Path], folder: Path, sizes: dict[str, int]) -> None:
-    there = {name for name, size in sizes.items() if (folder / name).is_file()}
-    needed = sum(size for name, size in sizes.items() if name not in there)
+    """Refuse what the disk cannot hold besides the files that are there already."""
+    needed = sum(size for name, size in sizes.items() if not (folder / name).is_file())
     existing = next(parent for parent in folder.absolute().parents if parent.is_dir())
     if needed > (free := shutil.disk_usage(existing).free):
         raise InputError(
             f"--raw-data {_listed(archives)} unpacks to {needed:,} bytes but {existing} has room "
-            f"for {free:,}: "
-            "make room, or unpack elsewhere and give the folder."
+            f"for {free:,}: make room, or unpack elsewhere and give the folder."
         )
 
 
@@ -127,32 +137,36 @@ def _listed(archives: list[Path]) -> str:
     return " and ".join(map(str, archives))
 
 
-def _write(archive: Path, name: str, opened: Callable[[], IO[bytes]], path: Path) -> None:
-    """The file appears whole or not at all."""
+def _refusal(archive: Path, name: str, rest: str) -> InputError:
+    """The sentence about one member; `rest` says what it is, and what to do."""
+    return InputError(f"--raw-data {archive} holds {name!r}, which {rest}")
+
+
+def _write(archive: Path, member: Member, path: Path) -> None:
+    """Unpack one member; the file appears whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with opened() as content, open(partial, "wb") as file:
+        with member.open() as content, open(partial, "wb") as file:
             shutil.copyfileobj(content, file, 2**20)  # checks the member's CRC at its end
         os.replace(partial, path)
     except DAMAGED as error:
-        if isinstance(error, OSError) and error.errno:
-            raise InputError(
-                f"--raw-data {archive} holds {name!r}, which cannot be written below {path.parent} "
-                f"({error.strerror}): give the step a place with room that it may write to."
-            ) from None
-        raise InputError(
-            f"--raw-data {archive} holds {name!r}, which is damaged ({error}): fetch the archive "
-            "again."
-        ) from None
+        if isinstance(error, OSError) and error.errno:  # of the disk, not of the archive
+            rest = (
+                f"cannot be written below {path.parent} ({error.strerror}): "
+                "give the step a place with room that it may write to."
+            )
+        else:
+            rest = f"is damaged ({error}): fetch the archive again."
+        raise _refusal(archive, member.name, rest) from None
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
 
 
 def _layout_folder(names: list[str]) -> str:
-    """Below which all files lie: 'facades' for facades/train/1.jpg and facades/val/1.jpg, '' for
-    train/1.jpg."""
+    """The folder below which all files lie: 'facades' for facades/train/1.jpg and
+    facades/val/1.jpg, '' for train/1.jpg."""
     inner = ""
     while True:
         tops = {name[len(inner) :].partition("/")[:2] for name in names}
@@ -164,34 +178,38 @@ def _layout_folder(names: list[str]) -> str:
 
 def _members(archive: Path) -> Iterator[Member]:
     """The images in an archive, in its order. Raises InputError at the first member that is not to
-    be trusted."""
+    be trusted, be it an image or not."""
     total, most = 0, _most_bytes(archive)
     read = _zip_members if archive.name.lower().endswith(".zip") else _tar_members
     try:
         for name, size, opened in read(archive):
-            holds = f"--raw-data {archive} holds {name!r}, which"
+            # A name that stays inside, also where Windows wrote it.
             parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
             if re.match(r"[/\\]|[A-Za-z]:", name) or ".." in parts or "\0" in name:
-                raise InputError(
-                    f"{holds} leads out of the folder it is unpacked into: remove it from the "
-                    "archive."
+                raise _refusal(
+                    archive,
+                    name,
+                    "leads out of the folder it is unpacked into: remove it from the archive.",
                 )
+
+            # As many bytes as an honest archive holds.
             if not 0 <= size <= MAX_MEMBER_BYTES:
-                raise InputError(
-                    f"{holds} has {size:,} bytes: leave out what is over {MAX_MEMBER_BYTES:,} "
-                    "bytes."
-                )
+                at_most = f"leave out what is over {MAX_MEMBER_BYTES:,} bytes."
+                raise _refusal(archive, name, f"has {size:,} bytes: {at_most}")
             total += size
             if total > most:
                 raise InputError(
                     f"--raw-data {archive} unpacks to more than {most:,} bytes, which is over "
-                    f"{MAX_RATIO} times its "
-                    "size: unpack it yourself if you trust it, and give the folder."
+                    f"{MAX_RATIO} times its size: unpack it yourself if you trust it, and give the "
+                    "folder."
                 )
-            if not parts or not is_image(parts[-1]) or any(part.startswith(".") for part in parts):
+
+            # Images only, and of Cityscapes' not the labels as colours.
+            hidden = any(part.startswith(".") for part in parts)
+            if not parts or hidden or not is_image(parts[-1]):
                 continue
-            if not parts[-1].endswith("_gtFine_color.png"):  # Cityscapes' labels as colours
-                yield "/".join(parts), size, opened
+            if not parts[-1].endswith("_gtFine_color.png"):
+                yield Member("/".join(parts), size, opened)
     except InputError:
         raise
     except DAMAGED as error:
@@ -200,52 +218,63 @@ def _members(archive: Path) -> Iterator[Member]:
         ) from None
 
 
+NO_PLAIN_FILE = (
+    "is no plain file or folder (a link, a device): "
+    "unpack it yourself if you trust it, and give the folder."
+)
+
+
 def _zip_members(archive: Path) -> Iterator[Member]:
+    """All files of a zip file, of which names and sizes are not checked."""
     with zipfile.ZipFile(archive) as file:
         for info in file.infolist():
             if info.flag_bits & 1:
-                raise InputError(
-                    f"--raw-data {archive} holds {info.filename!r}, which is encrypted: unpack it "
-                    "and give the folder."
+                raise _refusal(
+                    archive, info.filename, "is encrypted: unpack it and give the folder."
                 )
-            if info.compress_type not in (
-                zipfile.ZIP_STORED,
-                zipfile.ZIP_DEFLATED,
-            ):  # the others take memory at will
-                raise InputError(
-                    f"--raw-data {archive} holds {info.filename!r}, which is not compressed by "
-                    "the usual method: "
-                    "pack it again, or unpack it and give the folder."
+            # The other methods take memory at will.
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise _refusal(
+                    archive,
+                    info.filename,
+                    "is not compressed by the usual method: "
+                    "pack it again, or unpack it and give the folder.",
                 )
             # The upper half is the file's mode where Unix wrote the archive, else 0.
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                _refuse_special(archive, info.filename)
+                raise _refusal(archive, info.filename, NO_PLAIN_FILE)
             if not info.is_dir():
-                yield info.filename, info.file_size, lambda info=info: file.open(info)
+                yield Member(info.filename, info.file_size, lambda info=info: file.open(info))
 
 
 def _tar_members(archive: Path) -> Iterator[Member]:
+    """All files of a tar file, of which names and sizes are not checked."""
     with open(archive, "rb") as raw:
-        zipped = raw.read(2) == b"\x1f\x8b"  # browsers unzip, but keep the suffix
+        # Browsers unzip, but keep the suffix.
+        zipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
         stream = _Rationed(gzip.open(raw) if zipped else raw, limit=_most_bytes(archive))
+
         with tarfile.open(fileobj=stream, mode="r:") as file:
-            while (member := _next_member(file, stream)) is not None:
-                if not (member.isreg() or member.isdir()) or member.issparse():
-                    _refuse_special(archive, member.name)
-                if not member.isdir():
-                    stream.ration = member.size
-                    yield member.name, member.size, lambda member=member: file.extractfile(member)
+            while (info := _next_header(file, stream)) is not None:
+                if not (info.isreg() or info.isdir()) or info.issparse():
+                    raise _refusal(archive, info.name, NO_PLAIN_FILE)
+                if not info.isdir():
+                    stream.ration = info.size
+                    yield Member(info.name, info.size, lambda info=info: file.extractfile(info))
+
             # tarfile takes a header that is cut off for the end, which is a block of zeros.
             stream.seek(file.offset)
             stream.ration = sys.maxsize  # the limit is enough here
             if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError("it ends early")
-            while stream.read(2**20):  # gzip checks its CRC at the very end
+
+            # gzip checks its CRC at the very end.
+            while stream.read(2**20):
                 pass
 
 
-def _next_member(file: tarfile.TarFile, stream: "_Rationed") -> tarfile.TarInfo | None:
+def _next_header(file: tarfile.TarFile, stream: "_Rationed") -> tarfile.TarInfo | None:
     stream.ration = MAX_HEADER_BYTES
     file.members.clear()  # else it keeps a kilobyte for each
     return file.next()
@@ -270,11 +299,3 @@ class _Rationed:
 
 def _most_bytes(archive: Path) -> int:
     return max(MAX_TOTAL_BYTES, MAX_RATIO * archive.stat().st_size)
-
-
-def _refuse_special(archive: Path, name: str) -> None:
-    raise InputError(
-        f"--raw-data {archive} holds {name!r}, which is no plain file or folder (a link, a "
-        "device): "
-        "unpack it yourself if you trust it, and give the folder."
-    )

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import fsspec
@@ -21,20 +21,15 @@ RETRY_PAUSES = (1, 5, 20)  # seconds, when the connection is lost
 # What stores call the version of a file. The first one counts, alone: times differ between a
 # listing and a query.
 VERSION_KEYS = (
-    "md5Hash",
-    "Content-MD5",
-    "ETag",
-    "etag",
-    "generation",
-    "mtime",
-    "LastModified",
-    "Last-Modified",
+    *("md5Hash", "Content-MD5", "ETag", "etag", "generation"),
+    *("mtime", "LastModified", "Last-Modified", "last_modified", "modified", "updated", "created"),
 )
-VERSION_KEYS += ("last_modified", "modified", "updated", "created")
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
+    """A file as the store lists it."""
+
     name: str  # path below the copy's folder
     path: str  # in the store
     size: int  # bytes
@@ -49,8 +44,10 @@ class Unreachable(Exception):
 
 def parse_url(source: str) -> tuple[str, str, str]:
     """The URL to open, the URL to show and store (it has no password and no query), and the SHA-256
-    or ""."""
+    or "". Raises InputError."""
     url, has_fragment, fragment = source.partition("#")
+
+    # No part of a password may be taken for the host, which is shown.
     try:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
@@ -61,10 +58,11 @@ def parse_url(source: str) -> tuple[str, str, str]:
             "--raw-data has no readable host: write special characters of a password as %XX."
         ) from None
     shown = f"{parts.scheme}://{host}{parts.path}".rstrip("/")
+
     if "::" in url:
         raise InputError(
-            "--raw-data is a chain of URLs (::): give the URL of the folder or of the archive "
-            "alone."
+            "--raw-data is a chain of URLs (::): "
+            "give the URL of the folder or of the archive alone."
         )
     if has_fragment and not re.fullmatch("sha256=[0-9a-fA-F]{64}", fragment):
         raise InputError(
@@ -81,9 +79,10 @@ class Store:
     def __init__(self, url: str, shown: str):
         self.shown = shown
         self.stopped = threading.Event()
-        self.trusts_etags = True
+        self.trusts_etags = True  # until one that looks like an MD5 is none
+
+        # The client of the scheme, which may not be installed.
         scheme = urlsplit(url).scheme
-        self.is_http = scheme in ("http", "https")
         try:
             fsspec.get_filesystem_class(scheme)
         except ImportError as error:
@@ -95,37 +94,35 @@ class Store:
             raise InputError(
                 f"--raw-data {shown} has an unknown scheme: give s3://, gs:// or https://."
             ) from None
+
+        # aiohttp's own time-out ends a large file after 300 s, and it asks for no proxy.
+        self.is_http = scheme in ("http", "https")
         options = {}
         if self.is_http:
             import aiohttp
 
-            timeout = aiohttp.ClientTimeout(
-                total=None, sock_connect=30, sock_read=60
-            )  # the default ends after 300 s
-            options = {
-                "client_kwargs": {"timeout": timeout, "trust_env": True}
-            }  # with the environment's proxies
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
+            options = {"client_kwargs": {"timeout": timeout, "trust_env": True}}
         with self._answers():
             self.fs, self.path = fsspec.core.url_to_fs(url, **options)
 
     @contextlib.contextmanager
     def _answers(self) -> Iterator[None]:
-        """Sorts what the clients of the stores raise, each its own: no rights, nothing there, or
+        """Sort what the clients of the stores raise, each its own: no rights, nothing there, or
         unreachable."""
         try:
             yield
         except Exception as error:
-            if self.is_http and isinstance(
-                error, FileNotFoundError
-            ):  # fsspec says so whatever it was
+            # Over HTTP fsspec says that a file is not found, whatever it was.
+            if self.is_http and isinstance(error, FileNotFoundError):
                 error = error.__cause__ or error
             status = getattr(error, "status", None) or getattr(error, "code", None)
-            no_rights = isinstance(error, PermissionError) or status in (401, 403)
             if (
-                no_rights
-                or "Credentials" in type(error).__name__
-                or str(error).startswith("Forbidden")
-            ):  # s3fs, gcsfs
+                isinstance(error, PermissionError)
+                or status in (401, 403)
+                or "Credentials" in type(error).__name__  # s3fs
+                or str(error).startswith("Forbidden")  # gcsfs
+            ):
                 raise InputError(
                     f"--raw-data {self.shown}: access denied: check the credentials."
                 ) from None
@@ -136,7 +133,7 @@ class Store:
             raise Unreachable(f"HTTP {status}" if status else type(error).__name__) from None
 
     def with_retries(self, call: Callable[[], Any], reached: Callable[[], int] = lambda: 0) -> Any:
-        """Calls again after each of the pauses, which begin anew whenever `reached` has grown."""
+        """Call again after each of the pauses, which begin anew whenever `reached` has grown."""
         pauses, furthest = iter(RETRY_PAUSES), 0
         while True:
             try:
@@ -148,48 +145,54 @@ class Store:
                 if pause is None or self.stopped.wait(pause):
                     raise
 
-    def find(self) -> tuple[list[RemoteFile], str]:
-        """All files but hidden ones, and whether the URL is a "file" or a "folder"."""
+    def find(self) -> tuple[list[RemoteFile], Literal["file", "folder"]]:
+        """All files but hidden ones, and what the URL is."""
         with self._answers():
             self.fs.invalidate_cache()
             info = self.fs.info(self.path)
             kind = "file" if info["type"] == "file" else "folder"
-            if kind == "file":
-                path = unquote(urlsplit(self.path).path) if self.is_http else self.path
-                found = {PurePosixPath(path).name: {**info, "name": self.path}}
-            else:
-                base = self.path.rstrip("/") + "/"
-                entries = self.fs.find(self.path, detail=True).values()
-                entries = [
-                    e for e in entries if e["type"] == "file" and not e["name"].endswith("/")
-                ]  # a folder's mark
-                found = {entry["name"].removeprefix(base): entry for entry in entries}
+            found = self._one_file(info) if kind == "file" else self._files_below()
 
         if info.get("mimetype") == "text/html":
             raise InputError(
-                f"--raw-data {self.shown} is a web page: give the address of a file, such as an "
-                "archive."
+                f"--raw-data {self.shown} is a web page: "
+                "give the address of a file, such as an archive."
             )
         for name in found:  # no key may lead out of the folder
             if "\\" in name or "\0" in name or {"", ".", ".."} & set(name.split("/")):
                 raise InputError(
-                    f"--raw-data {self.shown} has a file {name!r}, no path below a folder: rename "
-                    "it."
+                    f"--raw-data {self.shown} has a file {name!r}, no path below a folder: "
+                    "rename it."
                 )
         found = {name: entry for name, entry in found.items() if not re.search(r"(^|/)\.", name)}
         if not found:
             raise InputError(f"--raw-data {self.shown}: nothing found there: check the address.")
         if any(entry["size"] is None for entry in found.values()):
             raise InputError(
-                f"--raw-data {self.shown} does not tell its length: give the address of a stored "
-                "file."
+                f"--raw-data {self.shown} does not tell its length: "
+                "give the address of a stored file."
             )
         return [
             RemoteFile(name, entry["name"], entry["size"], _version(entry), self._md5(entry))
             for name, entry in found.items()
         ], kind
 
+    def _one_file(self, info: dict) -> dict[str, dict]:
+        """The URL's file by its name, as `_files_below`."""
+        path = unquote(urlsplit(self.path).path) if self.is_http else self.path
+        return {PurePosixPath(path).name: info | {"name": self.path}}
+
+    def _files_below(self) -> dict[str, dict]:
+        """What the store tells of each file, by its path below the URL."""
+        base = self.path.rstrip("/") + "/"
+        return {
+            entry["name"].removeprefix(base): entry
+            for entry in self.fs.find(self.path, detail=True).values()
+            if entry["type"] == "file" and not entry["name"].endswith("/")  # a folder's mark
+        }
+
     def _md5(self, info: dict) -> str:
+        """The MD5 that the store promises, or what looks like one; "" without either."""
         promised = info.get("md5Hash") or info.get("Content-MD5") or ""
         if re.fullmatch("[A-Za-z0-9+/]{22}==", promised):
             return base64.b64decode(promised).hex()
@@ -206,12 +209,9 @@ class Store:
     def blocks(self, file: RemoteFile, start: int) -> Iterator[tuple[int, bytes]]:
         """(Offset, bytes) from `start` on, or from 0 where the server cannot begin in the
         middle."""
+        read = self._stream if self.is_http and start < file.size else self._ranges
         with self._answers():
-            yield from (
-                self._stream(file, start)
-                if self.is_http and start < file.size
-                else self._ranges(file, start)
-            )
+            yield from read(file, start)
 
     def _stream(self, file: RemoteFile, start: int) -> Iterator[tuple[int, bytes]]:
         """One request, since a web server without ranges sends the whole file whatever part is
@@ -224,6 +224,7 @@ class Store:
                 offset += len(block)
 
     def _ranges(self, file: RemoteFile, start: int) -> Iterator[tuple[int, bytes]]:
+        """A request per block."""
         while start < file.size:
             # By keyword: the second parameter of s3fs is another one.
             block = self.fs.cat_file(file.path, start=start, end=min(start + CHUNK, file.size))
@@ -234,4 +235,5 @@ class Store:
 
 
 def _version(info: dict) -> str:
+    """The first of VERSION_KEYS that the store tells, and its value; "" without any."""
     return next((f"{key} {info[key]}" for key in VERSION_KEYS if info.get(key)), "")
