@@ -16,7 +16,7 @@ BEST_PSNR_DB = 100.0  # of identical pictures, whose ratio would be infinite
 KERNEL_ROWS = 1024
 
 
-# Of a pair of pictures, uint8 (H, W, 3).
+# Of a pair of pictures, uint8 (3, H, W).
 
 
 def psnr_db(picture: np.ndarray, photo: np.ndarray) -> float:
@@ -29,7 +29,7 @@ def psnr_db(picture: np.ndarray, photo: np.ndarray) -> float:
 def ssim(picture: np.ndarray, photo: np.ndarray) -> float:
     """Structural similarity (Wang et al. 2004): 7x7 windows, mean over pixels and channels; 1 =
     identical."""
-    return float(structural_similarity(picture, photo, channel_axis=2, data_range=255))
+    return float(structural_similarity(picture, photo, channel_axis=0, data_range=255))
 
 
 def l1(picture: np.ndarray, photo: np.ndarray) -> float:

@@ -94,10 +94,10 @@ class MeasuringNetwork:
             ) from None
 
     def unit_range(self, picture: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 -> (1, 3, height, width) float32 in [0, 1], bicubic with antialiasing to
+        """(3, H, W) uint8 -> (1, 3, height, width) float32 in [0, 1], bicubic with antialiasing to
         its size."""
         resized = resize_photo(picture, *self.size)
-        return np.ascontiguousarray(resized.transpose(2, 0, 1)[None], np.float32) / 255
+        return np.ascontiguousarray(resized[None], np.float32) / 255
 
 
 def _reason(error: Exception) -> str:
@@ -123,11 +123,8 @@ class LpipsNetwork(MeasuringNetwork):
             )
 
     def __call__(self, picture: np.ndarray, photo: np.ndarray) -> float:
-        """Two pictures (H, W, 3) uint8."""
-        signed = [
-            to_signed(torch.tensor(each)).permute(2, 0, 1).unsqueeze(0).numpy()
-            for each in (picture, photo)
-        ]
+        """Two pictures (3, H, W) uint8."""
+        signed = [to_signed(torch.tensor(each)).unsqueeze(0).numpy() for each in (picture, photo)]
         return self.run(*map(np.ascontiguousarray, signed)).item()
 
 
@@ -150,7 +147,7 @@ class FeatureNetwork(MeasuringNetwork):
         self.channels = output.shape[1]
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 -> (C,)"""
+        """(3, H, W) uint8 -> (C,)"""
         return self.run(self.unit_range(picture)).reshape(-1)
 
     def caveats(self, pairs: int) -> list[str]:
@@ -182,7 +179,7 @@ class FeatureScorer:
         self.real: list[np.ndarray] = []
 
     def add(self, picture: np.ndarray, photo: np.ndarray) -> None:
-        """A pair (H, W, 3) uint8."""
+        """A pair (3, H, W) uint8."""
         self.features.append(self.network(picture))
         self.real.append(self.network(photo))
 
@@ -234,7 +231,7 @@ class PictureMeter:
         self.pairs: list[dict[str, float]] = []  # what can be said of each pair alone
 
     def add(self, picture: np.ndarray, photo: np.ndarray) -> dict[str, float]:
-        """Measure a pair, both (H, W, 3) uint8.
+        """Measure a pair, both (3, H, W) uint8.
 
         Returns the figures of this pair alone, by name of the metric.
         """

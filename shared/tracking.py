@@ -165,8 +165,10 @@ def log_headline(figures: dict[str, float]) -> None:
 
 @_forgiving
 def log_picture(name: str, picture: np.ndarray, step: int) -> None:
-    """(H, W, 3) uint8; pictures of one name form a series over `step` in the UI."""
-    _mlflow().log_image(picture, key=name, step=step)
+    """(3, H, W) uint8; pictures of one name form a series over `step` in the UI."""
+    from shared.data.images import to_hwc  # which needs codecs that a pipeline's machine may lack
+
+    _mlflow().log_image(to_hwc(picture), key=name, step=step)
 
 
 @_forgiving

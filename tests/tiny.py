@@ -15,7 +15,7 @@ from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.folder import digest_files, write_atomically
 from shared.contracts.model import Architecture, ModelCard
 from shared.data.frames import Frame, cache_file, densify, pack, seal
-from shared.data.images import write_ids, write_photo
+from shared.data.images import write_ids, write_picture
 from shared.data.maps import PairReader
 from shared.networks.build import build_encoder, build_generator
 from shared.networks.checkpoint import save_weights
@@ -114,13 +114,11 @@ def dataset(
 def sample(
     rng: np.random.Generator, height: int, width: int, input_nc: int = 0
 ) -> dict[str, np.ndarray]:
-    """One pair as files hold it, by the kinds of `DatasetManifest.path`; sides are multiples of
+    """One pair by the kinds of `DatasetManifest.path`, pictures (C, H, W); sides are multiples of
     8."""
     labels, instances = maps(rng, height, width)
-    photo = np.stack(
-        [labels * 7, 255 - labels * 5, (instances * 37 % 256).astype(np.uint8)], axis=-1
-    )
-    inputs = np.stack([labels * (3 + c) for c in range(input_nc)], axis=-1) if input_nc else labels
+    photo = np.stack([labels * 7, 255 - labels * 5, (instances * 37 % 256).astype(np.uint8)])
+    inputs = np.stack([labels * (3 + c) for c in range(input_nc)]) if input_nc else labels
     return {"input": inputs, "instance": instances, "photo": photo}
 
 
@@ -141,12 +139,12 @@ def write(
         for name, content in contents.items():
             for kind, array in content.items():
                 path = manifest.path(folder, split, kind, name)
-                (write_ids if array.ndim == 2 else write_photo)(path, array)
+                (write_ids if array.ndim == 2 else write_picture)(path, array)
                 files.append(path)
             frame = frame_of(content)
             num_instances = 0 if frame.ids is None else len(frame.ids)
             pairs[split].append(
-                Pair(name, *content["input"].shape[:2], "photo" in content, num_instances)
+                Pair(name, *content["input"].shape[-2:], "photo" in content, num_instances)
             )
             frames[split].append(frame)
     manifest = manifest.model_copy(update={"digest": digest_files(files), **pairs})
@@ -163,9 +161,8 @@ def write(
 
 def frame_of(content: dict[str, np.ndarray]) -> Frame:
     """What a cache holds of one pair."""
-    chw = lambda array: array.transpose(2, 0, 1) if array is not None and array.ndim == 3 else array  # noqa: E731
     ids, dense_ids = densify(content["instance"]) if "instance" in content else (None, None)
-    return Frame(chw(content["input"]), chw(content.get("photo")), ids, dense_ids)
+    return Frame(content["input"], content.get("photo"), ids, dense_ids)
 
 
 @contextlib.contextmanager

@@ -92,7 +92,7 @@ def examine(raw: RawPair, reading: Reading) -> Found:
     frame, problems = read_pair(raw, reading)
     if frame is None:
         return Found(problems)
-    found = Found(problems, frame.input.shape[:2])
+    found = Found(problems, frame.input.shape[-2:])
     if reading.labels:
         counts = np.bincount(frame.input.ravel(), minlength=256)
         found.label_pixels = {int(label): int(counts[label]) for label in np.flatnonzero(counts)}

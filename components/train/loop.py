@@ -31,7 +31,7 @@ from shared import tracking
 from shared.condition import encode_maps, instance_mean, paint, to_signed, to_uint8
 from shared.contracts.folder import Write, write_atomically
 from shared.contracts.model import Architecture
-from shared.data.images import write_photo
+from shared.data.images import write_picture
 from shared.data.pictures import show_inputs, side_by_side
 from shared.device import Runtime
 from shared.errors import InputError
@@ -392,7 +392,7 @@ def train(
         last = epoch == config.total_epochs
         if is_main and (last or epoch % config.sample_every_epochs == 0):
             picture, metrics["sample_L1"] = sample_picture(trainer, samples)
-            write_photo(model / "samples" / f"epoch_{epoch:04d}.png", picture)
+            write_picture(model / "samples" / f"epoch_{epoch:04d}.png", picture)
             tracking.log_picture("input_synthesised_real", picture, trainer.images_seen)
 
         # Test pairs, and whether they were never done better.
@@ -426,7 +426,7 @@ def train(
 
 @torch.inference_mode()
 def sample_picture(trainer: Trainer, samples: Batch) -> tuple[np.ndarray, float]:
-    """Rows of input | synthesised | real: (N * H, 3 * W, 3) uint8, and the mean distance to real in
+    """Rows of input | synthesised | real: (3, N * H, 3 * W) uint8, and the mean distance to real in
     [0, 2]."""
     batch, networks = samples.to(trainer.runtime.torch_device), trainer.published()
     with evaluating(*networks.values()), trainer.runtime.autocast():
@@ -434,10 +434,9 @@ def sample_picture(trainer: Trainer, samples: Batch) -> tuple[np.ndarray, float]
             batch, trainer.condition(batch), to_signed(batch.photos), networks["G"]
         )
     distance = (fake.float() - to_signed(batch.photos)).abs().mean().item()
-    synthesised = to_uint8(fake).permute(0, 2, 3, 1).cpu().numpy()
-    photos = samples.photos.permute(0, 2, 3, 1).numpy()
+    synthesised = to_uint8(fake).cpu().numpy()  # (N, 3, H, W)
     shown = [
         show_inputs(inputs, trainer.architecture.num_labels) for inputs in samples.inputs.numpy()
     ]
-    rows = zip(shown, synthesised, photos, strict=True)
-    return np.concatenate([side_by_side(list(row)) for row in rows]), distance
+    rows = zip(shown, synthesised, samples.photos.numpy(), strict=True)
+    return np.concatenate([side_by_side(list(row)) for row in rows], axis=1), distance

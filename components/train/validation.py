@@ -117,15 +117,13 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
 def _synthesise(
     trainer: "Trainer", G: nn.Module, one: Batch
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """(distance before rounding, nan where the picture is not finite; picture and photo (H, W, 3)
+    """(distance before rounding, nan where the picture is not finite; picture and photo (3, H, W)
     uint8) of a pair."""
     batch = one.to(trainer.runtime.torch_device)
     photo = to_signed(batch.photos)
     with trainer.runtime.autocast():
         fake = trainer.synthesise(batch, trainer.condition(batch), photo, G).float()
-    pictures = [
-        picture[0].permute(1, 2, 0).cpu().numpy() for picture in (to_uint8(fake), batch.photos)
-    ]  # (H, W, 3)
+    pictures = [picture[0].cpu().numpy() for picture in (to_uint8(fake), batch.photos)]
     return (fake - photo).abs().mean().item(), *pictures
 
 

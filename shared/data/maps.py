@@ -73,13 +73,9 @@ class PairReader:
         pair = self.pairs[index]
         file = lambda kind: self.manifest.path(self.dataset, self.split, kind, pair.name)  # noqa: E731
         channels, photo, ids, dense_ids = self.manifest.input_nc, None, None, None
-        inputs = (
-            read_picture(file("input"), channels).transpose(2, 0, 1)
-            if channels
-            else read_ids(file("input"))
-        )
+        inputs = read_picture(file("input"), channels) if channels else read_ids(file("input"))
         if with_photo:
-            photo = resize_picture(read_picture(file("photo"), 3).transpose(2, 0, 1), *size)
+            photo = resize_picture(read_picture(file("photo"), 3), *size)
         if self.manifest.has_instances:
             ids, dense_ids = densify(resize_ids(read_ids(file("instance")), *size))
         return self._resize_inputs(inputs, size), photo, ids, dense_ids

@@ -18,23 +18,23 @@ CITYSCAPES = np.array(
 
 
 def colour_labels(labels: np.ndarray) -> np.ndarray:
-    """(H, W) label ids 0..255 -> (H, W, 3) uint8: Cityscapes' colours, well spread hues for ids
+    """(H, W) label ids 0..255 -> (3, H, W) uint8: Cityscapes' colours, well spread hues for ids
     above 34."""
     ids = np.arange(256, dtype=np.uint32)
     spread = np.stack(
         [(ids * 67 + 29) % 256, (ids * 151 + 83) % 256, (ids * 211 + 7) % 256], axis=1
     ).astype(np.uint8)
-    return np.concatenate([CITYSCAPES, spread[len(CITYSCAPES) :]])[labels]
+    colours = np.concatenate([CITYSCAPES, spread[len(CITYSCAPES) :]])  # (256, 3)
+    return colours.T[:, labels]
 
 
 def show_inputs(inputs: np.ndarray, num_labels: int) -> np.ndarray:
-    """Label ids (H, W), or where num_labels is 0 a picture (C, H, W) uint8 -> (H, W, 3) uint8."""
+    """Label ids (H, W), or where num_labels is 0 a picture (C, H, W) uint8 -> (3, H, W) uint8."""
     if num_labels:
         return colour_labels(inputs)
-    shown = inputs[:3] if len(inputs) >= 3 else inputs[:1].repeat(3, axis=0)
-    return shown.transpose(1, 2, 0)
+    return inputs[:3] if len(inputs) >= 3 else inputs[:1].repeat(3, axis=0)
 
 
 def side_by_side(pictures: list[np.ndarray]) -> np.ndarray:
-    """(H, W, 3) uint8 pictures of one size -> one row."""
-    return np.concatenate(pictures, axis=1)
+    """(3, H, W) uint8 pictures of one size -> one row."""
+    return np.concatenate(pictures, axis=2)

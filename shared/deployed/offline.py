@@ -22,7 +22,7 @@ from shared.contracts.dataset import DatasetManifest, Pair, parse_size
 from shared.contracts.exported import ExportCard, Graph
 from shared.contracts.folder import write_atomically
 from shared.contracts.model import Architecture
-from shared.data.images import resize_photo, write_photo
+from shared.data.images import resize_photo, write_picture
 from shared.data.maps import PairReader
 from shared.deployed.styles import Style
 from shared.deployed.synthesiser import feeds, to_pixels
@@ -231,8 +231,8 @@ def write_pictures(
     with refused_if_unwritable(out):
         for name, (file, wanted_size) in jobs.items():
             picture = read_output(file, *wanted_size, size_is_certain=size is not None)
-            pixels = resize_photo(to_pixels(picture), *wanted_size)  # (H, W, 3) uint8
-            write_photo(out / name, pixels)
+            pixels = resize_photo(to_pixels(picture), *wanted_size)  # (3, H, W) uint8
+            write_picture(out / name, pixels)
     print(f"offline: wrote {len(jobs)} pictures to {out}")
 
 

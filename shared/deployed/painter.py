@@ -89,7 +89,7 @@ class Painter:
     def paint(
         self, inputs: np.ndarray, instances: np.ndarray | None, style: Style | None
     ) -> np.ndarray:
-        """Labels (H, W) or picture (C, H, W) uint8, instance ids (H, W) -> (H, W, 3) uint8.
+        """Labels (H, W) or picture (C, H, W) uint8, instance ids (H, W) -> (3, H, W) uint8.
 
         For a file of another size the maps are resized to that, and its picture back.
         """

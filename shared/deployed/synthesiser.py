@@ -166,10 +166,8 @@ def stack(feeds: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def to_pixels(picture: np.ndarray) -> np.ndarray:
-    """Output (3, H, W) of a deployed file, float in [-1, 1] or uint8 -> (H, W, 3) uint8."""
-    if picture.dtype != np.uint8:
-        picture = to_uint8(torch.from_numpy(picture)).numpy()
-    return np.ascontiguousarray(picture.transpose(1, 2, 0))
+    """Output (3, H, W) of a deployed file, float in [-1, 1] or uint8 -> (3, H, W) uint8."""
+    return picture if picture.dtype == np.uint8 else to_uint8(torch.from_numpy(picture)).numpy()
 
 
 def _rows(x: Tensor, num_labels: int) -> Tensor:

@@ -69,7 +69,7 @@ def config(**changes) -> BenchmarkConfig:
 
 
 def test_quality_of_identical_pictures():
-    photo = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    photo = np.random.default_rng(0).integers(0, 256, (3, 16, 24), dtype=np.uint8)
     assert psnr_db(photo, photo) == 100
     assert ssim(photo, photo) == 1
 
@@ -77,21 +77,21 @@ def test_quality_of_identical_pictures():
 def test_quality_of_a_constant_offset():
     """Mean squared error: the offset squared. SSIM without variance: (2ab + C1) / (a^2 + b^2 + C1),
     C1 = 2.55^2."""
-    a, b = np.full((16, 24, 3), 100, np.uint8), np.full((16, 24, 3), 110, np.uint8)
+    a, b = np.full((3, 16, 24), 100, np.uint8), np.full((3, 16, 24), 110, np.uint8)
     assert psnr_db(a, b) == psnr_db(b, a) == pytest.approx(20 * np.log10(255 / 10))
     C1 = (0.01 * 255) ** 2
     assert ssim(a, b) == pytest.approx((2 * 100 * 110 + C1) / (100**2 + 110**2 + C1))
 
 
 def test_worst_psnr_is_zero_and_differences_do_not_wrap():
-    black, white = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)
+    black, white = np.zeros((3, 8, 8), np.uint8), np.full((3, 8, 8), 255, np.uint8)
     assert psnr_db(black, white) == psnr_db(white, black) == 0
 
 
 def test_psnr_of_one_wrong_pixel():
-    photo = np.zeros((8, 8, 3), np.uint8)
+    photo = np.zeros((3, 8, 8), np.uint8)
     picture = photo.copy()
-    picture[3, 4, 1] = 51  # a fifth of 255, in one of 192 values
+    picture[1, 3, 4] = 51  # a fifth of 255, in one of 192 values
     assert psnr_db(picture, photo) == pytest.approx(10 * np.log10(25 * 192))
 
 
@@ -128,7 +128,7 @@ class Fake:
 @pytest.fixture
 def three_maps(tmp_path):
     """A workload of three maps of one label each: 0, 1, 2."""
-    ids, photo = np.zeros((32, 64), np.uint8), np.zeros((32, 64, 3), np.uint8)
+    ids, photo = np.zeros((32, 64), np.uint8), np.zeros((3, 32, 64), np.uint8)
     pairs = {
         str(i): {"input": np.full((32, 64), i, np.uint8), "instance": ids, "photo": photo}
         for i in range(3)
@@ -343,7 +343,7 @@ def test_page_is_self_contained_and_shows_every_picture(folders, measured):
 
     files = {path.name for path in (measured[0] / "pictures").iterdir()}
     assert len(files) == 3 * 5 + 4 and "test_test_1_real.png" not in files
-    labels = read_picture(folders["dataset"] / "train_label" / "train_0.png")[..., 0]
+    labels = read_picture(folders["dataset"] / "train_label" / "train_0.png")[0]
     assert np.array_equal(
         read_picture(measured[0] / "pictures" / "train_train_0_input.png"), colour_labels(labels)
     )
@@ -394,14 +394,14 @@ def test_pictures_as_input_at_any_size(tmp_path, input_nc, height, width):
         for path in (tmp_path / "report" / "pictures").glob("train_train_0_*.png")
     }
     assert {name: picture.shape for name, picture in shown.items()} == {
-        name: (height, width, 3)
+        name: (3, height, width)
         for name in ("input", "synthesised", "real", "synthesised_torch", "difference_onnxruntime")
     }
     manifest = DatasetManifest.read(tmp_path / "dataset")
     picture = read_picture(
         manifest.path(tmp_path / "dataset", "train", "input", "train_0"), input_nc
     )
-    channels = picture[:, :, :3] if input_nc >= 3 else picture.repeat(3, axis=2)
+    channels = picture[:3] if input_nc >= 3 else picture.repeat(3, axis=0)
     assert np.abs(shown["input"].astype(int) - resize_photo(channels, height, width)).max() <= 2
 
 

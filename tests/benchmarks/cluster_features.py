@@ -200,7 +200,7 @@ def write_scale_data(folder: Path, count: int) -> None:
     images = [street(rng, SIDE, SIDE) for _ in range(DISTINCT)]
     contents = [
         {
-            "img": encode_picture(maps.photo.transpose(1, 2, 0), ".png"),
+            "img": encode_picture(maps.photo, ".png"),
             "label": encode_ids(maps.labels, Path("labels.png")),
             "inst": encode_ids(maps.instances, Path("instances.png")),
         }

@@ -26,7 +26,7 @@ def generate(folder: Path, count: int) -> None:
     contents = []
     for _ in range(DISTINCT):
         labels = np.kron(rng.integers(0, 35, (8, 8)), np.ones((8, 8), int)).astype(np.uint8)
-        photo = (labels[:, :, None] * 7 + rng.integers(0, 9, (SIDE, SIDE, 3))).astype(np.uint8)
+        photo = (labels * 7 + rng.integers(0, 9, (3, SIDE, SIDE))).astype(np.uint8)
         instances = labels.astype(np.uint16) * 1000
         ids = [encode_ids(array, Path("ids.png")) for array in (labels, instances)]
         contents.append({"img": encode_picture(photo, ".png"), "label": ids[0], "inst": ids[1]})

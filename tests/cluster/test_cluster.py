@@ -60,9 +60,7 @@ def slow_features(root):
     encoder = load_encoder(root / "model", card.architecture)
     rows = []
     for pair in manifest.train:
-        photo = read_picture(
-            manifest.path(root / "dataset", "train", "photo", pair.name)
-        ).transpose(2, 0, 1)
+        photo = read_picture(manifest.path(root / "dataset", "train", "photo", pair.name))
         photo = resize_picture(photo, card.height, card.width) if card.config["size"] else photo
         instances = read_ids(
             manifest.path(root / "dataset", "train", "instance", pair.name)
@@ -217,13 +215,13 @@ def test_frames_of_differing_sizes_are_encoded_each_at_its_own_or_at_the_models(
         "b": tiny.sample(rng, 40, 56),
         "c": tiny.sample(rng, 24, 40),
     }
-    contents["b"] = {kind: array[:33, :50] for kind, array in contents["b"].items()}
+    contents["b"] = {kind: array[..., :33, :50] for kind, array in contents["b"].items()}
     tiny.write(tmp_path / "dataset", {"train": contents})
     stored, _ = train_and_cluster(tmp_path, size=size)
     encoder = load_encoder(tmp_path / "model", ModelCard.read(tmp_path / "model").architecture)
     for i, content in enumerate(contents.values()):
         photo = content["photo"] if not size else resize_photo(content["photo"], 24, 40)
-        encoded = encoder(to_signed(torch.from_numpy(photo.copy())).permute(2, 0, 1)[None])
+        encoded = encoder(to_signed(torch.from_numpy(photo.copy()))[None])
         encoded = F.interpolate(encoded, size=content["instance"].shape, mode="nearest")[0]
         for row in range(stored["start"][i], stored["start"][i + 1]):
             inside = content["instance"] == stored["ids"][row]
@@ -242,9 +240,7 @@ def test_features_of_labels_are_pooled_over_all_pixels_of_a_label(tmp_path):
     assert str(stored["regions"]) == "labels" and np.array_equal(stored["ids"], stored["labels"])
     for i, pair in enumerate(manifest.train):
         labels = read_ids(manifest.path(tmp_path / "dataset", "train", "input", pair.name))
-        photo = read_picture(
-            manifest.path(tmp_path / "dataset", "train", "photo", pair.name)
-        ).transpose(2, 0, 1)
+        photo = read_picture(manifest.path(tmp_path / "dataset", "train", "photo", pair.name))
         encoded = encoder(to_signed(torch.from_numpy(photo.copy()))[None])[0]
         of_image = slice(stored["start"][i], stored["start"][i + 1])
         assert stored["ids"][of_image].tolist() == np.unique(labels).tolist()

@@ -30,7 +30,7 @@ from components.prepare.writing.dataset import JOURNAL
 from components.prepare.writing.folders import written_whole
 from shared.command import execute, main
 from shared.contracts.dataset import DatasetManifest
-from shared.data.images import write_ids, write_photo
+from shared.data.images import write_ids, write_picture
 from shared.data.maps import PairReader
 from shared.errors import InputError
 from tests.asking import refusal
@@ -60,7 +60,7 @@ def add_pair(raw, split, name, number, photo=True):
     """A pair whose files all say `number`: grey level of the photo, label id, and instance id 33000
     + number."""
     if photo:
-        write_photo(photo_path(raw, split, name), np.full((HEIGHT, WIDTH, 3), number, np.uint8))
+        write_picture(photo_path(raw, split, name), np.full((3, HEIGHT, WIDTH), number, np.uint8))
     write_ids(label_path(raw, split, name), np.full((HEIGHT, WIDTH), number))
     write_ids(instance_path(raw, split, name), np.full((HEIGHT, WIDTH), 33000 + number))
 
@@ -234,9 +234,7 @@ def test_a_map_keeps_its_ids_and_the_photo_is_averaged(raw, tmp_path):
     board = np.add.outer(np.arange(HEIGHT) // 2, np.arange(WIDTH) // 2) % 2  # (H, W)
     write_ids(label_path(raw, "train", name), np.where(board, 33, 7))
     write_ids(instance_path(raw, "train", name), np.where(board, 33001, 7))
-    write_photo(
-        photo_path(raw, "train", name), np.repeat(np.uint8(255 * board)[:, :, None], 3, axis=2)
-    )
+    write_picture(photo_path(raw, "train", name), np.repeat(np.uint8(255 * board)[None], 3, axis=0))
     make(raw, tmp_path / "dataset", SMALL)
 
     halved = np.add.outer(np.arange(32), np.arange(64)) % 2

@@ -100,15 +100,16 @@ def red_ids(path: Path) -> str:
 
 def plain(colour, size=(8, 8)) -> np.ndarray:
     """One colour."""
-    return np.broadcast_to(np.array(colour, np.uint8), (*size, 3)).copy()
+    channels = np.broadcast_to(np.array(colour, np.uint8), 3)
+    return np.broadcast_to(channels[:, None, None], (3, *size)).copy()
 
 
 def with_red(red: np.ndarray) -> np.ndarray:
-    return np.stack([red, np.zeros_like(red), np.zeros_like(red)], axis=-1).astype(np.uint8)
+    return np.stack([red, np.zeros_like(red), np.zeros_like(red)]).astype(np.uint8)
 
 
 def random_pictures(count: int, size=(8, 12)) -> list[np.ndarray]:
-    return list(np.random.default_rng(0).integers(0, 256, (count, *size, 3), dtype=np.uint8))
+    return list(np.random.default_rng(0).integers(0, 256, (count, 3, *size), dtype=np.uint8))
 
 
 # Distances of sets of features.
@@ -216,7 +217,7 @@ def test_features_that_are_not_finite_give_no_figure(tmp_path):
 def test_a_network_with_a_size_of_its_own_gets_pictures_of_it(tmp_path):
     network = FeatureNetwork(mean_colour(tmp_path / "features.onnx", (1, 3, 4, 6)), (16, 32))
     picture = plain(0, (16, 32))
-    picture[:, 16:] = 255
+    picture[:, :, 16:] = 255
     assert network(picture) == pytest.approx([0.5] * 3, abs=0.01)
     assert network.caveats(20_000) == [
         "FID's network got pictures resized to 4x6 with antialiasing: other programs may do "
@@ -257,7 +258,7 @@ def test_segmentation_of_a_known_confusion(tmp_path):
     assert scorer.figures() == {}
     found = np.array([[0, 0, 1, 1], [2, 2, 2, 0]])
     labels = np.array([[0, 0, 0, 1], [1, 255, 1, 255]], np.uint8)
-    scorer.add(np.eye(3, dtype=np.uint8)[found] * 200, labels)
+    scorer.add(np.eye(3, dtype=np.uint8)[:, found] * 200, labels)
     # 6 pixels count: of label 0 two are found as 0 and one as 1, of label 1 one as 1 and two as 2.
     assert scorer.confusion.tolist() == [[2, 1, 0, 0], [0, 1, 2, 0], [0, 0, 0, 0]]
     assert scorer.figures()["pixel_accuracy"] == pytest.approx(3 / 6)
@@ -272,7 +273,7 @@ def test_scores_are_brought_to_the_size_of_the_labels(tmp_path):
     """The border between two halves stays where it is, though scores come at half the size."""
     network = SegmentationNetwork(brightest_channel(tmp_path / "s.onnx", half=True), (8, 8), 3)
     picture = plain((255, 0, 0))
-    picture[:, 4:] = (0, 255, 0)
+    picture[:, :, 4:] = plain((0, 255, 0))[:, :, 4:]
     assert network(picture).tolist() == [[0] * 4 + [1] * 4] * 8
     own = SegmentationNetwork(brightest_channel(tmp_path / "own.onnx", (1, 3, 4, 4)), (8, 8), 3)
     assert own(picture).tolist() == [[0] * 4 + [1] * 4] * 8
@@ -426,10 +427,10 @@ def test_meter_with_all_networks(tmp_path):
     segmentation = SegmentationNetwork(brightest_channel(tmp_path / "s.onnx"), (8, 12), 3)
     pictures, meter = random_pictures(6), QualityMeter(networks, segmentation)
     for fake, real in zip(pictures[:3], pictures[3:], strict=True):
-        pair = meter.add(fake, real, fake.argmax(axis=2).astype(np.uint8))
+        pair = meter.add(fake, real, fake.argmax(axis=0).astype(np.uint8))
         assert pair.lpips == pytest.approx(2 * pair.l1, rel=1e-5) and pair.fid is None
     result = meter.result()
-    means = np.stack(pictures).mean(axis=(1, 2)) / 255
+    means = np.stack(pictures).mean(axis=(2, 3)) / 255
     assert result.lpips == pytest.approx(2 * result.l1, rel=1e-5)
     assert result.fid == pytest.approx(frechet_distance(means[:3], means[3:]), rel=1e-4)
     assert result.kid == pytest.approx(kernel_distance(means[:3], means[3:]), rel=1e-3)

@@ -376,7 +376,7 @@ def test_model_folder_is_complete_and_describes_itself(dataset, global_model):
     for name in "GDE":
         state = load_tensors(global_model / f"latest_net_{name}.pth")
         assert all(tensor.device.type == "cpu" for tensor in state.values())
-    assert read_picture(global_model / "samples" / "epoch_0002.png").shape == (4 * 32, 3 * 64, 3)
+    assert read_picture(global_model / "samples" / "epoch_0002.png").shape == (3, 4 * 32, 3 * 64)
 
 
 def test_an_interrupted_run_continues_to_the_same_weights(dataset, tmp_path, monkeypatch):
@@ -629,11 +629,11 @@ def test_pictures_as_input(tmp_path, input_nc, instance_features):
     assert D["scale0_layer0.0.weight"].shape[1] == input_nc + 1 + 3
     assert np.isfinite(list(card.metrics.values())).all()
     shown = read_picture(tmp_path / "model" / "samples" / "epoch_0002.png")
-    assert shown.shape == (4 * 32, 3 * 64, 3)
+    assert shown.shape == (3, 4 * 32, 3 * 64)
     first = tmp_path / "data" / "train_A" / ("train_0.png" if input_nc == 3 else "train_0.npy")
-    assert np.array_equal(shown[:32, :64], read_picture(first, input_nc)[:, :, :3])
+    assert np.array_equal(shown[:, :32, :64], read_picture(first, input_nc)[:3])
     assert np.array_equal(
-        shown[:32, 128:], read_picture(tmp_path / "data" / "train_B" / "train_0.png")
+        shown[:, :32, 128:], read_picture(tmp_path / "data" / "train_B" / "train_0.png")
     )
 
 
@@ -647,7 +647,7 @@ def mixed(tmp_path_factory):
         "b": tiny.sample(rng, 40, 56),
         "c": tiny.sample(rng, 24, 40),
     }
-    contents["b"] = {kind: array[:33, :50] for kind, array in contents["b"].items()}
+    contents["b"] = {kind: array[..., :33, :50] for kind, array in contents["b"].items()}
     tiny.write(folder, {"train": contents}, cache=True)
     return folder
 
@@ -659,7 +659,7 @@ def test_frames_of_differing_sizes_train_one_by_one(mixed, tmp_path, cache):
     run(mixed, tmp_path, config=config(**options))
     card = ModelCard.read(tmp_path)
     assert (card.height, card.width, card.images_seen) == (24, 40, 6)
-    assert read_picture(tmp_path / "samples" / "epoch_0002.png").shape == (3 * 24, 3 * 40, 3)
+    assert read_picture(tmp_path / "samples" / "epoch_0002.png").shape == (3, 3 * 24, 3 * 40)
 
 
 def test_frames_of_differing_sizes_make_no_batch(mixed, tmp_path):
@@ -700,9 +700,9 @@ def test_crop_or_size_makes_batches_of_frames_of_differing_sizes(
     card = ModelCard.read(tmp_path)
     assert (card.height, card.width, card.images_seen) == (*whole, 6)
     assert read_picture(tmp_path / "samples" / "epoch_0002.png").shape == (
+        3,
         3 * whole[0],
         3 * whole[1],
-        3,
     )
 
 
@@ -715,13 +715,13 @@ def test_sizes_that_are_no_multiple_of_the_stride_train(dataset, tmp_path, size)
     assert (card.height, card.width) == (height, width) and np.isfinite(
         list(card.metrics.values())
     ).all()
-    assert read_picture(tmp_path / "samples" / "epoch_0002.png").shape == (4 * height, 3 * width, 3)
+    assert read_picture(tmp_path / "samples" / "epoch_0002.png").shape == (3, 4 * height, 3 * width)
 
 
 def test_local_stage_trains_at_an_odd_size(dataset, global_model, tmp_path):
     options = config(netG="local", ngf=2, instance_features=True, size="37x51")
     run(dataset, tmp_path, init_from=global_model, config=options)
-    assert read_picture(tmp_path / "samples" / "epoch_0002.png").shape == (4 * 37, 3 * 51, 3)
+    assert read_picture(tmp_path / "samples" / "epoch_0002.png").shape == (3, 4 * 37, 3 * 51)
 
 
 def test_pixels_without_a_label_train_and_have_no_channel(tmp_path):

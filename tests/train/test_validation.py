@@ -60,7 +60,7 @@ def held_out(dataset) -> PairReader:
 def grey(level: int, offset: int = 0, size: tuple[int, int] = (32, 32)) -> dict[str, np.ndarray]:
     """A pair whose photo is brighter than its input by `offset`."""
     return {
-        kind: np.full((*size, 3), value, np.uint8)
+        kind: np.full((3, *size), value, np.uint8)
         for kind, value in (("input", level), ("photo", level + offset))
     }
 
@@ -78,7 +78,7 @@ def write_test_pairs(folder, *contents) -> None:
 
 
 def test_a_generator_that_returns_the_photo_is_perfect(tmp_path):
-    random = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    random = np.random.default_rng(0).integers(0, 256, (3, 32, 48), dtype=np.uint8)
     write_test_pairs(tmp_path, {"input": random, "photo": random}, grey(7, size=(24, 40)))
     trainer = trainer_of(tmp_path, Brighter())
     figures = validate(trainer, held_out(tmp_path), None, max_pairs=5)

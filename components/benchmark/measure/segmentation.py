@@ -51,9 +51,9 @@ class SegmentationNetwork(MeasuringNetwork):
             self.labels = np.array(CITYSCAPES_CLASSES)
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 -> (H, W) label ids; scores are brought to the picture's size before the
+        """(3, H, W) uint8 -> (H, W) label ids; scores are brought to the picture's size before the
         largest is taken."""
-        output, (height, width) = self.run(self.unit_range(picture)), picture.shape[:2]
+        output, (height, width) = self.run(self.unit_range(picture)), picture.shape[1:]
         if output.ndim == 3:
             return resize_ids(output[0], height, width)
         scores = F.interpolate(torch.from_numpy(output), size=(height, width), mode="bilinear")
@@ -74,7 +74,7 @@ class SegmentationScorer:
         self.confusion = np.zeros((n, n + 1), np.int64)
 
     def add(self, picture: np.ndarray, labels: np.ndarray) -> None:
-        """A picture (H, W, 3) uint8 that was synthesised from labels (H, W) uint8."""
+        """A picture (3, H, W) uint8 that was synthesised from labels (H, W) uint8."""
         found, n = self.network(picture).astype(np.int64), self.network.num_labels
         counted = np.isin(labels, self.network.labels)
         found = np.where((found >= 0) & (found < n), found, n)

@@ -2,18 +2,16 @@
 differ."""
 
 import base64
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from components.benchmark.measure.quality import QualityMeter
 from components.benchmark.measure.workload import Workload
 from shared.contracts.measured import Quality
-from shared.data.images import write_photo
+from shared.data.images import encode_picture, write_picture
 from shared.data.maps import PairReader
 from shared.data.pictures import show_inputs
 from shared.deployed.runners import Runner
@@ -30,7 +28,7 @@ class Difference:
     largest: int
     mean: float
     factor: int  # by which the map is amplified
-    map: np.ndarray  # (H, W, 3) uint8, grey: the channel that differs most
+    map: np.ndarray  # (3, H, W) uint8, grey: the channel that differs most
 
     def __str__(self) -> str:
         if self.largest == 0:
@@ -40,37 +38,36 @@ class Difference:
 
 
 def difference(picture: np.ndarray, other: np.ndarray) -> Difference:
-    """Pictures (H, W, 3) uint8. The map is amplified until its brightest pixel is white, within
+    """Pictures (3, H, W) uint8. The map is amplified until its brightest pixel is white, within
     bounds."""
     levels = np.abs(picture.astype(np.int16) - other)
     largest = int(levels.max())
     factor = min(MOST_AMPLIFIED, 255 // largest) if largest else MOST_AMPLIFIED
-    grey = (levels.max(axis=2, keepdims=True) * factor).astype(np.uint8)
-    return Difference(largest, float(levels.mean()), factor, grey.repeat(3, axis=2))
+    grey = (levels.max(axis=0, keepdims=True) * factor).astype(np.uint8)  # (1, H, W)
+    return Difference(largest, float(levels.mean()), factor, grey.repeat(3, axis=0))
 
 
 @dataclass(frozen=True)
 class Picture:
     kind: str  # in file names
     caption: str
-    pixels: np.ndarray  # (H, W, 3) uint8
+    pixels: np.ndarray  # (3, H, W) uint8
 
     def data_uri(self) -> str:
         """Inside a page: photo-like ones as JPEG, or a report of 1024x2048 takes 100 MB; the others
         without loss."""
-        image, format_, options = Image.fromarray(self.pixels), "png", {}
         if self.kind.startswith(("synthesised", "real")):
-            format_, options = "jpeg", {"quality": 92, "subsampling": 0}
+            kind, content = "jpeg", encode_picture(self.pixels, ".jpg", 92, full_colour=True)
         elif self.kind.startswith("difference"):
-            image = image.convert("L")
-        buffer = io.BytesIO()
-        image.save(buffer, format_, **options)
-        return f"data:image/{format_};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+            kind, content = "png", encode_picture(self.pixels[:1], ".png")  # grey
+        else:
+            kind, content = "png", encode_picture(self.pixels, ".png")
+        return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One pair of the report; pictures are (H, W, 3) uint8."""
+    """One pair of the report; pictures are (3, H, W) uint8."""
 
     split: str
     name: str
@@ -136,19 +133,20 @@ def synthesise(
         fed = workload.feed(sample)
         chosen = painters if index < max_pictures else painters[:1]
         pictures = {painter.name: to_pixels(painter(fed)[0]) for painter in chosen}
-        photo = None if sample.photo is None else sample.photo.transpose(1, 2, 0)  # (H, W, 3)
         labels = sample.inputs if num_labels else None
+        measured = pictures[painters[0].name]
+        quality = None if sample.photo is None else meter.add(measured, sample.photo, labels)
         yield Shown(
             split=split,
             name=pair.name,
             input=show_inputs(sample.inputs, num_labels),
             synthesised=pictures,
-            real=photo,
-            quality=None if photo is None else meter.add(pictures[painters[0].name], photo, labels),
+            real=sample.photo,
+            quality=quality,
         )
 
 
 def write_pictures(folder: Path, shown: Shown) -> None:
     """<split>_<name>_<picture>.png"""
     for kind, picture in shown.pictures().items():
-        write_photo(folder / f"{shown.split}_{shown.name}_{kind}.png", picture)
+        write_picture(folder / f"{shown.split}_{shown.name}_{kind}.png", picture)

@@ -1,13 +1,11 @@
 """What the cluster centres of a model mean: a few maps painted with each style of their labels."""
 
-import io
 import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import IGNORED
@@ -15,7 +13,7 @@ from shared.contracts.exported import Graph
 from shared.contracts.measured import LabelStyles
 from shared.contracts.model import Architecture
 from shared.data.frames import densify
-from shared.data.images import resize_ids, resize_photo
+from shared.data.images import encode_picture, resize_ids, resize_photo
 from shared.data.maps import Sample
 from shared.data.pictures import show_inputs
 from shared.deployed.runners import Feeds
@@ -49,7 +47,7 @@ class StyledMap:
     """One map, at the size shown (h, w), and the pictures of its labels' styles."""
 
     name: str
-    inputs: np.ndarray  # (h, w, 3) uint8, in colours
+    inputs: np.ndarray  # (3, h, w) uint8, in colours
     jpeg: bytes  # the picture with every label in its most frequent style
     regions: list[Region]  # large labels first, and large regions of a label first
     region_map: np.ndarray  # (h, w) positions in `regions`
@@ -126,9 +124,9 @@ def label_styles(table: ClusterTable, differences: dict[int, float]) -> list[Lab
 
 
 def mean_difference(pictures: list[np.ndarray], on: np.ndarray) -> float:
-    """Mean |difference| in grey levels, over all pairs of pictures (H, W, 3) uint8 and the pixels
+    """Mean |difference| in grey levels, over all pairs of pictures (3, H, W) uint8 and the pixels
     `on` (H, W) bool."""
-    pixels = [picture[on].astype(np.int16) for picture in pictures]
+    pixels = [picture[:, on].astype(np.int16) for picture in pictures]
     return float(
         np.mean([np.abs(one - other).mean() for one, other in itertools.combinations(pixels, 2)])
     )
@@ -164,7 +162,7 @@ def _style_map(
     rendered: list[int],
 ) -> StyledMap:
     def paint(style: np.ndarray) -> np.ndarray:
-        """(num_labels + 1, feat_num) -> (H, W, 3) uint8."""
+        """(num_labels + 1, feat_num) -> (3, H, W) uint8."""
         return to_pixels(
             painter(feeds(architecture, graph, sample.inputs, instances, Style(style)))[0]
         )
@@ -202,7 +200,7 @@ def _style_map(
     )
     regions, region_map = find_regions(small_labels, small_ids)
     inputs = show_inputs(small_labels if num_labels else sample.inputs, num_labels)
-    inputs = resize_photo(np.ascontiguousarray(inputs), *shown)
+    inputs = resize_photo(inputs, *shown)
     return StyledMap(sample.name, inputs, to_jpeg(small), regions, region_map, patches, differences)
 
 
@@ -223,13 +221,13 @@ def _largest(labels: np.ndarray, table: ClusterTable, most: int) -> list[int]:
 
 
 def changed_patch(picture: np.ndarray, base: np.ndarray) -> Patch | None:
-    """What differs visibly between pictures (h, w, 3) uint8, as whole blocks: JPEG then leaves no
+    """What differs visibly between pictures (3, h, w) uint8, as whole blocks: JPEG then leaves no
     seam around it."""
-    changed = (np.abs(picture.astype(np.int16) - base) > INVISIBLE).any(axis=2)
+    changed = (np.abs(picture.astype(np.int16) - base) > INVISIBLE).any(axis=0)  # (h, w)
     if not changed.any():
         return None
     (top, bottom), (left, right) = (_block_range(changed.any(axis=axis)) for axis in (1, 0))
-    return Patch(left, top, to_jpeg(picture[top:bottom, left:right]))
+    return Patch(left, top, to_jpeg(picture[:, top:bottom, left:right]))
 
 
 def _block_range(changed: np.ndarray) -> tuple[int, int]:
@@ -239,8 +237,6 @@ def _block_range(changed: np.ndarray) -> tuple[int, int]:
 
 
 def to_jpeg(picture: np.ndarray) -> bytes:
-    """(h, w, 3) uint8 -> file; a page holds a hundred of them, so smaller than the report's other
+    """(3, h, w) uint8 -> file; a page holds a hundred of them, so smaller than the report's other
     pictures."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "jpeg", quality=85)
-    return buffer.getvalue()
+    return encode_picture(picture, ".jpg", quality=85)

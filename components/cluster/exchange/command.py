@@ -25,7 +25,7 @@ from shared.contracts.dataset import DatasetManifest, parse_size
 from shared.contracts.folder import write_atomically, written_together
 from shared.contracts.model import ModelCard
 from shared.data.frames import densify
-from shared.data.images import encode_picture, read_ids, read_picture, resize_ids
+from shared.data.images import encode_array, encode_picture, read_ids, read_picture, resize_ids
 from shared.errors import InputError
 
 MAPS = "train_feat"  # the folder's name in pix2pixHD's data sets
@@ -143,8 +143,9 @@ def write_maps(
         present, positions = densify(resize_ids(ids, *(height_width or ids.shape)))
         start, end = features.start[image : image + 2]
         of_image = rows[start + np.searchsorted(features.ids[start:end], present)]  # (K, F)
-        painted = of_image[positions] if form == "png" else of_image.T[:, positions]
-        write_atomically(out / MAPS / f"{pair.name}.{form}", encode_picture(painted, f".{form}"))
+        painted = of_image.T[:, positions]  # (F, H, W)
+        content = encode_picture(painted, ".png") if form == "png" else encode_array(painted)
+        write_atomically(out / MAPS / f"{pair.name}.{form}", content)
     print(f"exchange: wrote {len(manifest.train)} maps to {out / MAPS}")
     return out / MAPS
 
@@ -182,11 +183,7 @@ def read_maps(maps: Path, model: Path, dataset: Path, clusters: Path) -> Cluster
             if over == "instances"
             else labels
         )
-        encoded = to_signed(
-            torch.from_numpy(
-                read_picture(files[pair.name], channels).transpose(2, 0, 1)[None].copy()
-            )
-        )
+        encoded = to_signed(torch.from_numpy(read_picture(files[pair.name], channels)[None].copy()))
         images += rows_of_images(encoded, [densify(ids)], [labels])
     features = InstanceFeatures.join(images, [pair.name for pair in manifest.train], over)
     options = DEFAULTS.n_clusters, DEFAULTS.min_area, DEFAULTS.seed

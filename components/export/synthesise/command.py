@@ -14,7 +14,7 @@ import tyro
 
 from components.export.synthesise.scenes import SceneFiles, SceneFlags, find_scenes
 from components.export.synthesise.style_choice import CentreStyles, StyleFlags, Styles
-from shared.data.images import write_photo
+from shared.data.images import write_picture
 from shared.deployed.offline import refused_if_unwritable
 from shared.deployed.painter import Painter, PainterFlags, from_exported, from_model
 from shared.errors import InputError
@@ -77,7 +77,7 @@ def synthesise(flags: Flags) -> None:
             if len(pictures) > 1:
                 pictures.append(grid(pictures))
             for path, picture in zip(outputs(flags, files), pictures, strict=True):
-                write_photo(path, picture)
+                write_picture(path, picture)
     print(
         f"synthesise: wrote {len(scenes) * len(outputs(flags, scenes[0]))} pictures to {flags.out}"
     )
@@ -140,15 +140,15 @@ def outputs(flags: Flags, files: SceneFiles) -> list[Path]:
 
 
 def grid(pictures: list[np.ndarray]) -> np.ndarray:
-    """(H, W, 3) uint8 pictures of one size, row by row in about a square of them; places left over
+    """(3, H, W) uint8 pictures of one size, row by row in about a square of them; places left over
     are white."""
-    height, width = pictures[0].shape[:2]
+    height, width = pictures[0].shape[1:]
     columns = math.ceil(math.sqrt(len(pictures)))
     rows = math.ceil(len(pictures) / columns)
-    canvas = np.full((rows * height, columns * width, 3), 255, np.uint8)
+    canvas = np.full((3, rows * height, columns * width), 255, np.uint8)
     for i, picture in enumerate(pictures):
         top, left = i // columns * height, i % columns * width
-        canvas[top : top + height, left : left + width] = picture
+        canvas[:, top : top + height, left : left + width] = picture
     return canvas
 
 

@@ -73,7 +73,7 @@ class SceneFiles:
         unknown labels."""
         if a.input_nc:
             with naming("--image", f"a picture of {a.input_nc} channels"):
-                inputs = read_picture(self.input, a.input_nc).transpose(2, 0, 1).copy()
+                inputs = read_picture(self.input, a.input_nc)
         else:
             with naming("--labels", "one grey or palette channel of label ids"):
                 inputs = read_labels(self.input, a.num_labels)
@@ -94,7 +94,7 @@ class SceneFiles:
                 )
         if self.photo:
             with naming("--photo", "a grey or colour picture"):
-                photo = read_picture(self.photo, 3).transpose(2, 0, 1).copy()
+                photo = read_picture(self.photo, 3)
         return Scene(self.name, inputs, instances, photo)
 
 

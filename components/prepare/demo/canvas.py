@@ -83,11 +83,11 @@ class Canvas:
 
     def sky(self, top: Colour, ident: int) -> None:
         """A gradient from `top` to the haze at the horizon, over the whole picture."""
-        depth = np.clip(np.arange(self.height) / self.horizon, 0, 1)[:, None, None]
-        rows = np.array(top) * (1 - depth) + self.haze * depth  # (H, 1, 3)
-        self.photo.paste(
-            Image.fromarray(np.broadcast_to(rows, (self.height, self.width, 3)).astype(np.uint8))
-        )
+        depth = np.clip(np.arange(self.height) / self.horizon, 0, 1)[:, None]  # (H, 1)
+        top, haze = np.array(top)[:, None, None], self.haze[:, None, None]
+        rows = top * (1 - depth) + haze * depth  # (3, H, 1)
+        gradient = np.broadcast_to(rows, (3, self.height, self.width)).astype(np.uint8)
+        self.photo.paste(Image.fromarray(images.to_hwc(gradient)))
         self._ids.rectangle([0, 0, self.width, self.height], fill=ident)
 
     def _faded(self, colour: Colour, z: float) -> Colour:
@@ -97,7 +97,7 @@ class Canvas:
     def develop(
         self, rng: np.random.Generator, roughness: dict[int, float]
     ) -> tuple[np.ndarray, ...]:
-        """Photo (H, W, 3) uint8, labels (H, W) uint8, instance ids (H, W) uint16.
+        """Photo (3, H, W) uint8, labels (H, W) uint8, instance ids (H, W) uint16.
 
         `roughness`: grey levels of texture per label; other labels get 3.
         """
@@ -105,17 +105,16 @@ class Canvas:
         labels = np.where(instances < 1000, instances, instances // 1000).astype(np.uint8)
         height, width = labels.shape
         photo = np.asarray(self.photo.reduce(SUPERSAMPLING), np.float32)
+        photo = images.to_chw(photo)  # (3, H, W)
 
         amplitude = np.full(256, 3, np.float32)
         amplitude[list(roughness)] = list(roughness.values())
-        coarse = rng.integers(0, 256, (height // 4 + 1, width // 4 + 1, 1), np.uint8).repeat(
-            3, axis=2
-        )
-        grain = images.resize_photo(coarse, height, width)[:, :, 0] / 127.5 - 1
+        coarse = rng.integers(0, 256, (1, height // 4 + 1, width // 4 + 1), np.uint8)
+        grain = images.resize_photo(coarse, height, width)[0] / 127.5 - 1  # (H, W)
         grain = 0.6 * grain + 0.5 * rng.standard_normal((height, width), np.float32)
-        photo += (amplitude[labels] * grain)[:, :, None]
+        photo += amplitude[labels] * grain
 
         # A lens is darker towards its corners.
         y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-        photo *= (1 - 0.12 * (x**2 + y**2))[:, :, None]
+        photo *= 1 - 0.12 * (x**2 + y**2)
         return photo.clip(0, 255).astype(np.uint8), labels, instances

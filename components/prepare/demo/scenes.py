@@ -58,7 +58,7 @@ def generate(out: Path, train: int, test: int, height: int, width: int, seed: in
 
 
 def _write(folder: Path, split: str, city: str, stem: str, photo, labels, instances) -> None:
-    images.write_photo(folder / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png", photo)
+    images.write_picture(folder / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png", photo)
     images.write_ids(folder / "gtFine" / split / city / f"{stem}_gtFine_labelIds.png", labels)
     images.write_ids(folder / "gtFine" / split / city / f"{stem}_gtFine_instanceIds.png", instances)
 

@@ -43,7 +43,7 @@ ROAD_EDGE, HOUSE_LINE, STREET_END = (
 def draw_scene(
     height: int, width: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Photo (H, W, 3) uint8, labels (H, W) uint8, instance ids (H, W) uint16 of one street."""
+    """Photo (3, H, W) uint8, labels (H, W) uint8, instance ids (H, W) uint16 of one street."""
     sky, haze = _pick(rng, SKIES)
     canvas = Canvas(
         height, width, horizon=rng.uniform(0.44, 0.54), camera_x=rng.uniform(1.0, 2.2), haze=haze

@@ -32,8 +32,8 @@ class Reading:
 class RawFrame:
     """The maps of a pair at the size of its files."""
 
-    input: np.ndarray  # labels (H, W) uint8, or a picture (H, W, C) uint8
-    photo: np.ndarray | None  # (H, W, 3) uint8
+    input: np.ndarray  # labels (H, W) uint8, or a picture (C, H, W) uint8
+    photo: np.ndarray | None  # (3, H, W) uint8
     instances: np.ndarray | None  # (H, W) uint8, uint16 or int32
 
 
@@ -123,14 +123,13 @@ def _read(name: str, file: str, reading: Reading) -> np.ndarray:
     if name == "instances" or (name == "input" and reading.labels):
         pixels = read_ids(file)  # (H, W)
     else:
-        pixels = read_picture(
-            file, reading.input_nc if name == "input" else 3, reading.white_level
-        )  # (H, W, C)
+        channels = reading.input_nc if name == "input" else 3
+        pixels = read_picture(file, channels, reading.white_level)  # (C, H, W)
     if not reading.side_by_side:
         return pixels
-    middle = pixels.shape[1] // 2
+    middle = pixels.shape[-1] // 2
     left = (name == "input") == (reading.input_half == "left")
-    return pixels[:, :middle] if left else pixels[:, middle:]
+    return pixels[..., :middle] if left else pixels[..., middle:]
 
 
 def reason(error: InputError, file: str) -> str:

@@ -75,7 +75,7 @@ def write_pair(
     frame, problems = read_pair(raw, reading)
     if problems:
         return Done(split, None, problems=problems)
-    size = reading.resize.size_of(*frame.input.shape[:2])
+    size = reading.resize.size_of(*frame.input.shape[-2:])
     inputs = (
         resize_photo(frame.input, *size) if manifest.input_nc else resize_ids(frame.input, *size)
     )
@@ -96,8 +96,6 @@ def write_pair(
     pair = Pair(raw.name, *size, photo is not None, 0 if ids is None else len(ids))
     record = b""
     if cached:
-        inputs = inputs.transpose(2, 0, 1) if manifest.input_nc else inputs
-        photo = None if photo is None else photo.transpose(2, 0, 1)
         record = pack(manifest, pair, Frame(inputs, photo, ids, dense_ids))
     return Done(split, pair, sha.hexdigest(), before, record)
 

@@ -253,7 +253,7 @@ def test_from_a_data_set_to_pictures_with_maps(dataset, tmp_path, capsys, file_f
     for name in ("scene_2", "scene_10", "scene_1.v2"):
         labels = read_ids(dataset / "test_label" / f"{name}.png")
         instances = read_ids(dataset / "test_inst" / f"{name}.png")
-        wanted = np.stack([labels, 255 - labels, instances], axis=2)
+        wanted = np.stack([labels, 255 - labels, instances])
         np.testing.assert_array_equal(read_picture(pictures / f"{name}.png"), wanted)
 
 
@@ -266,7 +266,7 @@ def test_from_a_data_set_to_pictures_with_the_seeds_channels(dataset, tmp_path):
         ["pictures", "--outputs", str(outputs), "--size", f"{H}x{W}", "--out", str(pictures)]
     )
     labels = read_ids(dataset / "test_label" / "scene_2.png")
-    wanted = np.stack([labels == c for c in range(3)], axis=2) * 255
+    wanted = np.stack([labels == c for c in range(3)]) * 255
     np.testing.assert_array_equal(read_picture(pictures / "scene_2.png"), wanted)
 
 

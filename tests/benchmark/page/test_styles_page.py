@@ -184,8 +184,8 @@ def test_differences_are_means_over_the_labels_pixels_of_all_maps():
 
 
 def test_mean_difference_looks_at_all_pairs_and_only_at_the_label():
-    pictures = [np.full((2, 2, 3), value, np.uint8) for value in (0, 10, 250)]
-    pictures[1][1] = 99
+    pictures = [np.full((3, 2, 2), value, np.uint8) for value in (0, 10, 250)]
+    pictures[1][:, 1] = 99
     on = np.array([[True, True], [False, False]])
     assert mean_difference(pictures, on) == pytest.approx((10 + 250 + 240) / 3)
 
@@ -234,7 +234,7 @@ def test_where_the_input_is_a_picture_all_instances_have_one_group_of_styles():
     )
     assert sheet.maps[0].regions == [Region(0, 5), Region(0, 9)]
     assert picture_differences(sheet) == {0: 190}
-    np.testing.assert_array_equal(sheet.maps[0].inputs, inputs.transpose(1, 2, 0))
+    np.testing.assert_array_equal(sheet.maps[0].inputs, inputs)
     fragment = styles_fragment(sheet, table(0))
     assert [region["title"] for region in data_of(fragment)[0]["regions"]] == [
         "picture, instance 5",
@@ -274,10 +274,10 @@ def test_run_lengths_give_the_map_back():
 
 
 def test_a_patch_is_the_blocks_that_changed_visibly():
-    base = np.zeros((40, 40, 3), np.uint8)
+    base = np.zeros((3, 40, 40), np.uint8)
     assert changed_patch(base + np.uint8(2), base) is None
     other = base.copy()
-    other[20, 38, 1] = 90
+    other[1, 20, 38] = 90
     patch = changed_patch(other, base)
     assert (patch.x, patch.y) == (32, 16) and pixels(patch.jpeg).shape == (16, 8, 3), (
         "the picture ends at 40"
@@ -292,7 +292,7 @@ def test_wide_maps_are_shown_smaller_but_measured_as_they_are():
     assert (
         styled.region_map.shape
         == (8, 1024)
-        == styled.inputs.shape[:2]
+        == styled.inputs.shape[1:]
         == pixels(styled.jpeg).shape[:2]
     )
     assert styled.differences[26][1] == 16 * 512

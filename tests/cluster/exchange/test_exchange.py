@@ -60,9 +60,7 @@ def encode_features_loop(root):
     for pair in manifest.train:
         photo = read_picture(manifest.path(root / "dataset", "train", "photo", pair.name))
         ids = read_ids(manifest.path(root / "dataset", "train", "instance", pair.name)).astype(int)
-        encoded = encoder(to_signed(torch.from_numpy(photo.copy())).permute(2, 0, 1)[None])[
-            0
-        ].numpy()
+        encoded = encoder(to_signed(torch.from_numpy(photo.copy()))[None])[0].numpy()
         pooled = encoded.copy()
         for ident in np.unique(ids):
             for channel in range(3):

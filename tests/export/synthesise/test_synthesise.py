@@ -27,7 +27,7 @@ from shared.data.images import (
     resize_ids,
     resize_photo,
     write_ids,
-    write_photo,
+    write_picture,
 )
 from shared.deployed.styles import Style
 from shared.deployed.synthesiser import Synthesiser, feeds, input_names, output_name, to_pixels
@@ -97,8 +97,8 @@ def raw(tmp_path_factory):
         labels, instances = maps(*size)
         write_ids(folder / "label" / f"{name}.png", labels)
         write_ids(folder / "inst" / f"{name}.png", instances)
-        photo = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
-        write_photo(folder / "img" / f"{name}.png", photo)
+        photo = np.random.default_rng(1).integers(0, 256, (3, *size), dtype=np.uint8)
+        write_picture(folder / "img" / f"{name}.png", photo)
     return folder
 
 
@@ -135,7 +135,7 @@ def refusal(capsys, *argv) -> str:
 def by_hand(
     model: Path, labels: np.ndarray, instances: np.ndarray, style: Style | None = None
 ) -> np.ndarray:
-    """The picture of the deployed function, (H, W, 3); styles painted into a feature map."""
+    """The picture of the deployed function, (3, H, W); styles painted into a feature map."""
     card, generator = load_generator(model)
     graph = Graph(style="map" if style else "none")
     synthesiser = Synthesiser(generator, card.architecture, None, graph).eval()
@@ -238,7 +238,7 @@ def test_a_folder_of_any_sizes(raw, plain, tmp_path, capsys):
     found = pictures(tmp_path / "out")
     assert list(found) == ["a.png", "b.png", "c.png"]
     for name, size in SIZES.items():
-        assert found[f"{name}.png"].shape == (*size, 3)
+        assert found[f"{name}.png"].shape == (3, *size)
         np.testing.assert_array_equal(found[f"{name}.png"], by_hand(plain, *maps(*size)))
     printed = capsys.readouterr().out
     assert "synthesise: 3 inputs, torch on cpu in fp32\n" in printed
@@ -334,8 +334,8 @@ def test_a_bare_checkpoint_of_pictures(tmp_path, batch_norm):
     torch.manual_seed(0)
     generator = build_generator(a).apply(init_weights)
     save_weights(tmp_path / "model", {"G": generator})
-    picture = np.random.default_rng(0).integers(0, 256, (33, 47, 3), dtype=np.uint8)
-    write_photo(tmp_path / "A" / "house.png", picture)
+    picture = np.random.default_rng(0).integers(0, 256, (3, 33, 47), dtype=np.uint8)
+    write_picture(tmp_path / "A" / "house.png", picture)
     run(
         "--model",
         tmp_path / "model",
@@ -350,10 +350,8 @@ def test_a_bare_checkpoint_of_pictures(tmp_path, batch_norm):
     if batch_norm == "picture":
         generator = with_picture_statistics(generator)
     with torch.inference_mode():
-        x = torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1
-        wanted = (
-            ((generator(x)[0] + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-        )
+        x = torch.from_numpy(picture)[None] / 127.5 - 1
+        wanted = ((generator(x)[0] + 1) * 127.5).round().clamp(0, 255).byte().numpy()
     np.testing.assert_array_equal(read_picture(tmp_path / "out" / "house.png"), wanted)
 
 
@@ -427,16 +425,17 @@ def mirror(tmp_path_factory):
 
 def shown(picture: np.ndarray) -> dict[str, tuple]:
     """The grey of each region of `maps`, which must be of one."""
-    height, width = picture.shape[:2]
-    low = picture[height // 2 :]
+    height, width = picture.shape[1:]
+    low = picture[:, height // 2 :]
     parts = {
-        7: picture[0, 1:],
-        26001: low[:, : width // 2],
-        40002: low[:, width // 2 :],
-        0: picture[:1, :1],
+        7: picture[:, 0, 1:],
+        26001: low[:, :, : width // 2],
+        40002: low[:, :, width // 2 :],
+        0: picture[:, :1, :1],
     }
-    assert all((part == part.reshape(-1, 3)[0]).all() for part in parts.values())
-    return {name: tuple(part.reshape(-1, 3)[0].tolist()) for name, part in parts.items()}
+    parts = {name: part.reshape(3, -1) for name, part in parts.items()}
+    assert all((part == part[:, :1]).all() for part in parts.values())
+    return {name: tuple(part[:, 0].tolist()) for name, part in parts.items()}
 
 
 @pytest.mark.parametrize("form", ["fixed", "label", "instance", "map", "onehot"])
@@ -495,7 +494,7 @@ def test_a_label_never_seen_has_the_mean_of_all(mirror, tmp_path):
     write_ids(file, np.full((4, 6), 11, np.uint8))
     flags = ["--exported", mirror / "label", "--clusters", mirror / "clusters", "--style-seed", 1]
     run(*flags, "--labels", file, "--instances", file, "--out", tmp_path / "out")
-    assert (read_picture(tmp_path / "out" / "a.png") == MEAN).all()
+    assert (read_picture(tmp_path / "out" / "a.png").reshape(3, -1).T == MEAN).all()
 
 
 def test_a_grid_of_variants(raw, styled, tmp_path):
@@ -503,18 +502,18 @@ def test_a_grid_of_variants(raw, styled, tmp_path):
     found = pictures(tmp_path)
     assert list(found) == [f"{name}_{end}.png" for name in SIZES for end in ("0", "1", "2", "grid")]
     whole = found["b_grid.png"]
-    assert whole.shape == (2 * 33, 2 * 47, 3)
-    for k, place in enumerate((np.s_[:33, :47], np.s_[:33, 47:], np.s_[33:, :47])):
+    assert whole.shape == (3, 2 * 33, 2 * 47)
+    for k, place in enumerate((np.s_[:, :33, :47], np.s_[:, :33, 47:], np.s_[:, 33:, :47])):
         np.testing.assert_array_equal(whole[place], found[f"b_{k}.png"])
-    assert (whole[33:, 47:] == 255).all()
+    assert (whole[:, 33:, 47:] == 255).all()
     assert not np.array_equal(found["b_0.png"], found["b_1.png"])
 
 
 @pytest.mark.parametrize(("count", "shape"), [(2, (1, 2)), (4, (2, 2)), (5, (2, 3)), (10, (3, 4))])
 def test_grids_are_about_square(count, shape):
-    whole = grid([np.full((2, 3, 3), k, np.uint8) for k in range(count)])
-    assert whole.shape == (2 * shape[0], 3 * shape[1], 3)
-    cells = whole[::2, ::3, 0].ravel().tolist()
+    whole = grid([np.full((3, 2, 3), k, np.uint8) for k in range(count)])
+    assert whole.shape == (3, 2 * shape[0], 3 * shape[1])
+    cells = whole[0, ::2, ::3].ravel().tolist()
     assert cells == [*range(count)] + [255] * (shape[0] * shape[1] - count)
 
 
@@ -532,7 +531,7 @@ def test_the_styles_of_a_photograph_are_the_encoders_means(tmp_path, regions, tr
     style = PhotoStyles(encoder, card, pick("cpu")).of(scene, 0)
 
     if training_size:
-        photo = np.moveaxis(resize_photo(np.moveaxis(photo, 0, 2), 16, 32), 2, 0)
+        photo = resize_photo(photo, 16, 32)
     with torch.inference_mode():
         features = encoder(torch.tensor(photo)[None] / 127.5 - 1)[0].numpy()
     if training_size:
@@ -549,7 +548,7 @@ def test_photographs_are_paired_by_name(raw, styled, tmp_path):
     run(*flags, "--photo", raw / "img", "--out", tmp_path)
     card = ModelCard.read(styled / "model")
     labels, instances = maps(33, 47)
-    photo = read_picture(raw / "img" / "b.png").transpose(2, 0, 1)
+    photo = read_picture(raw / "img" / "b.png")
     encoder = load_encoder(styled / "model", card.architecture)
     style = PhotoStyles(encoder, card, pick("cpu")).of(
         Scene("b", labels, instances.astype(np.int32), photo.copy()), 0
@@ -622,8 +621,8 @@ def test_a_compiled_file(raw, tmp_path, monkeypatch, capsys):
     assert "3 inputs, om on npu in fp16\n" in capsys.readouterr().out
     labels = resize_ids(maps(33, 47)[0], H, W).astype(np.float32)
     red = ((labels * STEP - 1 + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
-    wanted = resize_photo(red[:, :, None].repeat(3, axis=2), 33, 47)[:, :, 0]
-    np.testing.assert_array_equal(read_picture(tmp_path / "out" / "b.png")[:, :, 0], wanted)
+    wanted = resize_photo(red[None].repeat(3, axis=0), 33, 47)[0]
+    np.testing.assert_array_equal(read_picture(tmp_path / "out" / "b.png")[0], wanted)
 
 
 @pytest.mark.parametrize(
@@ -736,7 +735,7 @@ def test_files_that_do_not_fit(capsys, raw, plain, tmp_path):
         text
         == f"--instances: {inst}/b.png is 8x9 but {labels}/b.png is 8x8: give both maps one size."
     )
-    write_photo(inst / "b.png", np.zeros((8, 8, 3), np.uint8))
+    write_picture(inst / "b.png", np.zeros((3, 8, 8), np.uint8))
     text = refused()
     assert text == (
         f"--instances: {inst}/b.png is a RGB picture, not a map of ids: "
@@ -1011,7 +1010,7 @@ def test_real_maps(styled, tmp_path):
     assert contents(tmp_path / "first") == contents(tmp_path / "second")
     first, other = (pictures(tmp_path / name) for name in ("first", "other"))
     for name, picture in first.items():
-        assert picture.shape == (129, 257, 3)
+        assert picture.shape == (3, 129, 257)
         assert np.abs(picture.astype(int) - other[name]).mean() > 1  # of 255
 
     centres = [np.zeros((1, 3), np.float32)] * 36

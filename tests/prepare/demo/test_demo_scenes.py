@@ -28,7 +28,7 @@ def test_the_layout_is_cityscapes(scenes):
     pairs = find_source(scenes, "auto", "AtoB", want_instances=True, folders=("", "", "")).pairs
     assert {split: len(found) for split, found in pairs.items()} == {"train": 4, "val": 2}
     for pair in pairs["train"] + pairs["val"]:
-        assert read_picture(pair.photo).shape == (128, 256, 3)
+        assert read_picture(pair.photo).shape == (3, 128, 256)
         assert read_ids(pair.input).shape == read_ids(pair.instance).shape == (128, 256)
 
 
@@ -67,19 +67,20 @@ def test_every_car_has_its_own_colour():
     for seed in range(6):
         photo, labels, instances = draw_scene(128, 256, np.random.default_rng(seed))
         for car in np.unique(instances[labels == 26]):
-            pixels = photo[instances == car].astype(float)
-            if len(pixels) > 150:
-                means.append(np.median(pixels, axis=0))
-                scatter.append(np.median(np.abs(pixels - means[-1])))
+            pixels = photo[:, instances == car].astype(float)  # (3, N)
+            if pixels.shape[1] > 150:
+                means.append(np.median(pixels, axis=1))
+                scatter.append(np.median(np.abs(pixels.T - means[-1])))
     assert len(means) > 8
     assert np.std(means, axis=0).min() > 2 * np.median(scatter)
 
 
 def test_stuff_has_one_look_per_scene_and_things_stand_out_from_the_road():
     photo, labels, _ = draw_scene(128, 256, np.random.default_rng(0))
-    assert photo[labels == 7].std() < photo.std() / 1.5
+    assert photo[:, labels == 7].std() < photo.std() / 1.5
     assert (
-        len({tuple(np.median(photo[labels == label], axis=0)) for label in (7, 8, 11, 21, 23)}) == 5
+        len({tuple(np.median(photo[:, labels == label], axis=1)) for label in (7, 8, 11, 21, 23)})
+        == 5
     )
 
 

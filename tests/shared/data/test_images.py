@@ -20,8 +20,9 @@ from shared.data.images import (
     read_picture,
     resize_ids,
     resize_photo,
+    to_chw,
     write_ids,
-    write_photo,
+    write_picture,
 )
 from shared.errors import InputError
 
@@ -137,7 +138,7 @@ def test_grey_of_few_bits_is_not_stretched_as_ids_but_is_as_a_picture(tmp_path, 
     plain_png(tmp_path / "grey.png", levels, bits, colour_type=0)
     ids = read_ids(tmp_path / "grey.png")
     assert ids.dtype == np.uint8 and np.array_equal(ids, levels)
-    assert np.array_equal(read_picture(tmp_path / "grey.png", 1)[:, :, 0], levels * 255 // highest)
+    assert np.array_equal(read_picture(tmp_path / "grey.png", 1)[0], levels * 255 // highest)
 
 
 def test_masks_of_one_bit_as_pillow_writes_them(tmp_path):
@@ -146,11 +147,7 @@ def test_masks_of_one_bit_as_pillow_writes_them(tmp_path):
         Image.fromarray(mask).save(tmp_path / f"mask{suffix}")
         ids = read_ids(tmp_path / f"mask{suffix}")
         assert ids.dtype == np.uint8 and ids.tolist() == [[1, 0, 1]]
-        assert read_picture(tmp_path / f"mask{suffix}")[0].tolist() == [
-            [255] * 3,
-            [0] * 3,
-            [255] * 3,
-        ]
+        assert read_picture(tmp_path / f"mask{suffix}").tolist() == 3 * [[[255, 0, 255]]]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +176,7 @@ def test_palette_maps_are_read_as_indices(tmp_path, bits, options):
     image.putpalette(colours.tobytes())
     image.save(tmp_path / "palette.png", bits=bits, **options)
     assert np.array_equal(read_ids(tmp_path / "palette.png"), indices)
-    assert np.array_equal(read_picture(tmp_path / "palette.png"), colours[indices])
+    assert np.array_equal(read_picture(tmp_path / "palette.png"), to_chw(colours[indices]))
 
 
 # Pictures.
@@ -205,7 +202,7 @@ def test_the_fast_decoder_reads_what_pillow_reads(tmp_path, mode, shape, seed):
         assert np.array_equal(read_ids(tmp_path / "picture.png"), theirs)
     else:
         ours = read_picture(tmp_path / "picture.png", channels)
-        assert ours.shape == (*shape, channels) and np.array_equal(ours, theirs.reshape(ours.shape))
+        assert np.array_equal(ours, to_chw(theirs.reshape(*shape, channels)))
 
 
 @pytest.mark.parametrize("white_level", [65535, 4095, 1023])
@@ -223,9 +220,10 @@ def test_pictures_of_16_bits_are_scaled_by_their_white_level(tmp_path, channels,
     )
     nearest = np.minimum((2 * 255 * levels + white_level) // (2 * white_level), 255)
     picture = read_picture(tmp_path / "deep.png", channels, white_level)
-    assert picture.dtype == np.uint8 and np.array_equal(picture, nearest)
+    assert picture.dtype == np.uint8 and np.array_equal(picture, to_chw(nearest))
     np.save(tmp_path / "deep.npy", levels.astype(np.uint16))
-    assert np.array_equal(read_picture(tmp_path / "deep.npy", channels, white_level), nearest)
+    picture = read_picture(tmp_path / "deep.npy", channels, white_level)
+    assert np.array_equal(picture, to_chw(nearest))
 
 
 def test_grey_tiffs_of_16_bits_of_either_byte_order(tmp_path):
@@ -233,7 +231,7 @@ def test_grey_tiffs_of_16_bits_of_either_byte_order(tmp_path):
     for name, dtype, order in (("little", "<u2", "<"), ("big", ">u2", ">")):
         (tmp_path / f"{name}.tif").write_bytes(grey_tiff(levels.astype(dtype), order))
         assert np.array_equal(read_ids(tmp_path / f"{name}.tif"), levels)
-        assert read_picture(tmp_path / f"{name}.tif", 1)[0, :, 0].tolist() == [0, 1, 128, 255]
+        assert read_picture(tmp_path / f"{name}.tif", 1).tolist() == [[[0, 1, 128, 255]]]
 
 
 def grey_tiff(levels: np.ndarray, order: str) -> bytes:
@@ -264,9 +262,9 @@ def grey_tiff(levels: np.ndarray, order: str) -> bytes:
 @settings(max_examples=40, **ON_TMP)
 @given(shape=SHAPES, channels=st.integers(1, 6), seed=st.integers(0, 99))
 def test_pictures_of_any_channels_come_back_as_they_were_written(tmp_path, shape, channels, seed):
-    picture = np.random.default_rng(seed).integers(0, 256, (*shape, channels), np.uint8)
+    picture = np.random.default_rng(seed).integers(0, 256, (channels, *shape), np.uint8)
     path = tmp_path / ("picture.png" if channels <= 4 else "picture.npy")
-    write_photo(path, picture)
+    write_picture(path, picture)
     assert np.array_equal(read_picture(path, channels), picture)
     assert probe(path)[1:] == (*shape, channels)
 
@@ -275,18 +273,18 @@ def test_pictures_of_any_channels_come_back_as_they_were_written(tmp_path, shape
 @pytest.mark.parametrize("wanted", [1, 2, 3, 4, 5, 6])
 def test_channels_are_those_wanted_or_the_file_is_refused(tmp_path, found, wanted):
     """Grey <-> colour, alpha dropped; nothing else is made up."""
-    picture = np.random.default_rng(0).integers(0, 256, (4, 6, found), np.uint8)
+    picture = np.random.default_rng(0).integers(0, 256, (found, 4, 6), np.uint8)
     path = tmp_path / ("picture.png" if found <= 4 else "picture.npy")
-    write_photo(path, picture)
-    grey = picture[:, :, :3] @ [0.299, 0.587, 0.114] if found >= 3 else None
+    write_picture(path, picture)
+    grey = np.tensordot([0.299, 0.587, 0.114], picture[:3], 1) if found >= 3 else None
     if found == wanted:
         assert np.array_equal(read_picture(path, wanted), picture)
     elif (found, wanted) in ((1, 3), (2, 3)):
-        assert np.array_equal(read_picture(path, wanted), picture[:, :, :1].repeat(3, axis=2))
+        assert np.array_equal(read_picture(path, wanted), picture[:1].repeat(3, axis=0))
     elif (found, wanted) in ((2, 1), (4, 3)):
-        assert np.array_equal(read_picture(path, wanted), picture[:, :, :wanted])
+        assert np.array_equal(read_picture(path, wanted), picture[:wanted])
     elif (found, wanted) in ((3, 1), (4, 1)):
-        assert np.abs(read_picture(path, wanted)[:, :, 0] - grey).max() <= 0.51
+        assert np.abs(read_picture(path, wanted)[0] - grey).max() <= 0.51
     else:
         with pytest.raises(InputError) as refusal:
             read_picture(path, wanted)
@@ -321,8 +319,8 @@ def test_probe_reads_the_header_alone(tmp_path):
     ):
         Image.fromarray(np.zeros((3, 4, 3), np.uint8)).convert(mode).save(tmp_path / "picture.png")
         assert probe(tmp_path / "picture.png") == (mode, 3, 4, channels)
-    write_photo(
-        tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    write_picture(
+        tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (3, 30, 40), np.uint8)
     )
     (tmp_path / "noise.png").write_bytes((tmp_path / "noise.png").read_bytes()[:60])
     assert probe(tmp_path / "noise.png") == ("RGB", 30, 40, 3)
@@ -336,9 +334,9 @@ def test_probe_reads_the_header_alone(tmp_path):
 
 
 @settings(max_examples=20, **ON_TMP)
-@given(photo=arrays.arrays(np.uint8, SHAPES.map(lambda shape: (*shape, 3))))
+@given(photo=arrays.arrays(np.uint8, SHAPES.map(lambda shape: (3, *shape))))
 def test_photos_come_back_as_they_were_written(tmp_path, photo):
-    write_photo(tmp_path / "photo.png", photo)
+    write_picture(tmp_path / "photo.png", photo)
     assert np.array_equal(read_picture(tmp_path / "photo.png"), photo)
 
 
@@ -346,7 +344,7 @@ def test_photos_come_back_as_they_were_written(tmp_path, photo):
 def test_other_pictures_become_rgb(tmp_path, mode):
     Image.new("RGB", (4, 3), (102, 102, 102)).convert(mode).save(tmp_path / "photo.png")
     photo = read_picture(tmp_path / "photo.png")
-    assert photo.shape == (3, 4, 3) and (photo == 102).all()
+    assert photo.shape == (3, 3, 4) and (photo == 102).all()
 
 
 @pytest.mark.parametrize("read", [read_ids, read_picture])
@@ -458,23 +456,23 @@ def test_ids_are_resized_as_pillow_does_by_nearest(old, new, dtype):
 def test_photos_are_resized_as_pillow_does_bicubically(old, new):
     photo = np.random.default_rng(0).integers(0, 256, (*old, 3), np.uint8)
     expected = Image.fromarray(photo).resize(new[::-1], Image.Resampling.BICUBIC)
-    assert np.array_equal(resize_photo(photo, *new), np.asarray(expected))
+    assert np.array_equal(resize_photo(to_chw(photo), *new), to_chw(np.asarray(expected)))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 5])
 def test_channels_are_resized_each_for_itself(channels):
     """As masks and depths are no colours: Pillow itself would weight the others with the fourth as
     alpha."""
-    photo = np.random.default_rng(0).integers(0, 256, (20, 30, channels), np.uint8)
+    photo = np.random.default_rng(0).integers(0, 256, (channels, 20, 30), np.uint8)
     resized = resize_photo(photo, 13, 41)
-    assert resized.shape == (13, 41, channels)
+    assert resized.shape == (channels, 13, 41)
     for channel in range(channels):
-        expected = Image.fromarray(photo[:, :, channel]).resize((41, 13), Image.Resampling.BICUBIC)
-        assert np.array_equal(resized[:, :, channel], np.asarray(expected))
+        expected = Image.fromarray(photo[channel]).resize((41, 13), Image.Resampling.BICUBIC)
+        assert np.array_equal(resized[channel], np.asarray(expected))
 
 
 def test_the_same_size_is_left_alone():
     ids = np.arange(12, dtype=np.uint16).reshape(3, 4)
     assert resize_ids(ids, 3, 4) is ids
-    photo = np.zeros((3, 4, 3), np.uint8)
+    photo = np.zeros((3, 3, 4), np.uint8)
     assert resize_photo(photo, 3, 4) is photo

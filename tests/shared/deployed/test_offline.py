@@ -143,7 +143,7 @@ def test_pictures_as_input(tmp_path, cache):
     tiny.dataset(dataset, height=H, width=W, input_nc=2, cache=cache)
     run("inputs", "--dataset", dataset, "--out", out / "channels")
     run("inputs", "--dataset", dataset, "--out", out / "maps", "--form", "maps", "--format", "npy")
-    picture = read_picture(dataset / "test_A" / "test_0.png", 2).transpose(2, 0, 1)
+    picture = read_picture(dataset / "test_A" / "test_0.png", 2)
     channels = np.fromfile(out / "channels" / "test_0.bin", "<f4").reshape(3, H, W)
     np.testing.assert_allclose(channels[:2], picture / 255 * 2 - 1, atol=1e-6)
     assert set(channels[2].ravel()) == {0, 1}
@@ -285,7 +285,7 @@ def test_an_exported_file_that_takes_pictures(tmp_path):
         np.load(tmp_path / "out" / name / "test_0.npy") for name in ("image", "instances")
     )
     np.testing.assert_array_equal(
-        image, read_picture(tmp_path / "dataset" / "test_A" / "test_0.png", 2).transpose(2, 0, 1)
+        image, read_picture(tmp_path / "dataset" / "test_A" / "test_0.png", 2)
     )
     assert instances.shape == (H, W)
 
@@ -434,7 +434,7 @@ def test_pictures_that_are_uint8_stay_as_they_are(tmp_path, file_format):
     else:
         np.save(tmp_path / "raw" / "a_0.npy", picture)
     run("pictures", "--outputs", tmp_path / "raw", "--out", tmp_path, "--size", f"{H}x{W}")
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), picture[0].transpose(1, 2, 0))
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), picture[0])
 
 
 def test_names_as_ais_bench_makes_them(dataset, tmp_path):

@@ -69,5 +69,6 @@ def test_tables_of_instances_are_filled_up_to_the_longest_of_a_batch():
 
 def test_pictures_of_both_types_become_pixels():
     signed = np.array([-1, 0.5, 1], np.float32).reshape(3, 1, 1)
-    assert to_pixels(signed).tolist() == [[[0, 191, 255]]]  # 191.25 rounded
-    assert to_pixels(np.array([1, 2, 3], np.uint8).reshape(3, 1, 1)).tolist() == [[[1, 2, 3]]]
+    assert to_pixels(signed).tolist() == [[[0]], [[191]], [[255]]]  # 191.25 rounded
+    levels = np.array([1, 2, 3], np.uint8).reshape(3, 1, 1)
+    assert to_pixels(levels).tolist() == [[[1]], [[2]], [[3]]]
