@@ -17,7 +17,7 @@ from components.benchmark.measure.speed import measure_speed
 from components.benchmark.measure.workload import Workload
 from components.benchmark.page.history import read_past
 from components.benchmark.page.pictures import synthesise, write_pictures
-from components.benchmark.page.report import PAGE, TABLE, text_table, write_page
+from components.benchmark.page.report import PAGE, write_page
 from components.benchmark.page.styles import (
     StyleSheet,
     label_styles,
@@ -25,6 +25,7 @@ from components.benchmark.page.styles import (
     render_styles,
 )
 from components.benchmark.page.styles_page import styles_fragment
+from components.benchmark.page.table import TABLE, text_table
 from shared import tracking
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import SPLITS, DatasetManifest

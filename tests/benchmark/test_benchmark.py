@@ -17,7 +17,7 @@ import components.export.run
 from components.benchmark.config import BenchmarkConfig
 from components.benchmark.measure.speed import Clock, describe_problem, measure_speed, speed_row
 from components.benchmark.measure.workload import Workload
-from components.benchmark.page.report import text_table
+from components.benchmark.page.table import text_table
 from components.benchmark.run import run
 from components.export.config import ExportConfig
 from shared.command import main

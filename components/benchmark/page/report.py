@@ -1,150 +1,29 @@
-"""What people read: a plain-text table and a self-contained page."""
+"""What people read: a page that holds all it shows."""
 
 from collections import defaultdict
 from pathlib import Path
 
 from markupsafe import Markup
 
-from components.benchmark.page import published as seeds
 from components.benchmark.page.charts import Line, line_chart
 from components.benchmark.page.history import EarlierRun, Past
 from components.benchmark.page.pictures import Shown
+from components.benchmark.page.published import INFERENCE, TRAINING
+from components.benchmark.page.table import (
+    FIGURES,
+    NAMES,
+    RATES,
+    counted,
+    figures_text,
+    measured,
+    quality_figures,
+)
 from components.benchmark.page.templates import template
-from shared.contracts.exported import Parity
 from shared.contracts.folder import write_atomically
-from shared.contracts.measured import BenchmarkReport, LabelStyles, Quality, SpeedRow
-from shared.quality import METRICS, Metric
+from shared.contracts.measured import BenchmarkReport, SpeedRow
 
 PAGE = "report.html"
-TABLE = "table.txt"
-NAMES = ("runtime", "device", "precision", "batch")
-RATES = {  # images per second, by how much is within the clock
-    "device_images_per_second": ("device img/s", "maps and pictures stay on the device: no copies"),
-    "images_per_second": (
-        "img/s",
-        "integer maps in host memory to pictures in host memory: copies count",
-    ),
-    "end_to_end_images_per_second": (
-        "end-to-end img/s",
-        "map files to PNG files: reading, encoding, copies, writing",
-    ),
-}
-COLUMNS = (
-    *NAMES,
-    *(name for name, _ in RATES.values()),
-    "p50 ms",
-    "p90 ms",
-    "p99 ms",
-    "peak MB",
-    "x torch fp32",
-)
-FORMATS = ("{:.2f}",) * 3 + ("{:.1f}",) * 3 + ("{:.0f}", "{:.2f}")  # of the columns after the names
 ARROWS = {"higher": "↑", "lower": "↓"}  # which direction of a metric is better
-
-
-# The table.
-
-
-def text_table(report: BenchmarkReport) -> str:
-    """Speed in aligned columns, names to the left and numbers to the right; then parity, quality,
-    styles."""
-    rows = [(name_cells(row), row.problem or figure_cells(row)) for row in report.speed]
-    aligned = [COLUMNS, *(names + figures for names, figures in rows if isinstance(figures, tuple))]
-    aligned += [names for names, _ in rows]
-    widths = [max(len(line[i]) for line in aligned if i < len(line)) for i in range(len(COLUMNS))]
-
-    def align(cells: tuple[str, ...]) -> str:
-        return "  ".join(
-            cell.ljust(widths[i]) if i < 3 else cell.rjust(widths[i])
-            for i, cell in enumerate(cells)
-        )
-
-    lines = [align(COLUMNS)]
-    for names, figures in rows:
-        lines.append(
-            align(names + figures) if isinstance(figures, tuple) else f"{align(names)}  {figures}"
-        )
-    lines += [f"parity   {parity_text(parity)}" for parity in report.parity]
-    for split, quality in (("test", report.quality), ("train", report.train_quality)):
-        lines.append(f"{split:8} {quality_text(quality)}")
-        lines += [f"{'':8} caution: {caveat}" for caveat in quality.caveats]
-    return "\n".join(lines + [f"style    {style_text(style)}" for style in report.styles])
-
-
-def name_cells(row: SpeedRow) -> tuple[str, ...]:
-    return row.runtime, row.device, row.precision, str(row.batch_size)
-
-
-def figure_cells(row: SpeedRow) -> tuple[str, ...]:
-    """What follows the names of a row; "-" for what was not measured."""
-    figures = [getattr(row, name) for name in RATES]
-    figures += [
-        row.latency_ms_p50,
-        row.latency_ms_p90,
-        row.latency_ms_p99,
-        row.peak_memory_mb,
-        row.speedup,
-    ]
-    return tuple(
-        "-" if value is None else text.format(value)
-        for value, text in zip(figures, FORMATS, strict=True)
-    )
-
-
-def parity_text(parity: Parity) -> str:
-    return (
-        f"{parity.runtime} {parity.device} {parity.precision}: max abs error "
-        f"{parity.max_abs_error:.1e}, "
-        f"mean {parity.mean_abs_error:.1e} of pictures in [-1, 1], cosine {parity.cosine:.6f}, "
-        f"PSNR {parity.psnr_db:.2f} dB (limit {parity.limit:g}, "
-        f"{counted(parity.samples, 'sample')})"
-    )
-
-
-def quality_text(quality: Quality) -> str:
-    if not quality.pairs:
-        return "no pairs with a photo"
-    return f"{figures_text(quality)} ({counted(quality.pairs, 'pair')})"
-
-
-def figures_text(quality: Quality) -> str:
-    return ", ".join(f"{title} {text}" for title, text in quality_figures(quality))
-
-
-def quality_figures(quality: Quality) -> list[tuple[str, str]]:
-    """Title and text of those that were measured."""
-    return [
-        (metric.title, metric.text.format(getattr(quality, metric.name)))
-        for metric in measured(quality)
-    ]
-
-
-def measured(quality: Quality) -> list[Metric]:
-    """The metrics of which there is a figure."""
-    return [metric for metric in METRICS if getattr(quality, metric.name) is not None]
-
-
-def style_text(style: LabelStyles) -> str:
-    centres, instances = counted(style.centres, "centre"), counted(style.instances, "instance")
-    if style.fallback:
-        which = "that is too small" if style.instances == 1 else "that are all too small"
-        return f"label {style.label}: {centres}, the mean of {instances} {which}"
-    explained = (
-        "" if style.explained is None else f", explain {style.explained:.0%} of the variance"
-    )
-    differ = (
-        ""
-        if style.picture_difference is None
-        else f", pictures differ by {style.picture_difference:.1f} levels"
-    )
-    return f"label {style.label}: {centres} of {instances}{explained}{differ}"
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-# The page.
 
 
 def write_page(
@@ -154,23 +33,26 @@ def write_page(
     past: Past | None = None,
     styles_html: str = "",
 ) -> None:
-    """report.html with all pictures inside: it can be mailed, and opened without a network.
+    """Write report.html with all pictures inside: it can be mailed, and opened without a network.
 
     Args:
         past: What MLflow knows of the time before.
         styles_html: Goes in as it is.
     """
     past = past or Past()
+
+    # What the head of the page shows of all rows.
     timed = [row for row in report.speed if row.images_per_second is not None]
+    fastest = max(timed, key=lambda row: row.images_per_second, default=None)
+    worst = max(report.parity, key=lambda each: each.max_abs_error / each.limit, default=None)
+
     page = template("report.html.j2").render(
         report=report,
-        columns=COLUMNS,
-        rates=list(RATES.values()),
-        rows=[(row, name_cells(row), figure_cells(row)) for row in report.speed],
-        fastest=max(timed, key=lambda row: row.images_per_second, default=None),
-        worst_parity=max(
-            report.parity, key=lambda parity: parity.max_abs_error / parity.limit, default=None
-        ),
+        names=NAMES,
+        figures=FIGURES,
+        rates=RATES,
+        fastest=fastest,
+        worst_parity=worst,
         qualities=[("test", report.quality), ("training", report.train_quality)],
         quality_figures=quality_figures,
         figures_text=figures_text,
@@ -181,62 +63,55 @@ def write_page(
         loss_charts=loss_charts(past.losses),
         history=history_table(report, past.runs),
         history_charts=history_charts(report, past.runs),
-        published=[("Inference", seeds.INFERENCE), ("Training", seeds.TRAINING)],
+        published=[("Inference", INFERENCE), ("Training", TRAINING)],
     )
     write_atomically(folder / PAGE, page.encode())
 
 
-def runtimes(report: BenchmarkReport) -> dict[str, list[SpeedRow]]:
-    """Rows by runtime, device and precision."""
+# Charts.
+
+
+def by_runtime(report: BenchmarkReport) -> dict[str, list[SpeedRow]]:
+    """The rows of the speed table by runtime, device and precision."""
     groups = defaultdict(list)
     for row in report.speed:
-        groups[" ".join(name_cells(row)[:3])].append(row)
+        groups[f"{row.runtime} {row.device} {row.precision}"].append(row)
     return groups
 
 
 def speed_charts(report: BenchmarkReport) -> list[Markup]:
     """Images per second against batch size, a chart for each clock; they share their axes."""
+    # Batch sizes stand at equal distances.
     sizes = sorted({row.batch_size for row in report.speed})
-    places = {size: float(i) for i, size in enumerate(sizes)}
+    places = {size: float(place) for place, size in enumerate(sizes)}
+    ticks = {place: str(size) for size, place in places.items()}
+
+    # A line for each runtime; what was not measured is no point of it.
     charts = {}
-    for field in RATES:
-        charts[field] = [
-            Line(
-                name,
-                [
-                    (places[row.batch_size], y)
-                    for row in rows
-                    if (y := getattr(row, field)) is not None
-                ],
-            )
-            for name, rows in runtimes(report).items()
-        ]
-    top = max(
-        (y for lines in charts.values() for line in lines for _, y in line.points), default=1.0
-    )
+    for rate in RATES:
+        charts[rate.title] = lines = []
+        for name, rows in by_runtime(report).items():
+            points = [(places[row.batch_size], getattr(row, rate.field)) for row in rows]
+            lines.append(Line(name, [(x, y) for x, y in points if y is not None]))
+
+    # A clock that no runtime has gets no chart.
+    found = [y for lines in charts.values() for line in lines for _, y in line.points]
+    axis = (0.0, max(found, default=1.0))
     return [
-        line_chart(
-            RATES[field][0],
-            lines,
-            "batch size",
-            "img/s",
-            {places[s]: str(s) for s in sizes},
-            (0.0, top),
-        )
-        for field, lines in charts.items()
+        line_chart(title, lines, "batch size", "img/s", ticks, axis)
+        for title, lines in charts.items()
         if any(line.points for line in lines)
     ]
 
 
 def loss_charts(losses: dict[str, list[Line]]) -> list[Markup]:
-    """Of each training step the generator's losses, and the discriminator's."""
+    """A chart of the generator's losses and one of the discriminator's, for each training step."""
     charts = []
     for step, lines in losses.items():
         for network, prefix in (("generator", "G_"), ("discriminator", "D_")):
             if chosen := [line for line in lines if line.name.startswith(prefix)]:
-                charts.append(
-                    line_chart(f"{step}, {network}", chosen, "images seen", "", y_includes=(0.0,))
-                )
+                title = f"{step}, {network}"
+                charts.append(line_chart(title, chosen, "images seen", "", y_includes=(0.0,)))
     return charts
 
 
@@ -244,20 +119,22 @@ def loss_charts(losses: dict[str, list[Line]]) -> list[Markup]:
 
 
 def history_columns(report: BenchmarkReport) -> dict[str, tuple[str, str]]:
-    """Figure of the headline -> (title, format): speed at the smallest batch, which fits
-    everywhere, and quality."""
+    """Figure of the headline -> (title, format) of what is compared with earlier runs."""
     columns = {}
-    for rows in runtimes(report).values():
-        if timed := [row for row in rows if row.images_per_second is not None]:
+
+    # Speed, at the smallest batch, which fits everywhere.
+    for rows in by_runtime(report).values():
+        timed = [row for row in rows if row.images_per_second is not None]
+        if timed:
             row = min(timed, key=lambda row: row.batch_size)
-            figure = f"fps/{row.runtime}_{row.precision}/batch_{row.batch_size}"
-            columns[figure] = (
-                f"{row.runtime} {row.precision}, batch\N{NO-BREAK SPACE}{row.batch_size}",
-                "{:.2f}",
-            )
-    split, quality = (
-        ("test", report.quality) if report.quality.pairs else ("train", report.train_quality)
-    )
+            name = f"fps/{row.runtime}_{row.precision}/batch_{row.batch_size}"
+            title = f"{row.runtime} {row.precision}, batch\N{NO-BREAK SPACE}{row.batch_size}"
+            columns[name] = (title, "{:.2f}")
+
+    # Quality, of the training pairs where no test pair has a photo.
+    split, quality = "test", report.quality
+    if not quality.pairs:
+        split, quality = "train", report.train_quality
     for metric in measured(quality):
         title = f"{metric.title}\N{NO-BREAK SPACE}{ARROWS[metric.better]}"
         columns[f"{split}/{metric.name}"] = (title, metric.text)
@@ -268,39 +145,39 @@ def history_table(report: BenchmarkReport, runs: list[EarlierRun]) -> list[list[
     """Titles, this report, earlier runs with one of its figures; nothing where there are none."""
     columns = history_columns(report)
     runs = [run for run in runs if columns.keys() & run.figures.keys()]
+    if not runs:
+        return []
+
     lines = [(report.environment["measured"], "this report", report.headline())]
-    lines += [
-        (f"{run.started:%Y-%m-%d %H:%M} UTC", run.commit[:7] or "-", run.figures) for run in runs
-    ]
-    titles = ["measured", "commit", *(title for title, _ in columns.values())]
-    cells = [
-        [
-            when,
-            commit,
-            *(
-                text.format(figures[name]) if name in figures else "-"
-                for name, (_, text) in columns.items()
-            ),
+    for run in runs:
+        lines.append((f"{run.started:%Y-%m-%d %H:%M} UTC", run.commit[:7] or "-", run.figures))
+
+    table = [["measured", "commit", *(title for title, _ in columns.values())]]
+    for measured_at, commit, figures in lines:
+        cells = [
+            text.format(figures[name]) if name in figures else "-"
+            for name, (_, text) in columns.items()
         ]
-        for when, commit, figures in lines
-    ]
-    return [titles, *cells] if runs else []
+        table.append([measured_at, commit, *cells])
+    return table
 
 
 def history_charts(report: BenchmarkReport, runs: list[EarlierRun]) -> list[Markup]:
-    """Oldest to the left, this report to the right: all speeds in one chart, every quality figure
-    in its own."""
+    """All speeds in one chart and every figure of quality in its own, this report to the right."""
     columns = history_columns(report)
-    runs = [run for run in reversed(runs) if columns.keys() & run.figures.keys()]
+    runs = [run for run in reversed(runs) if columns.keys() & run.figures.keys()]  # oldest first
     if not runs:
         return []
+
+    # A line for each figure; a run that lacks it is no point of the line.
     figures = [*(run.figures for run in runs), report.headline()]
-    ticks = {0.0: f"{runs[0].started:%Y-%m-%d}", float(len(runs)): "now"}
     lines = {
         name: Line(title, [(float(x), at[name]) for x, at in enumerate(figures) if name in at])
         for name, (title, _) in columns.items()
     }
+
+    ticks = {0.0: f"{runs[0].started:%Y-%m-%d}", float(len(runs)): "now"}
     speed = [line for name, line in lines.items() if name.startswith("fps/")]
-    charts = [line_chart("img/s", speed, "", "img/s", ticks, (0.0,))] if speed else []
     quality = [line for name, line in lines.items() if not name.startswith("fps/")]
+    charts = [line_chart("img/s", speed, "", "img/s", ticks, (0.0,))] if speed else []
     return charts + [line_chart(line.name, [line], "", "", ticks) for line in quality]

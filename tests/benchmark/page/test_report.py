@@ -23,7 +23,8 @@ from components.benchmark.page.charts import Line, line_chart, round_numbers, wr
 from components.benchmark.page.history import EarlierRun, Past, read_past, thinned
 from components.benchmark.page.pictures import Shown, difference, synthesise, write_pictures
 from components.benchmark.page.published import INFERENCE, TRAINING
-from components.benchmark.page.report import text_table, write_page
+from components.benchmark.page.report import write_page
+from components.benchmark.page.table import text_table
 from shared.contracts.exported import Graph, Parity
 from shared.contracts.measured import BenchmarkReport, LabelStyles, Quality, SpeedRow
 from shared.data.images import read_picture
