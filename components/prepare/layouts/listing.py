@@ -9,7 +9,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tif
 
 
 def is_image(file_name: str) -> bool:
-    """By its suffix; hidden files are none (macOS leaves `._*` files on foreign disks)."""
+    """Whether a file is an image by its suffix; hidden files are none (macOS leaves `._*` files on
+    foreign disks)."""
     return file_name.lower().endswith(IMAGE_SUFFIXES) and not file_name.startswith(".")
 
 
@@ -41,11 +42,13 @@ def image_files(root: str, folder: str) -> list[str]:
     no such folder.
 
     Raises InputError for a link that leads out of `root` (a real path), to nothing, or to a folder
-    that holds it."""
+    that holds it.
+    """
     top = os.path.join(root, folder)
     if not os.path.lexists(top):
         return []
     files = []
+
     # Relative and real path of a folder, and where the links lie that led to it.
     waiting: list[tuple[str, str, tuple[str, ...]]] = [("", real_path_inside(root, top), ())]
     while waiting:
@@ -53,6 +56,8 @@ def image_files(root: str, folder: str) -> list[str]:
         for entry in entries(real):
             if entry.name.startswith("."):
                 continue
+
+            # A link is followed, but neither out of the root nor round and round.
             if entry.is_symlink():
                 link = os.path.join(top, prefix + entry.name)
                 target, through = real_path_inside(root, link), (*links_in, real)
@@ -63,6 +68,7 @@ def image_files(root: str, folder: str) -> list[str]:
                     )
             else:
                 target, through = f"{real}/{entry.name}", links_in
+
             if entry.is_dir():
                 waiting.append((f"{prefix}{entry.name}/", target, through))
             elif is_image(entry.name) and entry.is_file():
@@ -76,8 +82,8 @@ def real_path_inside(root: str, path: str) -> str:
     target = os.path.realpath(path)
     if not _is_below(root, target):
         raise InputError(
-            f"--raw-data: {path} is a link to {target}, outside of {root}: copy it, or give the "
-            "folder that holds both."
+            f"--raw-data: {path} is a link to {target}, outside of {root}: "
+            "copy it, or give the folder that holds both."
         )
     if not os.path.exists(target):
         raise InputError(

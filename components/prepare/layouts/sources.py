@@ -60,38 +60,36 @@ REMEDIES = {
     ),
     "duplicate picture": "remove one of them",
 }
-ACCEPTED = {
-    "instances across labels",
-    "duplicate picture",
-}  # --check lists them, but prepare goes on
+# --check lists these, but prepare goes on.
+ACCEPTED = {"instances across labels", "duplicate picture"}
 
 
 @dataclass(frozen=True)
 class Source:
+    """What was found below --raw-data."""
+
     layout: str  # a key of LAYOUTS
-    pairs: dict[
-        str, list[RawPair]
-    ]  # by the source's own split, "" for what lies in none; sorted by name, never empty
+    # By the source's own split, "" for what lies in none; sorted by name, never empty.
+    pairs: dict[str, list[RawPair]]
     problems: list[Problem]  # all of them, sorted by kind and file
 
 
-LAYOUTS = {  # and what shows them
+# Each layout, and what shows it.
+LAYOUTS = {
     "cityscapes": "gtFine/<split>/<city>/*_gtFine_labelIds.png and leftImg8bit/",
     "flat": "train_label/ and train_img/, train_A/ and train_B/, or trainA/ and trainB/",
     "folders": "A/ and B/, label/ and image/, or other usual names",
     "side_by_side": "pictures of two halves in train/, val/, test/, or in the folder itself",
 }
 SOURCE_SPLITS = ("train", "val", "test")
+# Cityscapes' names of files.
 ENDINGS = {
     "input": "_gtFine_labelIds",
     "photo": "_leftImg8bit",
     "instance": "_gtFine_instanceIds",
-}  # Cityscapes'
-FLAT = (
-    ("{}_label", "{}_img"),
-    ("{}_A", "{}_B"),
-    ("{}A", "{}B"),
-)  # NVIDIA's for maps and for pictures, CycleGAN's
+}
+# NVIDIA's folders for maps and for pictures, and CycleGAN's.
+FLAT = (("{}_label", "{}_img"), ("{}_A", "{}_B"), ("{}A", "{}B"))
 FOLDERS = {
     "input": ("A", "label", "labels", "mask", "masks", "annotations", "input", "inputs"),
     "photo": ("B", "image", "images", "img", "photo", "photos", "target", "targets"),
@@ -100,15 +98,15 @@ FOLDERS = {
 FLAT_NAMES = {
     name.format(split) for split in SOURCE_SPLITS for spelling in FLAT for name in spelling
 }
-LAYOUT_FOLDERS = (  # every name that a folder directly in some layout's root may have
+# Every name that a folder directly in some layout's root may have.
+LAYOUT_FOLDERS = (
     {"leftImg8bit", "gtFine", *SOURCE_SPLITS, *FLAT_NAMES}
     | {f"{split}_inst" for split in SOURCE_SPLITS}
     | {name for names in FOLDERS.values() for name in names}
 )
 
-Files = dict[
-    str, dict[str, list[tuple[str, str]]]
-]  # split -> input, photo or instance -> (name, path)
+# split -> role ("input", "photo", "instance") -> (name, path) of each file
+Files = dict[str, dict[str, list[tuple[str, str]]]]
 
 
 def find_source(
@@ -124,17 +122,19 @@ def find_source(
         folders: Input, photo and instance folder of layout 'folders', below `root`; '' takes the
             usual names.
     """
+    # A folder with something in it.
     top = os.path.realpath(root)
     if os.path.isfile(top):
         raise InputError(
-            f"--raw-data {root} is a file but no archive: give a folder, .zip, .tar, .tar.gz or "
-            ".tgz."
+            f"--raw-data {root} is a file but no archive: "
+            "give a folder, .zip, .tar, .tar.gz or .tgz."
         )
     if not os.path.isdir(top):
         raise InputError(f"--raw-data {root} is no folder: give the one that holds the pictures.")
     if not entries(top):
         raise InputError(f"--raw-data {root} is empty: give the folder that holds the pictures.")
 
+    # Its layout, and in it the files of each split and role.
     if any(folders) and layout not in ("auto", "folders"):
         raise InputError(
             f"--layout {layout} has folders of fixed names: leave out --input-folder and its like."
@@ -153,6 +153,7 @@ def find_source(
         case "side_by_side":
             files = _find_side_by_side(top)
 
+    # Layouts that are there, but not with what is wanted.
     if not any(roles["input"] for roles in files.values()):
         raise InputError(
             f"--raw-data {root} has no label map or input picture where layout {layout} keeps them "
@@ -161,9 +162,11 @@ def find_source(
     if want_instances and not any(roles["instance"] for roles in files.values()):
         where = "layout side_by_side" if layout == "side_by_side" else root
         raise InputError(
-            f"--instances files: {where} has no instance maps: say --instances none or "
-            "--instances components."
+            f"--instances files: {where} has no instance maps: "
+            "say --instances none or --instances components."
         )
+
+    # Files of one name are a pair; what has no partner is a problem.
     problems: set[Problem] = set()
     noun = "label map" if layout == "cityscapes" else "label map or input picture"
     pairs = {
@@ -177,6 +180,7 @@ def find_source(
 
 
 def _detect(root: str) -> str:
+    """The one layout whose signs are in the folder. Raises InputError for several and for none."""
     names = subfolders(root)
     fits = {
         "cityscapes": names & {"gtFine", "leftImg8bit"},
@@ -190,8 +194,8 @@ def _detect(root: str) -> str:
     fitting = [layout for layout, shown_by in fits.items() if shown_by]
     if len(fitting) > 1:
         raise InputError(
-            f"--raw-data {root} fits layout {' and layout '.join(fitting)}: say which with "
-            "--layout."
+            f"--raw-data {root} fits layout {' and layout '.join(fitting)}: "
+            "say which with --layout."
         )
     if fitting:
         return fitting[0]
@@ -205,6 +209,7 @@ def _detect(root: str) -> str:
 
 
 def _refuse_direction(direction: str, where: str) -> None:
+    """Refuse --direction BtoA for what has no A and B."""
     if direction == "BtoA":
         raise InputError(
             f"--direction BtoA swaps A and B, which {where} does not have: leave it out."
@@ -212,11 +217,12 @@ def _refuse_direction(direction: str, where: str) -> None:
 
 
 def _find_cityscapes(root: str) -> Files:
-    """leftImg8bit/<split>/<city>/<name>_leftImg8bit.png,
-    gtFine/<split>/<city>/<name>_gtFine_{labelIds,instanceIds}.png
+    """Find leftImg8bit/<split>/<city>/<name>_leftImg8bit.png and
+    gtFine/<split>/<city>/<name>_gtFine_{labelIds,instanceIds}.png.
 
     The splits are those of gtFine: leftImg8bit may hold more, since train_extra has coarse labels
-    only."""
+    only.
+    """
     files: Files = {}
     for folder in ("gtFine", "leftImg8bit"):
         for file in image_files(root, folder):
@@ -230,8 +236,9 @@ def _find_cityscapes(root: str) -> Files:
 
 
 def _find_flat(root: str, direction: str) -> Files:
-    """<split>_label, <split>_img, <split>_inst; <split>_A, <split>_B, <split>_inst; or trainA,
-    trainB."""
+    """Find <split>_label, <split>_img, <split>_inst; or <split>_A, <split>_B, <split>_inst; or
+    <split>A, <split>B."""
+    # One of the three spellings.
     names = subfolders(root)
     spellings = [
         spelling
@@ -245,11 +252,14 @@ def _find_flat(root: str, direction: str) -> Files:
         )
     if not spellings:
         return {}
+
+    # A and B may be swapped; labels are always the input.
     input_folder, photo_folder = spellings[0]
     if spellings[0] == FLAT[0]:
         _refuse_direction(direction, root)
     elif direction == "BtoA":
         input_folder, photo_folder = photo_folder, input_folder
+
     return {
         split: {
             "input": _named_files(root, input_folder.format(split)),
@@ -261,7 +271,8 @@ def _find_flat(root: str, direction: str) -> Files:
 
 
 def _find_folders(root: str, direction: str, folders: tuple[str, str, str]) -> Files:
-    """A/[<split>/]<name>.png, B/[<split>/]<name>.png, and the like."""
+    """Find A/[<split>/]<name>.png, B/[<split>/]<name>.png, and the like."""
+    # A folder per role.
     chosen = {
         role: _choose_folder(root, role, given)
         for role, given in zip(FOLDERS, folders, strict=True)
@@ -271,6 +282,7 @@ def _find_folders(root: str, direction: str, folders: tuple[str, str, str]) -> F
             _refuse_direction(direction, root)
         chosen["input"], chosen["photo"] = chosen["photo"], chosen["input"]
 
+    # Splits are folders in it; what lies elsewhere is in none.
     files: Files = {split: {role: [] for role in FOLDERS} for split in (*SOURCE_SPLITS, "")}
     for role, folder in chosen.items():
         for file in image_files(root, folder) if folder else ():
@@ -282,14 +294,12 @@ def _find_folders(root: str, direction: str, folders: tuple[str, str, str]) -> F
 
 
 def _choose_folder(root: str, role: str, given: str) -> str | None:
-    """Name of a folder in `root`; None for instance maps that have none."""
+    """Name of a role's folder in `root`, `given` or a usual one; None for instance maps without
+    one."""
     if given:
         folder = os.path.normpath(given)
-        if (
-            os.path.isabs(folder)
-            or folder.split("/")[0] == ".."
-            or not os.path.isdir(f"{root}/{folder}")
-        ):
+        leads_out = os.path.isabs(folder) or folder.split("/")[0] == ".."
+        if leads_out or not os.path.isdir(f"{root}/{folder}"):
             raise InputError(
                 f"--{role}-folder {given} is no folder in {root}: give its name below --raw-data."
             )
@@ -303,14 +313,14 @@ def _choose_folder(root: str, role: str, given: str) -> str | None:
     if not found and role != "instance":
         usual = ", ".join(FOLDERS[role])
         raise InputError(
-            f"--raw-data {root} has no folder for the {role} ({usual}): name it with "
-            f"--{role}-folder."
+            f"--raw-data {root} has no folder for the {role} ({usual}): "
+            f"name it with --{role}-folder."
         )
     return found[0] if found else None
 
 
 def _find_side_by_side(root: str) -> Files:
-    """<split>/<name>.jpg, or pictures in the root itself; both halves are in one file."""
+    """Find <split>/<name>.jpg, or pictures in the root itself; both halves are in one file."""
     names = subfolders(root)
     files = {}
     for split in [split for split in SOURCE_SPLITS if split in names] or [""]:
@@ -320,11 +330,12 @@ def _find_side_by_side(root: str) -> Files:
 
 
 def _named_files(root: str, folder: str) -> list[tuple[str, str]]:
+    """(Name, path) of each image below `root`/`folder`."""
     return [(_name(file), os.path.join(root, folder, file)) for file in image_files(root, folder)]
 
 
 def _name(file: str) -> str:
-    """'aachen/1_leftImg8bit.png' -> 'aachen_1'"""
+    """The pair's name by a file's: 'aachen/1_leftImg8bit.png' -> 'aachen_1'."""
     stem = os.path.splitext(file)[0]
     for ending in ENDINGS.values():
         stem = stem.removesuffix(ending)
@@ -352,8 +363,10 @@ def _pair_up(
 
 
 def _by_name(files: Iterable[tuple[str, str]], problems: set[Problem]) -> dict[str, str]:
-    """Name -> file; of several with one name the first. Files that no name can be made of are left
-    out."""
+    """Files by name, of several with one name the first; adds to `problems`.
+
+    Files that no name can be made of are left out.
+    """
     by_name: dict[str, str] = {}
     for name, path in files:
         # The name goes into file names (".<name>.png.partial" has 255 bytes at most), JSON and

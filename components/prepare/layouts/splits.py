@@ -22,18 +22,20 @@ def choose_splits(
         test_splits: Those to test on; "" takes val, or else test.
         test_fraction: Share of the training pairs that is cut off for testing instead, in [0, 1); 0
             cuts none.
-        seed: Of that cut, which depends on nothing but the names.
+        seed: Seed of that cut, which otherwise depends on nothing but the names.
         max_images: Pairs taken of each of the two, the first by name; 0 takes all.
 
     Raises InputError for splits that are not there, for a choice that contradicts itself or leaves
-    nothing."""
+    nothing.
+    """
     assert 0 <= test_fraction < 1, test_fraction
     if test_splits and test_fraction:
         raise InputError(
             f"--test-fraction {test_fraction} cuts the test pairs off the training pairs but "
-            "--test-splits "
-            f"{test_splits} takes them from elsewhere: leave one out."
+            f"--test-splits {test_splits} takes them from elsewhere: leave one out."
         )
+
+    # The source's splits to train on, and those to test on.
     train_from = _given(source, "--train-splits", train_splits) or _first_there(
         source, ("train", "")
     )
@@ -53,10 +55,10 @@ def choose_splits(
         if not test_from:
             raise InputError(
                 f"--raw-data has no split for testing ({_found(source)}): cut one off with "
-                "--test-fraction 0.1, "
-                "or name one with --test-splits."
+                "--test-fraction 0.1, or name one with --test-splits."
             )
 
+    # Their pairs, or a part of the training pairs.
     problems: list[Problem] = []
     chosen = {
         "train": _join(source, train_from, problems),
@@ -66,11 +68,12 @@ def choose_splits(
         chosen = _cut(chosen["train"], test_fraction, seed)
         if not chosen["train"] or not chosen["test"]:
             raise InputError(
-                f"--test-fraction {test_fraction} leaves {len(chosen['train'])} pairs for "
-                "training and "
-                f"{len(chosen['test'])} with photo for testing: give more pairs, or name splits "
-                "with --test-splits."
+                f"--test-fraction {test_fraction} leaves {len(chosen['train'])} pairs for training "
+                f"and {len(chosen['test'])} with photo for testing: "
+                "give more pairs, or name splits with --test-splits."
             )
+
+    # A pair without photo can be tested on, not trained on.
     problems += [
         Problem("missing photo", pair.input, "is without photo")
         for pair in chosen["train"]
@@ -80,6 +83,7 @@ def choose_splits(
 
 
 def _given(source: Source, flag: str, splits: str) -> list[str]:
+    """The splits that a flag names, each once. Raises InputError for one that is not there."""
     names = list(dict.fromkeys(name.strip() for name in splits.split(",") if name.strip()))
     for name in names:
         if name not in source.pairs:
@@ -111,11 +115,12 @@ def _join(source: Source, splits: list[str], problems: list[Problem]) -> list[Ra
 
 
 def _cut(pairs: list[RawPair], fraction: float, seed: int) -> dict[str, list[RawPair]]:
-    """Test pairs are those whose hashed names come first: another pair more or less changes hardly
-    any of them.
+    """Cut the pairs whose hashed names come first off as test pairs: another pair more or less
+    changes hardly any of them.
 
     Only pairs with a photo are cut off: a photo forgotten in the training set is to be missed, not
-    hidden."""
+    hidden.
+    """
     hashed = sorted(
         (hashlib.sha256(f"{seed}:{pair.name}".encode()).digest(), pair.name)
         for pair in pairs
