@@ -125,6 +125,31 @@ def test_requirements_are_a_layer_below_the_code(device):
     assert order == sorted(order)
 
 
+def test_code_of_the_whole_pipeline_is_in_no_image():
+    """The last pattern that matches decides, for docker and podman."""
+    patterns = (ROOT / ".dockerignore").read_text().splitlines()
+    assert patterns.index("shared/pipeline") > patterns.index("!shared")
+    assert "!shared/pipeline" not in patterns
+    imported = [name for path in in_images() for name in all_imports(path)]
+    assert "shared.tracking" in imported
+    assert not [name for name in imported if name.startswith("shared.pipeline")]
+
+
+def in_images() -> list[Path]:
+    files = [*ROOT.glob("components/**/*.py"), *ROOT.glob("shared/**/*.py")]
+    return [path for path in files if ROOT / "shared" / "pipeline" not in path.parents]
+
+
+def all_imports(module: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names
+
+
 def test_dockerfiles_differ_only_in_base_and_torch():
     """Three short files instead of a clever one; what comes after the packages is the same in
     all."""
@@ -292,7 +317,8 @@ def test_prepare_runs_in_its_image(run_in_image, tmp_path):
     about = run_in_image(
         "sh",
         "-c",
-        'id -u; echo "$CODE_VERSION"; ls /app/components; touch "$HOME/writable"; pip list',
+        'id -u; echo "$CODE_VERSION"; ls /app/components; touch "$HOME/writable"; pip list; '
+        "test ! -e /app/shared/pipeline",
     )
     uid, commit, *rest = about.stdout.split("\n")
     assert about.returncode == 0, about.stderr

@@ -166,7 +166,7 @@ def test_seed_recipes_have_the_seeds_numbers():
         ("label2city_512p_feat", False, True),
         ("label2city_1024p_feat", True, True),
     ):
-        recipe = pipeline.read_recipe(name, ("train_global.vgg_weights=x",))
+        recipe = pipeline.read_recipe(name, pipeline.CONFIGS, ("train_global.vgg_weights=x",))
         assert ("train_local" in recipe, "cluster" in recipe) == (two_stages, with_features)
         wanted = base | (features if with_features else {"instance_features": False})
         assert {key: recipe["train_global"][key] for key in wanted} == wanted
@@ -189,7 +189,7 @@ def test_facades_recipes_have_pix2pix_defaults():
     import pipeline
 
     for name, netG in (("facades", "unet_256"), ("facades_resnet9", "resnet_9blocks")):
-        recipe = pipeline.read_recipe(name)
+        recipe = pipeline.read_recipe(name, pipeline.CONFIGS)
         assert list(recipe) == ["prepare", "train_global", "export", "benchmark"]
         prepare = dict(size="286x286", num_labels=0, input_nc=3, instances="none", direction="BtoA")
         assert {key: recipe["prepare"][key] for key in prepare} == prepare

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import read_recipe
+from pipeline import CONFIGS
+from shared.pipeline.recipes import read_recipe
 from tests.places import ROOT, STEPS
 
 
@@ -82,7 +83,7 @@ def test_commands_of_the_pipeline_have_flags_recipes_and_fields_that_exist():
         recipe = words[words.index("--recipe") + 1] if "--recipe" in words else "demo"
         overrides = tuple(word for word in words if re.fullmatch(r"[a-z_]+\.\w+=\S+", word))
         if recipe != "R":
-            parameters = read_recipe(recipe, overrides)
+            parameters = read_recipe(recipe, CONFIGS, overrides)
             for step in parameters.keys() & {"train_global", "train_local"}:
                 assert not parameters[step]["lambda_vgg"] or parameters[step]["vgg_weights"], (
                     "would be refused"

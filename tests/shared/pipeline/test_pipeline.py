@@ -15,11 +15,14 @@ from mlflow.tracking import MlflowClient
 
 import pipeline
 from components.prepare.demo.scenes import generate
+from pipeline import CONFIGS
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.exported import ExportCard
 from shared.contracts.measured import BenchmarkReport
 from shared.data.images import read_ids, write_ids
 from shared.errors import InputError
+from shared.pipeline.nights import compare_nights
+from shared.pipeline.recipes import read_recipe
 from tests.places import ROOT
 
 SMALL = [
@@ -97,19 +100,20 @@ def test_compile_is_deterministic_and_is_a_kfp_pipeline(tmp_path):
     assert files[0] == files[1]
     spec = next(yaml.safe_load_all(files[0]))
     tasks = spec["root"]["dag"]["tasks"]
-    assert set(tasks) == {"prepare", "train", "cluster", "train-2", "export", "benchmark"}
+    assert set(tasks) == {step.replace("_", "-") for step in CONFIGS}, "as Kubernetes allows"
+    assert {task["taskInfo"]["name"] for task in tasks.values()} == set(CONFIGS)
     assert all(not task.get("cachingOptions", {}).get("enableCache") for task in tasks.values())
 
 
 @pytest.mark.parametrize(
     "recipe, tasks",
     [
-        ("label2city_512p", {"prepare", "train", "export", "benchmark"}),
-        ("label2city_512p_feat", {"prepare", "train", "cluster", "export", "benchmark"}),
-        ("label2city_1024p", {"prepare", "train", "train-2", "export", "benchmark"}),
+        ("label2city_512p", {"prepare", "train-global", "export", "benchmark"}),
+        ("label2city_512p_feat", {"prepare", "train-global", "cluster", "export", "benchmark"}),
+        ("label2city_1024p", {"prepare", "train-global", "train-local", "export", "benchmark"}),
         (
             "label2city_1024p_feat",
-            {"prepare", "train", "cluster", "train-2", "export", "benchmark"},
+            {"prepare", "train-global", "cluster", "train-local", "export", "benchmark"},
         ),
     ],
 )
@@ -119,9 +123,9 @@ def test_a_recipe_decides_the_shape_of_the_graph(recipe, tasks, tmp_path):
     assert set(root["dag"]["tasks"]) == tasks
     parameters = root["inputDefinitions"]["parameters"]
     assert parameters["prepare"]["defaultValue"]["max_images"] == 7
-    for step, config in pipeline.CONFIGS.items():
-        if step in parameters:
-            assert set(parameters[step]["defaultValue"]) == set(config.model_fields)
+    for step, config in CONFIGS.items():
+        fields = set(config.model_fields) if step.replace("_", "-") in tasks else set()
+        assert set(parameters[step]["defaultValue"]) == fields
     uses_features = "clusters" in root["dag"]["tasks"]["export"]["inputs"]["artifacts"]
     assert uses_features == ("cluster" in tasks)
 
@@ -130,7 +134,7 @@ def test_the_whole_pipeline_runs(nights):
     folder, (first, _) = nights
     assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
     out = first.stdout
-    for step in pipeline.CONFIGS:
+    for step in CONFIGS:
         assert f"\n[{step}]\n" in out
     assert "embedded engine" in out and "epoch 3/3" in out and "Got executor_input" not in out
     assert "onnxruntime" in out and "mlflow ui --backend-store-uri sqlite:///" in out
@@ -151,6 +155,7 @@ def test_the_whole_pipeline_runs(nights):
     assert written.styles and "styles-" in report.read_text(), (
         "the styles of the clusters can be tried"
     )
+    assert (run / "train-global" / "model").is_dir() and (run / "train-local" / "model").is_dir()
     table = ClusterTable.read(run / "cluster" / "clusters")
     assert {7, 11, 23} <= set(table.labels)  # road, building, sky
 
@@ -165,7 +170,7 @@ def test_runs_form_one_tree_with_headlines_on_the_parent(nights):
     children = [
         run for run in runs if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id
     ]
-    assert [run.info.run_name for run in children] == list(pipeline.CONFIGS)
+    assert [run.info.run_name for run in children] == list(CONFIGS)
     assert {"fps/torch_fp32/batch_1", "fps/onnxruntime_fp32/batch_2", "test/psnr_db"} <= parents[
         0
     ].data.metrics.keys()
@@ -202,7 +207,7 @@ def test_the_second_night_is_compared_with_the_first(nights):
 
 
 def test_compare_nights_shows_old_new_and_change():
-    table = pipeline.compare_nights([("b", {"fps": 12.0, "new": 1.0}), ("a", {"fps": 10.0})])
+    table = compare_nights([("b", {"fps": 12.0, "new": 1.0}), ("a", {"fps": 10.0})])
     assert "tonight: b, before: a" in table
     assert [line.split() for line in table.splitlines()[-2:]] == [
         ["fps", "12", "10", "+20.0%"],
@@ -305,20 +310,20 @@ def test_all_repeated_overrides_are_used(tmp_path):
 
 def test_an_override_may_be_any_text():
     overrides = ("train_global.vgg_weights=%h/vgg: 19.pth", "train_global.learning_rate=1e-3")
-    values = pipeline.read_recipe("demo", overrides)["train_global"]
+    values = read_recipe("demo", CONFIGS, overrides)["train_global"]
     assert (values["vgg_weights"], values["learning_rate"]) == ("%h/vgg: 19.pth", 1e-3)
 
 
 def test_overrides_reach_the_step_and_are_checked():
-    parameters = pipeline.read_recipe(
-        "demo", ("benchmark.batch_sizes=[2]", "train_global.flip=false")
+    parameters = read_recipe(
+        "demo", CONFIGS, ("benchmark.batch_sizes=[2]", "train_global.flip=false")
     )
     assert (
         parameters["benchmark"]["batch_sizes"] == [2]
         and parameters["train_global"]["flip"] is False
     )
     with pytest.raises(InputError, match="--ngf 0: should be greater than or equal to 1"):
-        pipeline.read_recipe("demo", ("train_global.ngf=0",))
+        read_recipe("demo", CONFIGS, ("train_global.ngf=0",))
 
 
 @pytest.fixture
@@ -428,7 +433,7 @@ def test_a_night_that_takes_too_long_is_stopped(start_nightly):
 
 
 @pytest.mark.parametrize(
-    "code", ["import pipeline", "import pipeline; pipeline.read_recipe('demo')"]
+    "code", ["import pipeline", "import pipeline; pipeline.read_recipe('demo', pipeline.CONFIGS)"]
 )
 def test_importing_the_pipeline_loads_no_torch(code):
     heavy = "import sys; print(*{'torch', 'onnxruntime'} & set(sys.modules))"

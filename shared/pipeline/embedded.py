@@ -1,0 +1,154 @@
+"""The embedded engine: the graph on this machine, by kfp.local, one process per step."""
+
+import contextlib
+import os
+import re
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+import psutil
+from kfp import local
+from kfp.dsl.graph_component import GraphComponent
+
+from shared import tracking
+from shared.pipeline.graph import step_of
+from shared.pipeline.recipes import Recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_name(recipe: str) -> str:
+    """Name of a new run: of its log, and of its run in MLflow."""
+    return f"{recipe}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
+
+
+def run_here(
+    recipe: str,
+    graph: GraphComponent,
+    raw_data: str,
+    config: Recipe,
+    runs: Path,
+    tags: dict[str, str],
+) -> int:
+    """Run a built graph; its steps become children of one MLflow run. Returns the exit code 0.
+
+    Args:
+        recipe: Name of the experiment in MLflow.
+        config: Config of every step, for MLflow; the graph holds the same numbers.
+        runs: Folder, absolute, that takes the steps' folders and the log.
+        tags: Tags of the MLflow run.
+
+    Raises SystemExit with 2 where a step refused, else 1 where it failed.
+    """
+    # The steps find our packages wherever they are started.
+    path = [str(ROOT), os.environ.get("PYTHONPATH")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(runs))
+
+    # The run: steps on the screen, everything in the log, figures in MLflow.
+    start = time.perf_counter()
+    name = run_name(recipe)
+    numbers = {
+        f"{step}.{field}": value
+        for step, fields in config.items()
+        for field, value in fields.items()
+    }
+    with (
+        open(runs / f"{name}.log", "w") as log,
+        tracking.pipeline_run(recipe, name, numbers, tags, runs),
+    ):
+        console = Console(sys.stdout, log)
+        try:
+            with contextlib.redirect_stdout(console):
+                finished = graph(raw_data=raw_data)
+        except RuntimeError:
+            if not console.step:
+                raise
+            print(
+                f"\nstep {console.step} failed: {console.last_line}\nfull log: {log.name}",
+                file=sys.stderr,
+            )
+            # An exception, so that the MLflow run is closed as failed.
+            sys.exit(2 if re.match(r"\w+ refused: ", console.last_line) else 1)
+
+    # Where everything is.
+    seconds = time.perf_counter() - start
+    report = Path(finished.outputs["Output"].path)
+    print(f"\n{recipe} done in {seconds:.0f} s\n\n{(report / 'table.txt').read_text()}")
+    print(f"report:    {report / 'report.html'}")
+    print(f"log:       {log.name}")
+    print(f"MLflow UI: {tracking.ui_command()}")
+    return 0
+
+
+class Console:
+    """A stdout that shows what the steps print; kfp's own lines go to the log file only.
+
+    kfp.local offers no hook for this: it logs through the root logger and prints the steps' lines
+    indented by four blanks.
+    """
+
+    KFP_LINE = re.compile(
+        r"\d\d:\d\d:\d\d\.\d+ - \w+ - (?:Executing task '(?P<task>.+)'|(?P<logs>Streamed logs)|.*)"
+    )
+    COLOUR = re.compile(r"\x1b\[\d+m")
+
+    def __init__(self, screen: TextIO, log: TextIO):
+        self.screen, self.log = screen, log
+        self.step = ""  # that runs, or ran last
+        self.last_line = ""  # that a step printed: the reason where it failed
+        self.pending = ""  # text without its end of line yet
+        self.in_step = self.in_json = False
+
+    def write(self, text: str) -> int:
+        self.log.write(text)
+        *lines, self.pending = (self.pending + text).split("\n")
+        for line in lines:
+            self.show(self.COLOUR.sub("", line))
+        return len(text)
+
+    def show(self, line: str) -> None:
+        """Show a line if a step has printed it; keep which step runs."""
+        # A line of kfp, perhaps the first of a step.
+        if found := self.KFP_LINE.match(line):
+            self.in_step = bool(found["logs"])
+            if found["task"]:
+                self.step = step_of(found["task"])
+                self.say(f"\n[{self.step}]")
+            return
+
+        # A line of the process that kfp runs a step in, which first prints its input as JSON.
+        line = line.removeprefix("    ")
+        self.in_json |= "Got executor_input:" in line
+        by_kfp = self.in_json or line.startswith("[KFP Executor")
+        if self.in_step and line.strip() and not by_kfp:
+            self.last_line = line
+            self.say(line)
+        self.in_json &= line != "}"
+
+    def say(self, line: str) -> None:
+        self.screen.write(line + "\n")  # print itself is replaced by kfp while a step runs
+        self.screen.flush()
+
+    def flush(self) -> None:
+        self.log.flush()
+        self.screen.flush()
+
+
+def stop_steps_with_us() -> None:
+    """From here on SIGTERM and SIGHUP stop the running step too, which kfp would leave alive."""
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, _stop)
+
+
+def _stop(signum: int, _frame) -> None:
+    # A second signal must not keep the MLflow run from being closed.
+    signal.signal(signum, signal.SIG_IGN)
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.terminate()
+    sys.exit(128 + signum)

@@ -1,0 +1,35 @@
+"""How our graph is put to KFP: tasks that have the names of their steps, and YAML that repeats."""
+
+import dataclasses
+from pathlib import Path
+
+from kfp import compiler, dsl
+from kfp.components import PythonComponent
+from kfp.dsl.graph_component import GraphComponent
+
+
+def task(step: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:
+    """A task that runs `component` as the step `step`; to be called inside a pipeline function.
+
+    KFP names a task, its folder and its node after the component's function, and numbers those of
+    one name: `train`, `train-2`. So every task gets a component of its own name. Kubernetes knows
+    no underscore: the task of `train_global` is `train-global`, and is shown as `train_global`.
+    """
+    specification = dataclasses.replace(component.component_spec, name=step)
+    named = PythonComponent(specification, component.python_func)
+    # The cache does not see changed code or raw data.
+    return named(**inputs).set_display_name(step).set_caching_options(False)
+
+
+def step_of(task_name: str) -> str:
+    """The step's name in a recipe from KFP's name of its task, the inverse of `task`."""
+    return task_name.replace("-", "_")
+
+
+def write_yaml(graph: GraphComponent, file: Path, title: str) -> None:
+    """Write a built graph as KFP v2 YAML, below `title` as a comment; the same bytes every time."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    compiler.Compiler().compile(graph, str(file))
+    # kfp's summary in comments lists dictionaries in an order that changes from process to process.
+    body = [line for line in file.read_text().splitlines() if not line.startswith("#")]
+    file.write_text("\n".join([f"# {title}", *body, ""]))

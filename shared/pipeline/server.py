@@ -1,0 +1,36 @@
+"""The graph on a KFP API server."""
+
+from kfp import Client
+from kfp.dsl.graph_component import GraphComponent
+from kfp_server_api import ApiException
+from urllib3.exceptions import HTTPError
+
+from shared.errors import InputError
+from shared.pipeline.recipes import Recipe
+
+
+def submit(
+    host: str, recipe: str, graph: GraphComponent, raw_data: str | None, config: Recipe
+) -> int:
+    """Create a run of a built graph on the server at `host`; returns the exit code 0.
+
+    Raises InputError where the server does not answer as one.
+    """
+    if raw_data is None:
+        raise InputError(
+            "--host needs --raw-data: a path or URL that the pods of the cluster can read."
+        )
+    try:
+        run = Client(host=host).create_run_from_pipeline_func(
+            graph,
+            arguments={"raw_data": raw_data, **config},
+            experiment_name=recipe,
+            enable_caching=False,
+        )
+    except (ApiException, HTTPError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"--host {host} does not answer as a KFP API server ({reason}): check the URL."
+        ) from None
+    print(f"submitted {run.run_id} to {host}")
+    return 0
