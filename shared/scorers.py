@@ -61,15 +61,14 @@ class MeasuringNetwork:
                 f"{self.flag} {self.file} is no file: give an ONNX file, or leave it out."
             )
         try:
-            from shared.deployed.runners import (
-                OnnxRunner,  # a training without measuring networks needs no ONNX Runtime
-            )
+            # Here, as a training without measuring networks needs no ONNX Runtime.
+            from shared.deployed.runners import open_session
         except ModuleNotFoundError:
             raise InputError(
                 f"{self.flag} needs ONNX Runtime: `pip install onnxruntime`, or leave it out."
             ) from None
         try:
-            return OnnxRunner(self.file, "fp32", device).session
+            return open_session(self.file, device)
         except Exception as error:  # ONNX Runtime has a class for every reason
             raise self.refusal(
                 f"cannot be loaded ({_reason(error)})", "give a complete ONNX file"

@@ -2,16 +2,17 @@
 with pictures."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import torch
+from torch import nn
 
 from components.benchmark.ais_bench.tool import measure_om
+from components.benchmark.checks import check_same_model
 from components.benchmark.config import BenchmarkConfig
 from components.benchmark.measure.method import environment, method
 from components.benchmark.measure.quality import QualityMeter
-from components.benchmark.measure.runtimes import exported_runners, parities, torch_runners
+from components.benchmark.measure.runtimes import file_runners, parities, torch_runners
 from components.benchmark.measure.segmentation import SegmentationNetwork
 from components.benchmark.measure.speed import measure_speed
 from components.benchmark.measure.workload import Workload
@@ -32,16 +33,12 @@ from shared.contracts.dataset import SPLITS, DatasetManifest
 from shared.contracts.exported import ExportCard, Graph
 from shared.contracts.folder import write_atomically
 from shared.contracts.measured import BenchmarkReport
-from shared.contracts.model import ModelCard
 from shared.data.maps import PairReader
 from shared.data.pictures import side_by_side
-from shared.deployed.runners import TorchRunner
-from shared.deployed.styles import Style
-from shared.deployed.synthesiser import Synthesiser
-from shared.device import Runtime, pick
-from shared.errors import InputError
+from shared.deployed.form import Form
+from shared.deployed.painter import Painter, open_runner
+from shared.device import pick
 from shared.networks.checkpoint import load_generator
-from shared.networks.layers import with_picture_statistics
 from shared.scorers import MeasuringNetworks
 
 
@@ -69,16 +66,14 @@ def run(
     export = ExportCard.read(exported)
     manifest = DatasetManifest.read(dataset)
     card, generator = load_generator(model, export.size, num_labels=manifest.num_labels)
-    refuse_strangers(exported, export, dataset, manifest, model, card)
+    check_same_model(exported, export, dataset, manifest, model, card)
     table = ClusterTable.read_for(clusters, model, card) if clusters else None
 
     # The same function in several runtimes, on real maps.
-    if export.batch_norm == "picture":
-        generator = with_picture_statistics(generator)
-    style = Style(np.array(export.style, np.float32)) if export.style else None
     size = export.size or (card.height, card.width)
+    form = replace(Form.of_export(export), size=size)
     pairs = min(max(config.batch_sizes), len(manifest.test) + len(manifest.train))
-    workload = Workload(dataset, manifest, card.architecture, export.graph, style, size, pairs)
+    workload = Workload(dataset, manifest, form, pairs)
     networks = MeasuringNetworks.load(
         size, runtime.name, lpips=config.lpips_network, fid=config.fid_network
     )
@@ -87,23 +82,21 @@ def run(
         segmentation = SegmentationNetwork(
             config.segmentation_network, size, manifest.num_labels, runtime.name
         )
-    fixed = None if style is None else torch.from_numpy(style.by_label)
-    synthesiser = Synthesiser(generator, card.architecture, fixed, export.graph)
-    online = torch_runners(synthesiser, config)
-    offline = exported_runners(exported, export, runtime.name, config)
+    of_torch = torch_runners(form, generator, config)
+    of_files = file_runners(form, exported, export, runtime.name, config)
 
     # Correct first, then speed.
-    parity = parities(online, offline, synthesiser, export, workload)
-    in_process = [*online, *offline.get("onnxruntime", [])]
+    parity = parities(of_torch, of_files, generator, export, workload)
+    runners = [*of_torch, *of_files]
+    in_process = [runner for runner in runners if runner.name != "om"]  # the tool times an .om
     speed = measure_speed(in_process, workload, config.batch_sizes, config.rounds, config.warmup)
-    if "om" in offline:
+    if len(in_process) < len(runners):
         speed += measure_om(exported, export.om, config.batch_sizes, config.rounds, config.warmup)
 
     # Quality, of the exported file unless it would run on a slower device than PyTorch.
-    eager = TorchRunner(synthesiser, runtime)
-    painters = sorted(
-        [*sum(offline.values(), []), eager], key=lambda painter: painter.device != eager.device
-    )
+    eager = open_runner(form, "torch", generator, config.device, config.precisions[-1])
+    painting = sorted([*of_files, eager], key=lambda runner: runner.device != eager.device)
+    painters = [Painter(form, runner) for runner in painting]
     shown, quality = [], {}
     for split in SPLITS:
         meter = QualityMeter(networks, segmentation) if split == "test" else QualityMeter()
@@ -112,7 +105,7 @@ def run(
         quality[split] = meter.result()
 
     # What the styles are worth.
-    sheet = paint_styles(generator, workload, table, runtime, config) if table else None
+    sheet = paint_styles(workload, generator, table, config) if table else None
     styles = label_styles(table, picture_differences(sheet)) if sheet else []
 
     # Report.
@@ -127,7 +120,7 @@ def run(
         model_digest=card.digest,
         dataset_digest=manifest.digest,
         environment=environment(runtime),
-        method=method(config, painters[0].name),
+        method=method(config, painting[0].name),
     )
     result.write(report)
     for row in shown:
@@ -144,47 +137,17 @@ def run(
     return result.headline()
 
 
-def refuse_strangers(
-    exported: Path,
-    export: ExportCard,
-    dataset: Path,
-    manifest: DatasetManifest,
-    model: Path,
-    card: ModelCard,
-) -> None:
-    if export.model_digest != card.digest:
-        raise InputError(
-            f"--exported {exported} was made from model {export.model_digest} but --model {model} "
-            f"is {card.digest}: "
-            f"give the model it was exported from, or export again."
-        )
-    for file in (export.file, *(om.file for om in export.om)):
-        if not (exported / file).is_file():
-            raise InputError(
-                f"--exported {exported} has no {file}: export again with `python -m "
-                "components.export`."
-            )
-    card.architecture.refuse_other_data(dataset, manifest)
-
-
 def paint_styles(
-    generator: torch.nn.Module,
-    workload: Workload,
-    table: ClusterTable,
-    runtime: Runtime,
-    config: BenchmarkConfig,
+    workload: Workload, generator: nn.Module, table: ClusterTable, config: BenchmarkConfig
 ) -> StyleSheet:
     """The first test maps with each style of their largest labels, by PyTorch: a file may have its
     style fixed."""
-    graph = Graph(style="label")
-    painter = TorchRunner(Synthesiser(generator, workload.architecture, None, graph), runtime)
-    reader = PairReader(
-        workload.dataset, workload.manifest, "test" if workload.manifest.test else "train"
-    )
+    form = replace(workload.form, graph=Graph(style="label"), style=None)
+    runner = open_runner(form, "torch", generator, config.device, config.precisions[-1])
+    split = "test" if workload.manifest.test else "train"
+    reader = PairReader(workload.dataset, workload.manifest, split)
     samples = [
-        reader.read(i, workload.size, with_photo=False)
+        reader.read(i, form.size, with_photo=False)
         for i in range(min(config.max_styled_maps, len(reader)))
     ]
-    return render_styles(
-        painter, workload.architecture, graph, table, samples, config.max_styled_labels
-    )
+    return render_styles(Painter(form, runner), table, samples, config.max_styled_labels)

@@ -19,7 +19,7 @@ class ExportConfig(StepConfig):
 
     format: Literal["onnx", "om"] = "onnx"
     """om: compile the ONNX file for an NPU with Ascend's atc, too."""
-    input: Literal["maps", "onehot"] = "maps"
+    form: Literal["maps", "onehot"] = "maps"
     """maps: label and instance ids; one-hot, edges and styles are made inside the file. onehot: the
     seed's file, input_concat (channels, H, W) float32 -> fake_image, whose channels the host
     makes."""
@@ -89,23 +89,22 @@ class ExportConfig(StepConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.input == "onehot" and self.style != "fixed":
+        if self.form == "onehot" and self.style != "fixed":
             raise ValueError(
-                f"--style {self.style} needs --input maps: with onehot the host makes the feature "
+                f"--style {self.style} needs --form maps: with onehot the host makes the feature "
                 "channels"
             )
         for name, default in (("ids", "int32"), ("labels", "uint8")):
-            if self.input == "onehot" and (given := getattr(self, name)) != default:
+            if self.form == "onehot" and (given := getattr(self, name)) != default:
                 raise ValueError(
-                    f"--{name} {given} needs --input maps: with onehot there are no ids in the "
-                    "input"
+                    f"--{name} {given} needs --form maps: with onehot there are no ids in the input"
                 )
         if self.format == "om":
             self._check_om()
         return self
 
     def _check_om(self) -> None:
-        if self.size == DYNAMIC:
+        if self.is_dynamic:
             raise ValueError(
                 "--format om with --size dynamic: atc needs the size, give HEIGHTxWIDTH"
             )
@@ -126,15 +125,20 @@ class ExportConfig(StepConfig):
             )
 
     @property
+    def is_dynamic(self) -> bool:
+        """Whether the file takes maps of any size."""
+        return self.size == DYNAMIC
+
+    @property
     def fixed_size(self) -> tuple[int, int] | None:
         """(height, width) that were asked for."""
         return None if self.size in ("", DYNAMIC) else parse_size(self.size)
 
     def graph(self, feat_num: int) -> Graph:
         """The form of the deployed file, for a model with that many instance features."""
-        style = self.style if feat_num and self.input == "maps" else "none"
+        style = self.style if feat_num and self.form == "maps" else "none"
         return Graph(
-            inputs=self.input, labels=self.labels, ids=self.ids, style=style, output=self.output
+            form=self.form, labels=self.labels, ids=self.ids, style=style, output=self.output
         )
 
     def limit(self, precision: str) -> float:

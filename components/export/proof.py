@@ -6,27 +6,28 @@ from pathlib import Path
 import torch
 
 from components.export.config import ExportConfig
-from shared.contracts.exported import Graph, OmFile, Parity
-from shared.deployed.om_runner import OmRunner
+from shared.contracts.exported import OmFile, Parity
+from shared.deployed.form import Feeds, Form
+from shared.deployed.painter import ExportedFile, open_runner
 from shared.deployed.parity import describe, largest_difference, measure_parity, passes
-from shared.deployed.runners import Feeds, OnnxRunner, Runner, TorchRunner
-from shared.deployed.synthesiser import Synthesiser
-from shared.device import pick
+from shared.deployed.runners import Runner
 from shared.errors import InputError
 
 
-def onnx_runners(file: Path, precision: str) -> Iterator[Runner]:
-    yield OnnxRunner(file, precision)
-    if torch.cuda.is_available() and (gpu := OnnxRunner(file, precision, "cuda")).device == "cuda":
-        yield gpu
+def onnx_runners(form: Form, file: ExportedFile) -> Iterator[Runner]:
+    """ONNX Runtime on the CPU, and on a GPU where there is one."""
+    yield open_runner(form, "onnxruntime", file, "cpu")
+    if torch.cuda.is_available():
+        runner = open_runner(form, "onnxruntime", file, "cuda")
+        if runner.device == "cuda":  # else it was built without
+            yield runner
 
 
-def om_runners(exported: Path, om: list[OmFile], graph: Graph) -> Iterator[Runner]:
+def om_runners(form: Form, exported: Path, om: list[OmFile]) -> Iterator[Runner]:
+    """Each compiled file on an NPU; none, and a line that says why, where no NPU is."""
     for file in om:
         try:
-            runner = OmRunner(
-                exported / file.file, graph, file.batch_sizes[0], precision=file.precision
-            )
+            runner = open_runner(form, "om", ExportedFile.om(exported, file))
         except InputError as missing:  # atc needs no NPU
             print(f"export: the compiled files were not compared with PyTorch: {missing}")
             return
@@ -35,11 +36,11 @@ def om_runners(exported: Path, om: list[OmFile], graph: Graph) -> Iterator[Runne
 
 
 def prove(
-    runners: Iterator[Runner], synthesiser: Synthesiser, samples: list[Feeds], config: ExportConfig
+    runners: Iterator[Runner], reference: Runner, samples: list[Feeds], config: ExportConfig
 ) -> list[Parity]:
-    """What the runtimes of a file differ by from PyTorch. Raises RuntimeError where it is too
-    much."""
-    reference, found = TorchRunner(synthesiser, pick("cpu", "fp32")), []
+    """What the runtimes of a file differ by from `reference`, PyTorch in fp32. Raises RuntimeError
+    where it is too much."""
+    found = []
     for runner in runners:
         limit = largest_difference(config.limit(runner.precision), config.output)
         parity = measure_parity(runner, reference, samples, limit)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from components.export.config import DYNAMIC, ExportConfig
+from components.export.config import ExportConfig
 from shared.contracts.dataset import DatasetManifest
-from shared.contracts.exported import Graph
-from shared.contracts.model import Architecture, ModelCard
+from shared.contracts.model import GeneratorInput, ModelCard
 from shared.data.maps import PairReader
+from shared.deployed.form import Form
 from shared.errors import InputError
 
 
@@ -27,45 +27,42 @@ class Maps:
 
 
 def maps_of_proof(
-    card: ModelCard, dataset: Path | None, graph: Graph, config: ExportConfig
+    form: Form, card: ModelCard, dataset: Path | None, config: ExportConfig
 ) -> list[Maps]:
     """Real maps where there is a data set, at the size of the file; where that is dynamic some of
     odd size."""
-    size = config.fixed_size or (card.height, card.width)
     if dataset is None:
         print("export: no --dataset, so the proof is on generated maps", flush=True)
-        samples = generated_maps(card.architecture, config.parity_samples, size)
+        size = form.size or (card.height, card.width)
+        samples = generated_maps(form.reads, config.parity_samples, size)
     else:
-        samples = real_maps(
-            dataset, card, config.parity_samples, None if config.size == DYNAMIC else size
-        )
-    if graph.style == "instance" and any(sample.instances is None for sample in samples):
+        samples = real_maps(dataset, form, config.parity_samples)
+    if form.graph.style == "instance" and any(sample.instances is None for sample in samples):
         raise InputError(
             f"--style instance needs instance maps but --dataset {dataset} has none: give label "
             "or map."
         )
-    if config.size == DYNAMIC:
+    if form.size is None:
         samples += [sample.cropped(rows=3, columns=5) for sample in samples]
     return samples
 
 
-def real_maps(
-    dataset: Path, card: ModelCard, count: int, size: tuple[int, int] | None
-) -> list[Maps]:
-    """Maps of the first test pairs, and of training pairs where these are too few; size None = each
-    its own."""
+def real_maps(dataset: Path, form: Form, count: int) -> list[Maps]:
+    """Maps of the first test pairs, and of training pairs where these are too few, at the size of
+    the form, or each at its own."""
     manifest = DatasetManifest.read(dataset)
-    card.architecture.refuse_other_data(dataset, manifest)
+    form.reads.refuse_other_data(dataset, manifest)
     samples = []
     for split in ("test", "train"):
         reader = PairReader(dataset, manifest, split)
-        samples += [reader.read(i, size) for i in range(min(len(reader), count - len(samples)))]
-    return [
-        Maps(np.array(sample.inputs), sample.instances) for sample in samples
-    ]  # copies: a cache is read-only
+        samples += [
+            reader.read(i, form.size) for i in range(min(len(reader), count - len(samples)))
+        ]
+    # copies: a cache is read-only
+    return [Maps(np.array(sample.inputs), sample.instances) for sample in samples]
 
 
-def generated_maps(a: Architecture, count: int, size: tuple[int, int]) -> list[Maps]:
+def generated_maps(reads: GeneratorInput, count: int, size: tuple[int, int]) -> list[Maps]:
     """Street-like maps, the same at every call: sky, houses and road as bands, things as rectangles
     before them.
 
@@ -74,7 +71,7 @@ def generated_maps(a: Architecture, count: int, size: tuple[int, int]) -> list[M
     Ids as in Cityscapes: an instance is its label, or label * 1000 + a running number for things.
     """
     rng = np.random.default_rng(0)
-    (height, width), num_labels = size, a.num_labels or 256
+    (height, width), num_labels = size, reads.num_labels or 256
     samples = []
     for _ in range(count):
         bands = rng.integers(num_labels, size=3)
@@ -88,9 +85,8 @@ def generated_maps(a: Architecture, count: int, size: tuple[int, int]) -> list[M
             labels[box] = label
             instances[box] = label * 1000 + number
         inputs = labels
-        if a.input_nc:
-            inputs = rng.integers(256, size=(a.input_nc, 256), dtype=np.uint8)[
-                :, labels
-            ]  # (C, H, W)
+        if reads.input_nc:
+            colours = rng.integers(256, size=(reads.input_nc, 256), dtype=np.uint8)
+            inputs = colours[:, labels]  # (C, H, W)
         samples.append(Maps(inputs, instances))
     return samples

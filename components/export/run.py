@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from torch import nn
+from onnx import ModelProto
 
-from components.export.config import DYNAMIC, ExportConfig
+from components.export.checks import read_clusters, read_inputs
+from components.export.config import ExportConfig
 from components.export.om.atc import compile_om, find_atc, soc_version
 from components.export.onnx_graph.dropout import check_drops, with_dropout
 from components.export.onnx_graph.file import data_file, to_onnx
@@ -22,15 +23,11 @@ from components.export.onnx_graph.specs import specs
 from components.export.proof import om_runners, onnx_runners, prove
 from components.export.proof_maps import maps_of_proof
 from shared import tracking
-from shared.contracts.clusters import ClusterTable
-from shared.contracts.dataset import DatasetManifest
-from shared.contracts.exported import ExportCard, OmFile
+from shared.contracts.exported import ExportCard, OmFile, Parity
 from shared.contracts.model import ModelCard
+from shared.deployed.form import Feeds, Form
+from shared.deployed.painter import ExportedFile, open_runner
 from shared.deployed.styles import Style
-from shared.deployed.synthesiser import Synthesiser, feeds
-from shared.errors import InputError
-from shared.networks.checkpoint import load_generator
-from shared.networks.layers import with_picture_statistics
 
 FILE = "generator.onnx"
 
@@ -54,120 +51,82 @@ def run(
         clusters: Folder of the cluster step; a model with instance features needs it.
     """
     # The deployed function.
-    card, generator = load(model, dataset, config)
-    style = load_style(model, card, clusters)
-    graph = config.graph(card.architecture.feat_num)
-    fixed = None if style is None else torch.from_numpy(style.by_label)
-    synthesiser = Synthesiser(generator, card.architecture, fixed, graph).eval()
+    card, generator = read_inputs(model, dataset, config)
+    table = read_clusters(clusters, model, card)
+    form = Form(
+        reads=card.architecture,
+        graph=config.graph(card.architecture.feat_num),
+        style=Style.commonest(table, card.architecture.num_labels) if table else None,
+        size=None if config.is_dynamic else config.fixed_size or (card.height, card.width),
+        batch_norm=config.batch_norm,
+    )
+    reference = open_runner(form, "torch", generator, "cpu", "fp32")
+    synthesiser = form.synthesiser(generator)
     deployed = with_precise_norm(synthesiser) if config.instance_norm == "precise" else synthesiser
 
     # What it is proven on.
-    maps = maps_of_proof(card, dataset, graph, config)
-    samples = [feeds(card.architecture, graph, one.inputs, one.instances, style) for one in maps]
+    maps = maps_of_proof(form, card, dataset, config)
+    samples = [form.feed(one.inputs, one.instances) for one in maps]
 
     # Export into a folder of work, proof, and only then the files. What an earlier run left goes
     # first.
-    with folder_of_work(exported) as work:
+    with work_folder(exported) as work:
         settings = dict(
             opset=config.opset,
             precision=config.precision,
             dynamic_batch=config.batch_size == 0,
-            dynamic_size=config.size == DYNAMIC,
+            dynamic_size=config.is_dynamic,
             external_data_above_mb=config.external_data_above_mb,
         )
         example = {
             name: np.repeat(array, max(config.batch_size, 1), axis=0)
             for name, array in samples[0].items()
         }
-        graph_proto = to_onnx(deployed, example, work / FILE, **settings)
-        parity = prove(onnx_runners(work / FILE, config.precision), synthesiser, samples, config)
-        if config.dropout:
-            graph_proto = to_onnx(with_dropout(deployed), example, work / FILE, **settings)
-            check_drops(graph_proto, deployed)
+        graph = to_onnx(deployed, example, work / FILE, **settings)
+        runners = onnx_runners(form, ExportedFile(work / FILE, config.precision))
+        parity = prove(runners, reference, samples, config)
+        if config.dropout:  # random pictures cannot be compared: it is proven without
+            graph = to_onnx(with_dropout(deployed), example, work / FILE, **settings)
+            check_drops(graph, deployed)
         for file in (data_file(work / FILE), work / FILE):
             if file.exists():
                 shutil.move(file, exported / file.name)
 
-    exported_card = ExportCard(
-        file=FILE,
-        graph=graph,
-        opset=config.opset,
-        precision=config.precision,
-        batch_norm=config.batch_norm,
-        dropout=config.dropout,
-        **specs(graph_proto, graph, card.architecture.num_labels),
-        style=[] if style is None else style.by_label.tolist(),
-        parity=parity,
-        architecture=card.architecture,
-        model_digest=card.digest,
-        versions={
-            "torch": torch.__version__,
-            "onnx": onnx.__version__,
-            "onnxruntime": onnxruntime.__version__,
-        },
-    )
+    exported_card = card_of(form, card, graph, parity, config)
     exported_card.write(exported)
-    onnx_mb = sum(file.stat().st_size for file in exported.glob(f"{FILE}*")) / 2**20
-    input_bytes = sum(array.nbytes for array in samples[0].values())
+    size = sizes(exported, samples[0])
     print(
-        f"export: {exported / FILE}: opset {config.opset}, {onnx_mb:.1f} MB; {input_bytes:,} "
-        "bytes in per picture"
+        f"export: {exported / FILE}: opset {config.opset}, {size['onnx_mb']:.1f} MB; "
+        f"{size['input_mb'] * 1e6:,.0f} bytes in per picture"
     )
 
-    # For an NPU.
+    # For an NPU. The ONNX file stays where atc or the proof of what it made fails.
     if config.format == "om":
         om = compile_files(exported, exported_card, config)
         try:
-            parity += prove(om_runners(exported, om, graph), synthesiser, samples, config)
+            parity += prove(om_runners(form, exported, om), reference, samples, config)
         except BaseException:
             for file in om:
                 (exported / file.file).unlink()
             raise
         exported_card.model_copy(update={"om": om, "parity": parity}).write(exported)
 
+    # Figures: of several runtimes the worst.
     worst = max(parity, key=lambda one: one.max_abs_error)
     figures = {
         "parity/max_abs_error": worst.max_abs_error,
         "parity/mean_abs_error": worst.mean_abs_error,
         "parity/cosine": min(one.cosine for one in parity),
         "parity/psnr_db": min(one.psnr_db for one in parity),
-        "onnx_mb": onnx_mb,
-        "input_mb": input_bytes / 1e6,
+        **size,
     }
     tracking.log_figures(figures)
     tracking.log_files(exported)
     return figures
 
 
-def load(model: Path, dataset: Path | None, config: ExportConfig) -> tuple[ModelCard, nn.Module]:
-    """The generator, with what its weight file does not tell taken from the options and the data
-    set."""
-    num_labels = DatasetManifest.read(dataset).num_labels if dataset else None
-    card, generator = load_generator(
-        model, config.fixed_size, num_labels=num_labels, unet_dropout=config.dropout
-    )
-    if config.dropout and not any(isinstance(module, nn.Dropout) for module in generator.modules()):
-        raise InputError(f"--dropout was given but --model {model} has no dropout: leave it out.")
-    return card, with_picture_statistics(generator) if config.batch_norm == "picture" else generator
-
-
-def load_style(model: Path, card: ModelCard, clusters: Path | None) -> Style | None:
-    """The commonest style of every label; None where the model takes no instance features."""
-    feat_num = card.architecture.feat_num
-    if clusters is not None:
-        return Style.commonest(
-            ClusterTable.read_for(clusters, model, card), card.architecture.num_labels
-        )
-    if feat_num:
-        raise InputError(
-            f"--model {model} takes {feat_num} instance features but --clusters was not given: "
-            f"give the folder that `python -m components.cluster` wrote."
-        )
-    return None
-
-
 @contextmanager
-def folder_of_work(exported: Path) -> Iterator[Path]:
+def work_folder(exported: Path) -> Iterator[Path]:
     """A folder inside `exported`, which has lost what earlier runs left: that must not look like
     the result of this."""
     exported.mkdir(parents=True, exist_ok=True)
@@ -179,7 +138,40 @@ def folder_of_work(exported: Path) -> Iterator[Path]:
         yield Path(work)
 
 
+def card_of(
+    form: Form, card: ModelCard, graph: ModelProto, parity: list[Parity], config: ExportConfig
+) -> ExportCard:
+    """What the file is, for the steps after this one."""
+    return ExportCard(
+        file=FILE,
+        graph=form.graph,
+        opset=config.opset,
+        precision=config.precision,
+        batch_norm=form.batch_norm,
+        dropout=config.dropout,
+        **specs(graph, form.graph, form.reads.num_labels),
+        style=form.style.by_label.tolist() if form.style else [],
+        parity=parity,
+        architecture=card.architecture,
+        model_digest=card.digest,
+        versions={
+            "torch": torch.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
+    )
+
+
+def sizes(exported: Path, sample: Feeds) -> dict[str, float]:
+    """Figures: the ONNX file with its weights in 2^20 bytes, one picture's inputs in 10^6 bytes."""
+    return {
+        "onnx_mb": sum(file.stat().st_size for file in exported.glob(f"{FILE}*")) / 2**20,
+        "input_mb": sum(array.nbytes for array in sample.values()) / 1e6,
+    }
+
+
 def compile_files(exported: Path, card: ExportCard, config: ExportConfig) -> list[OmFile]:
+    """The .om files of the ONNX file in `exported`."""
     find_atc()  # it is said first if there is none
     return compile_om(
         exported / FILE,

@@ -2,6 +2,8 @@
 
 from typing import ClassVar, Literal
 
+from pydantic import AliasChoices, Field
+
 from shared.contracts.folder import Folder, Record
 from shared.contracts.model import Architecture
 
@@ -16,7 +18,8 @@ class TensorSpec(Record):
 class Graph(Record):
     """Which function a deployed file is: the form of its inputs and of its output."""
 
-    inputs: Literal["maps", "onehot"] = "maps"
+    # called inputs in export.json until 2026-11
+    form: Literal["maps", "onehot"] = Field("maps", validation_alias=AliasChoices("form", "inputs"))
     """maps: label ids (or a picture) and instance ids. onehot: the one float32 input of the seed's
     file, which the host makes: one-hot labels (or the picture in [-1, 1]), edges, instance
     features."""

@@ -8,47 +8,14 @@ from shared.contracts.folder import Folder, Record
 from shared.errors import InputError
 
 
-class Architecture(Record):
-    """Everything needed to build the networks again; names as in pix2pixHD's options."""
+class GeneratorInput(Record):
+    """What a generator reads: all that it takes to feed one, whatever its layers are."""
 
-    netG: Literal["global", "local", "unet_128", "unet_256", "resnet_6blocks", "resnet_9blocks"]
-    norm: Literal["instance", "batch"] = "instance"
-    dropout: bool = False  # in the generators of pix2pix
-    netD: Literal["multiscale", "n_layers", "pixel"] = "multiscale"
-    D_features: bool = True  # key layout of the multi-scale D: its layers are modules of their own
     num_labels: int  # 0 = the input is a picture
     input_nc: int  # channels of the input picture, 0 = the input is a label map
     use_instances: bool  # one edge channel
     feat_num: int  # channels of the features, 0 = none
     feature_regions: Literal["instances", "labels"] = "instances"  # over which they are pooled
-    ngf: int
-    n_downsample_global: int
-    n_blocks_global: int
-    n_local_enhancers: int
-    n_blocks_local: int
-    num_D: int
-    ndf: int
-    n_layers_D: int
-    nef: int
-    n_downsample_E: int
-
-    @property
-    def is_pix2pix(self) -> bool:
-        """Generators of pix2pix (Isola et al. 2017), which are trained by its order of steps."""
-        return self.netG.startswith(("unet", "resnet"))
-
-    @property
-    def stride(self) -> int:
-        """Of the generator: sides of its input are padded to a multiple."""
-        match self.netG:
-            case "unet_128" | "unet_256":
-                return int(self.netG.removeprefix("unet_"))
-            case "resnet_6blocks" | "resnet_9blocks":
-                return 4
-            case "local":
-                return 2 ** (self.n_downsample_global + self.n_local_enhancers)
-            case "global":
-                return 2**self.n_downsample_global
 
     @property
     def condition_channels(self) -> int:
@@ -81,7 +48,45 @@ class Architecture(Record):
             )
 
 
-def describe_input(of: DatasetManifest | Architecture) -> str:
+class Architecture(GeneratorInput):
+    """Everything needed to build the networks again; names as in pix2pixHD's options."""
+
+    netG: Literal["global", "local", "unet_128", "unet_256", "resnet_6blocks", "resnet_9blocks"]
+    norm: Literal["instance", "batch"] = "instance"
+    dropout: bool = False  # in the generators of pix2pix
+    netD: Literal["multiscale", "n_layers", "pixel"] = "multiscale"
+    D_features: bool = True  # key layout of the multi-scale D: its layers are modules of their own
+    ngf: int
+    n_downsample_global: int
+    n_blocks_global: int
+    n_local_enhancers: int
+    n_blocks_local: int
+    num_D: int
+    ndf: int
+    n_layers_D: int
+    nef: int
+    n_downsample_E: int
+
+    @property
+    def is_pix2pix(self) -> bool:
+        """Generators of pix2pix (Isola et al. 2017), which are trained by its order of steps."""
+        return self.netG.startswith(("unet", "resnet"))
+
+    @property
+    def stride(self) -> int:
+        """Of the generator: sides of its input are padded to a multiple."""
+        match self.netG:
+            case "unet_128" | "unet_256":
+                return int(self.netG.removeprefix("unet_"))
+            case "resnet_6blocks" | "resnet_9blocks":
+                return 4
+            case "local":
+                return 2 ** (self.n_downsample_global + self.n_local_enhancers)
+            case "global":
+                return 2**self.n_downsample_global
+
+
+def describe_input(of: DatasetManifest | GeneratorInput) -> str:
     """For people."""
     return (
         f"maps of {of.num_labels} labels"

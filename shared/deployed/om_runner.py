@@ -98,9 +98,8 @@ class OmRunner:
         self.session.run(uploaded, out_array=False)
 
     def peak_memory_mb(self) -> float:
-        return pick(
-            "cpu"
-        ).peak_memory_mb()  # of the process; ais_bench does not tell that of the NPU
+        # Of the process: ais_bench does not tell that of the NPU.
+        return pick("cpu").peak_memory_mb()
 
     def close(self) -> None:
         """Free the NPU's memory, for the next file."""

@@ -6,7 +6,8 @@ import torch
 
 from shared.condition import to_signed
 from shared.contracts.exported import Parity
-from shared.deployed.runners import Feeds, Runner
+from shared.deployed.form import Feeds
+from shared.deployed.runners import Runner
 from shared.deployed.synthesiser import to_pixels
 from shared.quality import psnr_db
 

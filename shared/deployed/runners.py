@@ -1,5 +1,5 @@
-"""Runtimes behind one call: a batch as `shared.deployed.synthesiser.feeds` makes it -> pictures,
-both in host memory."""
+"""Runtimes behind one call: a batch as `shared.deployed.form` makes it -> pictures, both in host
+memory."""
 
 import copy
 from pathlib import Path
@@ -10,11 +10,16 @@ import onnxruntime
 import torch
 from torch import nn
 
-from shared.deployed.replaced import replaced
+from shared.deployed.form import Feeds
+from shared.deployed.replace_layers import replace_layers
 from shared.deployed.synthesiser import Synthesiser
 from shared.device import Runtime, pick
 
-Feeds = dict[str, np.ndarray]  # arrays (N, ...) by input name
+PROVIDERS = {  # of ONNX Runtime
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "npu": "CANNExecutionProvider",
+}
 
 
 class Runner(Protocol):
@@ -58,7 +63,7 @@ class TorchRunner:
             # one and back.
             layout = torch.channels_last if compiled else torch.contiguous_format
             convolutions = (nn.Conv2d, nn.ConvTranspose2d)
-            self.synthesiser = replaced(
+            self.synthesiser = replace_layers(
                 self.synthesiser,
                 convolutions,
                 lambda conv: copy.deepcopy(conv).to(dtype=dtype, memory_format=layout),
@@ -80,9 +85,8 @@ class TorchRunner:
         ]
         if self.name == "torch-compile" and self.synthesiser.graph.style == "instance":
             table = tensors[self.names.index("style")]
-            torch._dynamo.maybe_mark_dynamic(
-                table, 1
-            )  # of another length for every batch: not worth a graph
+            # Of another length for every batch: not worth a graph.
+            torch._dynamo.maybe_mark_dynamic(table, 1)
         return tensors
 
     def compute(self, uploaded: list[torch.Tensor]) -> None:
@@ -106,30 +110,29 @@ def compile_per_shape(synthesiser: Synthesiser) -> nn.Module:
     return torch.compile(synthesiser, dynamic=False, fullgraph=True, recompile_limit=64)
 
 
+def open_session(file: Path | bytes, device: str) -> onnxruntime.InferenceSession:
+    """An ONNX file on cpu, cuda or npu; where ONNX Runtime has no provider for that, on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()  # as many as PyTorch
+    # Its threads would go on spinning after a call: PyTorch's next turn took twice as long.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    wanted, providers = PROVIDERS[device], [PROVIDERS["cpu"]]
+    if device != "cpu" and wanted in onnxruntime.get_available_providers():
+        # Without the option an fp32 file is computed in TF32.
+        providers.insert(0, (wanted, {"use_tf32": "0"} if device == "cuda" else {}))
+    return onnxruntime.InferenceSession(file, options, providers=providers)
+
+
 class OnnxRunner:
     """ONNX Runtime on an exported file."""
 
     name = "onnxruntime"
-    PROVIDERS = {
-        "cpu": "CPUExecutionProvider",
-        "cuda": "CUDAExecutionProvider",
-        "npu": "CANNExecutionProvider",
-    }
 
-    def __init__(self, file: Path | bytes, precision: str, device: str = "cpu"):
+    def __init__(self, file: Path, precision: str, device: str = "cpu"):
         """device: cpu, cuda or npu; where ONNX Runtime was built without its provider the CPU is
         taken."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()  # as many as PyTorch
-        # Its threads would go on spinning after a call: PyTorch's next turn took twice as long.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        wanted = self.PROVIDERS[device]
-        providers: list = [self.PROVIDERS["cpu"]]
-        if device != "cpu" and wanted in onnxruntime.get_available_providers():
-            # Without the option an fp32 file is computed in TF32.
-            providers.insert(0, (wanted, {"use_tf32": "0"} if device == "cuda" else {}))
-        self.session = onnxruntime.InferenceSession(file, options, providers=providers)
-        self.device = device if wanted in self.session.get_providers() else "cpu"
+        self.session = open_session(file, device)
+        self.device = device if PROVIDERS[device] in self.session.get_providers() else "cpu"
         self.precision = precision
         batch = self.session.get_inputs()[0].shape[0]
         self.batch_size = batch if isinstance(batch, int) else None
@@ -159,6 +162,5 @@ class OnnxRunner:
         uploaded.synchronize_outputs()
 
     def peak_memory_mb(self) -> float:
-        return pick(
-            "cpu"
-        ).peak_memory_mb()  # of the process; its arena on a GPU cannot be asked for
+        # Of the process: the arena on a GPU cannot be asked for.
+        return pick("cpu").peak_memory_mb()

@@ -1,4 +1,4 @@
-"""The deployed function: what an exported file computes, and what it is fed."""
+"""The deployed function: what an exported file computes."""
 
 import numpy as np
 import torch
@@ -7,10 +7,7 @@ from torch import Tensor, nn
 
 from shared.condition import encode_maps, to_uint8
 from shared.contracts.exported import Graph
-from shared.contracts.model import Architecture
-from shared.data.frames import densify
-from shared.deployed.styles import Style
-from shared.errors import InputError
+from shared.contracts.model import GeneratorInput
 
 
 class Synthesiser(nn.Module):
@@ -25,19 +22,19 @@ class Synthesiser(nn.Module):
     def __init__(
         self,
         generator: nn.Module,
-        architecture: Architecture,
+        reads: GeneratorInput,
         style: Tensor | None,
         graph: Graph | None = None,
     ):
         super().__init__()
         self.generator = generator
-        self.architecture = architecture
+        self.reads = reads
         self.graph = graph or Graph(style="none" if style is None else "fixed")
         self.register_buffer("style", style if self.graph.style == "fixed" else None)
 
     @property
     def input_names(self) -> list[str]:
-        return input_names(self.architecture, self.graph)
+        return input_names(self.reads, self.graph)
 
     def forward(self, *arrays: Tensor) -> Tensor:
         """Inputs by position, as `input_names` has them (see Graph) -> picture (N, 3, H, W), float
@@ -47,18 +44,23 @@ class Synthesiser(nn.Module):
         return to_uint8(picture) if self.graph.output == "uint8" else picture
 
     def _encode(self, given: dict[str, Tensor]) -> Tensor:
-        a = self.architecture
-        instances = given["instances"] if a.use_instances else None
-        x = encode_maps(given[a.input_name], instances, a.num_labels)
+        reads, num_labels = self.reads, self.reads.num_labels
+
+        # One-hot labels or the picture, and edges.
+        instances = given["instances"] if reads.use_instances else None
+        x = encode_maps(given[reads.input_name], instances, num_labels)
+
+        # Instance features, (N, feat_num, H, W).
         match self.graph.style:
             case "none":
                 return x
             case "fixed":
-                features = F.conv2d(_rows(x, a.num_labels), self.style.t()[:, :, None, None])
+                features = F.conv2d(_rows(x, num_labels), self.style.t()[:, :, None, None])
             case "label":
-                rows = _rows(x, a.num_labels)
+                rows = _rows(x, num_labels)
                 painted = given["style"].transpose(1, 2) @ rows.flatten(2)  # (N, feat_num, H * W)
-                features = painted.view(painted.shape[0], a.feat_num, rows.shape[2], rows.shape[3])
+                height, width = rows.shape[2:]  # while tracing: of the graph, not numbers
+                features = painted.view(painted.shape[0], reads.feat_num, height, width)
             case "instance":
                 n, k, f = given["style"].shape
                 first = torch.arange(n, device=x.device).view(-1, 1, 1) * k  # of each sample's rows
@@ -75,12 +77,12 @@ CHANNELS = "input_concat"  # names of the seed's file
 FAKE = "fake_image"
 
 
-def input_names(a: Architecture, graph: Graph) -> list[str]:
+def input_names(reads: GeneratorInput, graph: Graph) -> list[str]:
     """Names of the inputs of a deployed file, in their order."""
-    if graph.inputs == "onehot":
+    if graph.form == "onehot":
         return [CHANNELS]
-    names = [a.input_name]
-    if a.use_instances or graph.style == "instance":
+    names = [reads.input_name]
+    if reads.use_instances or graph.style == "instance":
         names.append("instances")
     match graph.style:
         case "label" | "instance":
@@ -91,78 +93,7 @@ def input_names(a: Architecture, graph: Graph) -> list[str]:
 
 
 def output_name(graph: Graph) -> str:
-    return FAKE if graph.inputs == "onehot" else "picture"
-
-
-def feeds(
-    a: Architecture,
-    graph: Graph,
-    inputs: np.ndarray,
-    instances: np.ndarray | None,
-    style: Style | None,
-) -> dict[str, np.ndarray]:
-    """One pair of maps as the inputs of a deployed file, by name, a batch of one each.
-
-    Args:
-        inputs: Labels (H, W) uint8, or a picture (C, H, W) uint8.
-        instances: (H, W) ids of any integer type; None where neither edges nor styles need them.
-        style: For a model with features; a file with a fixed style does not look at it.
-    """
-    names = input_names(a, graph)
-    if CHANNELS in names:
-        x = encode_maps(_one(inputs), _one(instances) if a.use_instances else None, a.num_labels)
-        if a.feat_num:
-            x = torch.cat([x, _one(style.painted(inputs, instances))], dim=1)
-        return {CHANNELS: x.numpy()}
-    given = {a.input_name: inputs.astype(graph.labels) if a.num_labels else inputs}
-    if graph.style == "instance":
-        ids, instances = densify(instances)
-    if "instances" in names:
-        given["instances"] = narrow(instances, graph.ids)
-    match graph.style:
-        case "label":
-            if style.by_region:
-                raise InputError(
-                    "styles of single instances need a file with them as input: export with "
-                    "--style instance."
-                )
-            given["style"] = style.by_label
-        case "instance":
-            given["style"] = style.of_instances(ids, instances, inputs)
-        case "map":
-            given["features"] = style.painted(inputs, instances)
-    return {
-        name: np.array(given[name], order="C")[None] for name in names
-    }  # copies: torch warns of a cache's own
-
-
-def narrow(instances: np.ndarray, dtype: str) -> np.ndarray:
-    """Ids (H, W) as int32 or int16; where they do not fit as they are, numbered from 0: only
-    inequality matters."""
-    info = np.iinfo(dtype)
-    if instances.min() < info.min or instances.max() > info.max:
-        ids, instances = densify(instances)
-        if len(ids) > info.max + 1:
-            raise InputError(
-                f"a map has {len(ids)} instances but the file takes {dtype} ids: export with "
-                "--ids int32."
-            )
-    return instances.astype(dtype)
-
-
-def stack(feeds: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Batches of one as one batch; tables of instance styles are filled up with zeros to the
-    longest."""
-    batch = {}
-    for name in feeds[0]:
-        arrays = [feed[name] for feed in feeds]
-        if name == "style":
-            longest = max(array.shape[1] for array in arrays)
-            arrays = [
-                np.pad(array, ((0, 0), (0, longest - array.shape[1]), (0, 0))) for array in arrays
-            ]
-        batch[name] = np.concatenate(arrays)
-    return batch
+    return FAKE if graph.form == "onehot" else "picture"
 
 
 def to_pixels(picture: np.ndarray) -> np.ndarray:
@@ -178,7 +109,3 @@ def _rows(x: Tensor, num_labels: int) -> Tensor:
         return rows
     one_hot = x[:, :num_labels]
     return torch.cat([one_hot, rows - one_hot.sum(dim=1, keepdim=True)], dim=1)
-
-
-def _one(array: np.ndarray) -> Tensor:
-    return torch.tensor(array).unsqueeze(0)

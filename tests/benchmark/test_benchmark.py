@@ -26,6 +26,7 @@ from shared.contracts.exported import ExportCard, Graph
 from shared.contracts.measured import BenchmarkReport
 from shared.data.images import read_picture, resize_photo
 from shared.data.pictures import colour_labels
+from shared.deployed.form import Form
 from shared.deployed.runners import OnnxRunner, TorchRunner
 from shared.deployed.synthesiser import Synthesiser
 from shared.device import pick
@@ -134,7 +135,8 @@ def three_maps(tmp_path):
         for i in range(3)
     }
     manifest = tiny.write(tmp_path / "maps", {"train": {"2": pairs.pop("2")}, "test": pairs})
-    return Workload(tmp_path / "maps", manifest, tiny.architecture(), Graph(), None, (32, 64), 3)
+    form = Form(tiny.architecture(), Graph(), size=(32, 64))
+    return Workload(tmp_path / "maps", manifest, form, 3)
 
 
 def test_runtimes_take_turns_on_the_same_cycled_batches(three_maps):
@@ -413,9 +415,8 @@ def test_torch_paints_a_cached_sample_without_a_warning(tmp_path):
     eager = TorchRunner(
         Synthesiser(load_generator(tmp_path / "model")[1], card.architecture, None), pick("cpu")
     )
-    workload = Workload(
-        tmp_path / "dataset", manifest, card.architecture, Graph(), None, (32, 64), 2
-    )
+    form = Form(card.architecture, Graph(), size=(32, 64))
+    workload = Workload(tmp_path / "dataset", manifest, form, 2)
     with tiny.warnings_are_errors():
         assert eager(workload.batch(0, 2)).shape == (2, 3, 32, 64)
 

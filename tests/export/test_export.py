@@ -25,11 +25,12 @@ from shared.command import main
 from shared.contracts.clusters import ClusterTable, LabelClusters
 from shared.contracts.dataset import IGNORED
 from shared.contracts.exported import ExportCard, Graph
-from shared.contracts.model import Architecture
+from shared.contracts.model import Architecture, ModelCard
+from shared.deployed.form import Feeds, Form, stack
 from shared.deployed.parity import measure_parity
-from shared.deployed.runners import Feeds, OnnxRunner, TorchRunner
+from shared.deployed.runners import OnnxRunner, TorchRunner
 from shared.deployed.styles import Style
-from shared.deployed.synthesiser import Synthesiser, feeds, stack
+from shared.deployed.synthesiser import Synthesiser
 from shared.device import pick
 from shared.errors import InputError
 from shared.networks.build import build_generator
@@ -75,13 +76,20 @@ def session(file: Path | bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
 
+def form_of(card: ModelCard, size: tuple[int, int] | None) -> Form:
+    return Form(card.architecture, Graph(), size=size)
+
+
 def batch(
     samples: list[Maps], a: Architecture, graph: Graph | None = None, style: Style | None = None
 ) -> Feeds:
     """All samples as one batch, in the form of a file with maps as input unless another is
     given."""
     return stack(
-        [feeds(a, graph or Graph(), sample.inputs, sample.instances, style) for sample in samples]
+        [
+            Form(a, graph or Graph()).feed(sample.inputs, sample.instances, style)
+            for sample in samples
+        ]
     )
 
 
@@ -161,7 +169,10 @@ def test_file_equals_torch_at_every_batch_size(tmp_path, dataset, netG, use_inst
     assert np.array_equal(written.style, style if feat_num else [])
     generator = load_generator(tmp_path / "model")[1]
     size = card.height, card.width
-    for samples in (real_maps(dataset, card, 1, size), real_maps(dataset, card, 3, size)):
+    for samples in (
+        real_maps(dataset, form_of(card, size), 1),
+        real_maps(dataset, form_of(card, size), 3),
+    ):
         feed = batch(samples, architecture)
         wanted = by_torch(Synthesiser(generator, architecture, style), feed)
         assert np.abs(file.run(None, feed)[0] - wanted).max() <= 1e-4
@@ -195,7 +206,7 @@ def test_a_file_of_pictures_as_input_equals_torch(tmp_path, input_nc, from_data)
     )
     size = card.height, card.width
     for samples in (
-        real_maps(tmp_path / "dataset", card, 3, size),
+        real_maps(tmp_path / "dataset", form_of(card, size), 3),
         generated_maps(architecture, 2, size),
     ):
         feed = batch(samples, architecture)
@@ -222,7 +233,7 @@ def test_any_size_is_exported(tmp_path, dataset, netG, opset, height, width):
 
     file = tmp_path / "exported" / written.file
     assert session(file).get_outputs()[0].shape == ["batch", 3, height, width]
-    feed = batch(real_maps(dataset, card, 3, (height, width)), architecture)
+    feed = batch(real_maps(dataset, form_of(card, (height, width)), 3), architecture)
     wanted = by_torch(Synthesiser(load_generator(tmp_path / "model")[1], architecture, None), feed)
     picture = session(file).run(None, feed)[0]
     assert picture.shape == (3, 3, height, width) and np.abs(picture - wanted).max() <= 1e-4
@@ -256,7 +267,7 @@ def test_one_hot_edges_and_painted_features_in_the_graph_are_exact(dataset, tmp_
     card = tiny.model(tmp_path, tiny.architecture(feat_num=3))
     style = np.random.default_rng(0).standard_normal((36, 3)).astype(np.float32)
     encoder = Synthesiser(nn.Identity(), card.architecture, torch.from_numpy(style)).eval()
-    maps = batch(real_maps(dataset, card, 4, (32, 64)), card.architecture)
+    maps = batch(real_maps(dataset, form_of(card, (32, 64)), 4), card.architecture)
     maps["instances"][0, :8] = 2**31 - 1  # ids beyond 16 bits, and beyond what float32 tells apart
     maps["instances"][0, 4:8] -= 1
     maps["labels"][1, 3:9, 5:20] = IGNORED
@@ -388,7 +399,10 @@ def test_nothing_is_within_a_tiny_limit(tmp_path):
 
 def test_maps_of_another_size_are_resized_to_the_files(tmp_path, dataset):
     card = tiny.model(tmp_path, tiny.architecture())
-    half, whole = real_maps(dataset, card, 100, (16, 32)), real_maps(dataset, card, 100, None)
+    half, whole = (
+        real_maps(dataset, form_of(card, (16, 32)), 100),
+        real_maps(dataset, form_of(card, None), 100),
+    )
     assert len(half) == len(whole) == 6
     for small, large in zip(half, whole, strict=True):
         assert (small.inputs.dtype, small.instances.dtype) == (np.uint8, np.int32)

@@ -21,8 +21,9 @@ from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard, Graph
 from shared.contracts.model import ModelCard
 from shared.data.maps import PairReader
+from shared.deployed.form import Form, stack
 from shared.deployed.styles import Style
-from shared.deployed.synthesiser import Synthesiser, feeds, stack
+from shared.deployed.synthesiser import Synthesiser
 from shared.errors import InputError
 from shared.networks.checkpoint import load_generator
 from tests import published, reference, tiny
@@ -98,7 +99,7 @@ def test_all_forms_of_a_feature_model_paint_the_same_picture(tmp_path, dataset):
     ):
         file = exported(tmp_path, dataset, tmp_path / "clusters", **options)
         graph = ExportCard.read(file.parent).graph
-        feed = stack([feeds(a, graph, *pair, style) for pair in maps])
+        feed = stack([Form(a, graph).feed(*pair, style) for pair in maps])
         pictures["_".join(options.values()) or "fixed"] = onnx_picture(file, feed)
         torch_form = Synthesiser(generator, a, torch.from_numpy(style.by_label), graph)
         with torch.inference_mode():
@@ -119,7 +120,7 @@ def test_a_style_by_instance_changes_that_instance(tmp_path, dataset):
     own = Style(style, {chosen: np.array([9, 8, 7], np.float32)})
     for form in ("instance", "map"):
         graph = Graph(style=form)
-        feed = feeds(a, graph, labels, ids, own)
+        feed = Form(a, graph).feed(labels, ids, own)
         with torch.inference_mode():
             channels = Synthesiser(nn.Identity(), a, None, graph)(
                 *map(torch.from_numpy, feed.values())
@@ -129,7 +130,7 @@ def test_a_style_by_instance_changes_that_instance(tmp_path, dataset):
     with pytest.raises(
         InputError, match="styles of single instances need a file .*: export with --style instance."
     ):
-        feeds(a, Graph(style="label"), labels, ids, own)
+        Form(a, Graph(style="label")).feed(labels, ids, own)
 
 
 def test_the_seeds_graph_equals_the_graph_of_maps(tmp_path, dataset):
@@ -137,7 +138,7 @@ def test_the_seeds_graph_equals_the_graph_of_maps(tmp_path, dataset):
     tiny.model(tmp_path / "model", tiny.architecture())
     maps, seed = (
         exported(tmp_path, dataset),
-        exported(tmp_path, dataset, input="onehot", opset=11, batch_size=1),
+        exported(tmp_path, dataset, form="onehot", opset=11, batch_size=1),
     )
     file = onnxruntime.InferenceSession(seed, providers=["CPUExecutionProvider"])
     assert [(i.name, i.type, i.shape) for i in file.get_inputs()] == [
@@ -155,9 +156,7 @@ def test_the_seeds_graph_equals_the_graph_of_maps(tmp_path, dataset):
             np.float32
         )
         assert np.array_equal(
-            feeds(tiny.architecture(), Graph(inputs="onehot"), labels, ids, None)["input_concat"][
-                0
-            ],
+            Form(tiny.architecture(), Graph(form="onehot")).feed(labels, ids)["input_concat"][0],
             channels,
         )
         wanted = onnx_picture(maps, {"labels": labels[None], "instances": ids[None]})
@@ -170,12 +169,12 @@ def test_bytes_of_a_full_size_input():
     ids[:, :1000] = 65535
 
     def size(**form) -> int:
-        fed = feeds(tiny.architecture(), Graph(**form), labels, ids, None)
+        fed = Form(tiny.architecture(), Graph(**form)).feed(labels, ids)
         return sum(array.nbytes for array in fed.values())
 
     assert size() == 10_485_760
     assert size(ids="int16") == 6_291_456
-    assert size(inputs="onehot") == 301_989_888
+    assert size(form="onehot") == 301_989_888
 
 
 def test_ids_of_16_bits_give_the_same_edges(tmp_path, dataset):
@@ -186,10 +185,10 @@ def test_ids_of_16_bits_give_the_same_edges(tmp_path, dataset):
     for labels, ids in samples(dataset):
         ids = ids + 10_000
         assert ids.max() > 32767 and len(np.unique(ids)) > 5
-        feed = feeds(a, Graph(ids="int16"), labels, ids, None)
+        feed = Form(a, Graph(ids="int16")).feed(labels, ids)
         assert feed["instances"].dtype == np.int16
         assert np.array_equal(
-            onnx_picture(narrow, feed), onnx_picture(wide, feeds(a, Graph(), labels, ids, None))
+            onnx_picture(narrow, feed), onnx_picture(wide, Form(a, Graph()).feed(labels, ids))
         )
 
 
@@ -198,10 +197,10 @@ def test_labels_of_32_bits_are_the_same_labels(tmp_path, dataset):
     tiny.model(tmp_path / "model", a)
     wide, narrow = exported(tmp_path, dataset, labels="int32"), exported(tmp_path, dataset)
     for pair in samples(dataset):
-        feed = feeds(a, Graph(labels="int32"), *pair, None)
+        feed = Form(a, Graph(labels="int32")).feed(*pair)
         assert feed["labels"].dtype == np.int32
         assert np.array_equal(
-            onnx_picture(wide, feed), onnx_picture(narrow, feeds(a, Graph(), *pair, None))
+            onnx_picture(wide, feed), onnx_picture(narrow, Form(a, Graph()).feed(*pair))
         )
 
 
@@ -211,7 +210,7 @@ def test_uint8_pictures_are_the_float_ones_rounded(tmp_path, dataset):
     parity = ExportCard.read(rounded.parent).parity[0]
     assert parity.max_abs_error <= 1e-4 + 1 / 127.5 and parity.mean_abs_error <= 1e-4
     for pair in samples(dataset):
-        feed = feeds(tiny.architecture(), Graph(), *pair, None)
+        feed = Form(tiny.architecture(), Graph()).feed(*pair)
         picture = onnx_picture(rounded, feed)
         assert picture.dtype == np.uint8
         assert np.array_equal(
@@ -223,7 +222,7 @@ def test_a_fixed_batch_is_fixed(tmp_path, dataset):
     tiny.model(tmp_path / "model", tiny.architecture())
     file = exported(tmp_path, dataset, batch_size=2)
     assert [spec.shape for spec in ExportCard.read(file.parent).inputs] == [[2, 32, 64]] * 2
-    one = feeds(tiny.architecture(), Graph(), *samples(dataset)[0], None)
+    one = Form(tiny.architecture(), Graph()).feed(*samples(dataset)[0])
     onnx_picture(file, stack([one, one]))
     with pytest.raises(Exception, match="Got: 1 Expected: 2"):
         onnx_picture(file, one)
@@ -260,7 +259,9 @@ def test_one_file_for_any_size(tmp_path, changes):
         inputs = rng.integers(
             0, 35, (a.input_nc, height, width) if a.input_nc else (height, width), np.uint8
         )
-        feed = feeds(a, written.graph, inputs, rng.integers(0, 9, (height, width), np.int32), style)
+        feed = Form(a, written.graph).feed(
+            inputs, rng.integers(0, 9, (height, width), np.int32), style
+        )
         with torch.inference_mode():
             wanted = synthesiser(*map(torch.from_numpy, feed.values())).numpy()
         picture = onnx_picture(file, feed)
@@ -279,7 +280,7 @@ def test_weights_of_a_large_file_lie_beside_it(tmp_path, dataset):
         data.stat().st_size > 10 * split.stat().st_size
         and data.stat().st_mode == split.stat().st_mode
     )
-    feed = feeds(tiny.architecture(), Graph(), *samples(dataset)[0], None)
+    feed = Form(tiny.architecture(), Graph()).feed(*samples(dataset)[0])
     assert np.array_equal(onnx_picture(whole, feed), onnx_picture(split, feed))
 
     exported(tmp_path, dataset, external_data_above_mb=0)  # again
@@ -309,7 +310,7 @@ def test_half_precision(tmp_path, dataset, instance_norm):
         if len(t.dims) == 4 and t.dims[-1] > 1
     ]
     assert weights and set(weights) == {onnx.TensorProto.FLOAT16}
-    feed = feeds(a, Graph(), *samples(dataset)[0], None)
+    feed = Form(a, Graph()).feed(*samples(dataset)[0])
     picture = onnx_picture(fp16, feed)
     assert picture.dtype == np.float32 and np.abs(picture - onnx_picture(fp32, feed)).max() < 0.02
 
@@ -432,9 +433,7 @@ def test_a_bare_checkpoint_is_exported_and_equals_an_independent_network(
         if is_hd:
             feed = {"labels": inputs[None], "instances": ids[None]}
             x = torch.from_numpy(
-                feeds(tiny.architecture(), Graph(inputs="onehot"), inputs, ids, None)[
-                    "input_concat"
-                ]
+                Form(tiny.architecture(), Graph(form="onehot")).feed(inputs, ids)["input_concat"]
             )
         else:
             feed = {"image": np.array(inputs)[None]}
@@ -457,16 +456,16 @@ def test_a_bare_checkpoint_is_exported_and_equals_an_independent_network(
         ),
         (dict(size="1x9"), "--size '1x9': both sides should be 2 pixels or more"),
         (
-            dict(input="onehot", style="map"),
-            "--style map needs --input maps: with onehot the host makes",
+            dict(form="onehot", style="map"),
+            "--style map needs --form maps: with onehot the host makes",
         ),
         (
-            dict(input="onehot", ids="int16"),
-            "--ids int16 needs --input maps: with onehot there are no ids in the input",
+            dict(form="onehot", ids="int16"),
+            "--ids int16 needs --form maps: with onehot there are no ids in the input",
         ),
         (
-            dict(input="onehot", labels="int32"),
-            "--labels int32 needs --input maps: with onehot there are no ids in",
+            dict(form="onehot", labels="int32"),
+            "--labels int32 needs --form maps: with onehot there are no ids in",
         ),
         (dict(format="om", size="dynamic"), "--format om with --size dynamic: atc needs the size"),
         (

@@ -119,7 +119,7 @@ def over_inputs(
     dynamic_batch: bool = False,
 ) -> AisResult:
     """Runs over the files of `inputs`, one folder per input of the network as
-    `shared.deployed.offline` writes them.
+    `python -m components.export offline inputs` writes them.
 
     The network's outputs are `<out>/outputs/<name>_0.bin` (or .npy), one per input file; none is
     left where the run fails. A last batch that is not full is filled up, and counts as full in the
@@ -127,8 +127,8 @@ def over_inputs(
     for folder in inputs:
         if not folder.is_dir():
             raise InputError(
-                f"--inputs {folder} is not a folder: give what `python -m shared.deployed.offline "
-                "inputs` wrote."
+                f"--inputs {folder} is not a folder: "
+                "give what `python -m components.export offline inputs` wrote."
             )
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -327,7 +327,7 @@ def main(argv: list[str] | None = None) -> None:
         "--inputs",
         required=True,
         help="folders with commas between, one per input of the network, "
-        "as `python -m shared.deployed.offline inputs` names them",
+        "as `python -m components.export offline inputs` names them",
     )
     inputs.add_argument(
         "--out", type=Path, required=True, help=f"new folder; result files come into its {OUTPUTS}/"
@@ -350,7 +350,7 @@ def main(argv: list[str] | None = None) -> None:
                 flags.om, folders, flags.out, flags.batch_size, flags.outfmt, **common
             )
             print(
-                "benchmark: results for `python -m shared.deployed.offline pictures`: "
+                "benchmark: results for `python -m components.export offline pictures`: "
                 f"{flags.out / OUTPUTS}"
             )
     except InputError as refusal:

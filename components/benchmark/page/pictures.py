@@ -14,10 +14,9 @@ from shared.contracts.measured import Quality
 from shared.data.images import encode_picture, write_picture
 from shared.data.maps import PairReader
 from shared.data.pictures import show_inputs
-from shared.deployed.runners import Runner
-from shared.deployed.synthesiser import to_pixels
+from shared.deployed.painter import Painter
 
-ONLINE = "torch"  # name of the runner that the others are compared with
+EAGER = "torch"  # name of the runner that the others are compared with
 MOST_AMPLIFIED = 64  # so that a single grey level stays dark
 
 
@@ -94,11 +93,11 @@ class Shown:
                     f"synthesised_{runtime}", f"synthesised by {runtime}", self.synthesised[runtime]
                 )
             )
-            against = measured if runtime == ONLINE else runtime
-            if ONLINE in self.synthesised:
-                found = difference(self.synthesised[against], self.synthesised[ONLINE])
+            against = measured if runtime == EAGER else runtime
+            if EAGER in self.synthesised:
+                found = difference(self.synthesised[against], self.synthesised[EAGER])
                 compared.append(
-                    Picture(f"difference_{against}", f"|{against} − {ONLINE}| {found}", found.map)
+                    Picture(f"difference_{against}", f"|{against} − {EAGER}| {found}", found.map)
                 )
         return pair, compared
 
@@ -108,7 +107,7 @@ class Shown:
 
 
 def synthesise(
-    painters: list[Runner],
+    painters: list[Painter],
     workload: Workload,
     split: str,
     max_pictures: int,
@@ -118,23 +117,23 @@ def synthesise(
     first painter only.
 
     Args:
-        painters: Runtimes of one graph; quality is measured of the first, differences from ONLINE
-            where it is there.
+        painters: Of one form; quality is measured of the first, differences from EAGER where it is
+            there.
         meter: Is given every pair that has a photo.
     """
-    reader, num_labels = (
-        PairReader(workload.dataset, workload.manifest, split),
-        workload.architecture.num_labels,
-    )
+    reader = PairReader(workload.dataset, workload.manifest, split)
+    num_labels = workload.form.reads.num_labels
     for index, pair in enumerate(reader.pairs):
         if index >= max_pictures and not (pair.has_photo and split == "test"):
             continue
-        sample = reader.read(index, workload.size)
-        fed = workload.feed(sample)
+        sample = reader.read(index, workload.form.size)
+        instances = sample.instances
         chosen = painters if index < max_pictures else painters[:1]
-        pictures = {painter.name: to_pixels(painter(fed)[0]) for painter in chosen}
+        pictures = {
+            painter.runner.name: painter.paint(sample.inputs, instances) for painter in chosen
+        }
         labels = sample.inputs if num_labels else None
-        measured = pictures[painters[0].name]
+        measured = pictures[painters[0].runner.name]
         quality = None if sample.photo is None else meter.add(measured, sample.photo, labels)
         yield Shown(
             split=split,

@@ -2,23 +2,20 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import IGNORED
-from shared.contracts.exported import Graph
 from shared.contracts.measured import LabelStyles
-from shared.contracts.model import Architecture
+from shared.contracts.model import GeneratorInput
 from shared.data.frames import densify
 from shared.data.images import encode_picture, resize_ids, resize_photo
 from shared.data.maps import Sample
 from shared.data.pictures import show_inputs
-from shared.deployed.runners import Feeds
+from shared.deployed.painter import Painter
 from shared.deployed.styles import Style
-from shared.deployed.synthesiser import feeds, to_pixels
 
 SHOWN_WIDTH = 1024  # pixels; wider pictures are shown smaller
 INVISIBLE = 2  # grey levels
@@ -66,13 +63,8 @@ class StyleSheet:
     maps: list[StyledMap]
 
 
-Painter = Callable[[Feeds], np.ndarray]  # inputs of a deployed file, a batch of one -> (1, 3, H, W)
-
-
 def render_styles(
     painter: Painter,
-    architecture: Architecture,
-    graph: Graph,
     table: ClusterTable,
     samples: list[Sample],
     max_labels: int,
@@ -81,21 +73,22 @@ def render_styles(
     styles.
 
     Args:
-        painter: Of a file of `graph`, whose styles come with its inputs.
+        painter: Its styles come with the inputs.
         max_labels: Of each map, its largest ones that have several styles.
     """
-    assert graph.inputs == "onehot" or graph.style in ("label", "instance", "map"), graph
-    chosen = [_largest(_labels_of(sample, architecture), table, max_labels) for sample in samples]
+    reads, graph = painter.form.reads, painter.form.graph
+    assert graph.form == "onehot" or graph.style in ("label", "instance", "map"), graph
+    chosen = [_largest(_labels_of(sample, reads), table, max_labels) for sample in samples]
     pictures = sum(
         1 + sum(len(table.labels[label].centres) - 1 for label in labels) for labels in chosen
     )
     print(f"styles: {pictures} pictures of {len(samples)} maps", flush=True)
 
     maps = [
-        _style_map(painter, architecture, graph, table, sample, labels)
+        _style_map(painter, table, sample, labels)
         for sample, labels in zip(samples, chosen, strict=True)
     ]
-    return StyleSheet(architecture.num_labels, max_labels, maps)
+    return StyleSheet(reads.num_labels, max_labels, maps)
 
 
 def picture_differences(sheet: StyleSheet) -> dict[int, float]:
@@ -154,24 +147,16 @@ def find_regions(
 
 
 def _style_map(
-    painter: Painter,
-    architecture: Architecture,
-    graph: Graph,
-    table: ClusterTable,
-    sample: Sample,
-    rendered: list[int],
+    painter: Painter, table: ClusterTable, sample: Sample, rendered: list[int]
 ) -> StyledMap:
+    reads, instances = painter.form.reads, sample.instances
+    num_labels, labels = reads.num_labels, _labels_of(sample, reads)
+
     def paint(style: np.ndarray) -> np.ndarray:
         """(num_labels + 1, feat_num) -> (3, H, W) uint8."""
-        return to_pixels(
-            painter(feeds(architecture, graph, sample.inputs, instances, Style(style)))[0]
-        )
+        return painter.paint(sample.inputs, instances, Style(style))
 
-    num_labels, instances, labels = (
-        architecture.num_labels,
-        sample.instances,
-        _labels_of(sample, architecture),
-    )
+    # The picture in the most frequent styles.
     height, width = labels.shape
     shown = (
         (round(height * SHOWN_WIDTH / width), SHOWN_WIDTH)
@@ -182,6 +167,7 @@ def _style_map(
     picture = paint(style)
     small = resize_photo(picture, *shown)
 
+    # What each other style of a label changes in it.
     patches, differences = {}, {}
     for label in rendered:
         pictures = [picture]
@@ -193,21 +179,20 @@ def _style_map(
         on = labels == label
         differences[label] = mean_difference(pictures, on), int(on.sum())
 
-    by_instance = instances is not None and architecture.feature_regions == "instances"
-    small_labels, small_ids = (
-        resize_ids(labels, *shown),
-        resize_ids(instances, *shown) if by_instance else None,
-    )
+    # Where a reader can point at.
+    by_instance = instances is not None and reads.feature_regions == "instances"
+    small_labels = resize_ids(labels, *shown)
+    small_ids = resize_ids(instances, *shown) if by_instance else None
     regions, region_map = find_regions(small_labels, small_ids)
     inputs = show_inputs(small_labels if num_labels else sample.inputs, num_labels)
     inputs = resize_photo(inputs, *shown)
     return StyledMap(sample.name, inputs, to_jpeg(small), regions, region_map, patches, differences)
 
 
-def _labels_of(sample: Sample, architecture: Architecture) -> np.ndarray:
-    """(H, W) uint8, as the table has them: of pictures all are 0."""
-    if architecture.num_labels:
-        return np.where(sample.inputs < architecture.num_labels, sample.inputs, np.uint8(IGNORED))
+def _labels_of(sample: Sample, reads: GeneratorInput) -> np.ndarray:
+    """Labels (H, W) uint8 as the table has them: of pictures all are 0."""
+    if reads.num_labels:
+        return np.where(sample.inputs < reads.num_labels, sample.inputs, np.uint8(IGNORED))
     return np.zeros(sample.inputs.shape[1:], np.uint8)
 
 

@@ -4,7 +4,7 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from shared.deployed.replaced import replaced
+from shared.deployed.replace_layers import replace_layers
 from shared.deployed.synthesiser import Synthesiser
 
 
@@ -22,7 +22,7 @@ class RandomMask(nn.Module):
 
 def with_dropout(synthesiser: Synthesiser) -> Synthesiser:
     """A copy, which shares the weights, whose dropouts drop."""
-    return replaced(synthesiser, nn.Dropout, lambda dropout: RandomMask(dropout.p))
+    return replace_layers(synthesiser, nn.Dropout, lambda dropout: RandomMask(dropout.p))
 
 
 def check_drops(model: ModelProto, synthesiser: Synthesiser) -> None:

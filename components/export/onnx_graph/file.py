@@ -15,7 +15,7 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 from torch import Tensor, nn
 
 from components.export.om.atc_rules import problems
-from shared.deployed.runners import Feeds
+from shared.deployed.form import Feeds
 from shared.deployed.synthesiser import Synthesiser, output_name
 
 BATCH, HEIGHT, WIDTH, INSTANCES = "batch", "height", "width", "instances"  # names of dynamic axes
@@ -43,15 +43,17 @@ def to_onnx(
     graph.
 
     Args:
-        example: Inputs of a batch of one, see `shared.deployed.synthesiser.feeds`; axes that are
+        example: Inputs of a batch of one, see `shared.deployed.form.Form.feed`; axes that are
             not dynamic get its lengths.
         dynamic_size: H and W from two strides of the generator on.
         external_data_above_mb: A larger file keeps its weights in <path>.data.
     """
     axes = dynamic_axes(synthesiser, example, dynamic_batch, dynamic_size)
     if dynamic_size:
-        s = synthesiser
-        synthesiser = Synthesiser(Padded(s.generator), s.architecture, s.style, s.graph).eval()
+        padded = Padded(synthesiser.generator)
+        synthesiser = Synthesiser(
+            padded, synthesiser.reads, synthesiser.style, synthesiser.graph
+        ).eval()
     # The tracing exporter honours every opset that Ascend's ATC has parsers for, 11 to 18. The
     # newer one (dynamo=True) starts at 18 and, as Pad cannot be converted down, stays there without
     # an error. Tidied, both graphs are alike.

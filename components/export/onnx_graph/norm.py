@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from shared.deployed.replaced import replaced
+from shared.deployed.replace_layers import replace_layers
 from shared.deployed.synthesiser import Synthesiser
 
 
@@ -40,4 +40,4 @@ def mean(x: Tensor) -> Tensor:
 
 def with_precise_norm(synthesiser: Synthesiser) -> Synthesiser:
     """A copy, which shares the weights, with every InstanceNorm2d written out."""
-    return replaced(synthesiser, nn.InstanceNorm2d, PreciseInstanceNorm)
+    return replace_layers(synthesiser, nn.InstanceNorm2d, PreciseInstanceNorm)

@@ -5,39 +5,30 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 import tyro
 
-from components.export.synthesise.scenes import SceneFiles, SceneFlags, find_scenes
-from components.export.synthesise.style_choice import CentreStyles, StyleFlags, Styles
+from components.export.out import refused_if_unwritable
+from components.export.synthesise.flags import Flags, PainterFlags, StyleFlags
+from components.export.synthesise.scenes import SceneFiles, find_scenes
+from components.export.synthesise.style_choice import (
+    CentreStyles,
+    Styles,
+    styles_for_file,
+    styles_for_model,
+)
+from shared.contracts.exported import ExportCard, Graph
 from shared.data.images import write_picture
-from shared.deployed.offline import refused_if_unwritable
-from shared.deployed.painter import Painter, PainterFlags, from_exported, from_model
+from shared.deployed.form import Form
+from shared.deployed.painter import ExportedFile, Painter, open_runner
+from shared.deployed.runners import PROVIDERS
+from shared.device import pick
 from shared.errors import InputError
+from shared.networks.checkpoint import load_generator
 
 LINE_SECONDS = 5
-
-
-@dataclass(frozen=True)
-class Flags:
-    """Synthesise photographs from label maps (with instance maps), or from pictures: a file, or a
-    folder of any size.
-
-    Each photograph has the size and the name of its input.
-    """
-
-    what_paints: PainterFlags
-    from_what: SceneFlags
-    styles: StyleFlags
-    out: Annotated[Path, tyro.conf.arg(metavar="PATH")]
-    """Folder to write <name>.png to; of several variants <name>_0.png, <name>_1.png, ... and
-    <name>_grid.png."""
-    suffix: Literal["png", "jpg"] = "png"
-    """jpg is written with quality 95."""
 
 
 def synthesise(flags: Flags) -> None:
@@ -45,10 +36,9 @@ def synthesise(flags: Flags) -> None:
     # What paints, and with which styles.
     for part in (flags.what_paints, flags.from_what, flags.styles):
         part.check()
-    painter, styles = (from_model if flags.what_paints.model else from_exported)(
-        flags.what_paints, flags.styles
-    )
-    runner = painter.runner
+    open_painter = open_model if flags.what_paints.model else open_exported
+    painter, styles = open_painter(flags.what_paints, flags.styles)
+    form, runner = painter.form, painter.runner
 
     # From what. Every file is read once before the first picture: the last one may be a wrong one.
     scenes = find(flags, painter, styles)
@@ -58,8 +48,8 @@ def synthesise(flags: Flags) -> None:
         f"synthesise: {len(scenes)} inputs, {runner.name} on {runner.device} in {runner.precision}",
         flush=True,
     )
-    if painter.size:
-        height, width = painter.size
+    if form.size:
+        height, width = form.size
         print(
             f"synthesise: the file takes {height}x{width}: other maps are resized to it, pictures "
             "back",
@@ -69,7 +59,7 @@ def synthesise(flags: Flags) -> None:
     # Pictures.
     with refused_if_unwritable(flags.out):
         for files in progress(scenes):
-            scene = files.read(painter.architecture)
+            scene = files.read(form.reads)
             pictures = []
             for variant in range(flags.styles.variants):
                 style = styles.of(scene, variant) if styles else None
@@ -83,14 +73,56 @@ def synthesise(flags: Flags) -> None:
     )
 
 
+def open_model(flags: PainterFlags, style_flags: StyleFlags) -> tuple[Painter, Styles | None]:
+    """The generator of a model folder, in PyTorch; styles are None for one without instance
+    features."""
+    runtime = pick(flags.device, flags.precision)
+    card, generator = load_generator(flags.model)
+    styles = styles_for_model(style_flags, flags.model, card, runtime)
+    graph = Graph(style=styles.graph_style if styles else "none")
+    form = Form(card.architecture, graph, batch_norm=flags.batch_norm)
+    return Painter(
+        form, open_runner(form, "torch", generator, flags.device, flags.precision)
+    ), styles
+
+
+def open_exported(flags: PainterFlags, style_flags: StyleFlags) -> tuple[Painter, Styles | None]:
+    """An exported file in its runtime; styles are None for one that takes none as input."""
+    exported, card = flags.exported, ExportCard.read(flags.exported)
+    form = Form.of_export(card)
+    styles = styles_for_file(style_flags, exported, card, form)
+    match flags.runtime:
+        case "onnx":
+            file = ExportedFile.onnx(exported, card)
+            runner = open_runner(form, "onnxruntime", file, flags.device)
+            if flags.device not in ("auto", runner.device):
+                raise InputError(
+                    f"--device {flags.device}: ONNX Runtime has no {PROVIDERS[flags.device]} here: "
+                    "install its build for that device, or use --device cpu."
+                )
+        case "om":
+            if not card.om:
+                raise InputError(
+                    f"--runtime om: --exported {exported} holds no compiled file: export it with "
+                    "--format om."
+                )
+            smallest = min(card.om, key=lambda om: min(om.batch_sizes))
+            runner = open_runner(form, "om", ExportedFile.om(exported, smallest))
+    return Painter(form, runner), styles
+
+
 def find(flags: Flags, painter: Painter, styles: Styles | None) -> list[SceneFiles]:
-    named, a = flags.what_paints.painter, painter.architecture
+    """The scenes that the flags name, with instance maps where the model or the styles need
+    them."""
+    named, form = flags.what_paints.named, painter.form
     style_flag = styles.instances_for if styles else None
-    painter_takes_them = a.use_instances or (painter.graph.style == "instance" and not style_flag)
+    painter_takes_them = form.reads.use_instances or (
+        form.graph.style == "instance" and not style_flag
+    )
     return find_scenes(
         flags.from_what,
         flags.styles.photo,
-        a,
+        form.reads,
         named,
         instances_for=named if painter_takes_them else style_flag,
     )
@@ -124,7 +156,7 @@ def check_contents(scenes: list[SceneFiles], painter: Painter, styles: Styles | 
     chosen = styles if isinstance(styles, CentreStyles) and styles.of_instance else None
     missing = set(chosen.of_instance) if chosen else set()
     for files in scenes:
-        scene = files.read(painter.architecture, painter.least_side)
+        scene = files.read(painter.form.reads, painter.form.least_side)
         missing -= chosen.chosen_instances(scene) if chosen else set()
     if missing:
         raise InputError(

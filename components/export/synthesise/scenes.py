@@ -4,17 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
-import tyro
 
+from components.export.synthesise.flags import SceneFlags
 from shared.contracts.dataset import IGNORED, DatasetManifest
-from shared.contracts.model import Architecture, describe_input
+from shared.contracts.model import GeneratorInput, describe_input
 from shared.data.images import WrongContent, read_ids, read_picture
 from shared.errors import InputError
-
-Place = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 ENDINGS = {  # of Cityscapes' raw names; a name without its ending is the scene's
@@ -23,32 +20,6 @@ ENDINGS = {  # of Cityscapes' raw names; a name without its ending is the scene'
     "--instances": "_gtFine_instanceIds",
     "--photo": "_leftImg8bit",
 }
-
-
-@dataclass(frozen=True)
-class SceneFlags:
-    labels: Place = None
-    """Label map, or folder with label maps at any depth."""
-    image: Place = None
-    """Picture, or folder of them, for a model whose input is a picture."""
-    instances: Place = None
-    """Instance map, or folder of them with the names of the label maps."""
-    dataset: Place = None
-    """Folder of the prepare step, in place of --labels, --image and --instances."""
-    split: Literal["train", "test"] = "test"
-    """Which pairs of --dataset."""
-
-    def check(self) -> None:
-        """Raises InputError for flags that do not go together."""
-        if sum(place is not None for place in (self.labels, self.image, self.dataset)) != 1:
-            raise InputError(
-                "--labels, --image or --dataset is needed, and one alone: give what is to be "
-                "painted."
-            )
-        if self.dataset and self.instances:
-            raise InputError(
-                f"--instances {self.instances} was given but --dataset has its own: leave it out."
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +39,22 @@ class SceneFiles:
     instances: Path | None
     photo: Path | None
 
-    def read(self, a: Architecture, least_side: int = 2) -> Scene:
+    def read(self, reads: GeneratorInput, least_side: int = 2) -> Scene:
         """Raises InputError for files that cannot be read, are too small or of two sizes, and for
         unknown labels."""
-        if a.input_nc:
-            with naming("--image", f"a picture of {a.input_nc} channels"):
-                inputs = read_picture(self.input, a.input_nc)
+        if reads.input_nc:
+            with errors_name_flag("--image", f"a picture of {reads.input_nc} channels"):
+                inputs = read_picture(self.input, reads.input_nc)
         else:
-            with naming("--labels", "one grey or palette channel of label ids"):
-                inputs = read_labels(self.input, a.num_labels)
+            with errors_name_flag("--labels", "one grey or palette channel of label ids"):
+                inputs = read_labels(self.input, reads.num_labels)
         height, width = inputs.shape[-2:]
         if min(height, width) < least_side:
-            flag, least = "--image" if a.input_nc else "--labels", f"{least_side}x{least_side}"
+            flag, least = "--image" if reads.input_nc else "--labels", f"{least_side}x{least_side}"
             raise InputError(f"{flag}: {self.input} is {height}x{width}: give {least} or more.")
         instances = photo = None
         if self.instances:
-            with naming("--instances", "one grey or palette channel of instance ids"):
+            with errors_name_flag("--instances", "one grey or palette channel of instance ids"):
                 instances = read_ids(self.instances).astype(np.int32)
             if instances.shape != (height, width):
                 found = "x".join(map(str, instances.shape))
@@ -93,13 +64,13 @@ class SceneFiles:
                     "give both maps one size."
                 )
         if self.photo:
-            with naming("--photo", "a grey or colour picture"):
+            with errors_name_flag("--photo", "a grey or colour picture"):
                 photo = read_picture(self.photo, 3)
         return Scene(self.name, inputs, instances, photo)
 
 
 @contextmanager
-def naming(flag: str, wanted: str) -> Iterator[None]:
+def errors_name_flag(flag: str, wanted: str) -> Iterator[None]:
     """What is wrong with a file, said with the flag it was given by and what that flag wants."""
     try:
         yield
@@ -125,7 +96,11 @@ def read_labels(path: Path, num_labels: int) -> np.ndarray:
 
 
 def find_scenes(
-    flags: SceneFlags, photo: Path | None, a: Architecture, painter: str, instances_for: str | None
+    flags: SceneFlags,
+    photo: Path | None,
+    reads: GeneratorInput,
+    painter: str,
+    instances_for: str | None,
 ) -> list[SceneFiles]:
     """The scenes that the flags name, sorted; maps and photos of one name belong together.
 
@@ -136,14 +111,14 @@ def find_scenes(
     Raises InputError for another kind of input than the model's, and for maps that are lacking.
     """
     if flags.dataset:
-        inputs, instances = files_of_dataset(flags, a, painter, instances_for)
+        inputs, instances = files_of_dataset(flags, reads, painter, instances_for)
     else:
         flag, place = ("--labels", flags.labels) if flags.labels else ("--image", flags.image)
-        wanted = "--image" if a.input_nc else "--labels"
+        wanted = "--image" if reads.input_nc else "--labels"
         if flag != wanted:
             raise InputError(
-                f"{flag} {place} was given but {painter} takes {describe_input(a)}: give them as "
-                f"{wanted}."
+                f"{flag} {place} was given but {painter} takes {describe_input(reads)}: "
+                f"give them as {wanted}."
             )
         if instances_for and flags.instances is None:
             raise InputError(
@@ -161,15 +136,15 @@ def find_scenes(
 
 
 def files_of_dataset(
-    flags: SceneFlags, a: Architecture, painter: str, instances_for: str | None
+    flags: SceneFlags, reads: GeneratorInput, painter: str, instances_for: str | None
 ) -> tuple[dict[str, Path], dict[str, Path | None]]:
     """Inputs and instance maps of one split, by name."""
     manifest = DatasetManifest.read(flags.dataset)
-    if describe_input(manifest) != describe_input(a):
+    if describe_input(manifest) != describe_input(reads):
         raise InputError(
             f"--dataset {flags.dataset} has {describe_input(manifest)} as input but {painter} "
             "takes "
-            f"{describe_input(a)}: give a data set of the same input."
+            f"{describe_input(reads)}: give a data set of the same input."
         )
     if instances_for and not manifest.has_instances:
         raise InputError(

@@ -4,94 +4,36 @@ photograph."""
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from torch import nn
 
-from components.export.run import load_style
-from components.export.synthesise.scenes import Place, Scene
+from components.export.checks import read_clusters
+from components.export.synthesise.flags import StyleFlags
+from components.export.synthesise.scenes import Scene
 from shared.condition import instance_mean, to_signed
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.exported import ExportCard
 from shared.contracts.model import ModelCard
 from shared.data.frames import densify
 from shared.data.maps import resize_picture
+from shared.deployed.form import Form
 from shared.deployed.styles import Style
 from shared.device import Runtime
 from shared.errors import InputError
 from shared.networks.checkpoint import load_encoder, weights_path
 
-Assignments = Annotated[
-    tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="ID=STYLE")
-]
-
-
-@dataclass(frozen=True)
-class StyleFlags:
-    """For a model with instance features; without any choice every label has its commonest
-    style."""
-
-    clusters: Place = None
-    """Folder of the cluster step; the styles of a label are numbered from 0, the commonest."""
-    style_seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """A random style for every label; the same seed gives the same pictures."""
-    per_instance: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """A random style for every instance, not for every label."""
-    label_style: Assignments = ()
-    """Style of one label, such as 26=3; repeatable."""
-    instance_style: Assignments = ()
-    """Style of one instance, such as 26001=3; repeatable."""
-    photo: Place = None
-    """Photograph of the scene, or folder of them by name: the styles that the encoder of --model
-    finds in it."""
-    variants: int = 1
-    """Pictures of each input, in random styles, and a grid of them."""
-
-    def given(self) -> list[str]:
-        """The flags that were."""
-        values = {
-            "--style-seed": self.style_seed is not None,
-            "--per-instance": self.per_instance,
-            "--label-style": self.label_style,
-            "--instance-style": self.instance_style,
-            "--variants": self.variants != 1,
-            "--clusters": self.clusters,
-            "--photo": self.photo,
-        }
-        return [flag for flag, is_given in values.items() if is_given]
-
-    def check(self) -> None:
-        """Raises InputError for flags that do not go together."""
-        for flag, value, least in (
-            ("--variants", self.variants, 1),
-            ("--style-seed", self.style_seed or 0, 0),
-        ):
-            if value < least:
-                raise InputError(f"{flag} {value} is too small: give {least} or more.")
-        if self.photo and self.given() != ["--photo"]:
-            raise InputError(
-                f"--photo gives every style but {self.given()[0]} was given, too: leave one of "
-                "them out."
-            )
-
-    def refuse(self, reason: str) -> None:
-        """Raises InputError where any was given."""
-        if given := self.given():
-            raise InputError(f"{given[0]} was given but {reason}.")
-
-
-Form = Literal["label", "instance", "map"]  # of styles as input: see `Graph.style`
+GraphStyle = Literal["label", "instance", "map"]  # styles as input: see `Graph.style`
 
 
 class Styles(Protocol):
     instances_for: str | None
     """The flag that gives single instances styles of their own; None where none does."""
-    form: Form
-    """Of graph in which they are exact and cheap."""
+    graph_style: GraphStyle
+    """The form of input in which they are exact and cheap."""
 
     def of(self, scene: Scene, variant: int) -> Style:
         """The styles of one picture."""
@@ -113,19 +55,20 @@ def styles_for_model(
                 "give the model that it was trained with."
             )
         return PhotoStyles(load_encoder(model, a).to(runtime.torch_device), card, runtime)
-    load_style(model, card, flags.clusters)  # refuses a missing table, and one of another model
-    return CentreStyles.chosen(flags, ClusterTable.read(flags.clusters), a.num_labels)
+    return CentreStyles.chosen(flags, read_clusters(flags.clusters, model, card), a.num_labels)
 
 
-def styles_for_file(flags: StyleFlags, exported: Path, card: ExportCard) -> Styles | None:
+def styles_for_file(
+    flags: StyleFlags, exported: Path, card: ExportCard, form: Form
+) -> Styles | None:
     """None for a file that takes no styles as input."""
-    named, graph, num_labels = f"--exported {exported}", card.graph, card.architecture.num_labels
+    named, graph, num_labels = f"--exported {exported}", form.graph, form.reads.num_labels
     if flags.photo:
         raise InputError(
             f"--photo {flags.photo} needs an encoder, which {named} does not have: give the "
             "--model it was made from."
         )
-    if not card.architecture.feat_num:
+    if not form.reads.feat_num:
         flags.refuse(f"{named} takes no instance features: leave it out")
         return None
     if graph.style == "fixed":
@@ -137,7 +80,7 @@ def styles_for_file(flags: StyleFlags, exported: Path, card: ExportCard) -> Styl
         flags.refuse(
             "--clusters was not: give the folder that `python -m components.cluster` wrote"
         )
-        return CentreStyles([np.array([row], np.float32) for row in card.style])
+        return CentreStyles([row[None] for row in form.style.by_label])
     table = ClusterTable.read(flags.clusters)
     # A stage-two model's table has the digest of stage one, which the card does not know; but it
     # knows the centres.
@@ -166,9 +109,8 @@ Numbers = dict[int, int]  # the number of a style by label, row, or instance id
 class CentreStyles:
     """Styles out of the centres of a cluster table."""
 
-    centres: list[
-        np.ndarray
-    ]  # (k, feat_num) float32 for each row of Style.by_label, the most frequent first
+    # (k, feat_num) float32 for each row of Style.by_label, the most frequent first
+    centres: list[np.ndarray]
     seed: int | None = None  # of random styles; None: the commonest
     per_instance: bool = False  # random for each instance, not for each label
     of_row: Numbers = field(default_factory=dict)
@@ -216,7 +158,7 @@ class CentreStyles:
         )
 
     @property
-    def form(self) -> Form:
+    def graph_style(self) -> GraphStyle:
         # A table by instance would paint each of the others in one style, whatever labels it is of.
         return "instance" if self.per_instance else "map" if self.of_instance else "label"
 
@@ -295,7 +237,7 @@ class PhotoStyles:
         return "--photo" if self.card.architecture.feature_regions == "instances" else None
 
     @property
-    def form(self) -> Form:
+    def graph_style(self) -> GraphStyle:
         return "instance" if self.instances_for else "label"
 
     @torch.inference_mode()

@@ -18,9 +18,9 @@ from components.benchmark.ais_bench.tool import (
     pure_inference,
     read_printed,
 )
+from components.export.offline import command as offline
 from shared.contracts.exported import OmFile
 from shared.data.images import read_ids, read_picture
-from shared.deployed import offline
 from tests import tiny
 from tests.asking import refusal
 from tests.places import STAND_INS
@@ -307,8 +307,8 @@ def test_over_inputs_refuses_before_it_starts(tmp_path):
     om, folder = maps_om(tmp_path / "a.om"), tmp_path / "inputs"
     text = refusal(over_inputs, om, [folder], tmp_path / "out", 1)
     assert (
-        f"--inputs {folder} is not a folder: give what `python -m shared.deployed.offline inputs` "
-        "wrote" in text
+        f"--inputs {folder} is not a folder: "
+        "give what `python -m components.export offline inputs` wrote" in text
     )
     folder.mkdir()
     assert f"--out {tmp_path} is not empty: give a new or empty folder" in refusal(

@@ -28,6 +28,8 @@ from components.benchmark.page.table import text_table
 from shared.contracts.exported import Graph, Parity
 from shared.contracts.measured import BenchmarkReport, LabelStyles, Quality, SpeedRow
 from shared.data.images import read_picture
+from shared.deployed.form import Form
+from shared.deployed.painter import Painter
 from shared.quality import psnr_db
 from tests import tiny
 
@@ -214,8 +216,8 @@ def test_difference_map_is_amplified_and_says_how_much():
     assert difference(GREY * 0, GREY * 0 + 255).factor == 1
 
 
-class Painter:
-    """Every pixel of a picture is the label times `factor`."""
+class Multiplier:
+    """A runner. Every pixel of a picture is the label times `factor`."""
 
     def __init__(self, name, factor):
         self.name, self.factor, self.calls = name, factor, 0
@@ -231,26 +233,25 @@ def test_synthesised_pairs_and_their_quality(tmp_path):
     """The last of three test pairs has no photo; those not shown are painted by the first painter
     only."""
     manifest = tiny.dataset(tmp_path / "data", train=2, test=3)
-    onnx, online = Painter("onnxruntime", 6), Painter("torch", 7)
-    graph = Graph(output="uint8")
-    work = Workload(
-        tmp_path / "data", manifest, tiny.architecture(), graph, None, size=(32, 64), count=2
-    )
+    onnx, eager = Multiplier("onnxruntime", 6), Multiplier("torch", 7)
+    form = Form(tiny.architecture(), Graph(output="uint8"), size=(32, 64))
+    both = [Painter(form, onnx), Painter(form, eager)]
+    work = Workload(tmp_path / "data", manifest, form, count=2)
     meter = QualityMeter()
-    shown = list(synthesise([onnx, online], work, "test", 1, meter))
+    shown = list(synthesise(both, work, "test", 1, meter))
     assert [(row.name, list(row.synthesised)) for row in shown] == [
         ("test_0", ["onnxruntime", "torch"]),
         ("test_1", ["onnxruntime"]),
     ]
-    assert (onnx.calls, online.calls) == (2, 1)
+    assert (onnx.calls, eager.calls) == (2, 1)
     first = shown[0]
     labels = read_picture(manifest.path(tmp_path / "data", "test", "input", "test_0"))
     assert np.array_equal(first.measured, labels * 6)
     assert first.quality.psnr_db == pytest.approx(psnr_db(labels * 6, first.real))
     assert meter.result().pairs == 2
-    unphotographed = list(synthesise([onnx], work, "test", 3, QualityMeter()))[2]
+    unphotographed = list(synthesise(both[:1], work, "test", 3, QualityMeter()))[2]
     assert (unphotographed.real, unphotographed.quality) == (None, None)
-    assert len(list(synthesise([onnx], work, "train", 1, QualityMeter()))) == 1
+    assert len(list(synthesise(both[:1], work, "train", 1, QualityMeter()))) == 1
 
     write_pictures(tmp_path / "pictures", first)
     files = {

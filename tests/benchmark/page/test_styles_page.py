@@ -32,9 +32,8 @@ from shared.contracts.clusters import ClusterTable, LabelClusters
 from shared.contracts.exported import Graph
 from shared.data.frames import densify
 from shared.data.maps import Sample
-from shared.deployed.runners import TorchRunner
-from shared.deployed.synthesiser import Synthesiser
-from shared.device import pick
+from shared.deployed.form import Form
+from shared.deployed.painter import Painter, open_runner
 from tests import tiny
 
 GREYS = {  # by label, the grey of each centre: features and pictures are 2 * grey / 255 - 1
@@ -107,8 +106,9 @@ def street(name: str = "one") -> Sample:
 
 def render(samples, clusters: ClusterTable, max_labels=8, black=0, graph=None, **architecture):
     a, graph = tiny.architecture(feat_num=3, **architecture), graph or Graph(style="label")
-    runner = TorchRunner(Synthesiser(Features(black), a, None, graph), pick("cpu", "fp32"))
-    return render_styles(runner, a, graph, clusters, samples, max_labels)
+    form = Form(a, graph)
+    painter = Painter(form, open_runner(form, "torch", Features(black), "cpu", "fp32"))
+    return render_styles(painter, clusters, samples, max_labels)
 
 
 def pixels(jpeg: bytes) -> np.ndarray:
@@ -159,14 +159,8 @@ def test_each_style_is_painted_on_its_label(graph):
 
 def test_the_seeds_file_of_onehot_channels_is_painted_alike():
     a, clusters = tiny.architecture(feat_num=3), table(7, 26)
-    sheet = render_styles(
-        lambda given: given["input_concat"][:, -3:],
-        a,
-        Graph(inputs="onehot"),
-        clusters,
-        [street()],
-        8,
-    )
+    painter = Painter(Form(a, Graph(form="onehot")), lambda given: given["input_concat"][:, -3:])
+    sheet = render_styles(painter, clusters, [street()], 8)
     assert picture_differences(sheet) == pytest.approx({7: mean_of_pairs(7), 26: mean_of_pairs(26)})
 
 

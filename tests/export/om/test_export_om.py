@@ -15,6 +15,7 @@ import torch
 
 from components.benchmark.ais_bench import tool as ais_bench
 from components.export.config import ExportConfig
+from components.export.offline import command as offline
 from components.export.run import run
 from shared.command import main
 from shared.contracts.dataset import DatasetManifest
@@ -22,8 +23,8 @@ from shared.contracts.exported import ExportCard, OmFile
 from shared.contracts.measured import BenchmarkReport
 from shared.data.images import read_picture
 from shared.data.maps import PairReader
-from shared.deployed import offline
-from shared.deployed.synthesiser import Synthesiser, feeds, to_pixels
+from shared.deployed.form import Form
+from shared.deployed.synthesiser import Synthesiser, to_pixels
 from shared.networks.checkpoint import load_generator
 from tests import tiny
 from tests.export.test_export_forms import write_clusters
@@ -283,7 +284,7 @@ def test_pictures_from_ais_bench_are_those_of_pytorch(
     assert left(pictures) == ["test_0.png", "test_1.png", "test_2.png"]
     for i, file in enumerate(left(pictures)):
         sample = reader.read(i)
-        feed = feeds(card.architecture, synthesiser.graph, sample.inputs, sample.instances, None)
+        feed = Form(card.architecture, synthesiser.graph).feed(sample.inputs, sample.instances)
         with torch.inference_mode():
             wanted = to_pixels(synthesiser(*map(torch.from_numpy, feed.values()))[0].numpy())
         assert wanted.std() > 10

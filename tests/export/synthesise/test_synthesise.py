@@ -29,8 +29,9 @@ from shared.data.images import (
     write_ids,
     write_picture,
 )
+from shared.deployed.form import Form
 from shared.deployed.styles import Style
-from shared.deployed.synthesiser import Synthesiser, feeds, input_names, output_name, to_pixels
+from shared.deployed.synthesiser import Synthesiser, input_names, output_name, to_pixels
 from shared.device import pick
 from shared.networks.build import build_generator
 from shared.networks.checkpoint import load_encoder, load_generator, save_weights
@@ -139,7 +140,7 @@ def by_hand(
     card, generator = load_generator(model)
     graph = Graph(style="map" if style else "none")
     synthesiser = Synthesiser(generator, card.architecture, None, graph).eval()
-    feed = feeds(card.architecture, graph, labels, instances.astype(np.int32), style)
+    feed = Form(card.architecture, graph).feed(labels, instances.astype(np.int32), style)
     with torch.inference_mode():
         return to_pixels(
             synthesiser(*(torch.from_numpy(feed[n]) for n in synthesiser.input_names))[0].numpy()
@@ -181,7 +182,9 @@ def export(
     labels, instances = maps(height, width)
     inputs = labels if a.num_labels else labels[None].repeat(a.input_nc, axis=0)
     default = table.default_style(a.num_labels) if table else None
-    feed = feeds(a, graph, inputs, instances.astype(np.int32), Style(default) if table else None)
+    feed = Form(a, graph).feed(
+        inputs, instances.astype(np.int32), Style(default) if table else None
+    )
     feed = {name: array.repeat(batch_size or 1, axis=0) for name, array in feed.items()}
     fixed = torch.from_numpy(default) if graph.style == "fixed" else None
     axes = {name: {} if batch_size else {0: "batch"} for name in [*feed, output_name(graph)]}
@@ -419,7 +422,7 @@ def mirror(tmp_path_factory):
     table = write_clusters(folder / "clusters", "model")
     for style in ("fixed", "label", "instance", "map"):
         export(folder / style, Features(), FEATURES, Graph(style=style), None, table)
-    export(folder / "onehot", Features(), FEATURES, Graph(inputs="onehot"), None, table)
+    export(folder / "onehot", Features(), FEATURES, Graph(form="onehot"), None, table)
     return folder
 
 

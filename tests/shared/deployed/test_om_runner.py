@@ -50,7 +50,7 @@ def test_pictures_are_the_networks_in_batches_of_any_size_up_to_the_files(tmp_pa
 
 def test_the_seeds_form(tmp_path):
     x = np.random.default_rng(0).integers(0, 2, (1, 36, H, W)).astype(np.float32)
-    runner = OmRunner(channels_om(tmp_path / "seed.om"), Graph(inputs="onehot"), 1)
+    runner = OmRunner(channels_om(tmp_path / "seed.om"), Graph(form="onehot"), 1)
     np.testing.assert_array_equal(runner({"input_concat": x}), x[:, :3] * 2 - 1)
 
 

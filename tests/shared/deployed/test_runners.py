@@ -16,9 +16,10 @@ from torch._dynamo.utils import counters
 
 from components.train.networks.init import initialise
 from shared.contracts.exported import Graph
-from shared.deployed.runners import Feeds, OnnxRunner, TorchRunner
+from shared.deployed.form import Feeds, Form, stack
+from shared.deployed.runners import OnnxRunner, TorchRunner
 from shared.deployed.styles import Style
-from shared.deployed.synthesiser import Synthesiser, feeds, stack, to_pixels
+from shared.deployed.synthesiser import Synthesiser, to_pixels
 from shared.device import pick
 from shared.networks.build import build_generator
 from shared.quality import psnr_db
@@ -39,8 +40,8 @@ def deployed(graph: Graph | None = None, **architecture) -> Synthesiser:
 def batch(synthesiser: Synthesiser, count: int, seed: int = 0) -> Feeds:
     """Maps of 32 x 64 pixels."""
     rng = np.random.default_rng(seed)
-    a, graph = synthesiser.architecture, synthesiser.graph
-    return stack([feeds(a, graph, *tiny.maps(rng, 32, 64), STYLE) for _ in range(count)])
+    a, graph = synthesiser.reads, synthesiser.graph
+    return stack([Form(a, graph).feed(*tiny.maps(rng, 32, 64), STYLE) for _ in range(count)])
 
 
 def direct(synthesiser: Synthesiser, feed: Feeds) -> np.ndarray:

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from shared.contracts.exported import Graph
+from shared.deployed.form import Form, narrow, stack
 from shared.deployed.styles import Style
-from shared.deployed.synthesiser import feeds, input_names, narrow, stack, to_pixels
+from shared.deployed.synthesiser import input_names, to_pixels
 from shared.errors import InputError
 from tests import tiny
 
@@ -38,11 +39,11 @@ def test_inputs_come_in_the_order_of_the_file():
     a = tiny.architecture(feat_num=3)
     assert input_names(a, Graph(style="label")) == ["labels", "instances", "style"]
     assert input_names(a, Graph(style="map")) == ["labels", "instances", "features"]
-    assert input_names(a, Graph(inputs="onehot")) == ["input_concat"]
+    assert input_names(a, Graph(form="onehot")) == ["input_concat"]
     without_edges = tiny.architecture(feat_num=3, use_instances=False)
     assert input_names(without_edges, Graph(style="instance")) == ["labels", "instances", "style"]
     assert input_names(without_edges, Graph(style="label")) == ["labels", "style"]
-    feed = feeds(a, Graph(style="instance"), LABELS, IDS, Style(TABLE))
+    feed = Form(a, Graph(style="instance")).feed(LABELS, IDS, Style(TABLE))
     assert np.array_equal(feed["instances"], [[[0, 0, 1], [0, 1, 1]]]), "rows of the table"
 
 

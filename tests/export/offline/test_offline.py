@@ -10,12 +10,12 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
+from components.export.offline.command import main
 from components.export.onnx_graph.specs import specs
 from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.exported import ExportCard, Graph
 from shared.contracts.model import Architecture
 from shared.data.images import read_ids, read_picture
-from shared.deployed.offline import main
 from shared.deployed.synthesiser import input_names
 from tests import tiny
 from tests.asking import refusal_of_command
@@ -206,7 +206,7 @@ def test_inputs_of_an_exported_file(tmp_path, capsys):
         ("fixed", Graph(style="fixed")),
         ("label", Graph(style="label", ids="int16")),
         ("map", Graph(style="map")),
-        ("onehot", Graph(inputs="onehot")),
+        ("onehot", Graph(form="onehot")),
     ):
         export(tmp_path / name, graph, a)
         flags = ["--exported", tmp_path / name, "--out", tmp_path / "out" / name, "--format", "npy"]
@@ -543,7 +543,8 @@ def test_command_line(dataset, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "shared.deployed.offline",
+        "components.export",
+        "offline",
         "inputs",
         "--dataset",
         dataset,

@@ -9,7 +9,7 @@ from torch import nn
 from shared.deployed.synthesiser import Synthesiser
 
 
-def replaced(
+def replace_layers(
     synthesiser: Synthesiser,
     kind: type[nn.Module] | tuple[type[nn.Module], ...],
     make: Callable[[nn.Module], nn.Module],

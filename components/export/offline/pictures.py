@@ -1,0 +1,113 @@
+"""The output files of ais_bench as pictures.
+
+They take the place of what the seed's pix2pixhd_postprocess.py wrote. A file that ais_bench writes
+is named after its input: the name up to the first dot, `_`, and the number of the network's
+output."""
+
+from pathlib import Path
+
+import numpy as np
+
+from components.export.offline.inputs import pairs_by_output
+from components.export.out import refused_if_unwritable
+from shared.contracts.dataset import DatasetManifest
+from shared.data.images import resize_photo, write_picture
+from shared.deployed.synthesiser import to_pixels
+from shared.errors import InputError
+
+
+def write_pictures(
+    outputs: Path,
+    out: Path,
+    suffix: str,
+    dataset: Path | None,
+    split: str,
+    size: tuple[int, int] | None,
+) -> None:
+    """Write the network outputs that ais_bench left in `outputs` as <name>.<suffix>.
+
+    Their height and width are `size`, or those of the pair of this name in `dataset`; a .npy of
+    others is resized."""
+    files = sorted(path for path in outputs.glob("*") if path.suffix in (".bin", ".npy"))
+    if not files:
+        raise InputError(
+            f"--outputs {outputs} holds no .bin or .npy files: give the folder that ais_bench "
+            "wrote them to."
+        )
+    pairs = pairs_by_output(dataset, DatasetManifest.read(dataset), split) if dataset else {}
+
+    # Which picture each file becomes, and of what size.
+    jobs: dict[str, tuple[Path, tuple[int, int]]] = {}
+    for file in files:
+        name, _, number = file.stem.rpartition("_")
+        if not (name and number.isdecimal()):
+            raise InputError(
+                f"--outputs {outputs} holds {file.name}, which is not named <name>_<number> as by "
+                "ais_bench: "
+                "rename or remove it."
+            )
+        if dataset and name not in pairs:
+            raise InputError(
+                f"--outputs {outputs} holds {file.name} but --dataset {dataset} has no {split} "
+                f"pair {name}: "
+                "give the data set and --split that the inputs were made from."
+            )
+        picture = f"{pairs[name].name if dataset else name}.{suffix}"
+        if picture in jobs:
+            raise InputError(
+                f"--outputs {outputs} holds both {jobs[picture][0].name} and {file.name} for "
+                f"{picture}: remove one."
+            )
+        jobs[picture] = file, (pairs[name].height, pairs[name].width) if dataset else size
+
+    # The pictures.
+    with refused_if_unwritable(out):
+        for name, (file, wanted_size) in jobs.items():
+            picture = read_output(file, *wanted_size, size_is_certain=size is not None)
+            pixels = resize_photo(to_pixels(picture), *wanted_size)  # (3, H, W) uint8
+            write_picture(out / name, pixels)
+    print(f"offline: wrote {len(jobs)} pictures to {out}")
+
+
+def read_output(file: Path, height: int, width: int, size_is_certain: bool) -> np.ndarray:
+    """(3, H, W) float32 or float16 in [-1, 1], finite, or uint8; H and W of a .bin are those given.
+
+    Raises InputError for anything else, and for a .bin that may be uint8 or float32 of a smaller
+    size."""
+    if file.suffix == ".npy":
+        try:
+            array = np.load(file, allow_pickle=False)
+        except Exception:  # a broken header raises errors of many types
+            raise InputError(
+                f"{file} cannot be read as a .npy file: run the network again."
+            ) from None
+        array = array[0] if array.ndim == 4 and len(array) == 1 else array
+        known = array.dtype in (np.float32, np.float16, np.uint8)
+        if not known or array.ndim != 3 or len(array) != 3 or not array.size:
+            raise InputError(
+                f"{file} holds {array.dtype} of shape {array.shape}: give float32, float16 or "
+                "uint8 of "
+                "(3, height, width)."
+            )
+    else:
+        length, count = file.stat().st_size, 3 * height * width
+        types = {4 * count: "<f4", 2 * count: "<f2", count: "u1"}
+        if length not in types:
+            raise InputError(
+                f"{file} has {length} bytes but a picture of {height}x{width} has {4 * count} as "
+                "float32, "
+                f"{2 * count} as float16, {count} as uint8: give the --size that the network "
+                "makes, without --dataset."
+            )
+        if length == count and not size_is_certain:
+            raise InputError(
+                f"{file} has {length} bytes, a picture of {height}x{width} as uint8 or of half "
+                "those sides as float32: "
+                "give the --size that the network makes, without --dataset."
+            )
+        array = np.fromfile(file, types[length]).reshape(3, height, width)
+    if not np.isfinite(array).all():
+        raise InputError(
+            f"{file} holds nan or inf: the network is broken, compare it with `export`'s own proof."
+        )
+    return array

@@ -1,0 +1,134 @@
+"""How a deployed file wants its maps: the part of a deployed model that works on the host."""
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shared.condition import encode_maps
+from shared.contracts.exported import ExportCard, Graph
+from shared.contracts.model import GeneratorInput
+from shared.data.frames import densify
+from shared.deployed.styles import Style
+from shared.deployed.synthesiser import CHANNELS, Synthesiser, input_names
+from shared.errors import InputError
+from shared.networks.layers import with_picture_statistics
+
+Feeds = dict[str, np.ndarray]  # arrays (N, ...) by input name
+
+
+@dataclass(frozen=True)
+class Form:
+    """A deployed model as a function of maps, whatever runtime computes it."""
+
+    reads: GeneratorInput
+    graph: Graph
+    style: Style | None = None  # of pictures that are given none of their own
+    size: tuple[int, int] | None = None  # (height, width) of the maps in pixels, None = any
+    least_side: int = 2  # of the maps, in pixels
+    batch_norm: Literal["running", "picture"] = "running"  # whose statistics its BatchNorms use
+
+    @classmethod
+    def of_export(cls, card: ExportCard) -> Self:
+        """The form of an exported file."""
+        return cls(
+            reads=card.architecture,
+            graph=card.graph,
+            style=Style(np.array(card.style, np.float32)) if card.style else None,
+            size=card.size,
+            # a dynamic file reflects maps of two strides or more
+            least_side=2 if card.size else 2 * card.architecture.stride,
+            batch_norm=card.batch_norm,
+        )
+
+    def synthesiser(self, generator: nn.Module) -> Synthesiser:
+        """The deployed function of this form in PyTorch.
+
+        With batch_norm "picture" the BatchNorms of `generator` are replaced in place."""
+        if self.batch_norm == "picture":
+            generator = with_picture_statistics(generator)
+        fixed = torch.from_numpy(self.style.by_label) if self.graph.style == "fixed" else None
+        return Synthesiser(generator, self.reads, fixed, self.graph).eval()
+
+    def feed(
+        self, inputs: np.ndarray, instances: np.ndarray | None, style: Style | None = None
+    ) -> Feeds:
+        """One pair of maps as the inputs of the file, by name, a batch of one each.
+
+        Args:
+            inputs: Labels (H, W) uint8, or a picture (C, H, W) uint8.
+            instances: (H, W) ids of any integer type; None where neither edges nor styles need
+                them.
+            style: In place of the form's own; a file with a fixed style does not look at it.
+
+        Raises InputError for styles and ids that the file cannot take.
+        """
+        reads, graph, style = self.reads, self.graph, style or self.style
+        names = input_names(reads, graph)
+
+        # The seed's file: the host makes every channel.
+        if graph.form == "onehot":
+            edges_of = _one(instances) if reads.use_instances else None
+            x = encode_maps(_one(inputs), edges_of, reads.num_labels)  # (1, C, H, W)
+            if reads.feat_num:
+                x = torch.cat([x, _one(style.painted(inputs, instances))], dim=1)
+            return {CHANNELS: x.numpy()}
+
+        # Maps, in the types of the file; ids are rows of the table where styles are by instance.
+        given = {reads.input_name: inputs.astype(graph.labels) if reads.num_labels else inputs}
+        if graph.style == "instance":
+            ids, instances = densify(instances)
+        if "instances" in names:
+            given["instances"] = narrow(instances, graph.ids)
+
+        # Styles, where they are an input.
+        match graph.style:
+            case "label":
+                if style.by_region:
+                    raise InputError(
+                        "styles of single instances need a file with them as input: export with "
+                        "--style instance."
+                    )
+                given["style"] = style.by_label
+            case "instance":
+                given["style"] = style.of_instances(ids, instances, inputs)
+            case "map":
+                given["features"] = style.painted(inputs, instances)
+
+        # Copies: torch warns of a cache's own arrays, which are read-only.
+        return {name: np.array(given[name], order="C")[None] for name in names}
+
+
+def narrow(instances: np.ndarray, dtype: str) -> np.ndarray:
+    """Ids (H, W) as int32 or int16; where they do not fit as they are, numbered from 0: only
+    inequality matters."""
+    info = np.iinfo(dtype)
+    if instances.min() < info.min or instances.max() > info.max:
+        ids, instances = densify(instances)
+        if len(ids) > info.max + 1:
+            raise InputError(
+                f"a map has {len(ids)} instances but the file takes {dtype} ids: export with "
+                "--ids int32."
+            )
+    return instances.astype(dtype)
+
+
+def stack(feeds: list[Feeds]) -> Feeds:
+    """Batches of one as one batch; tables of instance styles are filled up with zeros to the
+    longest."""
+    batch = {}
+    for name in feeds[0]:
+        arrays = [feed[name] for feed in feeds]
+        if name == "style":
+            longest = max(array.shape[1] for array in arrays)
+            arrays = [
+                np.pad(array, ((0, 0), (0, longest - array.shape[1]), (0, 0))) for array in arrays
+            ]
+        batch[name] = np.concatenate(arrays)
+    return batch
+
+
+def _one(array: np.ndarray) -> Tensor:
+    return torch.tensor(array).unsqueeze(0)
