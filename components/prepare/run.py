@@ -14,13 +14,9 @@ from components.prepare.layouts.splits import choose_splits
 from components.prepare.reading.geometry import Resize
 from components.prepare.reading.labels import Labels, spell_out
 from components.prepare.reading.pairs import Reading, read_header
-from components.prepare.writing.dataset import (
-    digest_of,
-    refusal,
-    source_digest,
-    write_dataset,
-)
+from components.prepare.writing.dataset import digest_of, refusal, write_dataset
 from components.prepare.writing.folders import is_occupied, partial_folder
+from components.prepare.writing.journal import source_digest
 from components.prepare.writing.parallel import parallel_map
 from shared import tracking
 from shared.contracts.dataset import SPLITS, DatasetManifest, Pair

@@ -26,8 +26,8 @@ from PIL import Image
 from components.prepare.config import PrepareConfig
 from components.prepare.run import run
 from components.prepare.writing import parallel
-from components.prepare.writing.dataset import JOURNAL
 from components.prepare.writing.folders import written_whole
+from components.prepare.writing.journal import JOURNAL
 from shared.command import execute, main
 from shared.contracts.dataset import DatasetManifest
 from shared.data.images import write_ids, write_picture
