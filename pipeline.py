@@ -169,7 +169,7 @@ def submit(
     embedded.stop_steps_with_us()
     if raw_data is None:
         raw_data = str(runs / "demo_scenes")
-        draw = [sys.executable, "-m", "components.prepare.demo.scenes", "--out", raw_data]
+        draw = [sys.executable, "-m", "components.prepare", "demo", "--out", raw_data]
         subprocess.run(draw, cwd=ROOT, check=True)
     named_tags = dict(tag.split("=", 1) for tag in tags)
     return embedded.run_here(recipe, build(recipe, config), raw_data, config, runs, named_tags)

@@ -1,27 +1,41 @@
-"""How every step starts, on the command line and in KFP: check the config, open the MLflow run,
-refuse with exit 2."""
+"""How every step starts, on the command line and in KFP: checked config, MLflow run, refusals,
+exit codes."""
 
-import dataclasses
+import contextlib
+import difflib
 import inspect
+import itertools
 import signal
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, NoReturn, Self, get_type_hints
 
-import tyro
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared import tracking
 from shared.errors import InputError
+from shared.flags import as_flag, name_of, read_flags
+
+HELP = {"-h", "--help", "-H", "--help-verbose"}
 
 
-class StepConfig(BaseModel):
-    """Base of a step's config: frozen, no unknown keys, the docstring under a field is its help
-    text."""
+class Options(BaseModel):
+    """Base of a group of options: frozen, no unknown keys, the docstring under a field is its help
+    text.
+
+    The groups that a config inherits have a box each in --help: `class LossOptions` is `loss
+    options` there, explained by the first line of its docstring."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class StepConfig(Options):
+    """Base of the config of a step, or of a command with many flags."""
+
     STEP: ClassVar[str]
+    RENAMED: ClassVar[dict[str, str]] = {}  # old name of a field -> its name now
 
     @property
     def step_name(self) -> str:
@@ -31,14 +45,17 @@ class StepConfig(BaseModel):
     @classmethod
     def check(cls, values: dict[str, Any]) -> Self:
         """Build the config. Raises InputError with one sentence that names the flag."""
+        for name in values:
+            cls.refuse_renamed(as_flag(name))
         try:
             return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            reason = reason.removesuffix(".")
             if not first["loc"]:  # of several fields together: it names them
                 raise InputError(f"{reason}.") from None
-            flag = "--" + str(first["loc"][0]).replace("_", "-")
+            flag = as_flag(str(first["loc"][0]))
             if first["type"] == "extra_forbidden":
                 raise InputError(
                     f"{cls.STEP} has no option {flag}: see `python -m components.{cls.STEP} "
@@ -46,24 +63,15 @@ class StepConfig(BaseModel):
                 ) from None
             raise InputError(f"{flag} {first['input']!r}: {reason}.") from None
 
-
-def main(
-    run: Callable[..., dict[str, float]], config: type[StepConfig], argv: list[str] | None = None
-) -> NoReturn:
-    """`python -m components.<step>`: one flag per folder and config field; exit 0 done, 1 failed, 2
-    refused."""
-    values, folders = parse(run, config, argv)
-    execute(run, config, values, **folders)
-    sys.exit(0)
+    @classmethod
+    def refuse_renamed(cls, flag: str) -> None:
+        """Raises InputError for a flag that has another name now, and says which."""
+        for old, new in cls.RENAMED.items():
+            if flag == as_flag(old):
+                raise InputError(f"{flag} has a new name: write {as_flag(new)}.")
 
 
-def parse(
-    run: Callable[..., Any], config: type[StepConfig], argv: list[str] | None
-) -> tuple[dict[str, Any], dict[str, Path | str | None]]:
-    """The command line as values of the config, unchecked, and `run`'s folders."""
-    arguments = tyro.cli(_flags(run, config), prog=f"python -m components.{config.STEP}", args=argv)
-    values = dataclasses.asdict(arguments)
-    return values, {name: values.pop(name) for name in _folders(run)}
+# A step in its MLflow run.
 
 
 def execute(
@@ -71,18 +79,34 @@ def execute(
     config: type[StepConfig],
     values: dict[str, Any],
     **folders: Path | str | None,
-):
-    """Check `values`, run the step in its MLflow run, return its figures; a refusal exits with
-    2."""
-    signal.signal(signal.SIGTERM, _stop)
+) -> dict[str, float]:
+    """Run a step for KFP: check `values`, return the step's figures; a refusal exits with 2."""
+    with refusals(config.STEP):
+        signal.signal(signal.SIGTERM, _stop)
+        parameters = inspect.signature(run).parameters
+        places = {
+            name: path if path is None or parameters[name].annotation is str else Path(path)
+            for name, path in folders.items()
+        }
+        return run_tracked(run, config.check(values), **places)
+
+
+def run_tracked(
+    run: Callable[..., dict[str, float]], config: StepConfig, **folders: Path | str | None
+) -> dict[str, float]:
+    """Run a step in its MLflow run, return its figures."""
+    with tracking.step_run(config.step_name, config.model_dump()):
+        return run(config=config, **folders)
+
+
+@contextlib.contextmanager
+def refusals(name: str) -> Iterator[None]:
+    """Make a refusal one line that begins with who refuses, and exit code 2."""
     try:
-        checked = config.check(values)
-        with tracking.step_run(checked.step_name, checked.model_dump()):
-            return run(
-                config=checked, **{name: _place(run, name, path) for name, path in folders.items()}
-            )
+        yield
     except InputError as refusal:
-        refuse(config, refusal)
+        print(f"{name} refused: {refusal}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _stop(signum: int, _frame) -> NoReturn:
@@ -92,40 +116,76 @@ def _stop(signum: int, _frame) -> NoReturn:
     sys.exit(128 + signum)
 
 
-def refuse(config: type[StepConfig], refusal: InputError) -> NoReturn:
-    print(f"{config.STEP} refused: {refusal}", file=sys.stderr)
-    sys.exit(2)
+# A step and its commands on the command line.
 
 
-def _place(run: Callable, name: str, path: Path | str | None) -> Path | str | None:
-    """A folder as `run` wants it: a Path, or a str where it may be a URL."""
-    return path if path is None or _folders(run)[name].annotation is str else Path(path)
+def command_line(
+    prog: str,
+    step: Callable[..., None],
+    commands: dict[str, Callable[..., None]],
+    argv: list[str] | None = None,
+) -> None:
+    """Run `step`, or the one of `commands` that the first words name, such as "offline inputs".
 
+    A function's parameters are its flags, explained by its docstring, which ends with an example.
+    One called `config` stands for a flag per field. What a function needs it imports in its body,
+    so that --help loads no torch.
 
-def _folders(run: Callable) -> dict[str, inspect.Parameter]:
-    return {name: p for name, p in inspect.signature(run).parameters.items() if name != "config"}
-
-
-def _flags(run: Callable, config: type[StepConfig]) -> type:
-    """A dataclass of all flags; the help of the folders stands in `run`'s docstring.
-
-    pydantic checks the values later, in `StepConfig.check`, so that a refusal is one sentence.
+    Exit codes: 0 done, 1 failed, 2 refused, 143 stopped by SIGTERM.
     """
-    fields = []
-    for name, parameter in _folders(run).items():
-        required = parameter.default is inspect.Parameter.empty
-        kind = parameter.annotation if required else Path | None
-        path = Annotated[kind, tyro.conf.arg(metavar="PATH")]
-        fields.append((name, path) if required else (name, path, None))
-    for name, field in config.model_fields.items():
-        annotation = tyro.conf.arg(help=" ".join((field.description or "").split()))
-        fields.append(
-            (
-                name,
-                Annotated[field.annotation, annotation],
-                dataclasses.field(default=field.default),
-            )
-        )
-    return dataclasses.make_dataclass(
-        "Flags", fields, kw_only=True, namespace={"__doc__": inspect.getdoc(run)}
-    )
+    argv = sys.argv[1:] if argv is None else argv
+    words = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
+    rest, name = argv[len(words) :], " ".join(words)
+    below = {one: commands[one] for one in commands if one.split()[: len(words)] == words}
+
+    with refusals(words[0] if below and words else step.__name__):
+        signal.signal(signal.SIGTERM, _stop)
+        if words and name not in commands:
+            if below and not HELP.isdisjoint(rest):
+                print(_listing(prog, below))
+                return
+            _refuse_command(name, below, commands)
+
+        function = commands[name] if words else step
+        try:
+            values = _arguments(function, f"{prog} {name}".strip(), rest)
+        except SystemExit:  # tyro has printed its help
+            if not HELP.isdisjoint(rest):
+                print(*([_listing(prog, commands)] if not words and commands else []), sep="\n")
+                print(_example(function))
+            raise
+        function(**values)
+
+
+def _arguments(function: Callable[..., None], prog: str, argv: list[str]) -> dict[str, Any]:
+    """What the command line gives a function, its config checked."""
+    config = get_type_hints(function).get("config")
+    if config is None:
+        return read_flags(function, prog, argv)
+    for argument in argv:
+        config.refuse_renamed(name_of(argument))
+    values = read_flags(function, prog, argv)
+    options = {name: values.pop(name) for name in config.model_fields}
+    return values | {"config": config.check(options)}
+
+
+def _refuse_command(name: str, below: Iterable[str], commands: Iterable[str]) -> NoReturn:
+    """Raises InputError for the first words of some commands, and for a word of none."""
+    close = [] if below else difflib.get_close_matches(name, commands, n=1)
+    choice = f"choose one of {', '.join(below or commands)}."
+    raise InputError(f"{name!r} is no command: {f'did you mean {close[0]}?' if close else choice}")
+
+
+def _listing(prog: str, commands: dict[str, Callable[..., None]]) -> str:
+    """What else there is: names and first sentences."""
+    width = max(map(len, commands))
+    lines = [f"commands (`{prog} COMMAND --help`):"]
+    for name, function in commands.items():
+        lines.append(f"  {name:{width}}  {inspect.getdoc(function).splitlines()[0]}")
+    return "\n".join(lines)
+
+
+def _example(function: Callable[..., None]) -> str:
+    """The end of its docstring."""
+    text = inspect.getdoc(function).partition("\nExample:\n")[2]
+    return "\nexample:\n" + textwrap.indent(textwrap.dedent(text).strip(), "  ")

@@ -372,7 +372,7 @@ def test_kfp_starts_the_step_in_its_image(run_in_image, tmp_path):
 
 
 def scenes(out: str) -> list[str]:
-    return f"-m components.prepare.demo.scenes --out {out} --train 2 --test 1 --size 64x128".split()
+    return f"-m components.prepare demo --out {out} --train 2 --test 1 --size 64x128".split()
 
 
 def prepare(raw_data: str, dataset: str) -> list[str]:

@@ -2,14 +2,14 @@
 are one thing."""
 
 import ast
-import dataclasses
 import importlib
+import inspect
 from pathlib import Path
 
 import pytest
 import yaml
 
-from shared.command import _flags
+from shared.flags import as_flag, read_flags
 from tests.places import ROOT, STEPS
 
 WITHOUT_TORCH = {
@@ -90,20 +90,27 @@ def test_command_line_config_and_kfp_face_are_one(step):
         importlib.import_module(f"components.{step}.config"), f"{step.capitalize()}Config"
     )
     run = importlib.import_module(f"components.{step}.run").run
+    command = getattr(importlib.import_module(f"components.{step}.__main__"), step)
     face = getattr(importlib.import_module(f"components.{step}.component"), step)
 
-    flags = {field.name: field for field in dataclasses.fields(_flags(run, config))}
-    folders = set(flags) - set(config.model_fields)
+    # The folders of the three, and which may be left out; only the page of KFP's own UI is more.
+    folders = dict(inspect.signature(run).parameters)
+    del folders["config"]
     spec = face.component_spec
-    artifacts = set(spec.inputs) | set(spec.outputs)
-    assert artifacts - {"page"} == folders | {"config", "metrics"}  # the page is for KFP's own UI
+    assert {*spec.inputs, *spec.outputs} - {"page"} == {*folders, "config", "metrics"}
     assert spec.inputs["config"].type == "Dict"
-    for name in folders:
-        assert f"\n        {name}: " in run.__doc__, f"{step}.{name} has no help text"
-    for name in folders & set(spec.inputs):
-        assert spec.inputs[name].optional == (flags[name].default is None), name
+    for name, parameter in folders.items():
+        assert f"\n        {name}: " in command.__doc__, f"{step}.{name} has no help text"
+        if name in spec.inputs:
+            is_optional = parameter.default is None
+            assert spec.inputs[name].optional == is_optional, name
+            assert (inspect.signature(command).parameters[name].default is None) == is_optional
+
+    # The flags of the config.
+    folder_flags = [word for name in folders for word in (as_flag(name), "x")]
+    flags = read_flags(command, f"python -m components.{step}", folder_flags)
     for name, field in config.model_fields.items():
-        assert flags[name].default == field.default, name
+        assert flags[name] == field.default, name
         assert field.description, f"{step}.{name} has no help text"
 
 

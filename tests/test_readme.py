@@ -34,9 +34,7 @@ def run_block(block: str, runs: Path) -> subprocess.CompletedProcess:
 
 
 def test_each_step_alone_as_the_readme_says(tmp_path):
-    (block,) = [
-        block for block in blocks(ROOT / "README.md") if "components.prepare.demo.scenes" in block
-    ]
+    (block,) = [block for block in blocks(ROOT / "README.md") if "components.prepare demo" in block]
     result = run_block(block, tmp_path)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     assert (tmp_path / "report" / "report.html").is_file()

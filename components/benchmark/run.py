@@ -51,16 +51,7 @@ def run(
     *,
     config: BenchmarkConfig,
 ) -> dict[str, float]:
-    """Measure an exported generator against PyTorch: speed, parity, quality, pictures.
-
-    Args:
-        exported: Folder of the export step.
-        dataset: Folder of the prepare step.
-        model: Folder of the train step that was exported.
-        report: Folder to write.
-        clusters: Folder of the cluster step: the report then shows what the styles of a model with
-            features are.
-    """
+    """Measure an exported generator against PyTorch: speed, parity, quality, pictures."""
     # Folders that must belong together.
     runtime = pick(config.device, config.precisions[-1])
     export = ExportCard.read(exported)

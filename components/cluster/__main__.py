@@ -1,6 +1,101 @@
+"""`python -m components.cluster`: the step, and the files of pix2pixHD's own code, in and out."""
+
+from pathlib import Path
+from typing import Literal
+
 from components.cluster.config import ClusterConfig
-from components.cluster.run import run
-from shared.command import main
+from shared.command import command_line, run_tracked
+
+
+def cluster(dataset: Path, model: Path, clusters: Path, *, config: ClusterConfig) -> None:
+    """Cluster the instance features of the training set, per label.
+
+    Args:
+        dataset: Folder of the prepare step.
+        model: Folder of a train step with --instance-features.
+        clusters: Folder to write.
+
+    Example:
+        python -m components.cluster --dataset runs/dataset --model runs/model \\
+            --clusters runs/clusters
+    """
+    from components.cluster.run import run
+
+    run_tracked(run, config, dataset=dataset, model=model, clusters=clusters)
+
+
+def read(
+    dataset: Path,
+    model: Path,
+    clusters: Path,
+    features: Path | None = None,
+    centres: Path | None = None,
+) -> None:
+    """Make a clusters folder of features.npy, features_clustered_010.npy, or both.
+
+    Args:
+        dataset: Folder of the prepare step.
+        model: Folder of the train step, with features.
+        clusters: New folder to write.
+        features: features.npy: rows of features and area by label.
+        centres: features_clustered_010.npy: centres by label.
+
+    Example:
+        python -m components.cluster exchange read --centres features_clustered_010.npy \\
+            --dataset runs/dataset --model runs/model --clusters runs/read
+    """
+    from components.cluster.exchange.convert import read_reference_files
+
+    read_reference_files(model, dataset, clusters, features, centres)
+
+
+def maps(
+    dataset: Path,
+    clusters: Path,
+    out: Path | None = None,
+    size: str | None = None,
+    form: Literal["npy", "png"] = "npy",
+) -> None:
+    """Paint the features of a clusters folder over the instances, one file per training image.
+
+    Args:
+        dataset: Folder of the prepare step.
+        clusters: Folder of the cluster step.
+        out: Folder that gets train_feat/; None: maps/ in --clusters.
+        size: HEIGHTxWIDTH of the maps; None: of the data set.
+        form: float16 arrays, or 8-bit pictures.
+
+    Example:
+        python -m components.cluster exchange maps --clusters runs/clusters \\
+            --dataset runs/dataset --form png --out runs/maps
+    """
+    from components.cluster.exchange.convert import write_maps
+
+    write_maps(clusters, dataset, out, size, form)
+
+
+def read_maps(maps: Path, dataset: Path, model: Path, clusters: Path) -> None:
+    """Make a clusters folder of 8-bit feature maps (train_feat).
+
+    Args:
+        maps: Folder of <image>.png.
+        dataset: Folder of the prepare step.
+        model: Folder of the train step, with features.
+        clusters: New folder to write.
+
+    Example:
+        python -m components.cluster exchange read-maps --maps runs/maps/train_feat \\
+            --dataset runs/dataset --model runs/model --clusters runs/read
+    """
+    from components.cluster.exchange.convert import read_maps as read_folder
+
+    read_folder(maps, model, dataset, clusters)
+
+
+def main(argv: list[str] | None = None) -> None:
+    exchange = {"exchange read": read, "exchange maps": maps, "exchange read-maps": read_maps}
+    command_line("python -m components.cluster", cluster, exchange, argv)
+
 
 if __name__ == "__main__":
-    main(run, ClusterConfig)
+    main()

@@ -18,13 +18,7 @@ from shared.networks.checkpoint import load_encoder
 
 
 def run(dataset: Path, model: Path, clusters: Path, *, config: ClusterConfig) -> dict[str, float]:
-    """Cluster the instance features of the training set, per label.
-
-    Args:
-        dataset: Folder of the prepare step.
-        model: Folder of a train step with --instance-features.
-        clusters: Folder to write.
-    """
+    """Cluster the instance features of the training set, per label."""
     # What is asked for, checked before any work.
     runtime = pick(config.device, config.precision)
     manifest, card = read_inputs(dataset, model)

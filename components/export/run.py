@@ -40,16 +40,7 @@ def run(
     *,
     config: ExportConfig,
 ) -> dict[str, float]:
-    """Export a trained generator and prove on label maps that the file equals the PyTorch model.
-
-    Args:
-        model: Folder of the train step, or one with latest_net_G.pth of NVIDIA's pix2pixHD or of
-            junyanz' pix2pix.
-        exported: Folder to write.
-        dataset: Folder of the prepare step, on whose maps the file is proven; without it maps are
-            generated.
-        clusters: Folder of the cluster step; a model with instance features needs it.
-    """
+    """Export a trained generator and prove on label maps that the file equals the PyTorch model."""
     # The deployed function.
     card, generator = read_inputs(model, dataset, config)
     table = read_clusters(clusters, model, card)

@@ -1,25 +1,71 @@
-"""`python -m components.prepare`: raw pictures in, a checked data set out; with --check the check
-alone."""
+"""`python -m components.prepare`: raw pictures to a checked data set, and scenes to try it on."""
 
 import sys
+from pathlib import Path
+from typing import Annotated
 
-from components.prepare.check import check
+import tyro
+
 from components.prepare.config import PrepareConfig
-from components.prepare.run import run
-from shared.command import main, parse, refuse
+from shared.command import command_line, run_tracked
 from shared.errors import InputError
 
 
-def main_check(argv: list[str]) -> int:
-    """Exit code: 0 without problems, 2 with some."""
-    values, places = parse(check, PrepareConfig, argv)
-    try:
-        return 2 if check(config=PrepareConfig.check(values), **places) else 0
-    except InputError as refusal:
-        refuse(PrepareConfig, refusal)
+def prepare(
+    raw_data: Annotated[str, tyro.conf.arg(metavar="PATH|URL")],
+    dataset: Path | None = None,
+    check: tyro.conf.FlagCreatePairsOff[bool] = False,
+    *,
+    config: PrepareConfig,
+) -> None:
+    """Check paired images of any usual layout and write them as a data set that every later step
+    reads.
+
+    The data set appears whole or not at all. The same command again continues what was interrupted,
+    or finds that all is done.
+
+    Args:
+        raw_data: Folder of images, archive of one, or URL of either (s3://, gs://, https://).
+        dataset: Folder to write; with --check it is not needed.
+        check: List all problems instead of writing; exit code 2 where there are any.
+
+    Example:
+        python -m components.prepare --raw-data runs/demo-data --dataset runs/dataset --size 128x256
+    """
+    if check:
+        from components.prepare.check import check as find_problems
+
+        sys.exit(2 if find_problems(raw_data, config) else 0)
+    if dataset is None:
+        raise InputError("--dataset is missing: name the folder to write, or look with --check.")
+
+    from components.prepare.run import run
+
+    run_tracked(run, config, raw_data=raw_data, dataset=dataset)
+
+
+def demo(out: Path, train: int = 48, test: int = 8, size: str = "256x512", seed: int = 0) -> None:
+    """Draw street scenes by code, in Cityscapes' raw layout with its ids.
+
+    Args:
+        out: Folder to write.
+        train: Number of scenes for training, 1 or more.
+        test: Number of scenes for testing, 1 or more.
+        size: HEIGHTxWIDTH of the scenes in pixels.
+        seed: 0 or more; the same seed gives the same scenes.
+
+    Example:
+        python -m components.prepare demo --out runs/demo-data
+    """
+    from components.prepare.demo.scenes import generate
+    from shared.contracts.dataset import parse_size
+
+    generate(out, train, test, *parse_size(size), seed)
+
+
+def main(argv: list[str] | None = None) -> None:
+    command_line("python -m components.prepare", prepare, {"demo": demo}, argv)
 
 
 if __name__ == "__main__":
-    if "--check" in sys.argv:
-        sys.exit(main_check([argument for argument in sys.argv[1:] if argument != "--check"]))
-    main(run, PrepareConfig)
+    main()

@@ -34,13 +34,8 @@ class Found:
     content: str = ""  # digest of the picture, to find it twice
 
 
-def check(raw_data: str, config: PrepareConfig, dataset: Path | None = None) -> list[Problem]:
-    """Print a report of all problems as a table, and as JSON in the last line; returns them.
-
-    Args:
-        raw_data: Folder of images, archive of one, or URL of either (s3://, gs://, https://).
-        dataset: Neither needed nor looked at: --check may be added to any command.
-    """
+def check(raw_data: str, config: PrepareConfig) -> list[Problem]:
+    """Print a report of all problems as a table, and as JSON in the last line; returns them."""
     source, pairs, problems = find_pairs(raw_data, config)
     reading = reading_for(config, source)
     jobs = pairs["train"] + pairs["test"]

@@ -29,13 +29,7 @@ def run(raw_data: str, dataset: Path, config: PrepareConfig) -> dict[str, float]
     reads.
 
     The data set appears whole or not at all. The same command again continues what was interrupted,
-    or finds that all is done. With --check nothing is written: all problems are listed, and
-    --dataset is not needed.
-
-    Args:
-        raw_data: Folder of images, archive of one, or URL of either (s3://, gs://, https://).
-        dataset: Folder to write.
-    """
+    or finds that all is done."""
     dataset = dataset.resolve()
 
     # What there is: pairs by name, from a local folder. Nothing is opened yet.

@@ -51,15 +51,7 @@ def run(
     config: TrainConfig,
 ) -> dict[str, float]:
     """Train a generator, discriminator and, where asked for, an encoder; write them to the model
-    folder.
-
-    Args:
-        dataset: Folder of the prepare step.
-        model: Folder to write, and to continue.
-        init_from: Model to start from; stage local needs one.
-        clusters: Folder of the cluster step on that model; its features then take the encoder's
-            place.
-    """
+    folder."""
     if must_launch(config.devices):
         return launch(
             config.devices,

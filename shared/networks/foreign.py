@@ -166,7 +166,7 @@ def infer_architecture(
             f"does not follow{f' from {given}' if given else ''}: say num_labels (0 for "
             "pictures), use_instances "
             "(1 channel) and feat_num, which add up to them with the channels of a picture, to "
-            "`python -m components.train.adopt`."
+            "`python -m components.train adopt`."
         )
     return Architecture.model_validate(defaults | G | D | E | splits[0])
 

@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 
 import components.export.run
+from components.benchmark.__main__ import main
 from components.benchmark.config import BenchmarkConfig
 from components.benchmark.measure.speed import Clock, describe_problem, measure_speed, speed_row
 from components.benchmark.measure.workload import Workload
 from components.benchmark.page.table import text_table
 from components.benchmark.run import run
 from components.export.config import ExportConfig
-from shared.command import main
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard, Graph
 from shared.contracts.measured import BenchmarkReport
@@ -498,7 +498,7 @@ def test_bad_values_are_refused(tmp_path, folders, capsys, flags, sentence):
         pytest.skip("there is a GPU")
     inputs = [text for name, path in folders.items() for text in (f"--{name}", str(path))]
     with pytest.raises(SystemExit) as stop:
-        main(run, BenchmarkConfig, [*inputs, "--report", str(tmp_path / "report"), *flags])
+        main([*inputs, "--report", str(tmp_path / "report"), *flags])
     assert stop.value.code == 2 and sentence in capsys.readouterr().err
     assert not (tmp_path / "report").exists()
 

@@ -15,13 +15,13 @@ from kfp import dsl
 from torch import nn
 
 import components.export.run
+from components.export.__main__ import main
 from components.export.component import export
 from components.export.config import ExportConfig
 from components.export.onnx_graph.file import to_onnx
 from components.export.onnx_graph.norm import PreciseInstanceNorm, with_precise_norm
 from components.export.proof_maps import Maps, generated_maps, real_maps
 from components.export.run import run
-from shared.command import main
 from shared.contracts.clusters import ClusterTable, LabelClusters
 from shared.contracts.dataset import IGNORED
 from shared.contracts.exported import ExportCard, Graph
@@ -496,11 +496,7 @@ def test_clusters_of_the_parent_are_the_models_own(tmp_path):
 @pytest.mark.parametrize("flags", [["--opset", "10"], ["--opset", "19"], ["--parity-samples", "0"]])
 def test_bad_values_are_refused(tmp_path, capsys, flags):
     with pytest.raises(SystemExit) as stop:
-        main(
-            run,
-            ExportConfig,
-            ["--model", str(tmp_path), "--exported", str(tmp_path / "exported"), *flags],
-        )
+        main(["--model", str(tmp_path), "--exported", str(tmp_path / "exported"), *flags])
     assert stop.value.code == 2
     assert f"{flags[0]} {flags[1]}: should be" in capsys.readouterr().err
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from components.export.config import ExportConfig
 from components.export.run import run
-from components.prepare.demo.scenes import main as demo_scenes
+from components.prepare.__main__ import demo
 from shared.condition import to_uint8
 from shared.contracts.clusters import ClusterTable, LabelClusters
 from shared.contracts.dataset import DatasetManifest
@@ -372,7 +372,7 @@ def street_maps(tmp_path_factory):
     raw = EXCERPT
     if not raw.is_dir():
         raw = folder / "raw"
-        demo_scenes(["--out", str(raw), "--train", "2", "--test", "2"])
+        demo(raw, train=2, test=2)
     command = [
         sys.executable,
         "-m",

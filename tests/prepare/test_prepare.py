@@ -23,12 +23,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from components.prepare.__main__ import main
 from components.prepare.config import PrepareConfig
 from components.prepare.run import run
 from components.prepare.writing import parallel
 from components.prepare.writing.folders import written_whole
 from components.prepare.writing.journal import JOURNAL
-from shared.command import execute, main
+from shared.command import execute
 from shared.contracts.dataset import DatasetManifest
 from shared.data.images import write_ids, write_picture
 from shared.data.maps import PairReader
@@ -1331,11 +1332,7 @@ def test_the_command_line_prepares_and_refuses(raw, tmp_path):
 
 def test_main_and_execute_exit_with_2_on_refusal(raw, tmp_path, capsys):
     with pytest.raises(SystemExit) as refused:
-        main(
-            run,
-            PrepareConfig,
-            ["--raw-data", str(raw), "--dataset", str(tmp_path / "d"), "--size", "33"],
-        )
+        main(["--raw-data", str(raw), "--dataset", str(tmp_path / "d"), "--size", "33"])
     assert refused.value.code == 2
     with pytest.raises(SystemExit) as refused:
         execute(

@@ -1,11 +1,9 @@
-"""`python -m components.benchmark.ais_bench.tool pure | inputs`: a compiled .om measured, or run
-over files, by ais_bench.
+"""A compiled .om measured, or run over files, by ais_bench.
 
-ais_bench is Ascend's own tool. Its time of a batch is that of the NPU alone. The time of a call
+That is Ascend's own tool. Its time of a batch is that of the NPU alone. The time of a call
 with its copies is made here, of the mean that it tells for the copy of one tensor, and the number
 of tensors."""
 
-import argparse
 import json
 import re
 import shlex
@@ -13,10 +11,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from tabulate import tabulate
 
 from shared.contracts.exported import OmFile
 from shared.contracts.measured import SpeedRow
@@ -155,6 +155,7 @@ def over_inputs(
         shutil.rmtree(out / OUTPUTS, ignore_errors=True)
         summary_file(out).unlink(missing_ok=True)
         raise
+    print(f"benchmark: results for `python -m components.export offline pictures`: {out / OUTPUTS}")
     return result
 
 
@@ -302,65 +303,15 @@ def _failure(done: subprocess.CompletedProcess, device: int) -> InputError | Ais
     return AisBenchFailed(said)
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m components.benchmark.ais_bench.tool")
-    commands = parser.add_subparsers(dest="command", required=True)
-    style = dict(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    pure = commands.add_parser("pure", help="the NPU alone: executions on zeros", **style)
-    inputs = commands.add_parser(
-        "inputs", help="over prepared input files, with result files", **style
-    )
-    for command in (pure, inputs):
-        command.add_argument("--om", type=Path, required=True, help="compiled file")
-        command.add_argument("--batch-size", type=int, default=1, help="that the file takes")
-        command.add_argument(
-            "--gears", action="store_true", help="the file takes several batch sizes"
-        )
-        command.add_argument(
-            "--device", type=int, default=0, help="number of the NPU in `npu-smi info`"
-        )
-        command.add_argument(
-            "--warmup", type=int, default=1, help="executions before those that count"
-        )
-    pure.add_argument("--loop", type=int, default=20, help="executions")
-    inputs.add_argument(
-        "--inputs",
-        required=True,
-        help="folders with commas between, one per input of the network, "
-        "as `python -m components.export offline inputs` names them",
-    )
-    inputs.add_argument(
-        "--out", type=Path, required=True, help=f"new folder; result files come into its {OUTPUTS}/"
-    )
-    inputs.add_argument(
-        "--outfmt",
-        choices=("BIN", "NPY"),
-        default="BIN",
-        help="the numbers alone, or with a header",
-    )
-
-    flags = parser.parse_args(argv)
-    common = dict(device=flags.device, warmup=flags.warmup, dynamic_batch=flags.gears)
+def print_figures(om: Path, measure: Callable[[], AisResult]) -> None:
+    """Measure, and print the figures as a table and as JSON; exit with 1 where ais_bench fails."""
     try:
-        if flags.command == "pure":
-            result = pure_inference(flags.om, flags.batch_size, flags.loop, **common)
-        else:
-            folders = [Path(folder) for folder in flags.inputs.split(",")]
-            result = over_inputs(
-                flags.om, folders, flags.out, flags.batch_size, flags.outfmt, **common
-            )
-            print(
-                "benchmark: results for `python -m components.export offline pictures`: "
-                f"{flags.out / OUTPUTS}"
-            )
-    except InputError as refusal:
-        print(f"ais_bench refused: {refusal}", file=sys.stderr)
-        sys.exit(2)
+        result = measure()
     except AisBenchFailed as failure:
         print(f"ais_bench failed: {failure}", file=sys.stderr)
         sys.exit(1)
-    print(table(flags.om, result))
-    print(json.dumps({"om": str(flags.om)} | result.figures()))
+    print(table(om, result))
+    print(json.dumps({"om": str(om)} | result.figures()))
 
 
 def table(om: Path, result: AisResult) -> str:
@@ -378,13 +329,10 @@ def table(om: Path, result: AisResult) -> str:
         "copy in ms": number(result.h2d_ms),
         "copy out ms": number(result.d2h_ms),
     }
-    widths = [max(len(name), len(value)) for name, value in columns.items()]
-    rows = (columns.keys(), columns.values())
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
+    return tabulate(
+        [columns.values()],
+        columns.keys(),
+        tablefmt="plain",
+        stralign="right",
+        disable_numparse=True,
     )
-
-
-if __name__ == "__main__":
-    main()

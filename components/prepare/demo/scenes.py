@@ -1,20 +1,16 @@
-"""`python -m components.prepare.demo.scenes --out DIR`: street scenes by code, in Cityscapes' raw
-layout with its ids.
+"""Street scenes by code, in Cityscapes' raw layout with its ids.
 
 There is something to learn in them: the photo follows from labels and instances, and how a thing
 looks (the paint of each car, the clothes of each person; per scene the weather, foliage and
 facades) is what instance features can tell."""
 
-import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from components.prepare.demo.street import draw_scene
 from components.prepare.writing.folders import is_occupied, written_whole
-from shared.contracts.dataset import parse_size
 from shared.contracts.folder import write_atomically
 from shared.data import images
 from shared.errors import InputError
@@ -61,33 +57,3 @@ def _write(folder: Path, split: str, city: str, stem: str, photo, labels, instan
     images.write_picture(folder / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png", photo)
     images.write_ids(folder / "gtFine" / split / city / f"{stem}_gtFine_labelIds.png", labels)
     images.write_ids(folder / "gtFine" / split / city / f"{stem}_gtFine_instanceIds.png", instances)
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m components.prepare.demo.scenes",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder to write, in Cityscapes' raw layout"
-    )
-    parser.add_argument(
-        "--train", type=int, default=48, help="number of scenes for training, 1 or more"
-    )
-    parser.add_argument(
-        "--test", type=int, default=8, help="number of scenes for testing, 1 or more"
-    )
-    parser.add_argument("--size", default="256x512", help="HEIGHTxWIDTH of the scenes in pixels")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="0 or more; the same seed gives the same scenes"
-    )
-    flags = parser.parse_args(argv)
-    try:
-        generate(flags.out, flags.train, flags.test, *parse_size(flags.size), flags.seed)
-    except InputError as refusal:
-        print(f"demo_scenes refused: {refusal}", file=sys.stderr)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

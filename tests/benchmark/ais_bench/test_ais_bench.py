@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.benchmark.ais_bench import tool as ais_bench
+from components.benchmark.__main__ import main
 from components.benchmark.ais_bench.tool import (
     AisBenchFailed,
     measure_om,
@@ -230,7 +230,7 @@ def test_from_a_data_set_to_pictures_with_maps(dataset, tmp_path, capsys, file_f
         "--outfmt",
         outfmt,
     ]
-    ais_bench.main(["inputs", *map(str, flags)])
+    main(["ais_bench", "inputs", *map(str, flags)])
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["device_images_per_second"] == pytest.approx(
         2000 / 10.5
@@ -415,7 +415,7 @@ def test_other_ends(tmp_path, monkeypatch, code, sentence):
 
 def test_command_line(tmp_path, capsys):
     om = maps_om(tmp_path / "a_bs2.om", batch=2)
-    ais_bench.main(["pure", "--om", str(om), "--batch-size", "2", "--loop", "3"])
+    main(["ais_bench", "pure", "--om", str(om), "--batch-size", "2", "--loop", "3"])
     _, names, values, line = capsys.readouterr().out.splitlines()
     assert re.split(r"  +", names.strip())[:4] == [
         "file",
@@ -439,7 +439,7 @@ def test_command_line(tmp_path, capsys):
 )
 def test_exit_statuses(tmp_path, capsys, flags, status, start):
     with pytest.raises(SystemExit) as stop:
-        ais_bench.main(["pure", "--om", str(maps_om(tmp_path / "a.om")), *flags])
+        main(["ais_bench", "pure", "--om", str(maps_om(tmp_path / "a.om")), *flags])
     text = capsys.readouterr().err
     assert stop.value.code == status and text.startswith(start) and text.count("\n") == 1
 

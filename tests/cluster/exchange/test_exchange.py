@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from sklearn.cluster import KMeans
 
+from components.cluster.__main__ import main
 from components.cluster.config import ClusterConfig
-from components.cluster.exchange.command import main, read_maps, read_reference_files, write_maps
+from components.cluster.exchange.convert import read_maps, read_reference_files, write_maps
 from components.cluster.exchange.reference_files import encode_table, read_table
 from components.cluster.run import run
 from shared.condition import to_signed
@@ -491,6 +492,7 @@ def test_command_line(folders, tmp_path, capsys):
     places = ["--dataset", str(folders / "dataset"), "--clusters"]
     main(
         [
+            "exchange",
             "maps",
             *places,
             str(folders / "clusters"),
@@ -503,6 +505,7 @@ def test_command_line(folders, tmp_path, capsys):
     model = ["--model", str(folders / "model")]
     main(
         [
+            "exchange",
             "read-maps",
             *places,
             str(tmp_path / "a"),
@@ -513,6 +516,7 @@ def test_command_line(folders, tmp_path, capsys):
     )
     main(
         [
+            "exchange",
             "read",
             *places,
             str(tmp_path / "b"),
@@ -524,7 +528,7 @@ def test_command_line(folders, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "wrote 4 maps to" in out and "instances of 4 images to" in out and "styles of" in out
     with pytest.raises(SystemExit) as ended:
-        main(["read", *places, str(tmp_path / "b"), *model])
+        main(["exchange", "read", *places, str(tmp_path / "b"), *model])
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith(
         "exchange refused: read needs --features features.npy"

@@ -4,7 +4,8 @@ and instances."""
 import numpy as np
 import pytest
 
-from components.prepare.demo.scenes import generate, main
+from components.prepare.__main__ import main
+from components.prepare.demo.scenes import generate
 from components.prepare.demo.street import draw_scene
 from components.prepare.layouts.sources import find_source
 from shared.data.images import read_ids, read_picture
@@ -112,13 +113,15 @@ def test_a_folder_with_other_data_is_refused_and_kept(scenes, tmp_path):
 )
 def test_bad_flags_are_refused_in_one_sentence(tmp_path, capsys, flags, sentence):
     with pytest.raises(SystemExit) as refused:
-        main(["--out", str(tmp_path / "out"), *flags])
+        main(["demo", "--out", str(tmp_path / "out"), *flags])
     assert refused.value.code == 2
-    assert capsys.readouterr().err == f"demo_scenes refused: {sentence}\n"
+    assert capsys.readouterr().err == f"demo refused: {sentence}\n"
     assert not (tmp_path / "out").exists()
 
 
 def test_the_command_line_writes_the_scenes(tmp_path, capsys):
-    main(["--out", str(tmp_path / "out"), "--train", "2", "--test", "1", "--size", "64x128"])
+    main(
+        ["demo", "--out", str(tmp_path / "out"), "--train", "2", "--test", "1", "--size", "64x128"]
+    )
     assert "wrote 2 + 1 scenes of 64x128" in capsys.readouterr().out
     assert len(contents(tmp_path / "out")) == 9

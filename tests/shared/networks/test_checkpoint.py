@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from components.train.adopt import main as adopt_main
+from components.train.__main__ import main
 from components.train.networks.discriminators import build_discriminator
 from components.train.networks.partial import load_what_fits
 from shared.contracts.model import ModelCard
@@ -197,7 +197,7 @@ def test_refusals_of_states():
     ask = (
         "say num_labels (0 for pictures), use_instances (1 channel) and feat_num, which add up to "
         "them with the "
-        "channels of a picture, to `python -m components.train.adopt`."
+        "channels of a picture, to `python -m components.train adopt`."
     )
     start = (
         "--model model has no model.json, and what the {} input channels of its generator "
@@ -416,7 +416,7 @@ def test_adopting_foreign_files_makes_a_model_folder(tmp_path, capsys):
     save_weights(
         tmp_path, {"G": build_generator(architecture), "D": build_discriminator(architecture)}
     )
-    adopt_main(["--model", str(tmp_path), "--size", "64x128"])
+    main(["adopt", "--model", str(tmp_path), "--size", "64x128"])
     card = ModelCard.read(tmp_path)
     assert (
         card.height,
@@ -430,7 +430,7 @@ def test_adopting_foreign_files_makes_a_model_folder(tmp_path, capsys):
         True,
     )
     with pytest.raises(SystemExit) as refused:
-        adopt_main(["--model", str(tmp_path)])
+        main(["adopt", "--model", str(tmp_path)])
     assert refused.value.code == 2
     assert (
         f"--model {tmp_path} has a model.json already: remove it first." in capsys.readouterr().err

@@ -1,13 +1,5 @@
-"""`python -m components.cluster.exchange.command COMMAND`: tables and feature maps of pix2pixHD's
-own code, in and out.
+"""Tables and feature maps of pix2pixHD's own code, in and out."""
 
-read: features.npy and features_clustered_010.npy become a clusters folder.
-maps: the features of a clusters folder, painted over the instances, one file per image.
-read-maps: 8-bit feature maps (train_feat) become a clusters folder.
-"""
-
-import argparse
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -193,56 +185,3 @@ def read_maps(maps: Path, model: Path, dataset: Path, clusters: Path) -> Cluster
         table.write(clusters, write)
     print(f"exchange: wrote {len(features.ids)} instances of {len(images)} images to {clusters}")
     return table
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m components.cluster.exchange.command",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description=__doc__.partition("\n\n")[2],
-    )
-    commands = parser.add_subparsers(required=True)
-
-    def command(name: str, function, **folders: str) -> argparse.ArgumentParser:
-        one = commands.add_parser(name, description=function.__doc__.partition("\n\n")[0])
-        one.set_defaults(function=function)
-        for flag, text in folders.items():
-            one.add_argument(f"--{flag}", type=Path, required=True, help=text)
-        return one
-
-    dataset, model, clusters = (
-        "of the prepare step",
-        "of the train step, with features",
-        "new folder to write",
-    )
-    read = command("read", read_reference_files, dataset=dataset, model=model, clusters=clusters)
-    read.add_argument(
-        "--features", type=Path, help="features.npy: rows of features and area by label"
-    )
-    read.add_argument("--centres", type=Path, help="features_clustered_010.npy: centres by label")
-    paint = command("maps", write_maps, dataset=dataset, clusters="of the cluster step")
-    paint.add_argument(
-        "--out", type=Path, help=f"folder that gets {MAPS}/; default: maps/ in --clusters"
-    )
-    paint.add_argument("--size", help="HEIGHTxWIDTH of the maps; default: of the data set")
-    paint.add_argument(
-        "--form", choices=("npy", "png"), default="npy", help="float16 arrays, or 8-bit pictures"
-    )
-    command(
-        "read-maps",
-        read_maps,
-        maps="folder of <image>.png",
-        dataset=dataset,
-        model=model,
-        clusters=clusters,
-    )
-    values = vars(parser.parse_args(argv))
-    try:
-        values.pop("function")(**values)
-    except InputError as refusal:
-        print(f"exchange refused: {refusal}", file=sys.stderr)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()
