@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from shared.device_names import DYNAMIC, DeviceName, LayoutName, LossScale, PrecisionName
+from shared.device_names import DeviceName, MemoryFormatName, PrecisionName
 from shared.errors import InputError
 
 
@@ -36,22 +36,22 @@ class Runtime:
         """torch's Adam in one kernel; an NPU takes the foreach form."""
         return self.name != "npu"
 
-    def memory_format(self, layout: LayoutName, stays_nhwc: bool) -> torch.memory_format:
-        """Of weights and feature maps. Raises InputError for nhwc on an NPU.
+    def memory_format(self, wanted: MemoryFormatName, stays_nhwc: bool) -> torch.memory_format:
+        """The memory format of weights and feature maps. Raises InputError for nhwc on an NPU.
 
-        stays_nhwc: whether the networks never convert back on this device; auto lays out no others
-        so."""
-        if self.name == "npu" and layout == "nhwc":
+        stays_nhwc: whether the networks never convert back on this device; auto takes nhwc for no
+        others."""
+        if self.name == "npu" and wanted == "nhwc":
             raise InputError(
-                "--layout nhwc means nothing to an NPU, which has memory formats of its own: "
-                "leave it out, or say nchw."
+                "--memory-format nhwc means nothing to an NPU, which has memory formats of its "
+                "own: leave it out, or say nchw."
             )
         # Tensor cores compute in NHWC: networks of convolutions and BatchNorm gain 5 to 35 %
         # (PERFORMANCE.md 4b). What knows NCHW alone costs more than that. torch's instance_norm
         # converts to it (pytorch#72341): a step took 34 % longer on an A100 (pytorch#59168), a norm
         # 3 to 9 times as long on a CPU. So does reflection_pad2d on a GPU.
         gains = self.name == "cpu" or (self.name == "cuda" and self.precision != "fp32")
-        nhwc = layout == "nhwc" or (layout == "auto" and gains and stays_nhwc)
+        nhwc = wanted == "nhwc" or (wanted == "auto" and gains and stays_nhwc)
         return torch.channels_last if nhwc else torch.contiguous_format
 
     def autocast(self):
@@ -60,19 +60,26 @@ class Runtime:
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
         return torch.autocast(self.name, dtype=dtype, enabled=dtype is not None)
 
-    def loss_scale(self, wanted: LossScale = DYNAMIC) -> LossScale:
-        """The one wanted for fp16; the others have the range of fp32 and need none: 1 for good."""
-        return wanted if self.precision == "fp16" else LossScale(initial=1.0, static=True)
+    @property
+    def scales_losses(self) -> bool:
+        """Whether losses are to be scaled: fp16 alone loses small gradients, the other precisions
+        have the range of fp32."""
+        return self.precision == "fp16"
 
-    def scaler(self, wanted: LossScale = DYNAMIC) -> torch.amp.GradScaler:
-        """Skips updates by gradients that are not finite. It knows neither `static` nor
-        `hysteresis`."""
-        scale = self.loss_scale(wanted)
+    def scaler(
+        self,
+        initial: float = 65536.0,
+        growth_factor: float = 2.0,
+        growth_interval: int = 2000,
+        backoff_factor: float = 0.5,
+    ) -> torch.amp.GradScaler:
+        """A scaler that skips updates by gradients that are not finite; its scale is 1 where losses
+        need none."""
         constants = dict(
-            init_scale=scale.initial,
-            growth_factor=scale.growth_factor,
-            growth_interval=scale.growth_interval,
-            backoff_factor=scale.backoff_factor,
+            init_scale=initial if self.scales_losses else 1.0,
+            growth_factor=growth_factor,
+            growth_interval=growth_interval,
+            backoff_factor=backoff_factor,
         )
         if self.name == "npu" and not _npu_keeps_infinities():
             return torch.npu.amp.GradScaler(**constants)

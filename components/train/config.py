@@ -1,68 +1,32 @@
-"""Config of the train step; the names are pix2pixHD's where it has the option."""
+"""Config of the train step in groups of options; the names are pix2pixHD's where it has the option.
+
+A group is what a function takes that needs more than a few of its values."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from components.train.schedule import LearningRateScaling, Policy, learning_rate
-from shared.command import StepConfig
+from shared.command import Options, StepConfig
 from shared.contracts.dataset import parse_size
-from shared.device_names import DeviceName, LayoutName, LossScale, PrecisionName
+from shared.contracts.model import DiscriminatorName, FeatureRegions, GeneratorName, NormName
+from shared.device_names import DeviceName, MemoryFormatName, PrecisionName
 from shared.errors import InputError
 
 SMALLEST_SIDE = 16  # pixels; below, VGG19 and the coarsest scale of D have nothing left to look at
 
+InitType = Literal["normal", "xavier", "kaiming", "orthogonal"]
+GanMode = Literal["lsgan", "vanilla"]
+Policy = Literal["linear_hd", "linear", "step", "cosine", "constant", "plateau"]
+LearningRateScaling = Literal["none", "linear", "sqrt"]
 
-class TrainConfig(StepConfig):
-    STEP: ClassVar[str] = "train"
 
-    netG: Literal["global", "local", "unet_128", "unet_256", "resnet_6blocks", "resnet_9blocks"] = (
-        "global"
-    )
+class NetworkOptions(Options):
+    """What the networks are made of."""
+
+    netG: GeneratorName = "global"
     """global: pix2pixHD's coarse generator. local: enhancer around it, from --init-from. The
     others: pix2pix's."""
-    size: str = ""
-    """HEIGHTxWIDTH in pixels to resize the frames to (loadSize); empty: the sizes of the data
-    set."""
-    crop: str = ""
-    """HEIGHTxWIDTH in pixels of the random part that is trained on (fineSize, crop_size); empty:
-    whole frames."""
-    epochs: int = Field(100, ge=1)
-    """Epochs at the full learning rate (niter)."""
-    epochs_decay: int = Field(100, ge=0)
-    """Epochs after those in which the learning rate falls linearly towards 0 (niter_decay)."""
-    epochs_fix_global: int = Field(0, ge=0)
-    """Stage local: first epochs in which only the outermost enhancer learns (niter_fix_global)."""
-    batch_size: int = Field(1, ge=1)
-    """Images per step (batchSize)."""
-    learning_rate: float = Field(2e-4, gt=0)
-    """Adam's step size for G, E and D (lr)."""
-    beta1: float = Field(0.5, ge=0, lt=1)
-    """Adam's first momentum; the second is 0.999."""
-    lr_policy: Policy = "linear_hd"
-    """Learning rate over the epochs. linear_hd: pix2pixHD's, flat, then linear. linear, step,
-    cosine, plateau: pix2pix; cosine reaches 0 after --epochs: give --epochs-decay 0; plateau goes
-    by the mean losses of G."""
-    lr_decay_epochs: int = Field(50, ge=1)
-    """Policy step: epochs after which the learning rate falls to a tenth (lr_decay_iters)."""
-    pool_size: int = Field(0, ge=0)
-    """Earlier fakes that D may be shown in place of the present ones; 0: none. Checkpoints hold
-    them too."""
-    ema_decay: float = Field(0.0, ge=0, lt=1)
-    """Decay per step of a moving average of G, which is then what is saved and shown; 0: none."""
-    clip_gradient_norm: float = Field(0.0, ge=0)
-    """Largest norm of the gradients of G with E, and of D; 0: not clipped."""
-    use_instances: bool = True
-    """Give the networks the edges between instances, where the data set has instance maps
-    (no_instance)."""
-    instance_features: bool = False
-    """Train the encoder E and give its instance-wise features to G (instance_feat)."""
-    feat_num: int = Field(3, ge=1)
-    """Channels of the features."""
-    feature_regions: Literal["instances", "labels"] = "instances"
-    """What features are averaged over: each instance (instance_feat), or all pixels of a label
-    (label_feat)."""
     ngf: int = Field(64, ge=1)
     """Channels of G's first layer; stage local needs half of its global network's."""
     n_downsample_global: int = Field(4, ge=1)
@@ -73,29 +37,44 @@ class TrainConfig(StepConfig):
     """Enhancers of stage local; each doubles the size."""
     n_blocks_local: int = Field(3, ge=0)
     """Residual blocks of each enhancer."""
-    num_D: int = Field(2, ge=1)
-    """Scales of the discriminator."""
+    netD: DiscriminatorName = "multiscale"
+    """multiscale: pix2pixHD's. n_layers: pix2pix's PatchGAN (with 3 layers its `basic`). pixel: its
+    PixelGAN."""
     ndf: int = Field(64, ge=1)
     """Channels of D's first layer."""
     n_layers_D: int = Field(3, ge=1)
     """Strided layers of each discriminator."""
-    netD: Literal["multiscale", "n_layers", "pixel"] = "multiscale"
-    """multiscale: pix2pixHD's. n_layers: pix2pix's PatchGAN (with 3 layers its `basic`). pixel: its
-    PixelGAN."""
-    norm: Literal["instance", "batch"] = "instance"
+    num_D: int = Field(2, ge=1)
+    """Scales of the discriminator."""
+    norm: NormName = "instance"
     """Normalisation in all networks."""
     dropout: bool = False
     """Dropout in pix2pix's generators (no_dropout)."""
-    init_type: Literal["normal", "xavier", "kaiming", "orthogonal"] = "normal"
-    """Fresh weights of convolutions; biases are 0 in pix2pix's networks, and as PyTorch makes them
-    in pix2pixHD's."""
-    init_gain: float = Field(0.02, gt=0)
-    """Scale of the fresh weights; kaiming has none."""
+    use_instances: bool = True
+    """Give the networks the edges between instances, where the data set has instance maps
+    (no_instance)."""
+    instance_features: bool = False
+    """Train the encoder E and give its instance-wise features to G (instance_feat)."""
+    feat_num: int = Field(3, ge=1)
+    """Channels of the features."""
+    feature_regions: FeatureRegions = "instances"
+    """What features are averaged over: each instance (instance_feat), or all pixels of a label
+    (label_feat)."""
     nef: int = Field(16, ge=1)
     """Channels of E's first layer."""
     n_downsample_E: int = Field(4, ge=1)
     """Down-samplings of the encoder."""
-    gan_mode: Literal["lsgan", "vanilla"] = "lsgan"
+    init_type: InitType = "normal"
+    """Fresh weights of convolutions; biases are 0 in pix2pix's networks, and as PyTorch makes them
+    in pix2pixHD's."""
+    init_gain: float = Field(0.02, gt=0)
+    """Scale of the fresh weights; kaiming has none."""
+
+
+class LossOptions(Options):
+    """What G and D learn from."""
+
+    gan_mode: GanMode = "lsgan"
     """lsgan: squared distance of D's scores. vanilla: their cross-entropy (no_lsgan)."""
     lambda_L1: float = Field(0.0, ge=0)
     """Weight of the distance of the pixels themselves (pix2pix: 100); 0 switches it off."""
@@ -106,8 +85,69 @@ class TrainConfig(StepConfig):
     no_vgg_loss)."""
     vgg_weights: str = ""
     """File of torchvision's vgg19 weights (vgg19-dcbb9e9d.pth)."""
+    pool_size: int = Field(0, ge=0)
+    """Earlier fakes that D may be shown in place of the present ones; 0: none. Checkpoints hold
+    them too."""
+
+    @property
+    def vgg_file(self) -> Path | None:
+        """The file of the VGG loss, None where it is off."""
+        return Path(self.vgg_weights) if self.lambda_vgg else None
+
+    def check_vgg_weights(self) -> None:
+        """Raises InputError where the VGG loss is on and its weights are not there."""
+        if self.vgg_file and not self.vgg_file.is_file():
+            raise InputError(
+                f"--lambda-vgg is {self.lambda_vgg:g} but --vgg-weights {self.vgg_weights!r} is "
+                "no file: download torchvision's vgg19-dcbb9e9d.pth from "
+                "download.pytorch.org/models and name it, or set --lambda-vgg 0."
+            )
+
+
+class ScheduleOptions(Options):
+    """How long, and how large a step at a time."""
+
+    epochs: int = Field(100, ge=1)
+    """Epochs at the full learning rate (niter)."""
+    epochs_decay: int = Field(100, ge=0)
+    """Epochs after those in which the learning rate falls linearly towards 0 (niter_decay)."""
+    epochs_fix_global: int = Field(0, ge=0)
+    """Stage local: first epochs in which only the outermost enhancer learns (niter_fix_global)."""
+    learning_rate: float = Field(2e-4, gt=0)
+    """Adam's step size for G, E and D (lr)."""
+    lr_policy: Policy = "linear_hd"
+    """Learning rate over the epochs. linear_hd: pix2pixHD's, flat, then linear. linear, step,
+    cosine, plateau: pix2pix; cosine reaches 0 after --epochs: give --epochs-decay 0; plateau goes
+    by the mean losses of G."""
+    lr_decay_epochs: int = Field(50, ge=1)
+    """Policy step: epochs after which the learning rate falls to a tenth (lr_decay_iters)."""
+    lr_scaling: LearningRateScaling = "none"
+    """What the learning rate is multiplied by with several devices: their number, or its root."""
+    beta1: float = Field(0.5, ge=0, lt=1)
+    """Adam's first momentum; the second is 0.999."""
+    clip_gradient_norm: float = Field(0.0, ge=0)
+    """Largest norm of the gradients of G with E, and of D; 0: not clipped."""
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    """Decay per step of a moving average of G, which is then what is saved and shown; 0: none."""
+
+    @property
+    def total_epochs(self) -> int:
+        return self.epochs + self.epochs_decay
+
+
+class DataOptions(Options):
+    """How pairs become batches."""
+
+    size: str = ""
+    """HEIGHTxWIDTH in pixels to resize the frames to (loadSize); empty: the sizes of the data
+    set."""
+    crop: str = ""
+    """HEIGHTxWIDTH in pixels of the random part that is trained on (fineSize, crop_size); empty:
+    whole frames."""
     flip: bool = True
     """Mirror half of the training pairs (no_flip)."""
+    batch_size: int = Field(1, ge=1)
+    """Images per step (batchSize)."""
     seed: int = Field(0, ge=0)
     """Seed of the weights, the order of the pairs and the flips."""
     workers: int = Field(2, ge=0)
@@ -116,19 +156,33 @@ class TrainConfig(StepConfig):
     cache: Literal["auto", "off", "memory", "device"] = "auto"
     """auto: the data set's cache where it has one; off: image files; memory, device: all frames are
     held there."""
+
+    @field_validator("size", "crop")
+    @classmethod
+    def _is_a_size(cls, size: str) -> str:
+        try:
+            sides = parse_size(size) if size else ()
+        except InputError:
+            raise ValueError("should be HEIGHTxWIDTH, for example 128x256, or empty") from None
+        if any(side < SMALLEST_SIDE for side in sides):
+            raise ValueError(f"both sides should be {SMALLEST_SIDE} pixels or more")
+        return "x".join(map(str, sides))
+
+
+class PrecisionOptions(Options):
+    """Where and in which arithmetic it computes."""
+
     devices: int = Field(1, ge=1)
     """Processes on this machine, one to a device; batch_size is that of each. torchrun's
     environment is honoured."""
-    lr_scaling: LearningRateScaling = "none"
-    """What the learning rate is multiplied by with several devices: their number, or its root."""
     compress_gradients: bool = False
     """Exchange gradients between devices as bf16: half the bytes."""
     device: DeviceName = "auto"
     """auto takes an NPU, else a GPU, else the CPU."""
     precision: PrecisionName = "auto"
     """auto: fp32 on CPU, bf16 on GPU, fp16 with loss scaling on NPU."""
-    layout: LayoutName = "auto"
-    """Memory layout of feature maps. auto: nhwc for networks with BatchNorm where it gains: U-Nets
+    memory_format: MemoryFormatName = "auto"
+    """Memory format of feature maps. auto: nhwc for networks with BatchNorm where it gains: U-Nets
     on a GPU in tf32, bf16 or fp16, ResNets on a CPU; else nchw."""
     loss_scale: Literal["dynamic", "static"] = "dynamic"
     """fp16: dynamic grows and backs off; static stays at --loss-scale-initial."""
@@ -154,13 +208,11 @@ class TrainConfig(StepConfig):
     activation_checkpointing: bool = False
     """Compute activations of G and E again in the backward pass instead of keeping them: less
     memory, slower steps."""
-    performance_run: int = Field(0, ge=0)
-    """Steps to time instead of training, with and without data loading; the model folder stays as
-    it is. 0: train."""
-    log_every_steps: int = Field(10, ge=1)
-    """Steps between two points of the loss curves; losses are fetched from the device only then."""
-    sample_every_epochs: int = Field(1, ge=1)
-    """Epochs between two sample pictures."""
+
+
+class ValidationOptions(Options):
+    """What is measured on test pairs, and which epoch is the best."""
+
     validate_every_epochs: int = Field(10, ge=0)
     """Epochs between two validations on test pairs, and after the last one; 0: none."""
     validate_pairs: int = Field(50, ge=1)
@@ -173,51 +225,9 @@ class TrainConfig(StepConfig):
     C)."""
     best_by: Literal["psnr_db", "ssim", "L1", "lpips", "fid"] = "psnr_db"
     """Metric of the validation whose best epoch is kept as best_net_G.pth."""
-    save_every_epochs: int = Field(1, ge=1)
-    """Epochs between two checkpoints; the last epoch is always saved (save_epoch_freq)."""
-    save_every_steps: int = Field(1000, ge=0)
-    """Steps within an epoch between two saves of the state that resuming needs; 0: none."""
-    keep_checkpoints: int = Field(0, ge=0)
-    """Number of latest checkpoints whose weights are kept as EPOCH_net_G.pth as well."""
-
-    @field_validator("size", "crop")
-    @classmethod
-    def _is_a_size(cls, size: str) -> str:
-        try:
-            sides = parse_size(size) if size else ()
-        except InputError:
-            raise ValueError("should be HEIGHTxWIDTH, for example 128x256, or empty") from None
-        if any(side < SMALLEST_SIDE for side in sides):
-            raise ValueError(f"both sides should be {SMALLEST_SIDE} pixels or more")
-        return "x".join(map(str, sides))
-
-    @property
-    def step_name(self) -> str:
-        return f"train_{self.netG}"
-
-    def loss_scaling(self) -> LossScale:
-        """The constants of fp16's loss scale."""
-        return LossScale(
-            initial=self.loss_scale_initial,
-            growth_factor=self.loss_scale_growth_factor,
-            growth_interval=self.loss_scale_growth_interval,
-            backoff_factor=self.loss_scale_backoff_factor,
-            hysteresis=self.loss_scale_hysteresis,
-            static=self.loss_scale == "static",
-        )
-
-    @property
-    def total_epochs(self) -> int:
-        return self.epochs + self.epochs_decay
 
     @model_validator(mode="after")
-    def _averages_what_apex_trains(self) -> "TrainConfig":
-        if self.amp_backend == "apex" and self.opt_level == "O2" and self.ema_decay:
-            raise ValueError("--ema-decay cannot follow the weights of --opt-level O2: use O1")
-        return self
-
-    @model_validator(mode="after")
-    def _measures_what_the_best_is_chosen_by(self) -> "TrainConfig":
+    def _measures_what_the_best_is_chosen_by(self) -> Self:
         for name, network in (("lpips", self.lpips_network), ("fid", self.fid_network)):
             if self.best_by == name and not network:
                 raise ValueError(
@@ -226,8 +236,53 @@ class TrainConfig(StepConfig):
                 )
         return self
 
+
+class SavingOptions(Options):
+    """What is written when."""
+
+    performance_run: int = Field(0, ge=0)
+    """Steps to time instead of training, with and without data loading; the model folder stays as
+    it is. 0: train."""
+    log_every_steps: int = Field(10, ge=1)
+    """Steps between two points of the loss curves; losses are fetched from the device only then."""
+    sample_every_epochs: int = Field(1, ge=1)
+    """Epochs between two sample pictures."""
+    save_every_epochs: int = Field(1, ge=1)
+    """Epochs between two checkpoints; the last epoch is always saved (save_epoch_freq)."""
+    save_every_steps: int = Field(1000, ge=0)
+    """Steps within an epoch between two saves of the state that resuming needs; 0: none."""
+    keep_checkpoints: int = Field(0, ge=0)
+    """Number of latest checkpoints whose weights are kept as EPOCH_net_G.pth as well."""
+
+
+# pydantic puts the fields of the last base first, and so does --help.
+class TrainConfig(
+    SavingOptions,
+    ValidationOptions,
+    PrecisionOptions,
+    DataOptions,
+    ScheduleOptions,
+    LossOptions,
+    NetworkOptions,
+    StepConfig,
+):
+    """All options of the train step."""
+
+    STEP: ClassVar[str] = "train"
+    RENAMED: ClassVar[dict[str, str]] = {"layout": "memory_format"}
+
+    @property
+    def step_name(self) -> str:
+        return f"train_{self.netG}"
+
     @model_validator(mode="after")
-    def _recomputes_stages(self) -> "TrainConfig":
+    def _averages_what_apex_trains(self) -> Self:
+        if self.amp_backend == "apex" and self.opt_level == "O2" and self.ema_decay:
+            raise ValueError("--ema-decay cannot follow the weights of --opt-level O2: use O1")
+        return self
+
+    @model_validator(mode="after")
+    def _recomputes_stages(self) -> Self:
         if self.activation_checkpointing and self.netG.startswith("unet"):
             raise ValueError(
                 "--activation-checkpointing is for generators of stages, not for a U-Net: leave "
@@ -236,7 +291,7 @@ class TrainConfig(StepConfig):
         return self
 
     @model_validator(mode="after")
-    def _matches_features_of_a_multiscale_D(self) -> "TrainConfig":
+    def _matches_features_of_a_multiscale_D(self) -> Self:
         if self.lambda_feature_matching and self.netD != "multiscale":
             raise ValueError(
                 "--lambda-feature-matching matches layers of --netD multiscale: set it to 0 for "
@@ -244,31 +299,10 @@ class TrainConfig(StepConfig):
             )
         return self
 
-    def check_vgg_weights(self) -> None:
-        """Raises InputError where the VGG loss is on and its weights are not there."""
-        if self.lambda_vgg and not Path(self.vgg_weights).is_file():
-            raise InputError(
-                f"--lambda-vgg is {self.lambda_vgg:g} but --vgg-weights {self.vgg_weights!r} is "
-                "no file: download "
-                "torchvision's vgg19-dcbb9e9d.pth from download.pytorch.org/models and name it, "
-                "or set --lambda-vgg 0."
-            )
-
     @model_validator(mode="after")
-    def _keeps_a_pool_for_one_device(self) -> "TrainConfig":
+    def _keeps_a_pool_for_one_device(self) -> Self:
         if self.pool_size and self.devices > 1:
             raise ValueError(
                 "--pool-size works on one device only: leave it out, or say --devices 1"
             )
         return self
-
-    def learning_rate_in(self, epoch: int) -> float:
-        """Learning rate of epoch 1..total_epochs."""
-        return learning_rate(
-            self.lr_policy,
-            self.learning_rate,
-            epoch,
-            self.epochs,
-            self.epochs_decay,
-            self.lr_decay_epochs,
-        )

@@ -16,7 +16,6 @@ from components.train.devices.world import (
     GradientSync,
     World,
     gathered,
-    learning_rate_factor,
     mean_over_ranks,
 )
 from components.train.ema import Ema
@@ -25,7 +24,7 @@ from components.train.networks.build import Networks
 from components.train.networks.memory import stays_nhwc
 from components.train.pool import ImagePool
 from components.train.progress import Progress
-from components.train.schedule import Plateau
+from components.train.schedule import Plateau, learning_rate
 from components.train.validation import Best, evaluating
 from shared import tracking
 from shared.condition import encode_maps, instance_mean, paint, to_signed, to_uint8
@@ -59,7 +58,7 @@ class Trainer:
         )  # of the epoch that is under way: finished batches, and their losses added up
         self.images_seen = 0
         self.memory_format = runtime.memory_format(
-            config.layout, stays_nhwc(architecture, runtime.name)
+            config.memory_format, stays_nhwc(architecture, runtime.name)
         )
         for network in (*networks.trained().values(), networks.vgg):
             if network is not None:
@@ -78,13 +77,9 @@ class Trainer:
                 list(networks.trained().values()),
                 [self.optimizer_G, self.optimizer_D],
             )
-            self.scaler_G, self.scaler_D = start_apex(
-                trained, optimizers, config.opt_level, config.loss_scaling()
-            )
+            self.scaler_G, self.scaler_D = start_apex(trained, optimizers, config)
         else:
-            self.scaler_G, self.scaler_D = (
-                LossScaler(runtime, config.loss_scaling()) for _ in range(2)
-            )
+            self.scaler_G, self.scaler_D = (LossScaler(runtime, config) for _ in range(2))
         self.sync_G = GradientSync(synthesis, world, config.compress_gradients)
         self.sync_D = GradientSync(networks.D.parameters(), world, config.compress_gradients)
         self.pool = ImagePool(config.pool_size, config.seed)
@@ -109,8 +104,7 @@ class Trainer:
 
     def learning_rate_in(self, epoch: int) -> float:
         """Of all devices together."""
-        rate = self.plateau.learning_rate if self.plateau else self.config.learning_rate_in(epoch)
-        return rate * learning_rate_factor(self.config.lr_scaling, self.world.size)
+        return learning_rate(self.config, epoch, self.world.size, self.plateau)
 
     def condition(self, batch: Batch) -> Tensor:
         """(N, channels [+ 1], H, W): one-hot labels or picture, and instance edges."""

@@ -4,24 +4,22 @@ equations 1 and 3).
 Each is a function of network outputs and is computed in float32, whatever their precision.
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Scales = list[
-    list[Tensor]
-]  # of the discriminator: per scale its feature maps, last the patch scores
-GanMode = Literal[
-    "lsgan", "vanilla"
-]  # least squares, or cross entropy; D's scores go in raw, without a sigmoid
+from components.train.config import GanMode
+
+# What the discriminator gives: per scale its feature maps, last the patch scores.
+Scales = list[list[Tensor]]
 
 VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # of relu1_1 .. relu5_1
 
 
 def gan_loss(scales: Scales, is_real: bool, mode: GanMode) -> Tensor:
-    """Distance of the patch scores from their target, averaged over patches, summed over scales."""
+    """Distance of the patch scores from their target, averaged over patches, summed over scales.
+
+    Scores are raw, without a sigmoid; lsgan: least squares, vanilla: cross entropy."""
     return sum(_distance_to(float(is_real), maps[-1].float(), mode) for maps in scales)
 
 

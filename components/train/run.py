@@ -102,7 +102,7 @@ def train_model(
     # What is asked for, checked before any work.
     manifest = DatasetManifest.read(dataset)
     size = parse_size(config.size) if config.size else None
-    architecture = architecture_for(config, manifest, clusters)
+    architecture = architecture_for(config, config.lambda_feature_matching > 0, manifest, clusters)
     parent = read_parent(init_from, architecture) if init_from else None
     check(architecture, config, manifest, parent, clusters)
     features = read_features(clusters, manifest) if clusters else None
@@ -123,7 +123,7 @@ def train_model(
     tracking.log_dataset(dataset, manifest.digest, "training")
 
     # Networks: fresh, then the weights of the previous stage, then the state of an interrupted run.
-    networks = build(architecture, config, init_from, clusters)
+    networks = build(architecture, config, config.seed, config.vgg_file, init_from, clusters)
     trainer = Trainer(networks, architecture, config, runtime, world)
     state, metrics = model / "state" / "training.pt", {}
     if state.is_file():

@@ -7,6 +7,13 @@ from shared.contracts.dataset import DatasetManifest
 from shared.contracts.folder import Folder, Record
 from shared.errors import InputError
 
+GeneratorName = Literal[
+    "global", "local", "unet_128", "unet_256", "resnet_6blocks", "resnet_9blocks"
+]
+DiscriminatorName = Literal["multiscale", "n_layers", "pixel"]
+NormName = Literal["instance", "batch"]
+FeatureRegions = Literal["instances", "labels"]
+
 
 class GeneratorInput(Record):
     """What a generator reads: all that it takes to feed one, whatever its layers are."""
@@ -15,7 +22,7 @@ class GeneratorInput(Record):
     input_nc: int  # channels of the input picture, 0 = the input is a label map
     use_instances: bool  # one edge channel
     feat_num: int  # channels of the features, 0 = none
-    feature_regions: Literal["instances", "labels"] = "instances"  # over which they are pooled
+    feature_regions: FeatureRegions = "instances"  # over which they are pooled
 
     @property
     def condition_channels(self) -> int:
@@ -51,10 +58,10 @@ class GeneratorInput(Record):
 class Architecture(GeneratorInput):
     """Everything needed to build the networks again; names as in pix2pixHD's options."""
 
-    netG: Literal["global", "local", "unet_128", "unet_256", "resnet_6blocks", "resnet_9blocks"]
-    norm: Literal["instance", "batch"] = "instance"
+    netG: GeneratorName
+    norm: NormName = "instance"
     dropout: bool = False  # in the generators of pix2pix
-    netD: Literal["multiscale", "n_layers", "pixel"] = "multiscale"
+    netD: DiscriminatorName = "multiscale"
     D_features: bool = True  # key layout of the multi-scale D: its layers are modules of their own
     ngf: int
     n_downsample_global: int

@@ -20,16 +20,14 @@ def test_cpu_defaults_to_fp32_and_scales_no_loss():
 
 
 def test_constants_of_the_loss_scale_reach_torch_in_fp16_alone():
-    mindspore = device.LossScale(
-        2.0**32, growth_factor=3.0, growth_interval=1000, backoff_factor=0.8, hysteresis=2
-    )
-    scaler = device.Runtime(torch.device("cpu"), "fp16").scaler(mindspore)
+    mindspore = dict(initial=2.0**32, growth_factor=3.0, growth_interval=1000, backoff_factor=0.8)
+    scaler = device.Runtime(torch.device("cpu"), "fp16").scaler(**mindspore)
     assert (scaler.get_scale(), scaler.get_growth_factor()) == (2.0**32, 3.0)
     assert (scaler.get_growth_interval(), scaler.get_backoff_factor()) == (1000, 0.8)
     for precision in ("fp32", "bf16"):
         runtime = device.pick("cpu", precision)
-        assert runtime.scaler(mindspore).get_scale() == 1.0
-        assert runtime.loss_scale(mindspore) == device.LossScale(1.0, static=True)
+        assert runtime.scaler(**mindspore).get_scale() == 1.0
+        assert not runtime.scales_losses
 
 
 def test_bf16_reaches_convolutions_and_leaves_weights_alone():

@@ -18,6 +18,7 @@ from components.train.loop import Trainer
 from components.train.networks.init import init_weights
 from components.train.networks.memory import checkpoint_activations, compile_networks
 from components.train.performance import PerformanceReport, performance_run, publish
+from components.train.schedule import learning_rate
 from shared.device import Runtime, pick
 from shared.errors import InputError
 from shared.networks.build import build_generator
@@ -121,7 +122,7 @@ def test_nothing_is_written_and_the_training_is_where_it_was(loader, tmp_path, c
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     assert (trainer.epoch, trainer.batches, trainer.sums) == (2, 0, {})
     assert trainer.optimizer_G.param_groups[0]["lr"] == pytest.approx(
-        trainer.config.learning_rate_in(2)
+        learning_rate(trainer.config, 2)
     )
 
     *table, line = capsys.readouterr().out.splitlines()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
+from components.train.config import ScheduleOptions
 from components.train.schedule import Plateau, learning_rate
 from shared.networks.checkpoint import load_tensors, save_tensors
 
@@ -14,10 +15,21 @@ BASE, EPOCHS, EPOCHS_DECAY, DECAY_EVERY = 2e-4, 25, 35, 7
 
 
 def ours(policy: str, epochs: int = EPOCHS, epochs_decay: int = EPOCHS_DECAY) -> list[float]:
-    return [
-        learning_rate(policy, BASE, epoch, epochs, epochs_decay, DECAY_EVERY)
-        for epoch in range(1, epochs + epochs_decay + 1)
-    ]
+    return rates_over(policy, BASE, epochs, epochs_decay, DECAY_EVERY)
+
+
+def rates_over(
+    policy: str, base: float, epochs: int, epochs_decay: int, decay_every: int
+) -> list[float]:
+    """Learning rates of all epochs; values unchecked, as no command line gives them."""
+    options = ScheduleOptions.model_construct(
+        lr_policy=policy,
+        learning_rate=base,
+        epochs=epochs,
+        epochs_decay=epochs_decay,
+        lr_decay_epochs=decay_every,
+    )
+    return [learning_rate(options, epoch) for epoch in range(1, options.total_epochs + 1)]
 
 
 def optimizer() -> torch.optim.Optimizer:
@@ -49,7 +61,7 @@ def test_linear_hd_is_the_loop_of_pix2pixhd():
 
 
 def test_linear_hd_is_flat_then_falls_to_one_part_in_epochs_decay():
-    rates = [learning_rate("linear_hd", 1.0, epoch, 3, 4, 1) for epoch in range(1, 8)]
+    rates = rates_over("linear_hd", 1.0, 3, 4, 1)
     assert rates == pytest.approx([1, 1, 1, 1, 0.75, 0.5, 0.25])
 
 
@@ -59,7 +71,7 @@ def test_linear_is_the_lambda_of_pix2pix():
     assert ours("linear") == pytest.approx(
         torchs(lambda sgd: lr_scheduler.LambdaLR(sgd, rule)), rel=1e-9
     )
-    rates = [learning_rate("linear", 1.0, epoch, 3, 4, 1) for epoch in range(1, 8)]
+    rates = rates_over("linear", 1.0, 3, 4, 1)
     assert rates == pytest.approx([1, 1, 1, 0.8, 0.6, 0.4, 0.2])
 
 

@@ -18,6 +18,7 @@ from components.train.data.batches import EpochLoader, collate, read_features
 from components.train.loop import Trainer
 from components.train.networks.build import architecture_for, build
 from components.train.run import run
+from components.train.schedule import learning_rate
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import IGNORED, DatasetManifest, parse_size
 from shared.contracts.model import ModelCard
@@ -156,8 +157,8 @@ def test_one_step_of_pix2pix_equals_its_algorithm(tmp_path, mode):
     times the sign."""
     options = config(**PIX2PIX, gan_mode=mode, learning_rate=1e-3)
     manifest = tiny.dataset(tmp_path, input_nc=3)
-    architecture = architecture_for(options, manifest, None)
-    networks = build(architecture, options, None, None)
+    architecture = architecture_for(options, False, manifest, None)
+    networks = build(architecture, options, options.seed)
     trainer = Trainer(copy.deepcopy(networks), architecture, options, pick("cpu"))
     batch = collate([tiny.pairs(tmp_path)[i] for i in range(2)])
     losses = trainer.step(batch)
@@ -269,8 +270,10 @@ def test_label_features_need_no_instances_and_reach_the_next_stage(tmp_path):
 def test_sample_pictures_leave_batch_norm_and_modes_as_they_are(dataset):
     """Those of E too, which reads the photos for them."""
     options = config(norm="batch", instance_features=True)
-    architecture = architecture_for(options, DatasetManifest.read(dataset), None)
-    trainer = Trainer(build(architecture, options, None, None), architecture, options, pick("cpu"))
+    architecture = architecture_for(options, True, DatasetManifest.read(dataset), None)
+    trainer = Trainer(
+        build(architecture, options, options.seed), architecture, options, pick("cpu")
+    )
     networks = trainer.networks.trained().values()
     before = [
         {key: value.clone() for key, value in network.state_dict().items()} for network in networks
@@ -291,10 +294,8 @@ def test_a_training_that_lacks_what_is_asked_for_is_not_continued(dataset, tmp_p
 
 def test_the_learning_rate_follows_the_policy():
     """step: a tenth after every third epoch."""
-    rates = [
-        config(lr_policy="step", lr_decay_epochs=3, learning_rate=1.0).learning_rate_in(epoch)
-        for epoch in (3, 4, 7)
-    ]
+    options = config(lr_policy="step", lr_decay_epochs=3, learning_rate=1.0)
+    rates = [learning_rate(options, epoch) for epoch in (3, 4, 7)]
     assert rates == pytest.approx([1, 0.1, 0.01])
 
 
@@ -831,6 +832,7 @@ def test_batches_of_frames_on_the_device_fetch_nothing_from_it(dataset):
         (dict(precision="tf32"), "--precision tf32 is an NVIDIA GPU mode"),
         (dict(device="npu"), "--device npu: torch_npu is not installed"),
         (dict(wat=1), "train has no option --wat"),
+        (dict(layout="nhwc"), "--layout has a new name: write --memory-format."),
     ],
 )
 def test_refusals(dataset, tmp_path, options, sentence):

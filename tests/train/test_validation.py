@@ -46,8 +46,8 @@ class Brighter(nn.Module):
 
 def trainer_of(dataset, G=None, **changes) -> Trainer:
     options = TrainConfig.check(tiny.TRAIN | dict(epochs=1, device="cpu") | changes)
-    architecture = architecture_for(options, DatasetManifest.read(dataset), None)
-    networks = build(architecture, options, None, None)
+    architecture = architecture_for(options, True, DatasetManifest.read(dataset), None)
+    networks = build(architecture, options, options.seed)
     if G is not None:
         networks = Networks(G, networks.D, None, None)
     return Trainer(networks, architecture, options, pick("cpu"))

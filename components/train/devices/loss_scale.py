@@ -3,18 +3,19 @@ refused."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from components.train.config import PrecisionOptions
 from shared.device import Runtime
-from shared.device_names import DYNAMIC, LossScale
 from shared.errors import InputError
 
 # `finite_steps` stands among the sums of the losses, so that it is saved and restored with them.
 COUNT = "finite_steps"
+
+UNSCALED = PrecisionOptions(loss_scale="static", loss_scale_initial=1.0)
 
 
 class LossScaler:
@@ -26,9 +27,18 @@ class LossScaler:
     nothing is fetched; zeros in place of the gradients would still move them, by its momentum.
     Without fused Adam (NPU) the scaler fetches one number an update."""
 
-    def __init__(self, runtime: Runtime, wanted: LossScale):
-        self.precision, self.options = runtime.precision, runtime.loss_scale(wanted)
-        self.scaler = runtime.scaler(wanted)
+    def __init__(self, runtime: Runtime, options: PrecisionOptions):
+        options = options if runtime.scales_losses else UNSCALED
+        self.precision = runtime.precision
+        self.initial = options.loss_scale_initial
+        self.hysteresis = options.loss_scale_hysteresis
+        self.is_static = options.loss_scale == "static"
+        self.scaler = runtime.scaler(
+            options.loss_scale_initial,
+            options.loss_scale_growth_factor,
+            options.loss_scale_growth_interval,
+            options.loss_scale_backoff_factor,
+        )
         self.one = torch.ones((), device=runtime.torch_device)
         self.counts = torch.zeros(3, dtype=torch.int64, device=runtime.torch_device)
         # views; the last: since the scale last changed
@@ -56,15 +66,15 @@ class LossScaler:
         self._adapt_scale(overflow)
 
     def _adapt_scale(self, overflow: Tensor) -> None:
-        if self.options.static:
-            self.scaler.update(self.options.initial)
-        elif self.options.hysteresis == 1:
+        if self.is_static:
+            self.scaler.update(self.initial)
+        elif self.hysteresis == 1:
             self.scaler.update()
         else:
             before = self.scaler.scale(self.one)
             self.scaler.update()
             self.overflows += overflow
-            waits = overflow & (self.overflows < self.options.hysteresis)
+            waits = overflow & (self.overflows < self.hysteresis)
             scale = torch.where(waits, before, self.scaler.scale(self.one))
             self.scaler.update(scale)
             self.overflows *= scale == before
@@ -86,7 +96,7 @@ class LossScaler:
             f"{network}: {new} of {updates} updates skipped, gradients not finite{at_scale}",
             flush=True,
         )
-        if in_a_row >= limit and (self.options.static or scale < 1):
+        if in_a_row >= limit and (self.is_static or scale < 1):
             raise FloatingPointError(
                 f"the gradients of {network} were not finite in {in_a_row} updates in a "
                 f"row{at_scale}: "
@@ -98,7 +108,7 @@ class LossScaler:
         match self.precision:
             case "fp32":
                 return "or a --clip-gradient-norm"
-            case "fp16" if self.options.static:
+            case "fp16" if self.is_static:
                 return "a smaller --loss-scale-initial, or --precision fp32"
         return "or --precision fp32"
 
@@ -109,16 +119,27 @@ class LossScaler:
             "skipped": self.skipped.item(),
             "overflows": self.overflows.item(),
         }
-        return counts | {"options": asdict(self.options), "scaler": self.scaler.state_dict()}
+        return counts | {"options": self._constants(), "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Go on counting; with the saved scale where the options are those of the saved one."""
         self.updates = state["updates"]
         self.skipped.fill_(state["skipped"])
         self.reported = (state["updates"], state["skipped"])
-        if state["options"] == asdict(self.options):
+        if state["options"] == self._constants():
             self.overflows.fill_(state["overflows"])
             self.scaler.load_state_dict(state["scaler"])
+
+    def _constants(self) -> dict[str, float | int | bool]:
+        """What a saved scale depends on, under the names that checkpoints have for it."""
+        return {
+            "initial": self.initial,
+            "growth_factor": self.scaler.get_growth_factor(),
+            "growth_interval": self.scaler.get_growth_interval(),
+            "backoff_factor": self.scaler.get_backoff_factor(),
+            "hysteresis": self.hysteresis,
+            "static": self.is_static,
+        }
 
 
 class ApexScaler:
@@ -167,23 +188,27 @@ def apex_amp():
 
 
 def start_apex(
-    networks: list[nn.Module], optimizers: list[Optimizer], opt_level: str, scale: LossScale
+    networks: list[nn.Module], optimizers: list[Optimizer], options: PrecisionOptions
 ) -> list[ApexScaler]:
     """Let apex change networks and optimisers in place; returns a scaler for each optimiser.
 
-    opt_level: O1 casts the inputs of functions, for every network of the process; O2 makes the
-    weights fp16. To be called once, on networks that are on their device and not yet in
+    O1 casts the inputs of functions, for every network of the process; O2 makes the weights fp16.
+    To be called once, on networks that are on their device and not yet in
     DistributedDataParallel. Raises InputError."""
-    amp = apex_amp()
-    if not scale.static and scale != DYNAMIC:
+    amp, default = apex_amp(), PrecisionOptions()
+    is_static = options.loss_scale == "static"
+    constants = [name for name in PrecisionOptions.model_fields if name.startswith("loss_scale_")]
+    if not is_static and any(getattr(options, n) != getattr(default, n) for n in constants):
         raise InputError(
             "--amp-backend apex has constants of its own for a dynamic loss scale, but others are "
-            "asked for: "
-            "leave them out, make the scale static, or use --amp-backend torch."
+            "asked for: leave them out, make the scale static, or use --amp-backend torch."
         )
-    loss_scale = scale.initial if scale.static else "dynamic"
     amp.initialize(
-        networks, optimizers, opt_level=opt_level, loss_scale=loss_scale, num_losses=len(optimizers)
+        networks,
+        optimizers,
+        opt_level=options.opt_level,
+        loss_scale=options.loss_scale_initial if is_static else "dynamic",
+        num_losses=len(optimizers),
     )
     return [ApexScaler(amp, loss_id) for loss_id in range(len(optimizers))]
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 import torch.distributed as dist
@@ -212,17 +212,6 @@ def batches_of_rank(
     per_rank = math.ceil(count / world.size)
     mine = order[torch.arange(world.rank, per_rank * world.size, world.size) % count]
     return [batch.tolist() for batch in mine.split(batch_size)]
-
-
-def learning_rate_factor(scaling: Literal["none", "linear", "sqrt"], world_size: int) -> float:
-    """What a learning rate for one device is multiplied by."""
-    match scaling:
-        case "none":
-            return 1.0
-        case "linear":
-            return float(world_size)
-        case "sqrt":
-            return math.sqrt(world_size)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from components.train.config import TrainConfig
+from components.train.config import NetworkOptions
 from components.train.networks.discriminators import build_discriminator
 from components.train.networks.init import initialise
 from components.train.networks.partial import load_what_fits
@@ -35,65 +35,89 @@ class Networks:
 
 
 def architecture_for(
-    config: TrainConfig, manifest: DatasetManifest, clusters: Path | None
+    options: NetworkOptions,
+    matches_features: bool,
+    manifest: DatasetManifest,
+    clusters: Path | None,
 ) -> Architecture:
-    """The networks that fit this data set."""
-    feat_num = (
-        ClusterTable.read(clusters).feat_num
-        if clusters
-        else config.feat_num
-        if config.instance_features
-        else 0
-    )
-    return Architecture.model_validate(
-        config.model_dump(include=set(Architecture.model_fields))
-        | {
-            "netG": config.netG,
-            "num_labels": manifest.num_labels,
-            "input_nc": manifest.input_nc,
-            "use_instances": config.use_instances and manifest.has_instances,
-            "feat_num": feat_num,
-            "D_features": config.lambda_feature_matching > 0,
-        }
+    """The networks that fit this data set.
+
+    matches_features: whether the loss asks D for its features. clusters: folder of the cluster
+    step, whose features take the encoder's place."""
+    if clusters:
+        feat_num = ClusterTable.read(clusters).feat_num
+    else:
+        feat_num = options.feat_num if options.instance_features else 0
+    return Architecture(
+        netG=options.netG,
+        norm=options.norm,
+        dropout=options.dropout,
+        netD=options.netD,
+        D_features=matches_features,
+        num_labels=manifest.num_labels,
+        input_nc=manifest.input_nc,
+        use_instances=options.use_instances and manifest.has_instances,
+        feat_num=feat_num,
+        feature_regions=options.feature_regions,
+        ngf=options.ngf,
+        n_downsample_global=options.n_downsample_global,
+        n_blocks_global=options.n_blocks_global,
+        n_local_enhancers=options.n_local_enhancers,
+        n_blocks_local=options.n_blocks_local,
+        num_D=options.num_D,
+        ndf=options.ndf,
+        n_layers_D=options.n_layers_D,
+        nef=options.nef,
+        n_downsample_E=options.n_downsample_E,
     )
 
 
 def read_parent(init_from: Path, architecture: Architecture) -> ModelCard:
-    """Also of NVIDIA's or junyanz's files alone, whose input channels are taken to be those of this
-    architecture."""
+    """The card of the model to start from; also of NVIDIA's or junyanz's files alone, whose input
+    channels are taken to be those of this architecture."""
     hints = architecture.model_dump(include={"num_labels", "use_instances", "feat_num"})
     return read_model(init_from, **hints)
 
 
 def build(
-    architecture: Architecture, config: TrainConfig, init_from: Path | None, clusters: Path | None
+    architecture: Architecture,
+    options: NetworkOptions,
+    seed: int,
+    vgg_file: Path | None = None,
+    init_from: Path | None = None,
+    clusters: Path | None = None,
 ) -> Networks:
-    """Networks with fresh weights from the seed, overlaid with those of `init_from`."""
-    torch.manual_seed(config.seed)
+    """Networks with fresh weights from the seed, overlaid with those of `init_from`.
+
+    vgg_file: torchvision's VGG19, None = no VGG loss. With the features of `clusters` there is no
+    encoder. Raises InputError where stage local does not fit its global model."""
+    torch.manual_seed(seed)
     fresh = partial(
         initialise,
-        init_type=config.init_type,
-        gain=config.init_gain,
+        init_type=options.init_type,
+        gain=options.init_gain,
         zero_bias=architecture.is_pix2pix,
     )
     G, D = fresh(build_generator(architecture)), fresh(build_discriminator(architecture))
     learns_features = architecture.feat_num and clusters is None
     E = fresh(build_encoder(architecture)) if learns_features else None
-    vgg = load_vgg(Path(config.vgg_weights)) if config.lambda_vgg else None
+    networks = Networks(G, D, E, vgg=load_vgg(vgg_file) if vgg_file else None)
     if init_from:
-        for name, network in {"G": G, "D": D, "E": E}.items():
-            if network is not None and weights_path(init_from, name).is_file():
-                report = load_what_fits(network, weights_path(init_from, name))
-                print("from the previous stage:", report, flush=True)
-                if (
-                    name == "G"
-                    and config.netG == "local"
-                    and any(key.startswith("model.") for key in report.new)
-                ):
-                    raise InputError(
-                        f"--init-from {init_from}: its generator does not fit ({min(report.new)} "
-                        "differs): stage local "
-                        "needs half the --ngf of its global model, and the same labels, features, "
-                        "blocks and stride."
-                    )
-    return Networks(G, D, E, vgg)
+        _start_from(init_from, networks, architecture)
+    return networks
+
+
+def _start_from(init_from: Path, networks: Networks, architecture: Architecture) -> None:
+    """Load what fits of the model of the previous stage, and say what that is."""
+    for name, network in networks.trained().items():
+        if not weights_path(init_from, name).is_file():
+            continue
+        report = load_what_fits(network, weights_path(init_from, name))
+        print("from the previous stage:", report, flush=True)
+        of_global_model = [key for key in report.new if key.startswith("model.")]
+        if name == "G" and architecture.netG == "local" and of_global_model:
+            raise InputError(
+                f"--init-from {init_from}: its generator does not fit ({min(report.new)} "
+                "differs): stage local needs half the --ngf of its global model, and the same "
+                "labels, features, blocks and stride."
+            )

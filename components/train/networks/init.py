@@ -1,11 +1,10 @@
 """Fresh weights of the networks, as the references draw them."""
 
 from functools import partial
-from typing import Literal
 
 from torch import nn
 
-InitType = Literal["normal", "xavier", "kaiming", "orthogonal"]
+from components.train.config import InitType
 
 
 def init_weights(

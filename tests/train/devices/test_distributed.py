@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from components.train.config import ScheduleOptions
 from components.train.data.batches import Batch, collate
 from components.train.devices import world as distributed
 from components.train.devices.world import (
@@ -20,11 +21,11 @@ from components.train.devices.world import (
     gathered,
     joined,
     launch,
-    learning_rate_factor,
     mean_over_ranks,
     must_launch,
 )
 from components.train.loop import Trainer
+from components.train.schedule import learning_rate
 from shared.command import StepConfig, execute
 from shared.errors import InputError
 from tests import tiny
@@ -279,11 +280,11 @@ def test_the_order_follows_from_seed_and_epoch():
 
 
 def test_learning_rates_for_16_devices():
-    assert [learning_rate_factor(scaling, 16) for scaling in ("none", "linear", "sqrt")] == [
-        1,
-        16,
-        4,
+    rates = [
+        learning_rate(ScheduleOptions(learning_rate=1.0, lr_scaling=scaling), 1, world_size=16)
+        for scaling in ("none", "linear", "sqrt")
     ]
+    assert rates == [1, 16, 4]
 
 
 def test_the_world_is_what_the_environment_says(monkeypatch):

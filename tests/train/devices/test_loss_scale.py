@@ -10,14 +10,23 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from components.train.config import PrecisionOptions
 from components.train.devices.loss_scale import LossScaler, add_finite, apex_amp, means, start_apex
 from components.train.losses import gan_loss, l1_loss
 from shared.device import Runtime
-from shared.device_names import DYNAMIC, LossScale
 from shared.errors import InputError
 
 INF, NAN = float("inf"), float("nan")
-STATIC_64 = LossScale(64.0, static=True)
+
+
+def scaling(initial: float = 65536.0, **constants) -> PrecisionOptions:
+    """Options of the loss scale alone."""
+    values = {f"loss_scale_{name}": value for name, value in constants.items()}
+    return PrecisionOptions(loss_scale_initial=initial, **values)
+
+
+DYNAMIC = PrecisionOptions()
+STATIC_64 = PrecisionOptions(loss_scale="static", loss_scale_initial=64.0)
 
 
 def on_cpu(precision: str) -> Runtime:
@@ -30,7 +39,9 @@ class Fit:
     """A layer of three weights with Adam; `update(2.0)` goes backward from twice the sum of its
     outputs."""
 
-    def __init__(self, precision: str = "fp32", scale: LossScale = DYNAMIC, fused: bool = True):
+    def __init__(
+        self, precision: str = "fp32", scale: PrecisionOptions = DYNAMIC, fused: bool = True
+    ):
         torch.manual_seed(0)
         self.layer = nn.Linear(2, 1)
         self.optimizer = torch.optim.Adam(
@@ -125,7 +136,7 @@ class Fetches(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("scale", [DYNAMIC, STATIC_64, LossScale(hysteresis=2)])
+@pytest.mark.parametrize("scale", [DYNAMIC, STATIC_64, scaling(hysteresis=2)])
 def test_an_update_fetches_nothing_from_the_device(scale):
     fused, plain = Fit("fp16", scale), Fit("fp16", scale, fused=False)
     fused.update(1.0), plain.update(1.0)
@@ -138,19 +149,19 @@ def test_an_update_fetches_nothing_from_the_device(scale):
 
 
 def test_dynamic_scale_grows_and_backs_off_by_its_constants():
-    fit = Fit("fp16", LossScale(100.0, growth_factor=3.0, growth_interval=2, backoff_factor=0.25))
+    fit = Fit("fp16", scaling(100.0, growth_factor=3.0, growth_interval=2, backoff_factor=0.25))
     scales = [(fit.update(slope), fit.scale())[1] for slope in (1, 1, 1, INF, 1, 1)]
     assert scales == [100, 300, 300, 75, 75, 225]
 
 
 def test_static_scale_never_changes():
-    fit = Fit("fp16", LossScale(64.0, growth_interval=1, static=True))
+    fit = Fit("fp16", STATIC_64.model_copy(update=dict(loss_scale_growth_interval=1)))
     assert [(fit.update(slope), fit.scale())[1] for slope in (1, 1, INF, INF, 1)] == [64] * 5
     assert fit.scaler.check("G", limit=10) == 2
 
 
 def test_scale_backs_off_at_the_second_overflow_since_it_changed():
-    seed = LossScale(1000.0, growth_interval=3, backoff_factor=0.8, hysteresis=2)
+    seed = scaling(1000.0, growth_interval=3, backoff_factor=0.8, hysteresis=2)
     fit = Fit("fp16", seed)
     steps = [
         (INF, 1000),
@@ -169,7 +180,7 @@ def test_scale_backs_off_at_the_second_overflow_since_it_changed():
 
 
 def test_scale_of_the_mindspore_seed_comes_down_without_being_refused():
-    fit = Fit("fp16", LossScale(2.0**32, growth_interval=1000, backoff_factor=0.8, hysteresis=2))
+    fit = Fit("fp16", scaling(2.0**32, growth_interval=1000, backoff_factor=0.8, hysteresis=2))
     for _ in range(110):
         fit.update(INF)
     assert fit.scaler.check("G", limit=100) == 110
@@ -189,7 +200,7 @@ def test_scale_of_the_mindspore_seed_comes_down_without_being_refused():
         ),
         (
             "fp16",
-            LossScale(4.0),
+            scaling(4.0),
             " at loss scale 0.5: give a lower --learning-rate, or --precision fp32.",
         ),
     ],
@@ -210,7 +221,7 @@ def test_too_many_skipped_in_a_row_are_refused(precision, scale, sentence):
 
 
 def test_state_goes_on_and_other_options_begin_with_their_own_scale():
-    options = LossScale(1000.0, growth_interval=3, hysteresis=2)
+    options = scaling(1000.0, growth_interval=3, hysteresis=2)
     slopes = (1, INF, 1, 1, 1, INF, INF, 1)
     whole, first, second = Fit("fp16", options), Fit("fp16", options), Fit("fp16", options)
     for slope in slopes:
@@ -272,7 +283,7 @@ def test_apex_steps_like_plain_adam_with_a_scale_for_each_loss(monkeypatch):
     apex = fake_apex()
     monkeypatch.setitem(sys.modules, "apex", apex)
     G, D, plain = Fit(), Fit(), Fit()
-    scaler_G, scaler_D = start_apex([G.layer, D.layer], [G.optimizer, D.optimizer], "O1", DYNAMIC)
+    scaler_G, scaler_D = start_apex([G.layer, D.layer], [G.optimizer, D.optimizer], DYNAMIC)
     assert apex.amp.asked == dict(models=[G.layer, D.layer], opt_level="O1", loss_scale="dynamic")
     for slope in (0.3, INF, 0.7):
         G.update(slope, 0.5, scaler=scaler_G)
@@ -292,10 +303,10 @@ def test_apex_takes_a_static_scale_and_refuses_other_constants(monkeypatch):
     apex = fake_apex()
     monkeypatch.setitem(sys.modules, "apex", apex)
     fit = Fit()
-    start_apex([fit.layer], [fit.optimizer], "O2", STATIC_64)
+    start_apex([fit.layer], [fit.optimizer], STATIC_64.model_copy(update=dict(opt_level="O2")))
     assert (apex.amp.asked["opt_level"], apex.amp.asked["loss_scale"]) == ("O2", 64.0)
     with pytest.raises(InputError) as refusal:
-        start_apex([fit.layer], [fit.optimizer], "O1", LossScale(backoff_factor=0.8))
+        start_apex([fit.layer], [fit.optimizer], scaling(backoff_factor=0.8))
     assert str(refusal.value) == (
         "--amp-backend apex has constants of its own for a dynamic loss scale, but others are "
         "asked for: "
@@ -341,7 +352,7 @@ def test_batch_norm_and_losses_are_of_fp32_under_autocast(precision, dtype):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
-@pytest.mark.parametrize("scale", [DYNAMIC, STATIC_64, LossScale(hysteresis=2)])
+@pytest.mark.parametrize("scale", [DYNAMIC, STATIC_64, scaling(hysteresis=2)])
 def test_gpu_update_never_waits_for_the_device(scale):
     layer = nn.Linear(2, 1, device="cuda")
     optimizer = torch.optim.Adam(layer.parameters(), fused=True)

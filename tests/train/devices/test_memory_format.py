@@ -39,7 +39,9 @@ def labels(tmp_path_factory):
 
 def trainer_of(dataset, **options) -> Trainer:
     options = config(**options)
-    return trainer_for(architecture_for(options, DatasetManifest.read(dataset), None), options)
+    matches_features = options.lambda_feature_matching > 0
+    architecture = architecture_for(options, matches_features, DatasetManifest.read(dataset), None)
+    return trainer_for(architecture, options)
 
 
 def in_nhwc(tensor: torch.Tensor) -> bool:
@@ -50,7 +52,7 @@ def in_nhwc(tensor: torch.Tensor) -> bool:
 def test_a_training_in_nhwc_equals_one_in_nchw(labels, case):
     batch = collate([tiny.pairs(labels)[i] for i in range(2)])
     nchw, nhwc = (
-        trainer_of(labels, layout=layout, ema_decay=0.9, **CASES[case])
+        trainer_of(labels, memory_format=layout, ema_decay=0.9, **CASES[case])
         for layout in ("nchw", "nhwc")
     )
     for _ in range(3):
@@ -70,7 +72,7 @@ def test_a_training_in_nhwc_equals_one_in_nchw(labels, case):
 
 
 def test_in_a_unet_with_batch_norm_every_map_stays_nhwc(labels):
-    trainer = trainer_of(labels, layout="nhwc", **CASES["unet"])
+    trainer = trainer_of(labels, memory_format="nhwc", **CASES["unet"])
     maps = []
     for network in (trainer.networks.G, trainer.networks.D):
         for module in network.modules():
@@ -109,15 +111,15 @@ def test_an_npu_has_formats_of_its_own():
     with pytest.raises(InputError) as refusal:
         npu.memory_format("nhwc", True)
     assert str(refusal.value) == (
-        "--layout nhwc means nothing to an NPU, which has memory formats of its own: leave it "
-        "out, or say nchw."
+        "--memory-format nhwc means nothing to an NPU, which has memory formats of its own: "
+        "leave it out, or say nchw."
     )
 
 
 def test_files_do_not_tell_the_layout(labels, tmp_path):
     digests = set()
     for layout in ("nchw", "nhwc"):
-        trainer = trainer_of(labels, layout=layout, **CASES["resnet"])
+        trainer = trainer_of(labels, memory_format=layout, **CASES["resnet"])
         digests.add(save_weights(tmp_path, trainer.published()))
         trainer.step(collate([tiny.pairs(labels)[0]]))
         trainer.save(tmp_path / "training.pt", {})
@@ -138,13 +140,13 @@ def test_a_run_continues_in_the_other_layout(labels, tmp_path, first, second):
     run(
         labels,
         tmp_path / "whole",
-        config=config(**options, layout="nchw", epochs=2, epochs_decay=0),
+        config=config(**options, memory_format="nchw", epochs=2, epochs_decay=0),
     )
     for epochs, layout in ((1, first), (2, second)):
         run(
             labels,
             tmp_path / "changed",
-            config=config(**options, layout=layout, epochs=epochs, epochs_decay=0),
+            config=config(**options, memory_format=layout, epochs=epochs, epochs_decay=0),
         )
     wanted, found = (ModelCard.read(tmp_path / name).metrics for name in ("whole", "changed"))
     for name in ("G_GAN", "G_L1", "D_real", "D_fake", "sample_L1"):
