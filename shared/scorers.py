@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from shared.condition import to_signed
-from shared.data.images import resize_photo
+from shared.data.images import resize_picture
 from shared.errors import InputError
 from shared.quality import metrics_of
 
@@ -95,7 +95,7 @@ class MeasuringNetwork:
     def unit_range(self, picture: np.ndarray) -> np.ndarray:
         """(3, H, W) uint8 -> (1, 3, height, width) float32 in [0, 1], bicubic with antialiasing to
         its size."""
-        resized = resize_photo(picture, *self.size)
+        resized = resize_picture(picture, *self.size)
         return np.ascontiguousarray(resized[None], np.float32) / 255
 
 

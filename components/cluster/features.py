@@ -17,7 +17,7 @@ from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.folder import Write, write_atomically
 from shared.contracts.model import ModelCard
-from shared.data.maps import PairReader, resize_picture
+from shared.data.maps import PairReader, resize_fast
 from shared.device import Runtime
 from shared.errors import InputError
 
@@ -92,7 +92,7 @@ def encode_instances(
     for indices in batches_of_one_size(manifest.train, batch_size):
         samples = [reader.read(index) for index in indices]
         photos = np.stack(
-            [resize_picture(s.photo, *frame_size) if frame_size else s.photo for s in samples]
+            [resize_fast(s.photo, *frame_size) if frame_size else s.photo for s in samples]
         )
         with runtime.autocast():
             encoded = encoder(to_signed(torch.from_numpy(photos).to(runtime.torch_device))).float()

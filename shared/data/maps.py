@@ -63,7 +63,7 @@ class PairReader:
         self, index: int, size: tuple[int, int], with_photo: bool
     ) -> tuple[np.ndarray | None, ...]:
         frame = self.cache.read(index)
-        photo = resize_picture(frame.photo, *size) if with_photo else None
+        photo = resize_fast(frame.photo, *size) if with_photo else None
         dense_ids = None if frame.dense_ids is None else resize_ids(frame.dense_ids, *size)
         return self._resize_inputs(frame.inputs, size), photo, frame.ids, dense_ids
 
@@ -75,27 +75,26 @@ class PairReader:
         channels, photo, ids, dense_ids = self.manifest.input_nc, None, None, None
         inputs = read_picture(file("input"), channels) if channels else read_ids(file("input"))
         if with_photo:
-            photo = resize_picture(read_picture(file("photo"), 3), *size)
+            photo = resize_fast(read_picture(file("photo"), 3), *size)
         if self.manifest.has_instances:
             ids, dense_ids = densify(resize_ids(read_ids(file("instance")), *size))
         return self._resize_inputs(inputs, size), photo, ids, dense_ids
 
     def _resize_inputs(self, inputs: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        return (
-            resize_picture(inputs, *size) if self.manifest.input_nc else resize_ids(inputs, *size)
-        )
+        return resize_fast(inputs, *size) if self.manifest.input_nc else resize_ids(inputs, *size)
 
 
-def resize_picture(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(C, H, W) uint8 -> (C, height, width), sides from 2: Pillow's antialiased bicubic within
-    2/255, but faster.
+def resize_fast(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(C, H, W) uint8 -> (C, height, width), sides from 2, for networks to read: within 2/255 of
+    `images.resize_picture`, but at a sixth of its time, a third of that of reading a pair.
 
     Each pass rounds to whole numbers, as Pillow's do, and comes in the same order as of Pillow 13.
     """
     old_height, old_width = picture.shape[1:]
     if (old_height, old_width) == (height, width):
         return picture
-    if not picture.flags.writeable:  # torch warns of arrays that it could write to but must not
+    # torch warns of arrays that it could write to but must not.
+    if not picture.flags.writeable:
         picture = picture.copy()
     tensor = torch.from_numpy(picture).unsqueeze(0)
     columns_first = height < old_height and 2 * (old_width - width) < old_height - height

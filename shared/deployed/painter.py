@@ -8,8 +8,8 @@ import numpy as np
 from torch import nn
 
 from shared.contracts.exported import ExportCard, OmFile
-from shared.data.images import resize_ids, resize_photo
-from shared.data.maps import resize_picture
+from shared.data.images import resize_ids, resize_picture
+from shared.data.maps import resize_fast
 from shared.deployed.form import Form
 from shared.deployed.om_runner import OmRunner
 from shared.deployed.runners import OnnxRunner, Runner, TorchRunner
@@ -88,8 +88,8 @@ class Painter:
         For a file of another size the maps are resized to that, and its picture back."""
         height, width = inputs.shape[-2:]
         if self.form.size:
-            resize = resize_picture if self.form.reads.input_nc else resize_ids
+            resize = resize_fast if self.form.reads.input_nc else resize_ids
             inputs = resize(inputs, *self.form.size)
             instances = None if instances is None else resize_ids(instances, *self.form.size)
         picture = self.runner(self.form.feed(inputs, instances, style))[0]  # (3, H, W)
-        return resize_photo(to_pixels(picture), height, width)
+        return resize_picture(to_pixels(picture), height, width)

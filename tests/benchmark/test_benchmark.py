@@ -24,7 +24,7 @@ from components.export.config import ExportConfig
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard, Graph
 from shared.contracts.measured import BenchmarkReport
-from shared.data.images import read_picture, resize_photo
+from shared.data.images import read_picture, resize_picture
 from shared.data.pictures import colour_labels
 from shared.deployed.form import Form
 from shared.deployed.runners import OnnxRunner, TorchRunner
@@ -374,7 +374,7 @@ def test_a_model_of_another_size_and_without_instances(tmp_path, folders):
     run(**inputs, report=tmp_path / "report", config=config(batch_sizes=(2,), max_pictures=1))
     shown = read_picture(tmp_path / "report" / "pictures" / "train_train_0_real.png")
     whole = read_picture(folders["dataset"] / "train_img" / "train_0.png")
-    assert np.abs(shown.astype(int) - resize_photo(whole, 16, 32)).max() <= 1
+    assert np.abs(shown.astype(int) - resize_picture(whole, 16, 32)).max() <= 1
 
 
 @pytest.mark.parametrize(("input_nc", "height", "width"), [(3, 33, 50), (5, 32, 64), (1, 17, 64)])
@@ -404,7 +404,7 @@ def test_pictures_as_input_at_any_size(tmp_path, input_nc, height, width):
         manifest.path(tmp_path / "dataset", "train", "input", "train_0"), input_nc
     )
     channels = picture[:3] if input_nc >= 3 else picture.repeat(3, axis=0)
-    assert np.abs(shown["input"].astype(int) - resize_photo(channels, height, width)).max() <= 2
+    assert np.abs(shown["input"].astype(int) - resize_picture(channels, height, width)).max() <= 2
 
 
 def test_torch_paints_a_cached_sample_without_a_warning(tmp_path):

@@ -18,8 +18,8 @@ from shared.condition import to_signed
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import IGNORED, DatasetManifest, Pair
 from shared.contracts.model import ModelCard
-from shared.data.images import read_ids, read_picture, resize_photo
-from shared.data.maps import resize_picture
+from shared.data.images import read_ids, read_picture, resize_picture
+from shared.data.maps import resize_fast
 from shared.errors import InputError
 from shared.networks.checkpoint import load_encoder
 from tests import tiny
@@ -61,7 +61,7 @@ def slow_features(root):
     rows = []
     for pair in manifest.train:
         photo = read_picture(manifest.path(root / "dataset", "train", "photo", pair.name))
-        photo = resize_picture(photo, card.height, card.width) if card.config["size"] else photo
+        photo = resize_fast(photo, card.height, card.width) if card.config["size"] else photo
         instances = read_ids(
             manifest.path(root / "dataset", "train", "instance", pair.name)
         ).astype(int)
@@ -220,7 +220,7 @@ def test_frames_of_differing_sizes_are_encoded_each_at_its_own_or_at_the_models(
     stored, _ = train_and_cluster(tmp_path, size=size)
     encoder = load_encoder(tmp_path / "model", ModelCard.read(tmp_path / "model").architecture)
     for i, content in enumerate(contents.values()):
-        photo = content["photo"] if not size else resize_photo(content["photo"], 24, 40)
+        photo = content["photo"] if not size else resize_picture(content["photo"], 24, 40)
         encoded = encoder(to_signed(torch.from_numpy(photo.copy()))[None])
         encoded = F.interpolate(encoded, size=content["instance"].shape, mode="nearest")[0]
         for row in range(stored["start"][i], stored["start"][i + 1]):

@@ -11,7 +11,7 @@ from shared.contracts.dataset import IGNORED
 from shared.contracts.measured import LabelStyles
 from shared.contracts.model import GeneratorInput
 from shared.data.frames import densify
-from shared.data.images import encode_picture, resize_ids, resize_photo
+from shared.data.images import encode_picture, resize_ids, resize_picture
 from shared.data.maps import Sample
 from shared.data.pictures import show_inputs
 from shared.deployed.painter import Painter
@@ -165,7 +165,7 @@ def _style_map(
     )
     style = Style.commonest(table, num_labels).by_label
     picture = paint(style)
-    small = resize_photo(picture, *shown)
+    small = resize_picture(picture, *shown)
 
     # What each other style of a label changes in it.
     patches, differences = {}, {}
@@ -175,7 +175,7 @@ def _style_map(
             changed = style.copy()
             changed[min(label, num_labels)] = centre
             pictures.append(paint(changed))
-        patches[label] = [changed_patch(resize_photo(other, *shown), small) for other in pictures]
+        patches[label] = [changed_patch(resize_picture(other, *shown), small) for other in pictures]
         on = labels == label
         differences[label] = mean_difference(pictures, on), int(on.sum())
 
@@ -185,7 +185,7 @@ def _style_map(
     small_ids = resize_ids(instances, *shown) if by_instance else None
     regions, region_map = find_regions(small_labels, small_ids)
     inputs = show_inputs(small_labels if num_labels else sample.inputs, num_labels)
-    inputs = resize_photo(inputs, *shown)
+    inputs = resize_picture(inputs, *shown)
     return StyledMap(sample.name, inputs, to_jpeg(small), regions, region_map, patches, differences)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from components.export.offline.inputs import pairs_by_output
 from components.export.out import refused_if_unwritable
 from shared.contracts.dataset import DatasetManifest
-from shared.data.images import resize_photo, write_picture
+from shared.data.images import resize_picture, write_picture
 from shared.deployed.synthesiser import to_pixels
 from shared.errors import InputError
 
@@ -64,7 +64,7 @@ def write_pictures(
     with refused_if_unwritable(out):
         for name, (file, wanted_size) in jobs.items():
             picture = read_output(file, *wanted_size, size_is_certain=size is not None)
-            pixels = resize_photo(to_pixels(picture), *wanted_size)  # (3, H, W) uint8
+            pixels = resize_picture(to_pixels(picture), *wanted_size)  # (3, H, W) uint8
             write_picture(out / name, pixels)
     print(f"offline: wrote {len(jobs)} pictures to {out}")
 

@@ -19,7 +19,7 @@ from shared.contracts.clusters import ClusterTable
 from shared.contracts.exported import ExportCard
 from shared.contracts.model import ModelCard
 from shared.data.frames import densify
-from shared.data.maps import resize_picture
+from shared.data.maps import resize_fast
 from shared.deployed.form import Form
 from shared.deployed.styles import Style
 from shared.device import Runtime
@@ -250,7 +250,7 @@ class PhotoStyles:
             if self.card.config.get("size")
             else scene.photo.shape[1:]
         )
-        photo = torch.from_numpy(resize_picture(scene.photo, *size)).to(self.runtime.torch_device)
+        photo = torch.from_numpy(resize_fast(scene.photo, *size)).to(self.runtime.torch_device)
         with self.runtime.autocast():
             features = self.encoder(to_signed(photo).unsqueeze(0)).float()
         features = F.interpolate(features, size=dense_ids.shape, mode="nearest")

@@ -25,7 +25,7 @@ from components.prepare.writing.journal import (
 from components.prepare.writing.parallel import parallel_map
 from shared.contracts.dataset import SPLITS, DatasetManifest, Pair
 from shared.data.frames import CACHE, Frame, densify, pack, seal
-from shared.data.images import encode_ids, encode_picture, resize_ids, resize_photo
+from shared.data.images import encode_ids, encode_picture, resize_ids, resize_picture
 from shared.errors import InputError
 from shared.progress import progress
 
@@ -60,9 +60,9 @@ def write_pair(
     # All maps at one size.
     size = reading.resize.size_of(*frame.input.shape[-2:])
     inputs = (
-        resize_photo(frame.input, *size) if manifest.input_nc else resize_ids(frame.input, *size)
+        resize_picture(frame.input, *size) if manifest.input_nc else resize_ids(frame.input, *size)
     )
-    photo = None if frame.photo is None else resize_photo(frame.photo, *size)
+    photo = None if frame.photo is None else resize_picture(frame.photo, *size)
     instances = None if frame.instances is None else resize_ids(frame.instances, *size)
 
     # A file for each.

@@ -25,7 +25,7 @@ from shared.data.images import (
     read_ids,
     read_picture,
     resize_ids,
-    resize_photo,
+    resize_picture,
     write_ids,
     write_picture,
 )
@@ -534,7 +534,7 @@ def test_the_styles_of_a_photograph_are_the_encoders_means(tmp_path, regions, tr
     style = PhotoStyles(encoder, card, pick("cpu")).of(scene, 0)
 
     if training_size:
-        photo = resize_photo(photo, 16, 32)
+        photo = resize_picture(photo, 16, 32)
     with torch.inference_mode():
         features = encoder(torch.tensor(photo)[None] / 127.5 - 1)[0].numpy()
     if training_size:
@@ -579,7 +579,7 @@ def test_maps_are_resized_to_a_file_of_static_size_and_pictures_back(
     assert "the file takes 16x24: other maps are resized to it, pictures back\n" in printed
     for name, size in SIZES.items():
         labels, instances = (resize_ids(ids, 16, 24) for ids in maps(*size))
-        wanted = resize_photo(by_hand(plain, labels, instances), *size)
+        wanted = resize_picture(by_hand(plain, labels, instances), *size)
         found = read_picture(tmp_path / "out" / f"{name}.png")
         assert found.shape == wanted.shape and np.abs(found.astype(int) - wanted).max() <= 1
 
@@ -624,7 +624,7 @@ def test_a_compiled_file(raw, tmp_path, monkeypatch, capsys):
     assert "3 inputs, om on npu in fp16\n" in capsys.readouterr().out
     labels = resize_ids(maps(33, 47)[0], H, W).astype(np.float32)
     red = ((labels * STEP - 1 + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
-    wanted = resize_photo(red[None].repeat(3, axis=0), 33, 47)[0]
+    wanted = resize_picture(red[None].repeat(3, axis=0), 33, 47)[0]
     np.testing.assert_array_equal(read_picture(tmp_path / "out" / "b.png")[0], wanted)
 
 

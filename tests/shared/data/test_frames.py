@@ -24,7 +24,7 @@ from shared.data.frames import (
     record_bytes,
     seal,
 )
-from shared.data.maps import PairReader, resize_picture
+from shared.data.maps import PairReader, resize_fast
 from tests import tiny
 
 ON_TMP = dict(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -300,7 +300,7 @@ def test_samples_of_the_cache_are_resized_without_a_warning(tmp_path):
     with tiny.warnings_are_errors():
         sample = PairReader(tmp_path, manifest, "train").read(0)
         assert not sample.photo.flags.writeable
-        assert resize_picture(sample.photo, 8, 8).shape == (3, 8, 8)
+        assert resize_fast(sample.photo, 8, 8).shape == (3, 8, 8)
 
 
 def pillow(picture: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -320,7 +320,7 @@ def test_resized_pictures_are_pillows_within_two(seed, old, new, channels, flat)
     rng = np.random.default_rng(seed)
     picture = rng.integers(0, 256, (channels, *old), np.uint8)
     picture = picture // 128 * 255 if flat else picture  # black and white: the largest overshoots
-    resized = resize_picture(picture, *new)
+    resized = resize_fast(picture, *new)
     assert resized.dtype == np.uint8 and resized.shape == (channels, *new)
     assert np.abs(resized.astype(int) - pillow(picture, *new)).max() <= 2
 
@@ -329,9 +329,7 @@ def test_resized_pictures_are_pillows_within_two(seed, old, new, channels, flat)
 @given(seed=SEEDS, old=SIDES, new=SIDES)
 def test_along_one_axis_they_are_pillows_within_one(seed, old, new):
     picture = np.random.default_rng(seed).integers(0, 256, (3, 20, old), np.uint8)
-    assert (
-        np.abs(resize_picture(picture, 20, new).astype(int) - pillow(picture, 20, new)).max() <= 1
-    )
+    assert np.abs(resize_fast(picture, 20, new).astype(int) - pillow(picture, 20, new)).max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -340,6 +338,6 @@ def test_along_one_axis_they_are_pillows_within_one(seed, old, new):
 def test_a_picture_that_lies_channels_last_is_resized_alike(old, new):
     """As it comes from a file, and as it comes from the cache."""
     photo = np.random.default_rng(0).integers(0, 256, (*old, 3), np.uint8).transpose(2, 0, 1)
-    resized = resize_picture(photo, *new)
-    assert np.array_equal(resized, resize_picture(np.ascontiguousarray(photo), *new))
+    resized = resize_fast(photo, *new)
+    assert np.array_equal(resized, resize_fast(np.ascontiguousarray(photo), *new))
     assert np.abs(resized.astype(int) - pillow(photo, *new)).max() <= 2

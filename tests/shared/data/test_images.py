@@ -19,7 +19,7 @@ from shared.data.images import (
     read_ids,
     read_picture,
     resize_ids,
-    resize_photo,
+    resize_picture,
     to_chw,
     write_ids,
     write_picture,
@@ -456,7 +456,21 @@ def test_ids_are_resized_as_pillow_does_by_nearest(old, new, dtype):
 def test_photos_are_resized_as_pillow_does_bicubically(old, new):
     photo = np.random.default_rng(0).integers(0, 256, (*old, 3), np.uint8)
     expected = Image.fromarray(photo).resize(new[::-1], Image.Resampling.BICUBIC)
-    assert np.array_equal(resize_photo(to_chw(photo), *new), to_chw(np.asarray(expected)))
+    assert np.array_equal(resize_picture(to_chw(photo), *new), to_chw(np.asarray(expected)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    old=SHAPES, new=SHAPES, seed=st.integers(0, 99), channels=st.integers(1, 5), flat=st.booleans()
+)
+def test_resized_pictures_are_pillows(old, new, seed, channels, flat):
+    """As they come from a file, channels last in memory, and as they come from the cache."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (*old, channels), np.uint8)
+    pixels = pixels // 128 * 255 if flat else pixels  # black and white: the largest overshoots
+    picture, size = to_chw(pixels), new[::-1]
+    wanted = [Image.fromarray(channel).resize(size, Image.BICUBIC) for channel in picture]
+    for given_picture in (picture, np.ascontiguousarray(picture)):
+        assert np.array_equal(resize_picture(given_picture, *new), np.stack(wanted))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 5])
@@ -464,7 +478,7 @@ def test_channels_are_resized_each_for_itself(channels):
     """As masks and depths are no colours: Pillow itself would weight the others with the fourth as
     alpha."""
     photo = np.random.default_rng(0).integers(0, 256, (channels, 20, 30), np.uint8)
-    resized = resize_photo(photo, 13, 41)
+    resized = resize_picture(photo, 13, 41)
     assert resized.shape == (channels, 13, 41)
     for channel in range(channels):
         expected = Image.fromarray(photo[channel]).resize((41, 13), Image.Resampling.BICUBIC)
@@ -475,4 +489,4 @@ def test_the_same_size_is_left_alone():
     ids = np.arange(12, dtype=np.uint16).reshape(3, 4)
     assert resize_ids(ids, 3, 4) is ids
     photo = np.zeros((3, 3, 4), np.uint8)
-    assert resize_photo(photo, 3, 4) is photo
+    assert resize_picture(photo, 3, 4) is photo
