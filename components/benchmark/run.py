@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from components.benchmark.ais_bench.tool import measure_om
+from components.benchmark.ais_bench.rows import measure_om
 from components.benchmark.checks import check_same_model
 from components.benchmark.config import BenchmarkConfig
 from components.benchmark.measure.method import environment, method

@@ -11,13 +11,10 @@ import numpy as np
 import pytest
 
 from components.benchmark.__main__ import main
-from components.benchmark.ais_bench.tool import (
-    AisBenchFailed,
-    measure_om,
-    over_inputs,
-    pure_inference,
-    read_printed,
-)
+from components.benchmark.ais_bench.failures import AisBenchFailed
+from components.benchmark.ais_bench.figures import read_printed
+from components.benchmark.ais_bench.rows import measure_om
+from components.benchmark.ais_bench.tool import over_inputs, pure_inference
 from components.export.offline import command as offline
 from shared.contracts.exported import OmFile
 from shared.data.images import read_ids, read_picture
