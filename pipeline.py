@@ -1,4 +1,4 @@
-"""The pipeline on one page, and its verbs: `python pipeline.py {compile,submit,nightly} --help`."""
+"""The pipeline on one page, and its verbs: `python pipeline.py --help`."""
 
 import signal
 import subprocess
@@ -22,7 +22,7 @@ from components.prepare.config import PrepareConfig
 from components.train.component import train as train_step
 from components.train.config import TrainConfig
 from shared import tracking
-from shared.command import StepConfig
+from shared.command import StepConfig, command_line
 from shared.errors import InputError
 from shared.pipeline import embedded, server
 from shared.pipeline.graph import task, write_yaml
@@ -94,22 +94,23 @@ def build(recipe: str, config: Recipe) -> GraphComponent:
 
 # The verbs.
 
-app = tyro.extras.SubcommandApp()
 RawData = Annotated[str | None, tyro.conf.arg(metavar="PATH")]
 Overrides = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP.FIELD=VALUE ...")]
 Tags = Annotated[tuple[str, ...], tyro.conf.arg(name="tag", metavar="KEY=VALUE ...")]
 
 
-@app.command(name="compile")
 def compile_(
     recipe: str = "demo", output: Path = Path("pipeline.yaml"), overrides: Overrides = ()
-) -> int:
+) -> None:
     """Write the KFP v2 pipeline of a recipe as YAML; the same recipe gives the same bytes.
 
     Args:
         recipe: Name of a file in shared/pipeline.
-        overrides: Numbers of the recipe to change, for example train_global.epochs=2.
         output: File to write.
+        overrides: Numbers of the recipe to change.
+
+    Example:
+        python pipeline.py compile --recipe label2city_512p --set train_global.vgg_weights=vgg.pth
     """
     if output.suffix != ".yaml":
         raise InputError(
@@ -118,10 +119,8 @@ def compile_(
     graph = build(recipe, read_recipe(recipe, CONFIGS, overrides))
     write_yaml(graph, output, f"Recipe {recipe}, by `python pipeline.py compile`.")
     print(f"wrote {output}")
-    return 0
 
 
-@app.command
 def submit(
     recipe: str = "demo",
     raw_data: RawData = None,
@@ -129,16 +128,19 @@ def submit(
     host: str = "",
     runs: Path = Path("runs"),
     tags: Tags = (),
-) -> int:
+) -> None:
     """Run a pipeline: on the KFP server at --host, else right here.
 
     Args:
         recipe: Name of a file in shared/pipeline.
         raw_data: Folder, archive or URL of paired images; without it demo scenes are generated.
-        overrides: Numbers of the recipe to change, for example train_global.epochs=2.
+        overrides: Numbers of the recipe to change.
         host: URL of a Kubeflow Pipelines API server.
         runs: Folder of the runs and of the MLflow store.
         tags: Tags of the MLflow run.
+
+    Example:
+        python pipeline.py submit --recipe demo --set train_global.epochs=2 prepare.size=64x128
     """
     config = read_recipe(recipe, CONFIGS, overrides)
     if not all("=" in tag for tag in tags):
@@ -149,7 +151,8 @@ def submit(
 
     # On a server.
     if host:
-        return server.submit(host, recipe, build(recipe, config), raw_data, config)
+        server.submit(host, recipe, build(recipe, config), raw_data, config)
+        return
 
     # Here: what can be refused before the first step.
     if raw_data is not None and "://" not in raw_data:
@@ -172,19 +175,17 @@ def submit(
         draw = [sys.executable, "-m", "components.prepare", "demo", "--out", raw_data]
         subprocess.run(draw, cwd=ROOT, check=True)
     named_tags = dict(tag.split("=", 1) for tag in tags)
-    return embedded.run_here(recipe, build(recipe, config), raw_data, config, runs, named_tags)
+    embedded.run_here(recipe, build(recipe, config), raw_data, config, runs, named_tags)
 
 
-@app.command
 def nightly(
     recipe: str = "demo",
     raw_data: RawData = None,
     overrides: Overrides = (),
     timeout_min: float = 0,
     runs: Path = Path("runs"),
-) -> int:
-    """Run a pipeline once, for cron or a systemd timer, and compare its benchmark with the night
-    before.
+) -> None:
+    """Run a pipeline once, for cron or a timer, and compare it with the night before.
 
     Exit codes: 0 done, 1 failed, 2 refused, 75 the previous run is still active, 124 timed out, 143
     stopped.
@@ -192,41 +193,26 @@ def nightly(
     Args:
         recipe: Name of a file in shared/pipeline.
         raw_data: Folder, archive or URL of paired images; without it demo scenes are generated.
-        overrides: Numbers of the recipe to change, for example train_global.epochs=2.
+        overrides: Numbers of the recipe to change.
         timeout_min: Minutes after which the run is stopped; 0 = never.
         runs: Folder of the runs, of the MLflow store and of the lock.
+
+    Example:
+        python pipeline.py nightly --raw-data /data/cityscapes --timeout-min 480
     """
     read_recipe(recipe, CONFIGS, overrides)
     command = [sys.executable, ROOT / "pipeline.py", "submit", "--recipe", recipe, "--runs", runs]
     command += ["--tag", "nightly=true"]
     command += ["--raw-data", raw_data] if raw_data else []
     command += ["--set", *overrides] if overrides else []
-    code = run_night(command, runs, timeout_min)
-    if code == 0:
-        print(compare_nights(tracking.latest_figures(recipe, {"nightly": "true"}, runs, count=2)))
-    return code
-
-
-def join_repeated(arguments: list[str], flag: str) -> list[str]:
-    """`--set a --set b` -> `--set a b`: tyro would keep the last one only."""
-    rest, values, taking = [], [], False
-    for argument in arguments:
-        taking = argument == flag or (taking and not argument.startswith("--"))
-        if argument != flag:
-            (values if taking else rest).append(argument)
-    return rest + [flag, *values] if values else arguments
+    if code := run_night(command, runs, timeout_min):
+        sys.exit(code)
+    print(compare_nights(tracking.latest_figures(recipe, {"nightly": "true"}, runs, count=2)))
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(
-            app.cli(
-                prog="python pipeline.py",
-                args=join_repeated(join_repeated(sys.argv[1:], "--set"), "--tag"),
-            )
-        )
-    except InputError as refusal:
-        print(f"pipeline.py refused: {refusal}", file=sys.stderr)
-        sys.exit(2)
+        verbs = {"compile": compile_, "submit": submit, "nightly": nightly}
+        command_line("python pipeline.py", None, verbs)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)

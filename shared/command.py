@@ -121,11 +121,12 @@ def _stop(signum: int, _frame) -> NoReturn:
 
 def command_line(
     prog: str,
-    step: Callable[..., None],
+    step: Callable[..., None] | None,
     commands: dict[str, Callable[..., None]],
     argv: list[str] | None = None,
 ) -> None:
     """Run `step`, or the one of `commands` that the first words name, such as "offline inputs".
+    Without a step there are commands only.
 
     A function's parameters are its flags, explained by its docstring, which ends with an example.
     One called `config` stands for a flag per field. What a function needs it imports in its body,
@@ -138,9 +139,10 @@ def command_line(
     rest, name = argv[len(words) :], " ".join(words)
     below = {one: commands[one] for one in commands if one.split()[: len(words)] == words}
 
-    with refusals(words[0] if below and words else step.__name__):
+    own_name = step.__name__ if step else prog.split()[-1]
+    with refusals(words[0] if step and below and words else own_name):
         signal.signal(signal.SIGTERM, _stop)
-        if words and name not in commands:
+        if name not in commands and (words or step is None):
             if below and not HELP.isdisjoint(rest):
                 print(_listing(prog, below))
                 return
@@ -170,10 +172,11 @@ def _arguments(function: Callable[..., None], prog: str, argv: list[str]) -> dic
 
 
 def _refuse_command(name: str, below: Iterable[str], commands: Iterable[str]) -> NoReturn:
-    """Raises InputError for the first words of some commands, and for a word of none."""
+    """Raises InputError for the first words of some commands, or none, and for a word of none."""
     close = [] if below else difflib.get_close_matches(name, commands, n=1)
     choice = f"choose one of {', '.join(below or commands)}."
-    raise InputError(f"{name!r} is no command: {f'did you mean {close[0]}?' if close else choice}")
+    found = f"{name!r} is no command" if name else "no command was given"
+    raise InputError(f"{found}: {f'did you mean {close[0]}?' if close else choice}")
 
 
 def _listing(prog: str, commands: dict[str, Callable[..., None]]) -> str:

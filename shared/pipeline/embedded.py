@@ -33,8 +33,8 @@ def run_here(
     config: Recipe,
     runs: Path,
     tags: dict[str, str],
-) -> int:
-    """Run a built graph; its steps become children of one MLflow run. Returns the exit code 0.
+) -> None:
+    """Run a built graph; its steps become children of one MLflow run.
 
     Args:
         recipe: Name of the experiment in MLflow.
@@ -82,7 +82,6 @@ def run_here(
     print(f"report:    {report / 'report.html'}")
     print(f"log:       {log.name}")
     print(f"MLflow UI: {tracking.ui_command()}")
-    return 0
 
 
 class Console:

@@ -11,8 +11,8 @@ from shared.pipeline.recipes import Recipe
 
 def submit(
     host: str, recipe: str, graph: GraphComponent, raw_data: str | None, config: Recipe
-) -> int:
-    """Create a run of a built graph on the server at `host`; returns the exit code 0.
+) -> None:
+    """Create a run of a built graph on the server at `host`.
 
     Raises InputError where the server does not answer as one.
     """
@@ -33,4 +33,3 @@ def submit(
             f"--host {host} does not answer as a KFP API server ({reason}): check the URL."
         ) from None
     print(f"submitted {run.run_id} to {host}")
-    return 0

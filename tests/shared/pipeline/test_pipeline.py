@@ -21,6 +21,7 @@ from shared.contracts.exported import ExportCard
 from shared.contracts.measured import BenchmarkReport
 from shared.data.images import read_ids, write_ids
 from shared.errors import InputError
+from shared.flags import read_flags
 from shared.pipeline.nights import compare_nights
 from shared.pipeline.recipes import read_recipe
 from tests.places import ROOT
@@ -260,6 +261,9 @@ def test_a_crashing_step_is_named_with_its_error(scenes, tmp_path):
         (["nightly", "--recipe", "nope"], "--recipe 'nope' is unknown"),
         (["compile", "--output", "graph.json"], "--output graph.json does not end in .yaml"),
         (["submit", "--tag", "nightly"], "--tag 'nightly' is not KEY=VALUE"),
+        ([], "pipeline.py refused: no command was given: choose one of compile, submit, nightly."),
+        (["submitt"], "pipeline.py refused: 'submitt' is no command: did you mean submit?"),
+        (["submit", "--recipes", "demo"], "--recipes is unknown: did you mean --recipe?"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence_before_work_starts(arguments, sentence, tmp_path):
@@ -270,23 +274,22 @@ def test_bad_input_is_refused_in_one_sentence_before_work_starts(arguments, sent
 
 
 def test_set_may_be_repeated_or_take_several():
-    both = ["submit", "--set", "a.b=1", "--runs", "x", "--set", "c.d=2", "e.f=-3", "--tag", "k=v"]
-    assert pipeline.join_repeated(both, "--set") == [
-        "submit",
-        "--runs",
-        "x",
-        "--tag",
-        "k=v",
+    both = [
         "--set",
         "a.b=1",
+        "--runs",
+        "x",
+        "--set",
         "c.d=2",
         "e.f=-3",
+        "--tag",
+        "k=v",
+        "--tag=l=w",
     ]
-    assert pipeline.join_repeated(["submit", "--recipe", "demo"], "--set") == [
-        "submit",
-        "--recipe",
-        "demo",
-    ]
+    values = read_flags(pipeline.submit, "pipeline.py submit", both)
+    assert values["overrides"] == ("a.b=1", "c.d=2", "e.f=-3")
+    assert (values["tags"], values["runs"]) == (("k=v", "l=w"), Path("x"))
+    assert read_flags(pipeline.submit, "pipeline.py submit", [])["overrides"] == ()
 
 
 def test_all_repeated_overrides_are_used(tmp_path):
@@ -432,10 +435,27 @@ def test_a_night_that_takes_too_long_is_stopped(start_nightly):
     )
 
 
+HELP = """
+import contextlib, runpy, sys
+sys.argv = ["pipeline.py", *{words}, "--help"]
+with contextlib.suppress(SystemExit):
+    runpy.run_path("pipeline.py", run_name="__main__")
+"""
+
+
 @pytest.mark.parametrize(
-    "code", ["import pipeline", "import pipeline; pipeline.read_recipe('demo', pipeline.CONFIGS)"]
+    "code, shown",
+    [
+        ("import pipeline; pipeline.read_recipe('demo', pipeline.CONFIGS)", ""),
+        (HELP.format(words=[]), "nightly  Run a pipeline once"),
+        (HELP.format(words=["compile"]), "--output PATH"),
+        (HELP.format(words=["submit"]), "--host STR"),
+        (HELP.format(words=["nightly"]), "--timeout-min FLOAT"),
+    ],
+    ids=["import", "help", "compile", "submit", "nightly"],
 )
-def test_importing_the_pipeline_loads_no_torch(code):
-    heavy = "import sys; print(*{'torch', 'onnxruntime'} & set(sys.modules))"
-    command = [sys.executable, "-c", f"{code}; {heavy}"]
-    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.split() == []
+def test_neither_the_import_nor_any_help_loads_torch(code, shown):
+    heavy = "import sys; print('loaded', *{'torch', 'onnxruntime', 'mlflow'} & set(sys.modules))"
+    command = [sys.executable, "-c", f"{code}\n{heavy}"]
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert shown in out and out.splitlines()[-1] == "loaded"
