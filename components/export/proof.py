@@ -27,7 +27,7 @@ def om_runners(form: Form, exported: Path, om: list[OmFile]) -> Iterator[Runner]
     """Each compiled file on an NPU; none, and a line that says why, where no NPU is."""
     for file in om:
         try:
-            runner = open_runner(form, "om", ExportedFile.om(exported, file))
+            runner = open_runner(form, "om", ExportedFile.compiled(exported, file))
         except InputError as missing:  # atc needs no NPU
             print(f"export: the compiled files were not compared with PyTorch: {missing}")
             return

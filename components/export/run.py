@@ -15,7 +15,8 @@ from onnx import ModelProto
 
 from components.export.checks import read_clusters, read_inputs
 from components.export.config import ExportConfig
-from components.export.om.atc import compile_om, find_atc, soc_version
+from components.export.om.atc import Target, compile_om, find_atc
+from components.export.om.chip import soc_version
 from components.export.onnx_graph.dropout import check_drops, with_dropout
 from components.export.onnx_graph.file import data_file, to_onnx
 from components.export.onnx_graph.norm import with_precise_norm
@@ -164,13 +165,9 @@ def sizes(exported: Path, sample: Feeds) -> dict[str, float]:
 def compile_files(exported: Path, card: ExportCard, config: ExportConfig) -> list[OmFile]:
     """The .om files of the ONNX file in `exported`."""
     find_atc()  # it is said first if there is none
-    return compile_om(
-        exported / FILE,
-        exported,
-        card.inputs,
-        config.om_batch_sizes,
-        config.om_gears,
-        soc_version(config.soc_version),
-        config.om_precision_mode or None,
-        Path(config.om_aipp) if config.om_aipp else None,
+    target = Target(
+        soc_version=soc_version(config.soc_version),
+        precision_mode=config.om_precision_mode or None,
+        aipp=Path(config.om_aipp) if config.om_aipp else None,
     )
+    return compile_om(exported / FILE, card.inputs, config.om_batch_sizes, config.om_gears, target)

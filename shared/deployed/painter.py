@@ -31,16 +31,26 @@ class ExportedFile:
     batch_size: int = 1  # that an .om is opened for
 
     @classmethod
-    def onnx(cls, exported: Path, card: ExportCard) -> Self:
-        """The ONNX file. Raises InputError where it was lost."""
-        if not (exported / card.file).is_file():
-            raise InputError(
-                f"--exported {exported} has lost its {card.file}: export the model again."
-            )
-        return cls(exported / card.file, card.precision)
+    def of(cls, exported: Path, card: ExportCard, runtime: RuntimeName) -> Self:
+        """The file of an export that `runtime` opens; of compiled ones that of the smallest
+        batches. Raises InputError where there is none."""
+        match runtime:
+            case "om":
+                if not card.om:
+                    raise InputError(
+                        f"--runtime om: --exported {exported} holds no compiled file: export it "
+                        "with --format om."
+                    )
+                return cls.compiled(exported, min(card.om, key=lambda om: min(om.batch_sizes)))
+            case _:
+                if not (exported / card.file).is_file():
+                    raise InputError(
+                        f"--exported {exported} has lost its {card.file}: export the model again."
+                    )
+                return cls(exported / card.file, card.precision)
 
     @classmethod
-    def om(cls, exported: Path, om: OmFile) -> Self:
+    def compiled(cls, exported: Path, om: OmFile) -> Self:
         """One of the compiled files, for its smallest batches: the runner fills them up."""
         return cls(exported / om.file, om.precision, min(om.batch_sizes))
 

@@ -37,11 +37,12 @@ def file_runners(
     ais_bench."""
     runners = []
     if "onnxruntime" in config.runtimes:
-        file = ExportedFile.onnx(exported, export)
+        file = ExportedFile.of(exported, export, "onnxruntime")
         runners.append(open_runner(form, "onnxruntime", file, device))
     if "ais_bench" in config.runtimes and export.om:
         try:
-            runners.append(open_runner(form, "om", ExportedFile.om(exported, export.om[0])))
+            file = ExportedFile.of(exported, export, "om")
+            runners.append(open_runner(form, "om", file))
         except InputError as missing:
             print(f"benchmark: the compiled files are not measured: {missing}", flush=True)
     return runners

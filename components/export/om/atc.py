@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -31,17 +32,6 @@ FILE_MODE = 0o640  # ais_bench loads nothing that group or others can write to
 SUCCESS = "ATC run success"
 SHOWN_LINES = 25  # of atc's output when it fails
 
-# Chips that CANN 8.1 knows, and the 950 family, which is named Ascend950PR_9579 and so on.
-KNOWN_SOC = re.compile(
-    r"Ascend(310|310B[1-4]|310P[1-9]|610|910(A|B(\d(C|-1)?)?|Pro[AB]|PremiumA)|910_\d{2,4}.*|950\w*_\d+\w*)"
-)
-# `| 0       310P3     | OK     |`: the row of an NPU in `npu-smi info`; a 950's is `| 0      |
-# Ascend950PR      | OK `. Rows of chips and processes are alike, but have no such name, or no word
-# of health after it.
-NPU_ROW = re.compile(
-    r"^\|\s*(\d+)\s+(?:\|\s+)?((?:Ascend)?(?:310|610|910|950)\w*(?:-\d)?)\s*\|\s*[A-Za-z]+\s*\|",
-    re.MULTILINE,
-)
 # What atc takes in a path: `IsPathCharsValid` in hicann/ge.
 PATH = re.compile(r"[A-Za-z0-9._/\u4e00-\u9fa5-]+")
 
@@ -85,78 +75,13 @@ def find_atc() -> str:
     return atc
 
 
-def soc_version(wanted: str) -> str:
-    """Name of the chip as atc has it, such as Ascend310P3. "auto": that of this machine's NPU, else
-    InputError."""
-    if wanted == "auto":
-        return _chip_of_torch() or _chip_of_npu_smi()
-    if not KNOWN_SOC.fullmatch(wanted):
-        print(
-            f"export: --soc-version {wanted} is not among the known names, such as Ascend310P3: "
-            "atc will tell"
-        )
-    return wanted
+@dataclass(frozen=True)
+class Target:
+    """What atc compiles for, and how."""
 
-
-def _chip_of_torch() -> str | None:
-    try:
-        import torch_npu
-
-        name = torch_npu.npu.get_device_name(0)
-    except (
-        Exception
-    ):  # without torch_npu, CANN or NPU: ImportError, RuntimeError, a bare one from its own check
-        return None
-    return name if KNOWN_SOC.fullmatch(name) else None
-
-
-def _chip_of_npu_smi() -> str:
-    give = "give the chip that the file is for, such as --soc-version Ascend310P3"
-    if shutil.which("npu-smi") is None:
-        raise InputError(
-            f"--soc-version auto finds neither torch_npu with an NPU nor npu-smi here: {give}."
-        )
-    output = _npu_smi()
-    npus = {name: npu for npu, name in NPU_ROW.findall(output)}  # one of each kind
-    if not npus:
-        first = next(
-            (line.strip(" |.") for line in output.splitlines() if line.strip(" |+-=")), "nothing"
-        )
-        raise InputError(
-            "--soc-version auto found no chip in what npu-smi says "
-            f"({first.replace('. ', '; ')!r}): {give}."
-        )
-    chips = sorted(_full_name(name, npu, give) for name, npu in npus.items())
-    if len(chips) > 1:
-        raise InputError(
-            f"--soc-version auto found chips of several kinds, {' and '.join(chips)}: {give}."
-        )
-    return chips[0]
-
-
-def _full_name(name: str, npu: str, give: str) -> str:
-    """310P3 -> Ascend310P3; of A3 and 950 the table says Ascend910 or Ascend950PR, and the board
-    the rest."""
-    if not name.startswith("Ascend"):
-        return f"Ascend{name}"
-    for chip in ((), ("-c", "0")):  # A3 tells of a chip only
-        board = _npu_smi("-t", "board", "-i", npu, *chip)
-        names = dict(re.findall(r"^\s*(Chip Name|NPU Name)\s*:\s*(\S+)\s*$", board, re.MULTILINE))
-        if len(names) == 2:
-            return f"{names['Chip Name']}_{names['NPU Name']}"
-    raise InputError(
-        f"--soc-version auto found {name}, but `npu-smi info -t board -i {npu}` does not tell its "
-        f"NPU Name: {give}."
-    )
-
-
-def _npu_smi(*arguments: str) -> str:
-    command = ["npu-smi", "info", *arguments]
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
-    except subprocess.TimeoutExpired:
-        return "no answer within 60 s"
-    return done.stdout.decode(errors="replace")
+    soc_version: str  # chip, such as Ascend310P3
+    precision_mode: str | None = None  # of --precision_mode_v2, None = atc's own choice, fp16
+    aipp: Path | None = None  # file of --insert_op_conf; makes the input uint8 pictures
 
 
 def atc_command(
@@ -164,24 +89,37 @@ def atc_command(
     output: Path,
     inputs: list[TensorSpec],
     batch_sizes: tuple[int, ...],
-    soc: str,
-    precision_mode: str | None = None,
-    aipp: Path | None = None,
+    target: Target,
 ) -> list[str]:
     """The command line of one compilation.
 
     Args:
-        onnx_file, output, aipp: Absolute paths; atc adds .om to `output`. An AIPP file makes the
-        input uint8 pictures.
+        onnx_file, output, target.aipp: Absolute paths; atc adds .om to `output`.
         inputs: Of the ONNX file: fixed shapes, but for the first axis.
         batch_sizes: One, or the gears of a dynamic batch.
+
+    Raises InputError for what atc cannot take.
     """
+    mode, aipp = target.precision_mode, target.aipp
     assert all(path.is_absolute() for path in (onnx_file, output, aipp) if path)
+
+    # Shapes and their format.
     dynamic = len(batch_sizes) > 1
-    batch = -1 if dynamic else batch_sizes[0]
-    shapes = [_shape(spec, batch) for spec in inputs]
+    shapes = [_shape(spec, -1 if dynamic else batch_sizes[0]) for spec in inputs]
     # One format for all inputs; ND is any number of axes up to four: label maps have three.
     layout = "NCHW" if all(len(shape) == 4 for shape in shapes) else "ND"
+
+    # What atc would refuse in words of its own.
+    if mode is not None and mode not in get_args(PrecisionMode):
+        raise InputError(
+            f"--om-precision-mode {mode!r} is none of {', '.join(get_args(PrecisionMode))}."
+        )
+    if aipp is not None and layout != "NCHW":
+        raise InputError(
+            f"--om-aipp {aipp} prepares pictures (N, C, H, W), but the file has other inputs too "
+            f"({', '.join(spec.name for spec in inputs)}): leave it out."
+        )
+
     named = (
         f"{spec.name}:{','.join(map(str, shape))}"
         for spec, shape in zip(inputs, shapes, strict=True)
@@ -193,25 +131,14 @@ def atc_command(
         f"--output={output}",
         f"--input_format={layout}",
         f"--input_shape={';'.join(named)}",
-        f"--soc_version={soc}",
+        f"--soc_version={target.soc_version}",
         "--log=error",
     ]
     if dynamic:
         command.append(f"--dynamic_batch_size={','.join(map(str, batch_sizes))}")
-    if precision_mode is not None:
-        if precision_mode not in get_args(PrecisionMode):
-            raise InputError(
-                f"--om-precision-mode {precision_mode!r} is none of "
-                f"{', '.join(get_args(PrecisionMode))}."
-            )
-        command.append(f"--precision_mode_v2={precision_mode}")
+    if mode is not None:
+        command.append(f"--precision_mode_v2={mode}")
     if aipp is not None:
-        if layout != "NCHW":
-            raise InputError(
-                f"--om-aipp {aipp} prepares pictures (N, C, H, W), but the file has other inputs "
-                "too "
-                f"({', '.join(spec.name for spec in inputs)}): leave it out."
-            )
         command.append(f"--insert_op_conf={aipp}")
     return command
 
@@ -236,25 +163,23 @@ def _shape(spec: TensorSpec, batch: int) -> list[int]:
 
 def compile_om(
     onnx_file: Path,
-    folder: Path,
     inputs: list[TensorSpec],
     batch_sizes: tuple[int, ...],
     gears: bool,
-    soc: str,
-    precision_mode: str | None = None,
-    aipp: Path | None = None,
+    target: Target,
     timeout_s: float = 3600,
 ) -> list[OmFile]:
-    """Compile to `folder`: <name>_bs<N>.om for each batch size, or one <name>_gears.om for all; all
-    files or none.
+    """Compile beside the ONNX file: <name>_bs<N>.om for each batch size, or one <name>_gears.om for
+    all; all files or none.
 
     What atc says stays in atc_bs<N>.log or atc_gears.log beside them, with its warnings where it
     succeeds. .om files of an earlier run are removed first. `timeout_s` is for one file.
 
     Raises InputError where atc is missing or cannot take what is asked, RuntimeError with atc's
     words where it fails."""
+    # What an earlier run left goes first; then what cannot be compiled.
     name = onnx_file.stem
-    for earlier in folder.glob(f"{glob.escape(name)}_*.om"):
+    for earlier in onnx_file.parent.glob(f"{glob.escape(name)}_*.om"):
         earlier.unlink()
     find_atc()
     batch_sizes = tuple(sorted(set(batch_sizes)))
@@ -263,20 +188,21 @@ def compile_om(
             f"--om-gears takes 2 to {MAX_GEARS} batch sizes, not {len(batch_sizes)}: set "
             "--om-batch-sizes."
         )
-    if aipp is not None and not aipp.is_file():
+    if target.aipp is not None and not target.aipp.is_file():
         raise InputError(
-            f"--om-aipp {aipp} is no file: give one in the format of atc's --insert_op_conf."
+            f"--om-aipp {target.aipp} is no file: give one in the format of atc's --insert_op_conf."
         )
-    onnx_file, folder = _place("--exported", onnx_file), _place("--exported", folder)
-    aipp = aipp and _place("--om-aipp", aipp)
+    onnx_file, folder = _place("--exported", onnx_file), _place("--exported", onnx_file.parent)
+    if target.aipp is not None:
+        target = replace(target, aipp=_place("--om-aipp", target.aipp))
 
+    # Each file in a folder of its own: any .om there is new, and what atc leaves in its working
+    # directory goes with it.
     jobs = {"gears": batch_sizes} if gears else {f"bs{size}": (size,) for size in batch_sizes}
-    # In a folder of its own any .om is new, and what atc leaves in its working directory goes with
-    # it.
     with tempfile.TemporaryDirectory(prefix=".atc-", dir=folder) as work:
         outputs = {job: Path(work, f"{name}_{job}") for job in jobs}
         commands = {
-            job: atc_command(onnx_file, outputs[job], inputs, sizes, soc, precision_mode, aipp)
+            job: atc_command(onnx_file, outputs[job], inputs, sizes, target)
             for job, sizes in jobs.items()
         }
         made = {
@@ -285,13 +211,13 @@ def compile_om(
         }
         for job, path in made.items():
             path.chmod(FILE_MODE)
-            os.replace(path, folder / f"{outputs[job].name}.om")
-    precision = precision_mode or "fp16"
+            os.replace(path, folder / f"{name}_{job}.om")
+
     return [
         OmFile(
-            file=f"{outputs[job].name}.om",
-            soc_version=soc,
-            precision=precision,
+            file=f"{name}_{job}.om",
+            soc_version=target.soc_version,
+            precision=target.precision_mode or "fp16",
             batch_sizes=list(sizes),
         )
         for job, sizes in jobs.items()
@@ -310,10 +236,12 @@ def _place(flag: str, path: Path) -> Path:
 
 def _compile(command: list[str], output: Path, log: Path, timeout_s: float) -> Path:
     """Run atc to its end; returns the .om that it wrote. Its exit status, its words and the file
-    must agree."""
+    must agree, else RuntimeError."""
     print(f"export: {output.name}.om: atc compiles, its words are in {log}", flush=True)
     started = time.time()
     pid, ending = _run(command, output.parent, log, timeout_s)
+
+    # Did it succeed?
     text = log.read_text(errors="replace")
     # A file that only one system can load is <output>_linux_aarch64.om and so on.
     files = [*output.parent.glob(f"{output.name}.om"), *output.parent.glob(f"{output.name}_*.om")]
@@ -332,6 +260,7 @@ def _compile(command: list[str], output: Path, log: Path, timeout_s: float) -> P
         print(f"export: {output.name}.om: {megabytes:.1f} MB in {seconds:.0f} s{only}", flush=True)
         return files[0]
 
+    # Why not: its words, and those of CANN's own logs.
     plogs = _plogs({str(pid), *re.findall(r"\[PID: (\d+)\]", text)}, started)
     missing = [
         line
@@ -339,16 +268,13 @@ def _compile(command: list[str], output: Path, log: Path, timeout_s: float) -> P
         for line in path.read_text(errors="replace").splitlines()
         if "No module" in line
     ]
-    raise RuntimeError(
-        "\n".join(
-            [
-                f"atc did not compile {output.name}.om: {problem}.",
-                *(f"  {line}" for line in _telling_lines(text)),
-                *_advice("\n".join([problem, text, *missing])),
-                f"Logs: {' and '.join(map(str, [log, *plogs[:1]]))}",
-            ]
-        )
-    )
+    lines = [
+        f"atc did not compile {output.name}.om: {problem}.",
+        *(f"  {line}" for line in _telling_lines(text)),
+        *_advice("\n".join([problem, text, *missing])),
+        f"Logs: {' and '.join(map(str, [log, *plogs[:1]]))}",
+    ]
+    raise RuntimeError("\n".join(lines))
 
 
 def _run(command: list[str], work: Path, log: Path, timeout_s: float) -> tuple[int, str]:

@@ -91,23 +91,14 @@ def open_exported(flags: PainterFlags, style_flags: StyleFlags) -> tuple[Painter
     exported, card = flags.exported, ExportCard.read(flags.exported)
     form = Form.of_export(card)
     styles = styles_for_file(style_flags, exported, card, form)
-    match flags.runtime:
-        case "onnx":
-            file = ExportedFile.onnx(exported, card)
-            runner = open_runner(form, "onnxruntime", file, flags.device)
-            if flags.device not in ("auto", runner.device):
-                raise InputError(
-                    f"--device {flags.device}: ONNX Runtime has no {PROVIDERS[flags.device]} here: "
-                    "install its build for that device, or use --device cpu."
-                )
-        case "om":
-            if not card.om:
-                raise InputError(
-                    f"--runtime om: --exported {exported} holds no compiled file: export it with "
-                    "--format om."
-                )
-            smallest = min(card.om, key=lambda om: min(om.batch_sizes))
-            runner = open_runner(form, "om", ExportedFile.om(exported, smallest))
+    runtime = "onnxruntime" if flags.runtime == "onnx" else flags.runtime
+    file = ExportedFile.of(exported, card, runtime)
+    runner = open_runner(form, runtime, file, flags.device)
+    if runtime == "onnxruntime" and flags.device not in ("auto", runner.device):
+        raise InputError(
+            f"--device {flags.device}: ONNX Runtime has no {PROVIDERS[flags.device]} here: "
+            "install its build for that device, or use --device cpu."
+        )
     return Painter(form, runner), styles
 
 

@@ -14,7 +14,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from components.export.om.atc import atc_command, compile_om, find_atc, soc_version
+from components.export.om.atc import Target, atc_command, compile_om, find_atc
+from components.export.om.chip import soc_version
 from shared.contracts.exported import TensorSpec
 from tests.asking import refusal
 
@@ -154,11 +155,16 @@ def onnx_file(folder, *inputs):
 
 
 def compiled(
-    folder, inputs=(LABELS, INSTANCES), batch_sizes=(1,), gears=False, soc="Ascend310P3", **options
+    folder,
+    inputs=(LABELS, INSTANCES),
+    batch_sizes=(1,),
+    gears=False,
+    soc="Ascend310P3",
+    timeout_s=3600,
+    **options,
 ):
-    return compile_om(
-        onnx_file(folder, *inputs), folder, list(inputs), tuple(batch_sizes), gears, soc, **options
-    )
+    file, target = onnx_file(folder, *inputs), Target(soc, **options)
+    return compile_om(file, list(inputs), tuple(batch_sizes), gears, target, timeout_s)
 
 
 def calls(machine):
@@ -178,7 +184,11 @@ def test_the_seeds_command(tmp_path):
     """SEED_FACTS E.1, point 5."""
     concat = CONCAT.model_copy(update={"shape": ["batch", 36, 1024, 2048]})
     command = atc_command(
-        tmp_path / "pix2pixhd.onnx", tmp_path / "pix2pixhd_bs1", [concat], (1,), "Ascend310P3"
+        tmp_path / "pix2pixhd.onnx",
+        tmp_path / "pix2pixhd_bs1",
+        [concat],
+        (1,),
+        Target("Ascend310P3"),
     )
     assert shlex.join(command) == (
         f"atc --model={tmp_path}/pix2pixhd.onnx --framework=5 --output={tmp_path}/pix2pixhd_bs1 "
@@ -189,7 +199,11 @@ def test_the_seeds_command(tmp_path):
 
 def test_maps_have_three_axes_and_one_shape_each(tmp_path):
     command = atc_command(
-        tmp_path / "g.onnx", tmp_path / "g", [LABELS, INSTANCES], (4,), "Ascend910B3", "origin"
+        tmp_path / "g.onnx",
+        tmp_path / "g",
+        [LABELS, INSTANCES],
+        (4,),
+        Target("Ascend910B3", "origin"),
     )
     assert "--input_format=ND" in command
     assert "--input_shape=labels:4,64,128;instances:4,64,128" in command
@@ -198,7 +212,7 @@ def test_maps_have_three_axes_and_one_shape_each(tmp_path):
 
 def test_gears_leave_the_batch_open(tmp_path):
     command = atc_command(
-        tmp_path / "g.onnx", tmp_path / "g", [LABELS, CONCAT], (1, 2, 8), "Ascend310P3"
+        tmp_path / "g.onnx", tmp_path / "g", [LABELS, CONCAT], (1, 2, 8), Target("Ascend310P3")
     )
     assert "--input_shape=labels:-1,64,128;input_concat:-1,36,64,128" in command
     assert "--dynamic_batch_size=1,2,8" in command and "--input_format=ND" in command
@@ -206,10 +220,10 @@ def test_gears_leave_the_batch_open(tmp_path):
 
 def test_aipp_is_for_pictures(tmp_path):
     model, output, config = tmp_path / "g.onnx", tmp_path / "g", tmp_path / "a.cfg"
-    command = atc_command(model, output, [CONCAT], (1,), "Ascend310P3", None, config)
+    command = atc_command(model, output, [CONCAT], (1,), Target("Ascend310P3", aipp=config))
     assert command[-1] == f"--insert_op_conf={config}"
     assert refusal(
-        atc_command, model, output, [LABELS, CONCAT], (1,), "Ascend310P3", None, config
+        atc_command, model, output, [LABELS, CONCAT], (1,), Target("Ascend310P3", aipp=config)
     ) == (
         f"--om-aipp {config} prepares pictures (N, C, H, W), but the file has other inputs too "
         "(labels, input_concat): leave it out."
@@ -242,20 +256,24 @@ def test_aipp_is_for_pictures(tmp_path):
 def test_shapes_that_cannot_be_compiled(shape, sizes, sentence, tmp_path):
     spec = TensorSpec(name="x", dtype="float32", shape=shape, meaning="")
     assert (
-        refusal(atc_command, tmp_path / "g.onnx", tmp_path / "g", [spec], sizes, "Ascend310P3")
+        refusal(
+            atc_command, tmp_path / "g.onnx", tmp_path / "g", [spec], sizes, Target("Ascend310P3")
+        )
         == sentence
     )
 
 
 def test_a_fixed_batch_that_fits(tmp_path):
     fixed = CONCAT.model_copy(update={"shape": [4, 36, 64, 128]})
-    command = atc_command(tmp_path / "g.onnx", tmp_path / "g", [fixed], (4,), "Ascend310P3")
+    command = atc_command(tmp_path / "g.onnx", tmp_path / "g", [fixed], (4,), Target("Ascend310P3"))
     assert "--input_shape=input_concat:4,36,64,128" in command
 
 
 def test_precision_modes(tmp_path):
     model, output = tmp_path / "g.onnx", tmp_path / "g"
-    assert refusal(atc_command, model, output, [CONCAT], (1,), "Ascend310P3", "force_fp32") == (
+    assert refusal(
+        atc_command, model, output, [CONCAT], (1,), Target("Ascend310P3", "force_fp32")
+    ) == (
         "--om-precision-mode 'force_fp32' is none of fp16, origin, cube_fp16in_fp32out, "
         "mixed_float16, mixed_bfloat16, "
         "mixed_hif8, cube_hif8."
@@ -498,10 +516,10 @@ def test_the_stand_in_refuses_what_atc_refuses(cann):
         RuntimeError, match="E10016: .* Op name instances specified in --input_shape is not found"
     ):
         compile_om(
-            folder / "generator.onnx", folder, [LABELS, INSTANCES], (1,), False, "Ascend310P3"
+            folder / "generator.onnx", [LABELS, INSTANCES], (1,), False, Target("Ascend310P3")
         )
     with pytest.raises(RuntimeError, match="E10001: .* for parameter --model is invalid"):
-        compile_om(folder / "other.onnx", folder, [LABELS], (1,), False, "Ascend310P3")
+        compile_om(folder / "other.onnx", [LABELS], (1,), False, Target("Ascend310P3"))
     with pytest.raises(
         RuntimeError,
         match="(?s)E10001: .* for parameter --soc_version is invalid.*compare --soc-version",
