@@ -69,14 +69,16 @@ def flags_of(function: Callable) -> type:
 
 
 def groups_of(config: type[BaseModel]) -> dict[type[BaseModel], list[str]]:
-    """The names of a config's fields by the class that declares them: itself, then its bases."""
+    """The names of a config's fields by the class that declares them: itself, then its bases in
+    the order of their fields."""
     groups: dict[type[BaseModel], list[str]] = {}
     for owner in config.__mro__:
         declared = vars(owner).get("__annotations__", {})
         seen = list(itertools.chain.from_iterable(groups.values()))
         names = [name for name in config.model_fields if name in declared and name not in seen]
         groups |= {owner: names} if names else {}
-    return groups
+    place = list(config.model_fields).index
+    return dict(sorted(groups.items(), key=lambda one: (one[0] is not config, place(one[1][0]))))
 
 
 def group_name(group: type[BaseModel]) -> str:

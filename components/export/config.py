@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from components.export.om.atc import PrecisionMode
-from shared.command import StepConfig
+from shared.command import Options, StepConfig
 from shared.contracts.dataset import parse_size
 from shared.contracts.exported import Graph
 from shared.device_names import PARITY_LIMITS
@@ -14,11 +14,9 @@ from shared.errors import InputError
 DYNAMIC = "dynamic"
 
 
-class ExportConfig(StepConfig):
-    STEP: ClassVar[str] = "export"
+class FormOptions(Options):
+    """What the file takes and gives."""
 
-    format: Literal["onnx", "om"] = "onnx"
-    """om: compile the ONNX file for an NPU with Ascend's atc, too."""
     form: Literal["maps", "onehot"] = "maps"
     """maps: label and instance ids; one-hot, edges and styles are made inside the file. onehot: the
     seed's file, input_concat (channels, H, W) float32 -> fake_image, whose channels the host
@@ -39,6 +37,41 @@ class ExportConfig(StepConfig):
     network on."""
     batch_size: int = Field(0, ge=0)
     """Pictures per call, fixed in the file; 0: any number."""
+
+    @field_validator("size")
+    @classmethod
+    def _is_a_size(cls, size: str) -> str:
+        try:
+            sides = () if size in ("", DYNAMIC) else parse_size(size)
+        except InputError:
+            raise ValueError(
+                "should be HEIGHTxWIDTH, for example 128x256, dynamic, or empty"
+            ) from None
+        if sides and min(sides) < 2:
+            raise ValueError("both sides should be 2 pixels or more")
+        return size
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether the file takes maps of any size."""
+        return self.size == DYNAMIC
+
+    @property
+    def fixed_size(self) -> tuple[int, int] | None:
+        """(height, width) that were asked for."""
+        return None if self.size in ("", DYNAMIC) else parse_size(self.size)
+
+    def graph(self, feat_num: int) -> Graph:
+        """The form of the deployed file, for a model with that many instance features."""
+        style = self.style if feat_num and self.form == "maps" else "none"
+        return Graph(
+            form=self.form, labels=self.labels, ids=self.ids, style=style, output=self.output
+        )
+
+
+class OnnxOptions(Options):
+    """How the file computes."""
+
     precision: Literal["fp32", "fp16"] = "fp32"
     """Arithmetic and weights of the ONNX file; in fp16 norms stay fp32, inputs and outputs keep
     their types."""
@@ -57,12 +90,28 @@ class ExportConfig(StepConfig):
     external_data_above_mb: int = Field(1900, ge=0)
     """A file of more than this many 2^20 bytes keeps its weights in a second one, <file>.data: one
     alone ends at 2 GB."""
+
+
+class ProofOptions(Options):
+    """How the file is proven."""
+
     parity_samples: int = Field(4, ge=1)
     """Label maps on which the file is compared with PyTorch."""
     parity_limit: float = Field(0.0, ge=0)
     """Largest absolute difference of pictures in [-1, 1] that passes; above it the step fails and
     leaves no file.
     0: 1e-4 for fp32, 0.05 for fp16 and NPUs."""
+
+    def limit(self, precision: str) -> float:
+        """Of a runtime with that arithmetic."""
+        return self.parity_limit or PARITY_LIMITS["fp32" if precision == "fp32" else "fp16"]
+
+
+class OmOptions(Options):
+    """What Ascend's atc compiles from it."""
+
+    format: Literal["onnx", "om"] = "onnx"
+    """om: compile the ONNX file for an NPU with Ascend's atc, too."""
     soc_version: str = "auto"
     """Chip that atc compiles for, such as Ascend310P3; auto: the one in this machine."""
     om_batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field((1,), min_length=1)
@@ -74,21 +123,16 @@ class ExportConfig(StepConfig):
     om_aipp: str = ""
     """atc's --insert_op_conf: file that describes preprocessing on the NPU; empty: none."""
 
-    @field_validator("size")
-    @classmethod
-    def _is_a_size(cls, size: str) -> str:
-        try:
-            sides = () if size in ("", DYNAMIC) else parse_size(size)
-        except InputError:
-            raise ValueError(
-                "should be HEIGHTxWIDTH, for example 128x256, dynamic, or empty"
-            ) from None
-        if sides and min(sides) < 2:
-            raise ValueError("both sides should be 2 pixels or more")
-        return size
+
+# pydantic puts the fields of the last base first, and so does --help.
+class ExportConfig(OmOptions, ProofOptions, OnnxOptions, FormOptions, StepConfig):
+    """Options of the export step."""
+
+    STEP: ClassVar[str] = "export"
+    RENAMED: ClassVar[dict[str, str]] = {"input": "form"}
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _has_ids_and_styles_in_maps(self) -> Self:
         if self.form == "onehot" and self.style != "fixed":
             raise ValueError(
                 f"--style {self.style} needs --form maps: with onehot the host makes the feature "
@@ -99,11 +143,12 @@ class ExportConfig(StepConfig):
                 raise ValueError(
                     f"--{name} {given} needs --form maps: with onehot there are no ids in the input"
                 )
-        if self.format == "om":
-            self._check_om()
         return self
 
-    def _check_om(self) -> None:
+    @model_validator(mode="after")
+    def _can_be_compiled(self) -> Self:
+        if self.format == "onnx":
+            return self
         if self.is_dynamic:
             raise ValueError(
                 "--format om with --size dynamic: atc needs the size, give HEIGHTxWIDTH"
@@ -123,24 +168,4 @@ class ExportConfig(StepConfig):
                 "--batch-size "
                 f"{self.batch_size}: leave --batch-size out"
             )
-
-    @property
-    def is_dynamic(self) -> bool:
-        """Whether the file takes maps of any size."""
-        return self.size == DYNAMIC
-
-    @property
-    def fixed_size(self) -> tuple[int, int] | None:
-        """(height, width) that were asked for."""
-        return None if self.size in ("", DYNAMIC) else parse_size(self.size)
-
-    def graph(self, feat_num: int) -> Graph:
-        """The form of the deployed file, for a model with that many instance features."""
-        style = self.style if feat_num and self.form == "maps" else "none"
-        return Graph(
-            form=self.form, labels=self.labels, ids=self.ids, style=style, output=self.output
-        )
-
-    def limit(self, precision: str) -> float:
-        """Of a runtime with that arithmetic."""
-        return self.parity_limit or PARITY_LIMITS["fp32" if precision == "fp32" else "fp16"]
+        return self

@@ -95,7 +95,7 @@ def test_all_forms_of_a_feature_model_paint_the_same_picture(tmp_path, dataset):
         {"style": "label"},
         {"style": "instance"},
         {"style": "map"},
-        {"input": "onehot"},
+        {"form": "onehot"},
     ):
         file = exported(tmp_path, dataset, tmp_path / "clusters", **options)
         graph = ExportCard.read(file.parent).graph

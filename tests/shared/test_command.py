@@ -38,7 +38,8 @@ class LearningRateOptions(Options):
     """Its course."""
 
 
-class PotConfig(ShapeOptions, LearningRateOptions, StepConfig):
+# pydantic puts the fields of the last base first, and so does --help.
+class PotConfig(LearningRateOptions, ShapeOptions, StepConfig):
     STEP: ClassVar[str] = "pot"
     RENAMED: ClassVar[dict[str, str]] = {"old_sizes": "sizes"}
 

@@ -1,0 +1,66 @@
+"""A form in a runtime: each opens by its name, and paints maps of any size."""
+
+import numpy as np
+import pytest
+
+from shared.contracts.exported import Graph, OmFile
+from shared.deployed.form import Form
+from shared.deployed.painter import ExportedFile, Painter, open_runner
+from shared.errors import InputError
+from shared.networks.checkpoint import load_generator
+from tests import tiny
+from tests.asking import refusal
+from tests.shared.deployed.test_form import exported
+
+LABELS = np.random.default_rng(0).integers(0, 35, (32, 64), dtype=np.uint8)
+
+
+class Double:
+    """A runner: every pixel of a picture is twice the label."""
+
+    def __call__(self, feeds):
+        return (feeds["labels"][:, None] * np.ones((1, 3, 1, 1))).astype(np.uint8) * np.uint8(2)
+
+
+def test_the_maps_are_resized_to_the_file_and_its_picture_back():
+    form = Form(tiny.architecture(), Graph(output="uint8"), size=(8, 16))
+    maps = np.full((32, 64), 7, np.uint8)
+    picture = Painter(form, Double()).paint(maps, np.zeros((32, 64), np.int32))
+    assert picture.shape == (3, 32, 64) and (picture == 14).all()
+    free = Form(tiny.architecture(), Graph(output="uint8"))
+    assert (Painter(free, Double()).paint(LABELS, LABELS) == LABELS * 2).all()
+
+
+def test_torch_opens_the_generator_in_the_precision_asked_for(tmp_path):
+    card = tiny.model(tmp_path, tiny.architecture())
+    generator, form = load_generator(tmp_path)[1], Form(card.architecture, Graph())
+    runner = open_runner(form, "torch", generator, "cpu", "bf16")
+    assert (runner.name, runner.device, runner.precision) == ("torch", "cpu", "bf16")
+    feed = form.feed(LABELS, np.zeros((32, 64), np.int32))
+    assert runner(feed).shape == (1, 3, 32, 64)
+
+
+def test_the_file_of_a_runtime_is_the_onnx_one_or_the_compiled_one_of_the_smallest_batches(
+    tmp_path,
+):
+    card = exported(tmp_path)
+    assert f"--exported {tmp_path} has lost its generator.onnx: export the model again." == refusal(
+        ExportedFile.of, tmp_path, card, "onnxruntime"
+    )
+    (tmp_path / "generator.onnx").touch()
+    onnx = ExportedFile.of(tmp_path, card, "onnxruntime")
+    assert (onnx.path, onnx.precision) == (tmp_path / "generator.onnx", "fp32")
+
+    assert "holds no compiled file" in refusal(ExportedFile.of, tmp_path, card, "om")
+    large, small = (
+        OmFile(file=f"{sizes}.om", soc_version="Ascend310P3", batch_sizes=sizes)
+        for sizes in ([4, 8], [2, 4])
+    )
+    om = ExportedFile.of(tmp_path, card.model_copy(update={"om": [large, small]}), "om")
+    assert (om.path, om.precision, om.batch_size) == (tmp_path / small.file, "fp16", 2)
+
+
+def test_an_om_without_ais_bench_is_refused(tmp_path):
+    form = Form(tiny.architecture(), Graph())
+    with pytest.raises(InputError, match="ais_bench"):
+        open_runner(form, "om", ExportedFile(tmp_path / "a.om", "fp16"))
