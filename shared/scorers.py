@@ -12,6 +12,7 @@ import torch
 from shared.condition import to_signed
 from shared.data.images import resize_picture
 from shared.errors import InputError
+from shared.measuring import MeasuringOptions
 from shared.quality import metrics_of
 
 Size = tuple[int, int]  # (height, width)
@@ -210,11 +211,12 @@ class MeasuringNetworks:
     features: FeatureNetwork | None = None
 
     @classmethod
-    def load(cls, size: Size, device: str, *, lpips: str = "", fid: str = "") -> Self:
-        """Load them from files, '' = none, for pictures of `size`.
+    def load(cls, size: Size, device: str, files: MeasuringOptions) -> Self:
+        """Load the files that were given, for pictures of `size`.
 
         Raises InputError for a file that cannot measure them.
         """
+        lpips, fid = files.lpips_network, files.fid_network
         return cls(
             LpipsNetwork(lpips, size, device) if lpips else None,
             FeatureNetwork(fid, size, device) if fid else None,

@@ -4,12 +4,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from shared.command import StepConfig
+from shared.command import Options, StepConfig
 from shared.device_names import DeviceName, PrecisionName
+from shared.measuring import MeasuringOptions
 
 
-class BenchmarkConfig(StepConfig):
-    STEP: ClassVar[str] = "benchmark"
+class SpeedOptions(Options):
+    """What is timed, and how often."""
 
     batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 4, 8), min_length=1)
     """Pictures per call; every one of them is measured."""
@@ -25,16 +26,25 @@ class BenchmarkConfig(StepConfig):
     """Timed calls per runtime and batch size; the runtimes take turns."""
     warmup: int = Field(2, ge=1)
     """Calls before the timed ones, which do not count."""
+
+
+class PageOptions(Options):
+    """What the report shows."""
+
     max_pictures: int = Field(4, ge=0)
     """Training pairs, and as many test pairs, shown in the report."""
     max_styled_maps: int = Field(2, ge=0)
     """Maps on which the report lets a reader try the styles of --clusters."""
     max_styled_labels: int = Field(8, ge=0)
     """Labels of each such map, the largest, whose styles are painted: a picture per style."""
-    lpips_network: str = ""
-    """ONNX file that measures LPIPS: two pictures (N, 3, H, W) in [-1, 1] to a distance."""
-    fid_network: str = ""
-    """ONNX file of the features of FID and KID: pictures (N, 3, H, W) in [0, 1] to (N, C)."""
+
+
+# pydantic puts the fields of the last base first, and so does --help.
+class BenchmarkConfig(MeasuringOptions, PageOptions, SpeedOptions, StepConfig):
+    """All options of the benchmark step."""
+
+    STEP: ClassVar[str] = "benchmark"
+
     segmentation_network: str = ""
     """ONNX file that finds the labels again: pictures (N, 3, H, W) in [0, 1] to scores (N, classes,
     h, w), or to ids (N, h, w) of the data set; 19 classes of 34 or 35 labels are Cityscapes'

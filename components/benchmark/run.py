@@ -65,9 +65,7 @@ def run(
     form = replace(Form.of_export(export), size=size)
     pairs = min(max(config.batch_sizes), len(manifest.test) + len(manifest.train))
     workload = Workload(dataset, manifest, form, pairs)
-    networks = MeasuringNetworks.load(
-        size, runtime.name, lpips=config.lpips_network, fid=config.fid_network
-    )
+    networks = MeasuringNetworks.load(size, runtime.name, config)
     segmentation = None
     if config.segmentation_network:
         segmentation = SegmentationNetwork(

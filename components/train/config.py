@@ -12,6 +12,7 @@ from shared.contracts.dataset import parse_size
 from shared.contracts.model import DiscriminatorName, FeatureRegions, GeneratorName, NormName
 from shared.device_names import DeviceName, MemoryFormatName, PrecisionName
 from shared.errors import InputError
+from shared.measuring import MeasuringOptions
 
 SMALLEST_SIDE = 16  # pixels; below, VGG19 and the coarsest scale of D have nothing left to look at
 
@@ -210,19 +211,13 @@ class PrecisionOptions(Options):
     memory, slower steps."""
 
 
-class ValidationOptions(Options):
+class ValidationOptions(MeasuringOptions):
     """What is measured on test pairs, and which epoch is the best."""
 
     validate_every_epochs: int = Field(10, ge=0)
     """Epochs between two validations on test pairs, and after the last one; 0: none."""
     validate_pairs: int = Field(50, ge=1)
     """Most test pairs of a validation."""
-    lpips_network: str = ""
-    """ONNX file that measures the validation's LPIPS: two pictures (N, 3, H, W) in [-1, 1] to a
-    distance."""
-    fid_network: str = ""
-    """ONNX file of the features of the validation's FID: pictures (N, 3, H, W) in [0, 1] to (N,
-    C)."""
     best_by: Literal["psnr_db", "ssim", "L1", "lpips", "fid"] = "psnr_db"
     """Metric of the validation whose best epoch is kept as best_net_G.pth."""
 

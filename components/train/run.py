@@ -114,8 +114,7 @@ def train_model(
     height, width = size or manifest.common_size()  # of the model: what it is deployed for
     measuring = MeasuringNetworks()
     if world.is_main:  # it alone validates
-        files = {"lpips": config.lpips_network, "fid": config.fid_network}
-        measuring = MeasuringNetworks.load((height, width), runtime.name, **files)
+        measuring = MeasuringNetworks.load((height, width), runtime.name, config)
     print(
         f"train {config.netG}: {len(pairs)} pairs at {height}x{width}, {runtime.describe()}",
         flush=True,

@@ -21,6 +21,7 @@ from components.benchmark.measure.segmentation import (
 from shared import quality
 from shared.contracts.measured import Quality
 from shared.errors import InputError
+from shared.measuring import MeasuringOptions
 from shared.quality import METRICS, frechet_distance, kernel_distance, l1, psnr_db, ssim
 from shared.scorers import (
     FeatureNetwork,
@@ -383,9 +384,10 @@ def test_refusals(tmp_path):
 def test_onnx_runtime_is_needed_only_by_those_who_give_a_network(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.delitem(sys.modules, "shared.deployed.runners", raising=False)
-    assert MeasuringNetworks.load((8, 8), "cpu") == MeasuringNetworks()
+    assert MeasuringNetworks.load((8, 8), "cpu", MeasuringOptions()) == MeasuringNetworks()
+    files = MeasuringOptions(fid_network=mean_colour(tmp_path / "f.onnx"))
     with pytest.raises(InputError) as refusal:
-        MeasuringNetworks.load((8, 8), "cpu", fid=mean_colour(tmp_path / "f.onnx"))
+        MeasuringNetworks.load((8, 8), "cpu", files)
     assert (
         str(refusal.value)
         == "--fid-network needs ONNX Runtime: `pip install onnxruntime`, or leave it out."
@@ -418,12 +420,11 @@ def test_meter_without_networks():
 
 
 def test_meter_with_all_networks(tmp_path):
-    networks = MeasuringNetworks.load(
-        (8, 12),
-        "cpu",
-        lpips=mean_difference(tmp_path / "l.onnx"),
-        fid=mean_colour(tmp_path / "f.onnx"),
+    files = MeasuringOptions(
+        lpips_network=mean_difference(tmp_path / "l.onnx"),
+        fid_network=mean_colour(tmp_path / "f.onnx"),
     )
+    networks = MeasuringNetworks.load((8, 12), "cpu", files)
     segmentation = SegmentationNetwork(brightest_channel(tmp_path / "s.onnx"), (8, 12), 3)
     pictures, meter = random_pictures(6), QualityMeter(networks, segmentation)
     for fake, real in zip(pictures[:3], pictures[3:], strict=True):

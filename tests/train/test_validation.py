@@ -24,6 +24,7 @@ from shared.contracts.model import ModelCard
 from shared.data.maps import PairReader
 from shared.device import pick
 from shared.errors import InputError
+from shared.measuring import MeasuringOptions
 from shared.networks.checkpoint import load_state, save_weights, weights_path
 from shared.quality import frechet_distance
 from shared.scorers import MeasuringNetworks
@@ -197,8 +198,11 @@ def test_lpips_is_a_mean_and_fid_is_of_all_pairs(tmp_path):
     """By networks of which one is the L1 of pictures in [-1, 1], the other the mean colour."""
     offsets = (10, 20, 60)
     write_test_pairs(tmp_path, *(grey(100, offset) for offset in offsets))
-    files = {"lpips": mean_difference(tmp_path / "l.onnx"), "fid": mean_colour(tmp_path / "f.onnx")}
-    networks = MeasuringNetworks.load((32, 32), "cpu", **files)
+    files = MeasuringOptions(
+        lpips_network=mean_difference(tmp_path / "l.onnx"),
+        fid_network=mean_colour(tmp_path / "f.onnx"),
+    )
+    networks = MeasuringNetworks.load((32, 32), "cpu", files)
     trainer, reader = trainer_of(tmp_path, Brighter()), held_out(tmp_path)
     figures = validate(trainer, reader, None, 9, networks)
     assert list(figures) == ["val/L1", "val/psnr_db", "val/ssim", "val/lpips", "val/fid"]
