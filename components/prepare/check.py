@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from components.prepare.checks import refuse_contradictions
 from components.prepare.config import PrepareConfig
-from components.prepare.layouts.sources import ACCEPTED, REMEDIES, Problem, RawPair
+from components.prepare.layouts.sources import RawPair
+from components.prepare.problems import ACCEPTED, REMEDIES, Problem
 from components.prepare.reading.pairs import RawFrame, Reading, read_pair
 from components.prepare.run import find_pairs, reading_for
 from components.prepare.writing.parallel import parallel_map
@@ -36,6 +38,7 @@ class Found:
 
 def check(raw_data: str, config: PrepareConfig) -> list[Problem]:
     """Print a report of all problems as a table, and as JSON in the last line; returns them."""
+    refuse_contradictions(config)
     source, pairs, problems = find_pairs(raw_data, config)
     reading = reading_for(config, source)
     jobs = pairs["train"] + pairs["test"]

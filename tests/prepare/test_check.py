@@ -13,7 +13,7 @@ from PIL import Image
 from components.prepare.__main__ import main
 from components.prepare.check import check
 from components.prepare.config import PrepareConfig
-from components.prepare.layouts.sources import ACCEPTED, REMEDIES, Problem
+from components.prepare.problems import ACCEPTED, REMEDIES, Problem
 from components.prepare.run import run
 from components.prepare.writing import parallel
 from shared.errors import InputError

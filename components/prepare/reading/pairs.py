@@ -5,7 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-from components.prepare.layouts.sources import Problem, RawPair
+from components.prepare.layouts.sources import RawPair
+from components.prepare.problems import Problem
 from components.prepare.reading.geometry import Resize
 from components.prepare.reading.labels import Labels, connected_components
 from shared.data.images import ID_MODES, WrongContent, probe, read_ids, read_picture

@@ -4,12 +4,13 @@ import contextlib
 import hashlib
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from components.prepare.layouts.sources import REMEDIES, Problem, RawPair
+from components.prepare.layouts.sources import RawPair
+from components.prepare.problems import Problem, refuse_first
 from components.prepare.reading.pairs import Reading, read_pair
 from components.prepare.writing.folders import written_whole
 from components.prepare.writing.journal import (
@@ -26,7 +27,6 @@ from components.prepare.writing.parallel import parallel_map
 from shared.contracts.dataset import SPLITS, DatasetManifest, Pair
 from shared.data.frames import CACHE, Frame, densify, pack, seal
 from shared.data.images import encode_ids, encode_picture, resize_ids, resize_picture
-from shared.errors import InputError
 from shared.progress import progress
 
 
@@ -39,7 +39,7 @@ class Done:
     digest: str = ""  # of its files
     stamp: str = ""  # of its source files
     record: bytes = b""  # for the cache
-    problems: list[Problem] | None = None
+    problems: list[Problem] = field(default_factory=list)
 
 
 def write_pair(
@@ -150,8 +150,7 @@ def write_dataset(
         )
         with Journal(folder) as journal, contextlib.closing(results):
             for done in progress(results, "wrote", count, before):
-                if done.problems:
-                    raise refusal(done.problems)
+                refuse_first(done.problems)
                 journal.add(done.split, done.pair, done.digest, done.stamp, done.record)
                 finished.add(done.split, done.pair, done.digest)
         rate = (count - before) / max(time.monotonic() - start, 1e-9)
@@ -168,14 +167,3 @@ def write_dataset(
                 place.rmdir()
         remove_journal(folder)
     return manifest, rate
-
-
-def refusal(problems: list[Problem]) -> InputError:
-    """The first problem as a sentence."""
-    first = problems[0]
-    count = sum(problem.kind == first.kind for problem in problems)
-    more = f" ({count} such files)" if count > 1 else ""
-    return InputError(
-        f"--raw-data: {first.file} {first.found}{more}: {REMEDIES[first.kind]}; `--check` lists "
-        "all problems."
-    )

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.prepare.layouts.sources import REMEDIES, Problem, RawPair, Source, find_source
+from components.prepare.layouts.sources import RawPair, Source, find_source
 from components.prepare.layouts.splits import choose_splits
+from components.prepare.problems import REMEDIES, Problem
 from tests.asking import refusal
 from tests.places import EXCERPT
 

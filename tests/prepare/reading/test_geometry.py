@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.prepare.config import PrepareConfig
@@ -259,6 +259,7 @@ def label_maps(draw):
     return np.array(pixels, np.uint8).reshape(height, width)
 
 
+@settings(deadline=None)  # the first call imports scikit-image
 @given(label_maps())
 def test_connected_components(labels):
     found, regions = connected_components(labels), flood_fill(labels)

@@ -1,0 +1,61 @@
+"""What can be wrong with a raw file, and what to do about it."""
+
+from dataclasses import dataclass
+
+from shared.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with one file; "<file> <found>: <remedy>" is a sentence."""
+
+    kind: str  # a key of REMEDIES
+    file: str
+    found: str
+
+
+REMEDIES = {
+    "photo without input": "add the label maps or input pictures, or remove the photos",
+    "missing photo": "add the photos or remove the pairs from the training splits",
+    "missing instance map": (
+        "add them, build them from the labels with --instances components, or say --instances none"
+    ),
+    "instance map without input": (
+        "add the label maps or input pictures, or remove the instance maps"
+    ),
+    "duplicate name": "rename one of them",
+    "unusable name": "rename the file",
+    "unreadable": "replace the file",
+    "wrong mode of ids": (
+        "give one grey or palette channel of ids, or say --num-labels 0 for pictures as input"
+    ),
+    "wrong mode of picture": "give grey or colour of 8 or 16 bits a channel",
+    "wrong channels": (
+        "give pictures of 8 or 16 bits a channel and of one kind, or change --input-nc"
+    ),
+    "sizes differ": "give all maps of a pair one size",
+    "odd width": "give pictures of two equal halves",
+    "unknown label ids": (
+        "raise --num-labels above them, --remap them, or name them in --ignore-labels"
+    ),
+    "too many components": "say --instances none, or clean the label maps",
+    "instances across labels": (
+        "correct the maps, build them with --instances components, or say --instances none"
+    ),
+    "duplicate picture": "remove one of them",
+}
+# --check lists these, but prepare goes on.
+ACCEPTED = {"instances across labels", "duplicate picture"}
+
+
+def refuse_first(problems: list[Problem]) -> None:
+    """Raise InputError with the first problem as a sentence, if there is one."""
+    if not problems:
+        return
+    first = problems[0]
+    count = sum(problem.kind == first.kind for problem in problems)
+    more = f" ({count} such files)" if count > 1 else ""
+    raise InputError(
+        f"--raw-data: {first.file} {first.found}{more}: {REMEDIES[first.kind]}; "
+        "`--check` lists all problems."
+    )
