@@ -1,14 +1,12 @@
-"""Command line, config, KFP face and recipes are one thing."""
+"""Command line, config and KFP face are one thing."""
 
 import importlib
 import inspect
 
 import pytest
-import yaml
 
 from shared.flags import as_flag, read_flags
-from shared.pipeline.recipes import read_recipe
-from tests.places import ROOT, STEPS
+from tests.places import STEPS
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -39,111 +37,3 @@ def test_command_line_config_and_kfp_face_are_one(step):
     for name, field in config.model_fields.items():
         assert flags[name] == field.default, name
         assert field.description, f"{step}.{name} has no help text"
-
-
-def test_recipes_name_steps_and_fields_that_exist_and_start_with_their_command():
-    import pipeline
-
-    recipes = {path.stem for path in (ROOT / "shared" / "pipeline").glob("*.yaml")}
-    assert {
-        "demo",
-        "label2city_512p",
-        "label2city_1024p",
-        "label2city_512p_feat",
-        "label2city_1024p_feat",
-    } <= recipes
-    for name in recipes:
-        text = (ROOT / "shared" / "pipeline" / f"{name}.yaml").read_text()
-        assert text.startswith("#") and f"python pipeline.py submit --recipe {name}" in text
-        recipe = yaml.safe_load(text)
-        assert list(recipe) == [step for step in pipeline.CONFIGS if step in recipe], (
-            "steps in the order of the graph"
-        )
-        for step, values in recipe.items():
-            assert set(values) <= set(pipeline.CONFIGS[step].model_fields)
-
-
-def test_seed_recipes_have_the_seeds_numbers():
-    """SEED_FACTS B.2 and NVIDIA's scripts/train_*.sh."""
-    import pipeline
-
-    base = dict(
-        epochs=100,
-        epochs_decay=100,
-        batch_size=1,
-        learning_rate=2e-4,
-        beta1=0.5,
-        ngf=64,
-        num_D=2,
-        ndf=64,
-    )
-    base |= dict(
-        n_downsample_global=4,
-        n_blocks_global=9,
-        n_layers_D=3,
-        lambda_feature_matching=10,
-        lambda_vgg=10,
-    )
-    fine = base | dict(
-        epochs=50,
-        epochs_decay=50,
-        epochs_fix_global=10,
-        ngf=32,
-        num_D=3,
-        n_blocks_local=3,
-        netG="local",
-    )
-    features = dict(instance_features=True, feat_num=3, nef=16, n_downsample_E=4)
-    for name, two_stages, with_features in (
-        ("label2city_512p", False, False),
-        ("label2city_1024p", True, False),
-        ("label2city_512p_feat", False, True),
-        ("label2city_1024p_feat", True, True),
-    ):
-        recipe = read_recipe(name, pipeline.CONFIGS, ("train_global.vgg_weights=x",))
-        assert ("train_local" in recipe, "cluster" in recipe) == (two_stages, with_features)
-        wanted = base | (features if with_features else {"instance_features": False})
-        assert {key: recipe["train_global"][key] for key in wanted} == wanted
-        assert recipe["prepare"]["num_labels"] == 35
-        if two_stages:
-            assert {key: recipe["train_local"][key] for key in fine} == fine
-            assert (recipe["prepare"]["size"], recipe["train_global"]["size"]) == (
-                "1024x2048",
-                "512x1024",
-            )
-        else:
-            assert recipe["prepare"]["size"] == "512x1024"
-        if with_features:
-            assert recipe["cluster"]["n_clusters"] == 10 and recipe["cluster"]["min_area"] == 1 / 64
-
-
-def test_facades_recipes_have_pix2pix_defaults():
-    """SEED_FACTS B.5 and C.2: junyanz's options for --model pix2pix on facades, and the fifth
-    seed's ResNet."""
-    import pipeline
-
-    for name, netG in (("facades", "unet_256"), ("facades_resnet9", "resnet_9blocks")):
-        recipe = read_recipe(name, pipeline.CONFIGS)
-        assert list(recipe) == ["prepare", "train_global", "export", "benchmark"]
-        prepare = dict(size="286x286", num_labels=0, input_nc=3, instances="none", direction="BtoA")
-        assert {key: recipe["prepare"][key] for key in prepare} == prepare
-        wanted = dict(
-            netG=netG, netD="n_layers", n_layers_D=3, ngf=64, ndf=64, norm="batch", dropout=True
-        )
-        wanted |= dict(
-            gan_mode="vanilla",
-            lambda_L1=100,
-            lambda_feature_matching=0,
-            pool_size=0,
-            crop="256x256",
-        )
-        wanted |= dict(
-            batch_size=1,
-            learning_rate=2e-4,
-            beta1=0.5,
-            epochs=100,
-            epochs_decay=100,
-            lr_policy="linear",
-        )
-        wanted |= dict(init_type="normal", init_gain=0.02, flip=True)
-        assert {key: recipe["train_global"][key] for key in wanted} == wanted

@@ -1,0 +1,133 @@
+"""The embedded engine: a whole run, and runs that end early."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from mlflow.tracking import MlflowClient
+
+from pipeline import CONFIGS
+from shared.contracts.clusters import ClusterTable
+from shared.contracts.exported import ExportCard
+from shared.contracts.measured import BenchmarkReport
+from shared.data.images import read_ids, write_ids
+from tests.calling import SMALL, call
+from tests.places import ROOT
+
+
+def test_the_whole_pipeline_runs(nights):
+    folder, (first, _) = nights
+    assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
+    out = first.stdout
+    for step in CONFIGS:
+        assert f"\n[{step}]\n" in out
+    assert "embedded engine" in out and "epoch 3/3" in out and "Got executor_input" not in out
+    assert "onnxruntime" in out and "mlflow ui --backend-store-uri sqlite:///" in out
+    report = Path(next(line for line in out.splitlines() if line.startswith("report:")).split()[1])
+    assert report.is_file() and report.name == "report.html"
+
+    written = BenchmarkReport.read(report.parent)
+    run = report.parents[2]
+    exported = ExportCard.read(run / "export" / "exported")
+    assert (
+        written.model_digest == exported.model_digest and exported.parity[0].max_abs_error <= 1e-4
+    )
+    assert {(row.runtime, row.batch_size) for row in written.speed} >= {
+        ("torch", 1),
+        ("torch", 2),
+        ("onnxruntime", 2),
+    }
+    assert written.styles and "styles-" in report.read_text(), (
+        "the styles of the clusters can be tried"
+    )
+    assert (run / "train-global" / "model").is_dir() and (run / "train-local" / "model").is_dir()
+    table = ClusterTable.read(run / "cluster" / "clusters")
+    assert {7, 11, 23} <= set(table.labels)  # road, building, sky
+
+
+def test_runs_form_one_tree_with_headlines_on_the_parent(nights):
+    folder, _ = nights
+    client = MlflowClient(f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
+    (experiment,) = client.search_experiments(filter_string="name = 'demo'")
+    runs = client.search_runs([experiment.experiment_id], order_by=["start_time ASC"])
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 2 and all(run.info.status == "FINISHED" for run in runs)
+    children = [
+        run for run in runs if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id
+    ]
+    assert [run.info.run_name for run in children] == list(CONFIGS)
+    assert {"fps/torch_fp32/batch_1", "fps/onnxruntime_fp32/batch_2", "test/psnr_db"} <= parents[
+        0
+    ].data.metrics.keys()
+    stage = children[1]
+    assert {
+        "epoch_loss/G_GAN",
+        "epoch_loss/D_real",
+        "learning_rate",
+        "images_per_second",
+    } <= stage.data.metrics.keys()
+    assert [m.step for m in client.get_metric_history(stage.info.run_id, "learning_rate")] == [
+        6,
+        12,
+        18,
+    ]
+    paths = {item.path for item in client.list_artifacts(stage.info.run_id)}
+    assert {"checkpoints", "images"} <= paths and stage.data.tags["dataset.digest"]
+
+
+def test_a_failing_step_is_named_with_its_error(scenes, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(scenes, raw)
+    label = next(raw.glob("gtFine/train/*/*_labelIds.png"))
+    ids = read_ids(label).copy()
+    ids[0, 0] = 255
+    write_ids(label, ids)
+    result = call("submit", "--raw-data", raw, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "step prepare failed: prepare refused: " in result.stderr and "255" in result.stderr
+    assert "[train_global]" not in result.stdout
+
+
+def test_a_crashing_step_is_named_with_its_error(scenes, tmp_path):
+    blown_up = ["train_global.learning_rate=1e30", "train_global.epochs=3"]
+    result = call("submit", "--raw-data", scenes, "--set", *SMALL, *blown_up, cwd=tmp_path)
+    assert result.returncode == 1
+    assert (
+        "step train_global failed: FloatingPointError: losses are no longer finite" in result.stderr
+    )
+    assert "[cluster]" not in result.stdout
+
+
+def test_a_second_signal_does_not_break_off_the_end_of_a_step():
+    """A stopped pipeline signals its whole process group, and then each step once more."""
+    step = """
+import contextlib, sys, time
+from components.export.config import ExportConfig
+from shared import command as step, tracking
+
+@contextlib.contextmanager
+def slow_to_end(*_):
+    try:
+        yield
+    finally:
+        print("ending", flush=True)
+        time.sleep(1)
+        print("closed", flush=True)
+
+def run(config):
+    print("running", flush=True)
+    time.sleep(60)
+
+tracking.step_run = slow_to_end
+step.execute(run, ExportConfig, {})
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", step], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        for line in ("running", "ending"):
+            assert process.stdout.readline().strip() == line
+            process.send_signal(signal.SIGTERM)
+        assert process.stdout.read().strip() == "closed"
+    assert process.returncode == 143

@@ -1,0 +1,110 @@
+"""Nights: compared, one at a time, stopped."""
+
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+from mlflow.tracking import MlflowClient
+
+from shared.pipeline.nights import compare_nights
+from tests.calling import SMALL, call, command, environment
+
+
+def test_the_second_night_is_compared_with_the_first(nights):
+    _, (first, second) = nights
+    assert second.returncode == 0, second.stderr[-2000:]
+    assert "before: none" in first.stdout
+    assert "before: demo-" in second.stdout
+    row = next(
+        line
+        for line in second.stdout.splitlines()
+        if line.startswith("fps/onnxruntime_fp32/batch_1")
+    )
+    _, tonight, before, change = row.split()
+    assert float(tonight) / float(before) - 1 == pytest.approx(
+        float(change.rstrip("%")) / 100, abs=2e-3
+    )
+
+
+def test_compare_nights_shows_old_new_and_change():
+    table = compare_nights([("b", {"fps": 12.0, "new": 1.0}), ("a", {"fps": 10.0})])
+    assert "tonight: b, before: a" in table
+    assert [line.split() for line in table.splitlines()[-2:]] == [
+        ["fps", "12", "10", "+20.0%"],
+        ["new", "1", "-"],
+    ]
+
+
+@pytest.fixture
+def start_nightly(scenes, tmp_path):
+    """Starts an endless training as a nightly run; whatever is left of it at the end is killed."""
+    started = []
+
+    def start(*arguments) -> subprocess.Popen:
+        endless = ["train_global.epochs=100000", *SMALL[:2]]
+        options = ("nightly", "--raw-data", scenes, *arguments, "--set", *endless)
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            command(*options), cwd=tmp_path, env=environment(), text=True, **pipes
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait(40)
+
+
+def wait_for_training(process: subprocess.Popen) -> list[psutil.Process]:
+    """All processes of a nightly run, once its train step is at work."""
+    for line in process.stdout:
+        if line.startswith("epoch 1/"):
+            return [
+                psutil.Process(process.pid),
+                *psutil.Process(process.pid).children(recursive=True),
+            ]
+    raise AssertionError(process.stderr.read())
+
+
+def test_stopping_a_night_leaves_no_process_and_a_second_start_touches_nothing(
+    start_nightly, scenes, tmp_path
+):
+    process = start_nightly()
+    family = wait_for_training(process)
+    assert len(family) >= 3
+
+    before = sorted(path.name for path in (tmp_path / "runs").glob("demo-*"))
+    second = call("nightly", "--raw-data", scenes, cwd=tmp_path)
+    assert second.returncode == 75 and "another run holds" in second.stderr
+    assert sorted(path.name for path in (tmp_path / "runs").glob("demo-*")) == before
+
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(40) == 143
+    deadline = time.monotonic() + 10
+    while any(member.is_running() and member.status() != psutil.STATUS_ZOMBIE for member in family):
+        assert time.monotonic() < deadline, "a process was left"
+        time.sleep(0.1)
+
+    client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    (experiment,) = client.search_experiments(filter_string="name = 'demo'")
+    statuses = {
+        run.info.run_name: run.info.status for run in client.search_runs([experiment.experiment_id])
+    }
+    assert (
+        statuses.pop("prepare") == "FINISHED"
+        and set(statuses.values()) == {"FAILED"}
+        and len(statuses) == 2
+    )
+
+
+def test_a_night_that_takes_too_long_is_stopped(start_nightly):
+    process = start_nightly("--timeout-min", 0.5)
+    family = wait_for_training(process)
+    assert process.wait(90) == 124
+    assert "stopped after --timeout-min 0.5" in process.stderr.read()
+    assert not any(
+        member.is_running() and member.status() != psutil.STATUS_ZOMBIE for member in family[1:]
+    )

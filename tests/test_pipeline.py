@@ -1,0 +1,156 @@
+"""The graph, and what pipeline.py says before any work starts."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import pipeline
+from pipeline import CONFIGS
+from shared.flags import read_flags
+from tests.calling import call, command, environment
+from tests.places import ROOT
+
+
+def test_compile_is_deterministic_and_is_a_kfp_pipeline(tmp_path):
+    files = []
+    for seed in ("1", "2"):
+        file = tmp_path / f"{seed}.yaml"
+        subprocess.run(
+            command("compile", "--output", file),
+            env=environment() | {"PYTHONHASHSEED": seed},
+            check=True,
+            cwd=tmp_path,
+        )
+        files.append(file.read_bytes())
+    assert files[0] == files[1]
+    spec = next(yaml.safe_load_all(files[0]))
+    tasks = spec["root"]["dag"]["tasks"]
+    assert set(tasks) == {step.replace("_", "-") for step in CONFIGS}, "as Kubernetes allows"
+    assert {task["taskInfo"]["name"] for task in tasks.values()} == set(CONFIGS)
+    assert all(not task.get("cachingOptions", {}).get("enableCache") for task in tasks.values())
+
+
+@pytest.mark.parametrize(
+    "recipe, tasks",
+    [
+        ("label2city_512p", {"prepare", "train-global", "export", "benchmark"}),
+        ("label2city_512p_feat", {"prepare", "train-global", "cluster", "export", "benchmark"}),
+        ("label2city_1024p", {"prepare", "train-global", "train-local", "export", "benchmark"}),
+        (
+            "label2city_1024p_feat",
+            {"prepare", "train-global", "cluster", "train-local", "export", "benchmark"},
+        ),
+    ],
+)
+def test_a_recipe_decides_the_shape_of_the_graph(recipe, tasks, tmp_path):
+    pipeline.compile_(recipe, tmp_path / "p.yaml", ("prepare.max_images=7",))
+    root = yaml.safe_load((tmp_path / "p.yaml").read_text())["root"]
+    assert set(root["dag"]["tasks"]) == tasks
+    parameters = root["inputDefinitions"]["parameters"]
+    assert parameters["prepare"]["defaultValue"]["max_images"] == 7
+    for step, config in CONFIGS.items():
+        fields = set(config.model_fields) if step.replace("_", "-") in tasks else set()
+        assert set(parameters[step]["defaultValue"]) == fields
+    uses_features = "clusters" in root["dag"]["tasks"]["export"]["inputs"]["artifacts"]
+    assert uses_features == ("cluster" in tasks)
+
+
+def test_set_may_be_repeated_or_take_several():
+    both = [
+        "--set",
+        "a.b=1",
+        "--runs",
+        "x",
+        "--set",
+        "c.d=2",
+        "e.f=-3",
+        "--tag",
+        "k=v",
+        "--tag=l=w",
+    ]
+    values = read_flags(pipeline.submit, "pipeline.py submit", both)
+    assert values["overrides"] == ("a.b=1", "c.d=2", "e.f=-3")
+    assert (values["tags"], values["runs"]) == (("k=v", "l=w"), Path("x"))
+    assert read_flags(pipeline.submit, "pipeline.py submit", [])["overrides"] == ()
+
+
+def test_all_repeated_overrides_are_used(tmp_path):
+    arguments = (
+        "--set",
+        "prepare.max_images=7",
+        "--set",
+        "train_global.ngf=4",
+        "train_global.seed=5",
+    )
+    assert call("compile", *arguments, "--output", "p.yaml", cwd=tmp_path).returncode == 0
+    defaults = yaml.safe_load((tmp_path / "p.yaml").read_text())["root"]["inputDefinitions"][
+        "parameters"
+    ]
+    assert defaults["prepare"]["defaultValue"]["max_images"] == 7
+    assert (
+        defaults["train_global"]["defaultValue"]["ngf"],
+        defaults["train_global"]["defaultValue"]["seed"],
+    ) == (4, 5)
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (
+            ["submit", "--recipe", "nope"],
+            "--recipe 'nope' is unknown: choose one of demo, facades, facades_resnet9",
+        ),
+        (
+            ["submit", "--set", "train_global.epoch=2"],
+            "--set train_global.epoch is unknown in recipe demo: did you mean train_global.epochs?",
+        ),
+        (["submit", "--set", "epochs=2"], "--set 'epochs=2' is not STEP.FIELD=VALUE"),
+        (["submit", "--set", "train_global.epochs=many"], "step train_global: --epochs 'many'"),
+        (["submit", "--raw-data", "nowhere"], "--raw-data nowhere does not exist"),
+        (
+            ["submit", "--recipe", "label2city_512p"],
+            "--lambda-vgg is 10 but --vgg-weights '' is no file",
+        ),
+        (["submit", "--host", "http://127.0.0.1:9"], "--host needs --raw-data"),
+        (["nightly", "--recipe", "nope"], "--recipe 'nope' is unknown"),
+        (["compile", "--output", "graph.json"], "--output graph.json does not end in .yaml"),
+        (["submit", "--tag", "nightly"], "--tag 'nightly' is not KEY=VALUE"),
+        ([], "pipeline.py refused: no command was given: choose one of compile, submit, nightly."),
+        (["submitt"], "pipeline.py refused: 'submitt' is no command: did you mean submit?"),
+        (["submit", "--recipes", "demo"], "--recipes is unknown: did you mean --recipe?"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence_before_work_starts(arguments, sentence, tmp_path):
+    result = call(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert sentence in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+HELP = """
+import contextlib, runpy, sys
+sys.argv = ["pipeline.py", *{words}, "--help"]
+with contextlib.suppress(SystemExit):
+    runpy.run_path("pipeline.py", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    "code, shown",
+    [
+        ("import pipeline; pipeline.read_recipe('demo', pipeline.CONFIGS)", ""),
+        (HELP.format(words=[]), "nightly  Run a pipeline once"),
+        (HELP.format(words=["compile"]), "--output PATH"),
+        (HELP.format(words=["submit"]), "--host STR"),
+        (HELP.format(words=["nightly"]), "--timeout-min FLOAT"),
+    ],
+    ids=["import", "help", "compile", "submit", "nightly"],
+)
+def test_neither_the_import_nor_any_help_loads_torch(code, shown):
+    heavy = "import sys; print('loaded', *{'torch', 'onnxruntime', 'mlflow'} & set(sys.modules))"
+    command = [sys.executable, "-c", f"{code}\n{heavy}"]
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert shown in out and out.splitlines()[-1] == "loaded"
