@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared import tracking
 from shared.errors import InputError
-from shared.flags import as_flag, name_of, read_flags
+from shared.flags import as_flag, first_paragraph, name_of, read_flags
 
 HELP = {"-h", "--help", "-H", "--help-verbose"}
 
@@ -26,7 +26,7 @@ class Options(BaseModel):
     text.
 
     The groups that a config inherits have a box each in --help: `class LossOptions` is `loss
-    options` there, explained by the first line of its docstring."""
+    options` there, explained by the first paragraph of its docstring."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -153,7 +153,8 @@ def command_line(
             values = _arguments(function, f"{prog} {name}".strip(), rest)
         except SystemExit:  # tyro has printed its help
             if not HELP.isdisjoint(rest):
-                print(*([_listing(prog, commands)] if not words and commands else []), sep="\n")
+                if commands and not words:
+                    print(_listing(prog, commands), end="\n\n")
                 print(_example(function))
             raise
         function(**values)
@@ -184,11 +185,11 @@ def _listing(prog: str, commands: dict[str, Callable[..., None]]) -> str:
     width = max(map(len, commands))
     lines = [f"commands (`{prog} COMMAND --help`):"]
     for name, function in commands.items():
-        lines.append(f"  {name:{width}}  {inspect.getdoc(function).splitlines()[0]}")
+        lines.append(f"  {name:{width}}  {first_paragraph(function)}")
     return "\n".join(lines)
 
 
 def _example(function: Callable[..., None]) -> str:
     """The end of its docstring."""
     text = inspect.getdoc(function).partition("\nExample:\n")[2]
-    return "\nexample:\n" + textwrap.indent(textwrap.dedent(text).strip(), "  ")
+    return "example:\n" + textwrap.indent(textwrap.dedent(text).strip(), "  ")

@@ -61,7 +61,7 @@ def flags_of(function: Callable) -> type:
             fields += options
             continue
         nested = dataclasses.make_dataclass(
-            group.__name__, options, namespace={"__doc__": inspect.getdoc(group).splitlines()[0]}
+            group.__name__, options, namespace={"__doc__": first_paragraph(group)}
         )
         fields.append((group_name(group), nested, dataclasses.field(default_factory=nested)))
     documented = {"__doc__": inspect.getdoc(function)}
@@ -69,16 +69,13 @@ def flags_of(function: Callable) -> type:
 
 
 def groups_of(config: type[BaseModel]) -> dict[type[BaseModel], list[str]]:
-    """The names of a config's fields by the class that declares them: itself, then its bases in
-    the order of their fields."""
+    """The names of a config's fields by the class that declares them, in the order of the fields:
+    pydantic takes bases from the last to the first."""
     groups: dict[type[BaseModel], list[str]] = {}
-    for owner in config.__mro__:
-        declared = vars(owner).get("__annotations__", {})
-        seen = list(itertools.chain.from_iterable(groups.values()))
-        names = [name for name in config.model_fields if name in declared and name not in seen]
-        groups |= {owner: names} if names else {}
-    place = list(config.model_fields).index
-    return dict(sorted(groups.items(), key=lambda one: (one[0] is not config, place(one[1][0]))))
+    for name in config.model_fields:
+        owner = next(one for one in config.__mro__ if name in vars(one).get("__annotations__", {}))
+        groups.setdefault(owner, []).append(name)
+    return groups
 
 
 def group_name(group: type[BaseModel]) -> str:
@@ -87,12 +84,12 @@ def group_name(group: type[BaseModel]) -> str:
     return words.lower()
 
 
-def _option(name: str, field: FieldInfo) -> tuple[str, Any, Any]:
+def _option(name: str, field: FieldInfo) -> tuple:
     """A field of a config as field of a dataclass."""
     help_text = " ".join((field.description or "").split())
     flag = tyro.conf.arg(help=help_text, prefix_name=False)  # --ngf, not --network.ngf
-    kind = Annotated[_with_metavar(field.annotation), flag]
-    return name, kind, dataclasses.field(default=field.default)
+    kind = Annotated[_with_metavar(field.annotation), *field.metadata, flag]
+    return (name, kind) if field.is_required() else (name, kind, field.default)
 
 
 def _with_metavar(kind: Any) -> Any:
@@ -141,6 +138,11 @@ def join_repeated(argv: list[str], lists: set[str]) -> list[str]:
             current = first[flag]
             current += argument.split("=", 1)[1:]
     return list(itertools.chain.from_iterable(parts))
+
+
+def first_paragraph(documented: type | Callable) -> str:
+    """Of a docstring, in one line."""
+    return " ".join(inspect.getdoc(documented).partition("\n\n")[0].split())
 
 
 def name_of(argument: str) -> str:

@@ -1,34 +1,55 @@
 """How far a long loop is: a bar on a terminal, else a line now and then."""
 
-import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from tqdm import tqdm
 
 Item = TypeVar("Item")
-LINE_SECONDS = 5
+LINE_SECONDS = 5  # between two lines
 
 
-def progress(items: Iterable[Item], what: str, total: int, done: int = 0) -> Iterator[Item]:
-    """Passes `items` on; `done` of `total` were there before. The last line gives the rate."""
-    if sys.stderr.isatty():
-        yield from tqdm(
-            items,
-            desc=f"prepare: {what}",
+class Progress:
+    """Says how far a loop is that counts by itself; the last line says that all is done."""
+
+    def __init__(self, what: str, total: int, unit: str, done: int = 0, has_rate: bool = True):
+        """`done` of `total` were there before. what: who does what, such as "prepare: copied".
+        has_rate: whether it means anything how many are done in a second."""
+        self.what, self.total, self.unit, self.before = what, total, unit, done
+        self.has_rate = has_rate
+        self.start = self.printed = time.monotonic()
+        self.bar = tqdm(
+            desc=what,
             total=total,
             initial=done,
-            unit=" pairs",
+            unit=f" {unit}",
             dynamic_ncols=True,
+            disable=None,  # None: it shows itself on a terminal only
         )
-        return
-    start, printed, before = time.monotonic(), time.monotonic(), done
-    for item in items:
-        yield item
-        done += 1
+
+    def show(self, done: int, detail: Callable[[], str] | None = None) -> None:
+        """Show that so many are done. detail: what else to say, asked only where it is shown."""
         now = time.monotonic()
-        if done == total or now - printed > LINE_SECONDS:
-            rate = (done - before) / max(now - start, 1e-9)
-            print(f"prepare: {what}: {done} of {total} pairs, {rate:.1f} pairs/s", flush=True)
-            printed = now
+        if not self.bar.disable:
+            self.bar.set_postfix_str(detail() if detail else "", refresh=False)
+            self.bar.update(done - self.bar.n)
+            if done == self.total:
+                self.bar.close()
+        elif done == self.total or now - self.printed >= LINE_SECONDS:
+            rate = (done - self.before) / max(now - self.start, 1e-9)
+            parts = [f"{self.what} {done} of {self.total} {self.unit}"]
+            parts += [detail()] if detail else []
+            parts += [f"{rate:.1f} {self.unit}/s"] if self.has_rate else []
+            print(", ".join(parts), flush=True)
+            self.printed = now
+
+
+def progress(
+    items: Iterable[Item], what: str, total: int, unit: str, done: int = 0
+) -> Iterator[Item]:
+    """Pass `items` on and show how many of them are done, as `Progress` does."""
+    shown = Progress(what, total, unit, done)
+    for number, item in enumerate(items, start=done + 1):
+        yield item
+        shown.show(number)

@@ -1,7 +1,6 @@
 """One feature vector per instance of the training set, by the trained encoder."""
 
 import io
-import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,7 @@ from shared.contracts.model import ModelCard
 from shared.data.maps import PairReader, resize_fast
 from shared.device import Runtime
 from shared.errors import InputError
-
-LINE_SECONDS = 5  # between two lines of progress
+from shared.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def encode_instances(
     frame_size = (card.height, card.width) if card.config["size"] else None
     over = card.architecture.feature_regions
     images: dict[int, ImageRows] = {}
-    start = printed = time.monotonic()
+    shown = Progress("cluster: encoded", len(reader), "images")
     for indices in batches_of_one_size(manifest.train, batch_size):
         samples = [reader.read(index) for index in indices]
         photos = np.stack(
@@ -101,14 +99,7 @@ def encode_instances(
             encoded, regions, [s.inputs if manifest.num_labels else None for s in samples]
         )
         images |= zip(indices, rows, strict=True)
-        now = time.monotonic()
-        if len(images) == len(reader) or now - printed > LINE_SECONDS:
-            rate = len(images) / (now - start)
-            print(
-                f"cluster: encoded {len(images)} of {len(reader)} images, {rate:.1f} images/s",
-                flush=True,
-            )
-            printed = now
+        shown.show(len(images))
     names = [pair.name for pair in manifest.train]
     return InstanceFeatures.join([images[index] for index in range(len(reader))], names, over)
 

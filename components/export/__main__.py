@@ -1,10 +1,13 @@
-"""`python -m components.export`: the step."""
+"""`python -m components.export`: the step, pictures of a model, and files for ais_bench."""
 
-import sys
 from pathlib import Path
+from typing import Literal
 
 from components.export.config import ExportConfig
+from components.export.synthesise.config import SynthesiseConfig
 from shared.command import command_line, run_tracked
+from shared.contracts.dataset import DatasetManifest, parse_size
+from shared.errors import InputError
 
 
 def export(
@@ -35,19 +38,93 @@ def export(
     run_tracked(run, config, **folders)
 
 
+def synthesise(config: SynthesiseConfig) -> None:
+    """Synthesise photographs from label maps, with instance maps, or from pictures.
+
+    From a file or a folder of any size, with a trained model or an exported file. Each photograph
+    has the size and the name of its input.
+
+    Example:
+        python -m components.export synthesise --model runs/model --dataset runs/dataset \\
+            --out runs/pictures
+    """
+    from components.export.synthesise.run import synthesise as paint
+
+    paint(config)
+
+
+def inputs(
+    dataset: Path,
+    out: Path,
+    split: Literal["train", "test"] = "test",
+    exported: Path | None = None,
+    form: Literal["onehot", "maps"] | None = None,
+    format: Literal["bin", "npy"] = "bin",
+    size: str | None = None,
+) -> None:
+    """Write a prepared data set as the input files that ais_bench reads.
+
+    Args:
+        dataset: Folder of the prepare step.
+        out: Folder to write: new, empty, or of the same command.
+        split: Which pairs.
+        exported: Folder of the export step: the inputs of its file.
+        form: In place of --exported; onehot, or None: one-hot labels and edges as float32, for the
+            seed's networks; maps: label and instance ids in two folders.
+        format: The numbers alone, or with a header.
+        size: In place of --exported; HEIGHTxWIDTH in pixels, None: each pair's own.
+
+    Example:
+        python -m components.export offline inputs --dataset runs/dataset \\
+            --exported runs/exported --out runs/inputs
+    """
+    from components.export.offline.inputs import form_of_inputs, write_inputs
+
+    manifest = DatasetManifest.read(dataset)
+    wanted = form_of_inputs(exported, form, size, dataset, manifest)
+    in_folders = exported is not None or form == "maps"
+    write_inputs(dataset, manifest, out, split, wanted, format, in_folders)
+
+
+def pictures(
+    outputs: Path,
+    out: Path,
+    dataset: Path | None = None,
+    size: str | None = None,
+    split: Literal["train", "test"] = "test",
+    suffix: Literal["png", "jpg"] = "png",
+) -> None:
+    """Make pictures of the files that ais_bench wrote.
+
+    Args:
+        outputs: Folder with <name>_0.bin or <name>_0.npy.
+        out: Folder to write <name>.png to.
+        dataset: Folder of the prepare step, whose pairs have the sizes.
+        size: In place of --dataset; HEIGHTxWIDTH of the pictures in pixels.
+        split: Of --dataset.
+        suffix: jpg is written with quality 95.
+
+    Example:
+        python -m components.export offline pictures --outputs runs/results/outputs \\
+            --dataset runs/dataset --out runs/pictures
+    """
+    if (dataset is None) == (size is None):
+        raise InputError("--dataset or --size is needed, and one alone: one tells the size.")
+
+    from components.export.offline.pictures import write_pictures
+
+    height_width = None if size is None else parse_size(size)
+    write_pictures(outputs, out, suffix, dataset, split, height_width)
+
+
 def main(argv: list[str] | None = None) -> None:
-    command_line("python -m components.export", export, {}, argv)
+    commands = {
+        "synthesise": synthesise,
+        "offline inputs": inputs,
+        "offline pictures": pictures,
+    }
+    command_line("python -m components.export", export, commands, argv)
 
 
 if __name__ == "__main__":
-    match sys.argv[1:2]:
-        case ["synthesise"]:
-            from components.export.synthesise import command as synthesise
-
-            synthesise.main(sys.argv[2:])
-        case ["offline"]:
-            from components.export.offline import command as offline
-
-            offline.main(sys.argv[2:])
-        case _:
-            main()
+    main()

@@ -47,7 +47,8 @@ def check(raw_data: str, config: PrepareConfig) -> list[Problem]:
     labels: dict[int, list[int]] = {}  # id -> [pixels, images]
     num_instances = 0
     results = parallel_map(partial(examine, reading=reading), jobs, len(jobs))
-    for raw, found in zip(jobs, progress(results, "checked", len(jobs)), strict=True):
+    results = progress(results, "prepare: checked:", len(jobs), "pairs")
+    for raw, found in zip(jobs, results, strict=True):
         problems += found.problems
         num_instances += found.num_instances
         if found.size:

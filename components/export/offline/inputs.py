@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from components.export.out import refused_if_unwritable
-from shared.contracts.dataset import DatasetManifest, Pair
+from shared.contracts.dataset import DatasetManifest, Pair, parse_size
 from shared.contracts.exported import ExportCard, Graph
 from shared.contracts.folder import write_atomically
 from shared.contracts.model import GeneratorInput
@@ -19,6 +19,26 @@ from shared.deployed.form import Feeds, Form
 from shared.errors import InputError
 
 FILE_MODE, FOLDER_MODE = 0o640, 0o750  # ais_bench reads nothing that group or others can write to
+
+
+def form_of_inputs(
+    exported: Path | None,
+    form: str | None,
+    size: str | None,
+    dataset: Path,
+    manifest: DatasetManifest,
+) -> Form:
+    """The form of an exported file, or else of a network told of by "maps" or "onehot" and
+    HEIGHTxWIDTH. Raises InputError where both are given."""
+    if exported is None:
+        height_width = None if size is None else parse_size(size)
+        return form_of_dataset(form or "onehot", manifest, height_width)
+    for flag, value in (("--form", form), ("--size", size)):
+        if value is not None:
+            raise InputError(
+                f"{flag} {value} was given but --exported {exported} has its own: leave it out."
+            )
+    return form_of_export(exported, dataset, manifest)
 
 
 def form_of_export(exported: Path, dataset: Path, manifest: DatasetManifest) -> Form:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components.export.synthesise.flags import SceneFlags
+from components.export.synthesise.config import SceneOptions
 from shared.contracts.dataset import IGNORED, DatasetManifest
 from shared.contracts.model import GeneratorInput, describe_input
 from shared.data.images import WrongContent, read_ids, read_picture
@@ -96,7 +96,7 @@ def read_labels(path: Path, num_labels: int) -> np.ndarray:
 
 
 def find_scenes(
-    flags: SceneFlags,
+    options: SceneOptions,
     photo: Path | None,
     reads: GeneratorInput,
     painter: str,
@@ -110,58 +110,58 @@ def find_scenes(
 
     Raises InputError for another kind of input than the model's, and for maps that are lacking.
     """
-    if flags.dataset:
-        inputs, instances = files_of_dataset(flags, reads, painter, instances_for)
+    if options.dataset:
+        inputs, instances = files_of_dataset(options, reads, painter, instances_for)
     else:
-        flag, place = ("--labels", flags.labels) if flags.labels else ("--image", flags.image)
+        flag, place = ("--labels", options.labels) if options.labels else ("--image", options.image)
         wanted = "--image" if reads.input_nc else "--labels"
         if flag != wanted:
             raise InputError(
                 f"{flag} {place} was given but {painter} takes {describe_input(reads)}: "
                 f"give them as {wanted}."
             )
-        if instances_for and flags.instances is None:
+        if instances_for and options.instances is None:
             raise InputError(
                 f"--instances is missing but {instances_for} needs it: give the instance maps of "
                 f"{place}."
             )
-        if flags.instances and not instances_for:
+        if options.instances and not instances_for:
             raise InputError(
-                f"--instances {flags.instances} was given but {painter} takes none: leave it out."
+                f"--instances {options.instances} was given but {painter} takes none: leave it out."
             )
         inputs = named_files(flag, place)
-        instances = partners("--instances", flags.instances, inputs)
+        instances = partners("--instances", options.instances, inputs)
     photos = partners("--photo", photo, inputs)
     return [SceneFiles(name, file, instances[name], photos[name]) for name, file in inputs.items()]
 
 
 def files_of_dataset(
-    flags: SceneFlags, reads: GeneratorInput, painter: str, instances_for: str | None
+    options: SceneOptions, reads: GeneratorInput, painter: str, instances_for: str | None
 ) -> tuple[dict[str, Path], dict[str, Path | None]]:
     """Inputs and instance maps of one split, by name."""
-    manifest = DatasetManifest.read(flags.dataset)
+    manifest = DatasetManifest.read(options.dataset)
     if describe_input(manifest) != describe_input(reads):
         raise InputError(
-            f"--dataset {flags.dataset} has {describe_input(manifest)} as input but {painter} "
+            f"--dataset {options.dataset} has {describe_input(manifest)} as input but {painter} "
             "takes "
             f"{describe_input(reads)}: give a data set of the same input."
         )
     if instances_for and not manifest.has_instances:
         raise InputError(
-            f"--dataset {flags.dataset} has no instance maps but {instances_for} needs them: give "
-            "one with them."
+            f"--dataset {options.dataset} has no instance maps but {instances_for} needs them: "
+            "give one with them."
         )
-    names = [pair.name for pair in getattr(manifest, flags.split)]
+    names = [pair.name for pair in getattr(manifest, options.split)]
     if not names:
         raise InputError(
-            f"--dataset {flags.dataset} has no pairs in its {flags.split} split: give another "
+            f"--dataset {options.dataset} has no pairs in its {options.split} split: give another "
             "--split."
         )
-    inputs = {name: manifest.path(flags.dataset, flags.split, "input", name) for name in names}
+    inputs = {name: manifest.path(options.dataset, options.split, "input", name) for name in names}
     if not instances_for:
         return inputs, dict.fromkeys(names)
     return inputs, {
-        name: manifest.path(flags.dataset, flags.split, "instance", name) for name in names
+        name: manifest.path(options.dataset, options.split, "instance", name) for name in names
     }
 
 

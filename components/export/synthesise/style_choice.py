@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from components.export.checks import read_clusters
-from components.export.synthesise.flags import StyleFlags
+from components.export.synthesise.config import StyleOptions
 from components.export.synthesise.scenes import Scene
 from shared.condition import instance_mean, to_signed
 from shared.contracts.clusters import ClusterTable
@@ -40,48 +40,48 @@ class Styles(Protocol):
 
 
 def styles_for_model(
-    flags: StyleFlags, model: Path, card: ModelCard, runtime: Runtime
+    options: StyleOptions, model: Path, card: ModelCard, runtime: Runtime
 ) -> Styles | None:
     """None for a model without instance features."""
     a = card.architecture
     if not a.feat_num:
-        flags.refuse(f"--model {model} takes no instance features: leave it out")
+        options.refuse(f"--model {model} takes no instance features: leave it out")
         return None
-    if flags.photo:
+    if options.photo:
         if not weights_path(model, "E").is_file():
             raise InputError(
-                f"--photo {flags.photo} needs an encoder but --model {model} has no "
+                f"--photo {options.photo} needs an encoder but --model {model} has no "
                 "latest_net_E.pth: "
                 "give the model that it was trained with."
             )
         return PhotoStyles(load_encoder(model, a).to(runtime.torch_device), card, runtime)
-    return CentreStyles.chosen(flags, read_clusters(flags.clusters, model, card), a.num_labels)
+    return CentreStyles.chosen(options, read_clusters(options.clusters, model, card), a.num_labels)
 
 
 def styles_for_file(
-    flags: StyleFlags, exported: Path, card: ExportCard, form: Form
+    options: StyleOptions, exported: Path, card: ExportCard, form: Form
 ) -> Styles | None:
     """None for a file that takes no styles as input."""
     named, graph, num_labels = f"--exported {exported}", form.graph, form.reads.num_labels
-    if flags.photo:
+    if options.photo:
         raise InputError(
-            f"--photo {flags.photo} needs an encoder, which {named} does not have: give the "
+            f"--photo {options.photo} needs an encoder, which {named} does not have: give the "
             "--model it was made from."
         )
     if not form.reads.feat_num:
-        flags.refuse(f"{named} takes no instance features: leave it out")
+        options.refuse(f"{named} takes no instance features: leave it out")
         return None
     if graph.style == "fixed":
-        flags.refuse(
+        options.refuse(
             f"{named} has its styles inside: export it with --style label or --style instance"
         )
         return None
-    if flags.clusters is None:
-        flags.refuse(
+    if options.clusters is None:
+        options.refuse(
             "--clusters was not: give the folder that `python -m components.cluster` wrote"
         )
         return CentreStyles([row[None] for row in form.style.by_label])
-    table = ClusterTable.read(flags.clusters)
+    table = ClusterTable.read(options.clusters)
     # A stage-two model's table has the digest of stage one, which the card does not know; but it
     # knows the centres.
     if (
@@ -89,11 +89,11 @@ def styles_for_file(
         and table.default_style(num_labels).tolist() != card.style
     ):
         raise InputError(
-            f"--clusters {flags.clusters} belongs to model {table.model_digest}, not to {named}, "
+            f"--clusters {options.clusters} belongs to model {table.model_digest}, not to {named}, "
             "which is "
             f"{card.model_digest}: give the folder that it was exported with."
         )
-    styles = CentreStyles.chosen(flags, table, num_labels)
+    styles = CentreStyles.chosen(options, table, num_labels)
     if graph.style == "label" and styles.instances_for:
         raise InputError(
             f"{styles.instances_for} was given but {named} takes styles by label: export it with "
@@ -117,34 +117,34 @@ class CentreStyles:
     of_instance: Numbers = field(default_factory=dict)
 
     @classmethod
-    def chosen(cls, flags: StyleFlags, table: ClusterTable, num_labels: int) -> "CentreStyles":
+    def chosen(cls, options: StyleOptions, table: ClusterTable, num_labels: int) -> "CentreStyles":
         """Raises InputError for labels and styles that the table does not have."""
         centres = [
             row[None] for row in table.default_style(num_labels)
         ]  # the mean of all for labels never seen
         for label, clusters in table.labels.items():
             centres[min(label, num_labels)] = np.asarray(clusters.centres, np.float32)
-        of_label = parse_numbers("--label-style", flags.label_style)
+        of_label = parse_numbers("--label-style", options.label_style)
         for label, number in of_label.items():
             if label not in table.labels:
                 raise InputError(
-                    f"--label-style {label}={number}: --clusters {flags.clusters} has no styles "
+                    f"--label-style {label}={number}: --clusters {options.clusters} has no styles "
                     f"of label {label}: "
                     f"choose among the labels {', '.join(map(str, sorted(table.labels)))}."
                 )
             if number >= len(table.labels[label].centres):
                 raise InputError(
-                    f"--label-style {label}={number}: --clusters {flags.clusters} has the styles "
+                    f"--label-style {label}={number}: --clusters {options.clusters} has the styles "
                     f"0 to {len(table.labels[label].centres) - 1} of label {label}: choose one of "
                     "these."
                 )
-        is_random = flags.style_seed is not None or flags.per_instance or flags.variants > 1
+        is_random = options.style_seed is not None or options.per_instance or options.variants > 1
         return cls(
             centres,
-            seed=(flags.style_seed or 0) if is_random else None,
-            per_instance=flags.per_instance,
+            seed=(options.style_seed or 0) if is_random else None,
+            per_instance=options.per_instance,
             of_row={min(label, num_labels): number for label, number in of_label.items()},
-            of_instance=parse_numbers("--instance-style", flags.instance_style),
+            of_instance=parse_numbers("--instance-style", options.instance_style),
         )
 
     @property

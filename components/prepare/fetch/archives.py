@@ -15,7 +15,6 @@ import stat
 import struct
 import sys
 import tarfile
-import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from components.prepare.layouts.listing import is_image, real_path_inside
 from components.prepare.layouts.sources import LAYOUT_FOLDERS
 from shared.contracts.folder import write_atomically
 from shared.errors import InputError
+from shared.progress import Progress
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 MAX_MEMBER_BYTES = 2**30
@@ -33,7 +33,6 @@ MAX_MEMBER_BYTES = 2**30
 MAX_TOTAL_BYTES = 2**30
 MAX_RATIO = 100
 MAX_HEADER_BYTES = 2**20  # between two members of a tar file
-PROGRESS_SECONDS = 5
 MARKER = ".complete"  # holds the path from the unpacked folder to the one with the layout
 
 DAMAGED = (  # what zipfile and tarfile raise for bytes that they do not understand
@@ -90,16 +89,14 @@ def extract(archives: list[Path], into: Path) -> Path:
     _check_room(archives, folder, sizes)
 
     # What an interrupted call has written stays.
-    done, printed = 0, time.monotonic()
+    done, unpacked = 0, Progress("prepare: unpacked", len(sizes), "files", has_rate=False)
     for archive in archives:
         for member in _members(archive):
             path = folder / member.name
             if not (path.is_file() and path.stat().st_size == member.size):
                 _write(archive, member, path)
             done += 1
-            if done == len(sizes) or time.monotonic() - printed > PROGRESS_SECONDS:
-                print(f"prepare: unpacked {done} of {len(sizes)} files", flush=True)
-                printed = time.monotonic()
+            unpacked.show(done)
 
     inner = _layout_folder(list(sizes))
     write_atomically(folder / MARKER, os.fsencode(inner))

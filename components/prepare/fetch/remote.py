@@ -16,7 +16,6 @@ import fcntl
 import hashlib
 import re
 import shutil
-import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
@@ -26,9 +25,10 @@ from components.prepare.fetch import stores
 from components.prepare.fetch.ledger import LEDGER, Kind, Ledger
 from components.prepare.fetch.stores import RemoteFile, Store, Unreachable, parse_url
 from shared.errors import InputError
+from shared.progress import Progress
 
 THREADS = 8
-PROGRESS_SECONDS = 5
+POLL_SECONDS = 5  # a large file shows no less often how far it is
 
 
 def is_remote(source: str) -> bool:
@@ -158,8 +158,15 @@ def _copy_all(
 ) -> None:
     """Copy with many threads, while this one writes the ledger and prints the progress."""
     total = _megabytes(sum(file.size for file in files))
-    finished, finished_bytes, printed = 0, 0, time.monotonic()
+    finished, finished_bytes = 0, 0
     todo, pending = iter(files), dict[Future[str], RemoteFile]()
+
+    def megabytes_here() -> str:
+        """Of files on their way the part that is here counts too."""
+        arriving = (_length(_partial(folder / file.name)) or 0 for file in pending.values())
+        return f"{_megabytes(finished_bytes + sum(arriving))} of {total} MB"
+
+    copied = Progress("prepare: copied", len(files), "files", has_rate=False)
     with ThreadPoolExecutor(THREADS) as pool:
         try:
             while finished < len(files):
@@ -168,21 +175,14 @@ def _copy_all(
                     pending[pool.submit(_copy, store, file, folder)] = file
 
                 # Each file goes into the ledger as soon as it is there.
-                for future in wait(pending, PROGRESS_SECONDS, FIRST_COMPLETED).done:
+                for future in wait(pending, POLL_SECONDS, FIRST_COMPLETED).done:
                     file, sha256 = pending.pop(future), future.result()
                     ledger.add(
                         out, file=file.name, size=file.size, version=file.version, sha256=sha256
                     )
                     finished, finished_bytes = finished + 1, finished_bytes + file.size
 
-                # Of files on their way the part that is here counts too.
-                if finished == len(files) or time.monotonic() - printed >= PROGRESS_SECONDS:
-                    here = finished_bytes + sum(
-                        _length(_partial(folder / file.name)) or 0 for file in pending.values()
-                    )
-                    progress = f"{finished} of {len(files)} files, {_megabytes(here)} of {total} MB"
-                    print(f"prepare: copied {progress}", flush=True)
-                    printed = time.monotonic()
+                copied.show(finished, detail=megabytes_here)
         except Unreachable as error:
             raise InputError(
                 f"--raw-data {store.shown}: connection lost ({error}) after {finished} of "

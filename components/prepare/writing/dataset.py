@@ -149,7 +149,7 @@ def write_dataset(
             work, islice(jobs(pairs), before, None), count - before, cache_bytes // count
         )
         with Journal(folder) as journal, contextlib.closing(results):
-            for done in progress(results, "wrote", count, before):
+            for done in progress(results, "prepare: wrote:", count, "pairs", before):
                 refuse_first(done.problems)
                 journal.add(done.split, done.pair, done.digest, done.stamp, done.record)
                 finished.add(done.split, done.pair, done.digest)

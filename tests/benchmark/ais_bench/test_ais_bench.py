@@ -15,7 +15,7 @@ from components.benchmark.ais_bench.failures import AisBenchFailed
 from components.benchmark.ais_bench.figures import read_printed
 from components.benchmark.ais_bench.rows import measure_om
 from components.benchmark.ais_bench.tool import over_inputs, pure_inference
-from components.export.offline import command as offline
+from components.export.__main__ import main as export_main
 from shared.contracts.exported import OmFile
 from shared.data.images import read_ids, read_picture
 from tests import tiny
@@ -205,7 +205,7 @@ def dataset(tmp_path):
 
 
 def prepared(dataset: Path, out: Path, *flags) -> list[Path]:
-    offline.main(["inputs", "--dataset", str(dataset), "--out", str(out), *flags])
+    export_main(["offline", "inputs", "--dataset", str(dataset), "--out", str(out), *flags])
     return [out / "labels", out / "instances"] if "maps" in flags else [out]
 
 
@@ -236,8 +236,9 @@ def test_from_a_data_set_to_pictures_with_maps(dataset, tmp_path, capsys, file_f
     assert {path.name for path in (out / "outputs").iterdir()} == set(names)
 
     pictures = tmp_path / "pictures"
-    offline.main(
+    export_main(
         [
+            "offline",
             "pictures",
             "--outputs",
             f"{out}/outputs",
@@ -259,8 +260,17 @@ def test_from_a_data_set_to_pictures_with_the_seeds_channels(dataset, tmp_path):
     over_inputs(channels_om(tmp_path / "seed.om"), inputs, tmp_path / "out", batch_size=1)
     outputs, pictures = tmp_path / "out" / "outputs", tmp_path / "pictures"
     assert (outputs / "scene_2_0.bin").stat().st_size == OUTPUT_BYTES
-    offline.main(
-        ["pictures", "--outputs", str(outputs), "--size", f"{H}x{W}", "--out", str(pictures)]
+    export_main(
+        [
+            "offline",
+            "pictures",
+            "--outputs",
+            str(outputs),
+            "--size",
+            f"{H}x{W}",
+            "--out",
+            str(pictures),
+        ]
     )
     labels = read_ids(dataset / "test_label" / "scene_2.png")
     wanted = np.stack([labels == c for c in range(3)]) * 255

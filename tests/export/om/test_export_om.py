@@ -15,7 +15,6 @@ import torch
 
 from components.benchmark.__main__ import main as benchmark_main
 from components.export.__main__ import main
-from components.export.offline import command as offline
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard, OmFile
 from shared.contracts.measured import BenchmarkReport
@@ -257,7 +256,9 @@ def test_pictures_from_ais_bench_are_those_of_pytorch(
     """The seed's three scripts; three maps, so that the last batch of two or four is filled up."""
     exported = request.getfixturevalue({"plain": "plain", "styled": "gears"}[model])
     dataset = ["--dataset", f"{machine}/dataset"]
-    offline.main(["inputs", *dataset, "--exported", str(exported), "--out", f"{tmp_path}/inputs"])
+    main(
+        ["offline", "inputs", *dataset, "--exported", str(exported), "--out", f"{tmp_path}/inputs"]
+    )
     inputs = capsys.readouterr().out.splitlines()[-1].removeprefix("--input ")
     flags = [
         "--om",
@@ -273,8 +274,16 @@ def test_pictures_from_ais_bench_are_those_of_pytorch(
     # a .bin does not tell that it is uint8
     sizes = ["--size", f"{H}x{W}"] if model == "styled" else dataset
     pictures = tmp_path / "pictures"
-    offline.main(
-        ["pictures", "--outputs", f"{tmp_path}/results/outputs", "--out", str(pictures), *sizes]
+    main(
+        [
+            "offline",
+            "pictures",
+            "--outputs",
+            f"{tmp_path}/results/outputs",
+            "--out",
+            str(pictures),
+            *sizes,
+        ]
     )
 
     card, generator = load_generator(machine / model / "model")

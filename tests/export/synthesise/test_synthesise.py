@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from components.export.synthesise.command import grid, main
+from components.export.__main__ import main
+from components.export.synthesise.run import grid
 from components.export.synthesise.scenes import Scene
 from components.export.synthesise.style_choice import CentreStyles, PhotoStyles
 from components.train.networks.init import init_weights
@@ -126,7 +127,7 @@ def run(*argv) -> None:
 def run_strictly(argv: list[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        main(argv)
+        main(["synthesise", *argv])
 
 
 def refusal(capsys, *argv) -> str:

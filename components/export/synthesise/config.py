@@ -1,28 +1,25 @@
-"""The flags of `python -m components.export synthesise`, and which go together."""
+"""Options of `python -m components.export synthesise`, and which go together."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import tyro
+from pydantic import model_validator
 
+from shared.command import Options, StepConfig
 from shared.device_names import DeviceName, PrecisionName
 from shared.errors import InputError
 
-Place = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
-Assignments = Annotated[
-    tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="ID=STYLE")
-]
+Assignments = Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID=STYLE ...")]
 
 
-@dataclass(frozen=True)
-class PainterFlags:
+class PainterOptions(Options):
     """What paints: a trained model in PyTorch, or an exported file in the runtime of its kind."""
 
-    model: Place = None
+    model: Path | None = None
     """Folder of the train step, or one with latest_net_G.pth of NVIDIA's pix2pixHD or of junyanz'
     pix2pix."""
-    exported: Place = None
+    exported: Path | None = None
     """Folder of the export step, in place of --model."""
     runtime: Literal["onnx", "om"] = "onnx"
     """Of --exported: ONNX Runtime, or the compiled file on an NPU."""
@@ -34,31 +31,32 @@ class PainterFlags:
     """Statistics of the BatchNorms of --model. running: those of the training. picture: of each
     picture itself, as pix2pix tests by default."""
 
-    def check(self) -> None:
-        """Raises InputError for flags that do not go together."""
+    @model_validator(mode="after")
+    def _paints_in_one_way(self) -> Self:
         if self.model is None and self.exported is None:
-            raise InputError(
+            raise ValueError(
                 "--model or --exported is needed: give the folder of a trained or of an exported "
-                "model."
+                "model"
             )
         if self.model and self.exported:
-            raise InputError(
-                "--model and --exported were both given: give the one that is to paint."
+            raise ValueError(
+                "--model and --exported were both given: give the one that is to paint"
             )
         if self.model and self.runtime == "om":
-            raise InputError(
-                "--runtime om runs exported files: give --exported in place of --model."
+            raise ValueError(
+                "--runtime om runs exported files: give --exported in place of --model"
             )
         if self.exported and self.precision != "auto":
-            raise InputError(
+            raise ValueError(
                 f"--precision {self.precision} is for --model but --exported keeps its own: leave "
-                "it out."
+                "it out"
             )
         if self.exported and self.batch_norm != "running":
-            raise InputError(
+            raise ValueError(
                 f"--batch-norm {self.batch_norm} is for --model but --exported keeps its own: "
-                "leave it out."
+                "leave it out"
             )
+        return self
 
     @property
     def named(self) -> str:
@@ -66,50 +64,49 @@ class PainterFlags:
         return f"--model {self.model}" if self.model else f"--exported {self.exported}"
 
 
-@dataclass(frozen=True)
-class SceneFlags:
+class SceneOptions(Options):
     """From what: files or folders, or a prepared data set."""
 
-    labels: Place = None
+    labels: Path | None = None
     """Label map, or folder with label maps at any depth."""
-    image: Place = None
+    image: Path | None = None
     """Picture, or folder of them, for a model whose input is a picture."""
-    instances: Place = None
+    instances: Path | None = None
     """Instance map, or folder of them with the names of the label maps."""
-    dataset: Place = None
+    dataset: Path | None = None
     """Folder of the prepare step, in place of --labels, --image and --instances."""
     split: Literal["train", "test"] = "test"
     """Which pairs of --dataset."""
 
-    def check(self) -> None:
-        """Raises InputError for flags that do not go together."""
+    @model_validator(mode="after")
+    def _reads_one_source(self) -> Self:
         if sum(place is not None for place in (self.labels, self.image, self.dataset)) != 1:
-            raise InputError(
+            raise ValueError(
                 "--labels, --image or --dataset is needed, and one alone: give what is to be "
-                "painted."
+                "painted"
             )
         if self.dataset and self.instances:
-            raise InputError(
-                f"--instances {self.instances} was given but --dataset has its own: leave it out."
+            raise ValueError(
+                f"--instances {self.instances} was given but --dataset has its own: leave it out"
             )
+        return self
 
 
-@dataclass(frozen=True)
-class StyleFlags:
+class StyleOptions(Options):
     """For a model with instance features; without any choice every label has its commonest
     style."""
 
-    clusters: Place = None
+    clusters: Path | None = None
     """Folder of the cluster step; the styles of a label are numbered from 0, the commonest."""
-    style_seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    style_seed: int | None = None
     """A random style for every label; the same seed gives the same pictures."""
-    per_instance: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    per_instance: tyro.conf.FlagCreatePairsOff[bool] = False
     """A random style for every instance, not for every label."""
     label_style: Assignments = ()
-    """Style of one label, such as 26=3; repeatable."""
+    """Style of one label, such as 26=3."""
     instance_style: Assignments = ()
-    """Style of one instance, such as 26001=3; repeatable."""
-    photo: Place = None
+    """Style of one instance, such as 26001=3."""
+    photo: Path | None = None
     """Photograph of the scene, or folder of them by name: the styles that the encoder of --model
     finds in it."""
     variants: int = 1
@@ -128,19 +125,20 @@ class StyleFlags:
         }
         return [flag for flag, is_given in values.items() if is_given]
 
-    def check(self) -> None:
-        """Raises InputError for flags that do not go together."""
+    @model_validator(mode="after")
+    def _chooses_styles_in_one_way(self) -> Self:
         for flag, value, least in (
             ("--variants", self.variants, 1),
             ("--style-seed", self.style_seed or 0, 0),
         ):
             if value < least:
-                raise InputError(f"{flag} {value} is too small: give {least} or more.")
+                raise ValueError(f"{flag} {value} is too small: give {least} or more")
         if self.photo and self.given() != ["--photo"]:
-            raise InputError(
+            raise ValueError(
                 f"--photo gives every style but {self.given()[0]} was given, too: leave one of "
-                "them out."
+                "them out"
             )
+        return self
 
     def refuse(self, reason: str) -> None:
         """Raises InputError where any was given."""
@@ -148,18 +146,10 @@ class StyleFlags:
             raise InputError(f"{given[0]} was given but {reason}.")
 
 
-@dataclass(frozen=True)
-class Flags:
-    """Synthesise photographs from label maps (with instance maps), or from pictures: a file, or a
-    folder of any size.
+class SynthesiseConfig(StyleOptions, SceneOptions, PainterOptions, StepConfig):
+    STEP: ClassVar[str] = "synthesise"
 
-    Each photograph has the size and the name of its input.
-    """
-
-    what_paints: PainterFlags
-    from_what: SceneFlags
-    styles: StyleFlags
-    out: Annotated[Path, tyro.conf.arg(metavar="PATH")]
+    out: Path
     """Folder to write <name>.png to; of several variants <name>_0.png, <name>_1.png, ... and
     <name>_grid.png."""
     suffix: Literal["png", "jpg"] = "png"
