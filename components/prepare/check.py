@@ -3,7 +3,7 @@ at once."""
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -38,9 +38,12 @@ class Found:
 
 def check(raw_data: str, config: PrepareConfig) -> list[Problem]:
     """Print a report of all problems as a table, and as JSON in the last line; returns them."""
+    # What names tell: the pairs, and what has no partner.
     refuse_contradictions(config)
     source, pairs, problems = find_pairs(raw_data, config)
     reading = reading_for(config, source)
+
+    # What headers and pixels tell: every pair is decoded once.
     jobs = pairs["train"] + pairs["test"]
     first_with: dict[str, str] = {}
     sizes: dict[str, int] = {}
@@ -64,6 +67,7 @@ def check(raw_data: str, config: PrepareConfig) -> list[Problem]:
                 Problem("duplicate picture", picture, f"is the same picture as {first}")
             )
 
+    # The same report for people and for programs.
     report = {
         "layout": source.layout,
         "train_pairs": len(pairs["train"]),
@@ -71,15 +75,7 @@ def check(raw_data: str, config: PrepareConfig) -> list[Problem]:
         "sizes": dict(sorted(sizes.items(), key=lambda item: -item[1])),
         "labels": {label: dict(pixels=of[0], images=of[1]) for label, of in sorted(labels.items())},
         "instances": num_instances,
-        "problems": [
-            dict(
-                kind=problem.kind,
-                file=problem.file,
-                found=problem.found,
-                remedy=REMEDIES[problem.kind],
-            )
-            for problem in problems
-        ],
+        "problems": [{**asdict(problem), "remedy": REMEDIES[problem.kind]} for problem in problems],
     }
     print(table(report, problems))
     print(json.dumps(report), flush=True)
@@ -87,7 +83,7 @@ def check(raw_data: str, config: PrepareConfig) -> list[Problem]:
 
 
 def examine(raw: RawPair, reading: Reading) -> Found:
-    """Decode one pair and look at it."""
+    """Decode one pair and count what is in it."""
     frame, problems = read_pair(raw, reading)
     if frame is None:
         return Found(problems)
@@ -107,12 +103,14 @@ def _check_instances(
     raw: RawPair, frame: RawFrame, reading: Reading, problems: list[Problem]
 ) -> int:
     """Number of instances; adds the problem of those that lie in several labels."""
-    ids, dense_ids = densify(frame.instances)
+    ids, dense_ids = densify(frame.instances)  # (K,), (H, W)
     if reading.labels and reading.instances == "files":
-        counts = np.bincount(
-            dense_ids.ravel().astype(np.int64) * 256 + frame.input.ravel(), minlength=len(ids) * 256
-        ).reshape(len(ids), 256)
+        # The pixels of each instance by label.
+        cells = dense_ids.ravel().astype(np.int64) * 256 + frame.input.ravel()
+        counts = np.bincount(cells, minlength=len(ids) * 256).reshape(len(ids), 256)
         counts[:, IGNORED] = 0
+
+        # Those with more than a few outside of their commonest label.
         other = counts.sum(axis=1) - counts.max(axis=1)
         across = ids[other > MINORITY * counts.sum(axis=1)]
         if len(across):

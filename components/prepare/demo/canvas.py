@@ -7,21 +7,21 @@ from PIL import Image, ImageDraw
 from shared.data import images
 
 Colour = tuple[int, int, int]
-Point = tuple[
-    float, float, float
-]  # x to the right, y up from the road, z away from the camera; metres
+# x to the right, y up from the road, z away from the camera; metres
+Point = tuple[float, float, float]
 
-SUPERSAMPLING = (
-    2  # shapes are drawn at this multiple of the size, then the photo is averaged: soft edges
-)
+# Shapes are drawn at this multiple of the size, then the photo is averaged: soft edges.
+SUPERSAMPLING = 2
 CAMERA_HEIGHT = 1.4
 NEAR = 0.5  # nothing is drawn closer to the camera than this
 HAZE = 140.0  # the distance over which colours fade into the sky
 
 
 class Canvas:
-    """Draw far things first. Ids are Cityscapes' instance ids: label * 1000 + k for things, bare
-    labels for stuff."""
+    """A photo and a map of ids that shapes are drawn into, far things first.
+
+    Ids are Cityscapes' instance ids: label * 1000 + k for things, bare labels for stuff.
+    """
 
     def __init__(self, height: int, width: int, horizon: float, camera_x: float, haze: Colour):
         self.height, self.width = height * SUPERSAMPLING, width * SUPERSAMPLING
@@ -35,36 +35,36 @@ class Canvas:
         """Pixel (x, y) of a point."""
         x, y, z = point
         scale = self.focal / max(z, NEAR)
-        return self.width / 2 + (x - self.camera_x) * scale, self.horizon + (
-            CAMERA_HEIGHT - y
-        ) * scale
+        right, down = x - self.camera_x, CAMERA_HEIGHT - y
+        return self.width / 2 + right * scale, self.horizon + down * scale
 
     def polygon(self, points: list[Point], colour: Colour, ident: int | None = None) -> None:
-        """Without `ident` it is a detail of what is there already: only the photo changes."""
+        """Draw a filled shape; without `ident` it is a detail of what is there already, and only
+        the photo changes."""
         pixels = [self.at(point) for point in points]
         self._photo.polygon(pixels, fill=self._faded(colour, min(z for _, _, z in points)))
         if ident is not None:
             self._ids.polygon(pixels, fill=ident)
 
     def panel(self, x: tuple, y: tuple, z: float, colour: Colour, ident: int | None = None) -> None:
-        """An upright rectangle that faces the camera."""
+        """Draw an upright rectangle that faces the camera."""
         (x0, x1), (y0, y1) = x, y
         self.polygon([(x0, y0, z), (x1, y0, z), (x1, y1, z), (x0, y1, z)], colour, ident)
 
     def wall(self, x: float, y: tuple, z: tuple, colour: Colour, ident: int | None = None) -> None:
-        """An upright rectangle along the street."""
+        """Draw an upright rectangle along the street."""
         (y0, y1), (z0, z1) = y, z
         self.polygon([(x, y0, z0), (x, y0, z1), (x, y1, z1), (x, y1, z0)], colour, ident)
 
     def floor(
         self, x: tuple, z: tuple, colour: Colour, ident: int | None = None, y: float = 0.0
     ) -> None:
-        """A rectangle that lies on the ground."""
+        """Draw a rectangle that lies on the ground."""
         (x0, x1), (z0, z1) = x, z
         self.polygon([(x0, y, z0), (x1, y, z0), (x1, y, z1), (x0, y, z1)], colour, ident)
 
     def disc(self, centre: Point, radius: float, colour: Colour, ident: int | None = None) -> None:
-        """A disc that faces the camera; radius in metres."""
+        """Draw a disc that faces the camera; radius in metres."""
         x, y = self.at(centre)
         r = max(radius * self.focal / max(centre[2], NEAR), 1)
         self._photo.ellipse([x - r, y - r, x + r, y + r], fill=self._faded(colour, centre[2]))
@@ -74,7 +74,7 @@ class Canvas:
     def bar(
         self, start: Point, end: Point, thickness: float, colour: Colour, ident: int | None = None
     ) -> None:
-        """A straight bar; thickness in metres, at least one pixel."""
+        """Draw a straight bar; thickness in metres, at least one pixel."""
         pixels = [self.at(start), self.at(end)]
         thick = max(round(thickness * self.focal / max(start[2], NEAR)), 1)
         self._photo.line(pixels, fill=self._faded(colour, start[2]), width=thick)
@@ -82,7 +82,7 @@ class Canvas:
             self._ids.line(pixels, fill=ident, width=thick)
 
     def sky(self, top: Colour, ident: int) -> None:
-        """A gradient from `top` to the haze at the horizon, over the whole picture."""
+        """Draw a gradient from `top` to the haze at the horizon, over the whole picture."""
         depth = np.clip(np.arange(self.height) / self.horizon, 0, 1)[:, None]  # (H, 1)
         top, haze = np.array(top)[:, None, None], self.haze[:, None, None]
         rows = top * (1 - depth) + haze * depth  # (3, H, 1)
@@ -91,6 +91,7 @@ class Canvas:
         self._ids.rectangle([0, 0, self.width, self.height], fill=ident)
 
     def _faded(self, colour: Colour, z: float) -> Colour:
+        """A colour as it looks through `z` metres of haze."""
         share = np.exp(-max(z, 0) / HAZE)
         return tuple((np.array(colour) * share + self.haze * (1 - share)).astype(int).tolist())
 
@@ -101,12 +102,14 @@ class Canvas:
 
         `roughness`: grey levels of texture per label; other labels get 3.
         """
+        # Ids are picked, the photo is averaged.
         instances = np.asarray(self.ids)[1::SUPERSAMPLING, 1::SUPERSAMPLING].astype(np.uint16)
         labels = np.where(instances < 1000, instances, instances // 1000).astype(np.uint8)
         height, width = labels.shape
         photo = np.asarray(self.photo.reduce(SUPERSAMPLING), np.float32)
         photo = images.to_chw(photo)  # (3, H, W)
 
+        # Texture, coarse and fine.
         amplitude = np.full(256, 3, np.float32)
         amplitude[list(roughness)] = list(roughness.values())
         coarse = rng.integers(0, 256, (1, height // 4 + 1, width // 4 + 1), np.uint8)

@@ -16,7 +16,7 @@ from shared.data import images
 from shared.errors import InputError
 
 SETTINGS = "demo_scenes.json"  # beside the images: how they were made
-VERSION = 1  # raise it when demo_street.py draws other pictures from the same settings
+VERSION = 1  # raise it when street.py draws other pictures from the same settings
 
 
 def generate(out: Path, train: int, test: int, height: int, width: int, seed: int) -> None:
@@ -25,23 +25,27 @@ def generate(out: Path, train: int, test: int, height: int, width: int, seed: in
 
     The folder appears whole or not at all; called again with the same settings it does nothing.
     """
+    # What is asked for.
     for flag, value, least in (("--train", train, 1), ("--test", test, 1), ("--seed", seed, 0)):
         if value < least:
             raise InputError(f"{flag} {value} is too small: give {least} or more.")
     if height < 32 or width < 32:
         raise InputError(f"--size {height}x{width} is too small for a street: give 32x32 or more.")
+
+    # The same again is there already; anything else is kept.
     settings = dict(version=VERSION, train=train, test=test, height=height, width=width, seed=seed)
     content = (json.dumps(settings) + "\n").encode()
     out = out.resolve()
     if is_occupied(out, "--out"):
         if not (out / SETTINGS).is_file() or (out / SETTINGS).read_bytes() != content:
             raise InputError(
-                f"--out {out} is not empty and holds other data: remove it first, or give a new "
-                "folder."
+                f"--out {out} is not empty and holds other data: "
+                "remove it first, or give a new folder."
             )
         print(f"demo_scenes: already generated: {out}", flush=True)
         return
 
+    # Every scene has random numbers of its own: more scenes change none of the first.
     with written_whole(out, "--out") as folder:
         for stream, (split, city, count) in enumerate(
             (("train", "northfield", train), ("val", "southbridge", test))
@@ -54,6 +58,7 @@ def generate(out: Path, train: int, test: int, height: int, width: int, seed: in
 
 
 def _write(folder: Path, split: str, city: str, stem: str, photo, labels, instances) -> None:
+    """Write one scene, as `draw_scene` gives it, in Cityscapes' places."""
     images.write_picture(folder / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png", photo)
     images.write_ids(folder / "gtFine" / split / city / f"{stem}_gtFine_labelIds.png", labels)
     images.write_ids(folder / "gtFine" / split / city / f"{stem}_gtFine_instanceIds.png", instances)

@@ -25,25 +25,19 @@ TROUSERS = [(46, 52, 74), (92, 84, 74), (30, 30, 34)]
 FRAMES = [(196, 44, 40), (40, 96, 172), (34, 34, 36), (52, 140, 84)]
 SIGNS = [(196, 36, 40), (36, 84, 176), (226, 190, 44)]
 GLASS, TYRE, SKIN, STEEL = (50, 62, 74), (26, 26, 28), (206, 160, 132), (112, 116, 120)
-ASPHALT, PAVING, PAINT_WHITE, SHADOW = (
-    (104, 102, 106),
-    (166, 152, 150),
-    (222, 222, 216),
-    (62, 60, 66),
-)
+ASPHALT, PAVING = (104, 102, 106), (166, 152, 150)
+PAINT_WHITE, SHADOW = (222, 222, 216), (62, 60, 66)
 ROUGHNESS = {ROAD: 5, SIDEWALK: 7, BUILDING: 6, VEGETATION: 26, SKY: 2}
 
-ROAD_EDGE, HOUSE_LINE, STREET_END = (
-    5.2,
-    9.0,
-    110.0,
-)  # metres: half the road, where facades begin, how far one sees
+# Metres: half the road, where facades begin, how far one sees.
+ROAD_EDGE, HOUSE_LINE, STREET_END = 5.2, 9.0, 110.0
 
 
 def draw_scene(
     height: int, width: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Photo (3, H, W) uint8, labels (H, W) uint8, instance ids (H, W) uint16 of one street."""
+    # Far things first: the sky, the ground, the houses on both sides.
     sky, haze = _pick(rng, SKIES)
     canvas = Canvas(
         height, width, horizon=rng.uniform(0.44, 0.54), camera_x=rng.uniform(1.0, 2.2), haze=haze
@@ -55,6 +49,8 @@ def draw_scene(
     facade = _pick(rng, FACADES)
     for side in (-1, 1):
         _houses(canvas, rng, side, facade, foliage)
+
+    # What stands in between, from the back to the front.
     for depth, draw in sorted(_things(canvas, rng, foliage), key=lambda thing: -thing[0]):
         draw(depth)
     return canvas.develop(rng, ROUGHNESS)
@@ -100,21 +96,22 @@ def _things(
 
 
 def _ground(canvas: Canvas, rng: np.random.Generator) -> None:
+    """Draw pavement, road, kerbs, lane marks, and perhaps a zebra crossing."""
     canvas.floor((-60, 60), (0, 400), PAVING, SIDEWALK)
     canvas.floor((-ROAD_EDGE, ROAD_EDGE), (0, 400), ASPHALT, ROAD)
     for side in (-1, 1):
-        canvas.floor(
-            (side * ROAD_EDGE, side * (ROAD_EDGE + 0.25)), (0, 400), (188, 184, 178)
-        )  # kerb
+        kerb = (side * ROAD_EDGE, side * (ROAD_EDGE + 0.25))
+        canvas.floor(kerb, (0, 400), (188, 184, 178))
     for z in np.arange(rng.uniform(1, 7), 90, 6.0):
         canvas.floor((-0.08, 0.08), (z, z + 3), PAINT_WHITE)
-    if rng.random() < 0.3:
+    if rng.random() < 0.3:  # a zebra crossing
         z = rng.uniform(9, 22)
         for x in np.arange(-4.8, 4.8, 1.0):
-            canvas.floor((x, x + 0.5), (z, z + 3), PAINT_WHITE)  # zebra crossing
+            canvas.floor((x, x + 0.5), (z, z + 3), PAINT_WHITE)
 
 
 def _street_end(canvas: Canvas, rng: np.random.Generator, foliage: Colour) -> None:
+    """Draw far houses and trees across the end of the street."""
     for x in np.arange(-45, 45, 9.0):
         if rng.random() < 0.4:
             canvas.panel((x, x + 9), (0, rng.uniform(8, 16)), STREET_END, (150, 144, 140), BUILDING)
@@ -126,6 +123,7 @@ def _street_end(canvas: Canvas, rng: np.random.Generator, foliage: Colour) -> No
 def _houses(
     canvas: Canvas, rng: np.random.Generator, side: int, facade: Colour, foliage: Colour
 ) -> None:
+    """Draw one side of the street: houses, and gardens between them."""
     lots = [2.0]
     while lots[-1] < STREET_END - 12:
         lots.append(lots[-1] + rng.uniform(10, 18))
@@ -139,12 +137,15 @@ def _houses(
 def _house(
     canvas: Canvas, rng: np.random.Generator, side: int, near: float, far: float, facade: Colour
 ) -> None:
+    """Draw a house from `near` to `far` along the street."""
     floors, tint = int(rng.integers(3, 6)), rng.uniform(0.86, 1.1)
     top, x = floors * 3.0 + 1.2, side * HOUSE_LINE
     canvas.panel((x, x + side * 12), (0, top), near, _shade(facade, 0.72 * tint), BUILDING)
     canvas.wall(x, (0, top), (near, far), _shade(facade, tint), BUILDING)
     canvas.wall(x, (top - 0.5, top), (near, far), _shade(facade, 0.6))  # eaves
     canvas.wall(x, (0, 0.6), (near, far), _shade(facade, 0.65))
+
+    # A window per floor and column.
     columns = np.linspace(near, far, int((far - near) / 2.8) + 1)
     for floor in range(floors):
         for z0, z1 in zip(columns, columns[1:], strict=False):
@@ -162,6 +163,7 @@ def _house(
 def _garden(
     canvas: Canvas, rng: np.random.Generator, side: int, near: float, far: float, foliage: Colour
 ) -> None:
+    """Draw bushes behind a fence."""
     for z in np.linspace(far, near, 6):
         crown = (side * rng.uniform(11, 14), rng.uniform(2, 4.5), z)
         canvas.disc(
@@ -173,6 +175,7 @@ def _garden(
 
 
 def _tree(canvas: Canvas, rng: np.random.Generator, z: float, x: float, foliage: Colour) -> None:
+    """Draw a trunk and nine tufts of leaves."""
     height = rng.uniform(4.5, 6.5)
     canvas.bar((x, 0, z), (x, height - 1, z), 0.3, (84, 68, 52), VEGETATION)
     for _ in range(9):
@@ -183,6 +186,7 @@ def _tree(canvas: Canvas, rng: np.random.Generator, z: float, x: float, foliage:
 
 
 def _pole(canvas: Canvas, rng: np.random.Generator, z: float, x: float) -> None:
+    """Draw a street lamp, a traffic sign or a traffic light."""
     kind, towards = rng.random(), -np.sign(x)
     height = 6.0 if kind < 0.4 else 3.0
     canvas.bar((x, 0, z), (x, height, z), 0.14, STEEL, POLE)
@@ -206,11 +210,12 @@ def _pole(canvas: Canvas, rng: np.random.Generator, z: float, x: float) -> None:
 def _car(
     canvas: Canvas, rng: np.random.Generator, z: float, x: float, ident: int, comes: bool
 ) -> None:
-    """A box with a cabin on it: the flank that the camera sees, then front or rear."""
+    """Draw a box with a cabin on it."""
     paint, length, waist, roof = _pick(rng, PAINTS), 4.2, 0.97, 1.5
     start, end = (1.6, 3.2) if comes else (1.0, 2.6)  # of the roof, behind the near face
     canvas.floor((x - 1.1, x + 1.1), (z - 0.3, z + length), SHADOW)
 
+    # The flank that the camera sees.
     side = -1 if canvas.camera_x < x else 1
     flank, pillar = x + side * 0.9, x + side * 0.7
     cabin = [
@@ -228,6 +233,7 @@ def _car(
             [(flank, 0.32 + 0.55 * dy, z + axle + 0.55 * dz) for dy, dz in circle], STEEL
         )
 
+    # Its front where it comes, else its rear.
     canvas.panel((x - 0.85, x - 0.55), (0, 0.5), z, TYRE, ident)
     canvas.panel((x + 0.85, x + 0.55), (0, 0.5), z, TYRE, ident)
     canvas.panel((x - 0.9, x + 0.9), (0.25, waist), z, paint, ident)
@@ -251,7 +257,7 @@ def _car(
 def _person(
     canvas: Canvas, rng: np.random.Generator, z: float, x: float, y: float, ident: int
 ) -> None:
-    """Feet at height `y`."""
+    """Draw legs, arms, a torso and a head; the feet at height `y`."""
     tall, stride = rng.uniform(0.92, 1.06), rng.uniform(0.05, 0.22)
     shirt, trousers = _pick(rng, SHIRTS), _pick(rng, TROUSERS)
     hip, shoulder = y + 0.85 * tall, y + 1.42 * tall
@@ -278,32 +284,24 @@ def _person(
 def _bicycle(
     canvas: Canvas, rng: np.random.Generator, z: float, x: float, y: float, ident: int
 ) -> None:
-    """Seen from the side, wheels on height `y`."""
+    """Draw a bicycle from the side, its wheels on height `y`."""
     frame, radius = _pick(rng, FRAMES), 0.36
-    back, front, saddle, bars = (
-        (x - 0.55, y + radius),
-        (x + 0.55, y + radius),
-        (x - 0.2, y + 0.95),
-        (x + 0.42, y + 1.0),
-    )
+    back, front = (x - 0.55, y + radius), (x + 0.55, y + radius)
+    saddle, bars = (x - 0.2, y + 0.95), (x + 0.42, y + 1.0)
     for wheel in (back, front):
         canvas.disc((*wheel, z), radius, TYRE, ident)
         canvas.disc((*wheel, z), 0.8 * radius, (150, 148, 146))
         canvas.disc((*wheel, z), 0.12 * radius, TYRE)
     pedal = (x, y + radius)
-    for start, end in (
-        (back, saddle),
-        (saddle, pedal),
-        (pedal, back),
-        (pedal, bars),
-        (saddle, bars),
-        (bars, front),
-    ):
+    rear_tubes = (back, saddle), (saddle, pedal), (pedal, back)
+    front_tubes = (pedal, bars), (saddle, bars), (bars, front)
+    for start, end in (*rear_tubes, *front_tubes):
         canvas.bar((*start, z), (*end, z), 0.1, frame, ident)
-    canvas.bar(
-        (saddle[0] - 0.13, saddle[1], z), (saddle[0] + 0.13, saddle[1], z), 0.09, TYRE, ident
-    )
-    canvas.bar((bars[0] - 0.16, bars[1], z), (bars[0] + 0.06, bars[1], z), 0.07, TYRE, ident)
+    for (middle, top), behind, before, thick in (
+        (saddle, 0.13, 0.13, 0.09),
+        (bars, 0.16, 0.06, 0.07),
+    ):
+        canvas.bar((middle - behind, top, z), (middle + before, top, z), thick, TYRE, ident)
 
 
 def _spaced(

@@ -10,7 +10,7 @@ FORMS = "should be HEIGHTxWIDTH, xWIDTH, HEIGHTx, keep or round32, for example 5
 
 @dataclass(frozen=True)
 class Resize:
-    """`str` gives back what `parse` read."""
+    """The rule of --size; `str` gives back what `parse` read."""
 
     height: int | None = None
     width: int | None = None
@@ -18,7 +18,7 @@ class Resize:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises ValueError for anything else than FORMS."""
+        """Read --size. Raises ValueError for anything else than FORMS."""
         if text == "keep":
             return cls()
         if found := re.fullmatch(r"round(\d+)", text):
@@ -42,7 +42,8 @@ class Resize:
         base_dataset.py.
 
         xWIDTH is its `scale_width`: the height is cut to a whole number. roundN is its `none`:
-        Python's round, half to even, of each side, but never to 0."""
+        Python's round, half to even, of each side, but never to 0.
+        """
         if self.multiple:
             return tuple(
                 max(self.multiple, round(side / self.multiple) * self.multiple)

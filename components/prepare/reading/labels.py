@@ -20,7 +20,7 @@ MOST_IDS = 1 << 16  # label maps have up to 16 bits
 
 
 def parse_ids(text: str) -> list[int]:
-    """'0, 255' -> [0, 255]. Raises ValueError for anything else."""
+    """Read '0, 255' as [0, 255]. Raises ValueError for anything else."""
     ids = [part.strip() for part in text.split(",")] if text.strip() else []
     if not all(part.isdecimal() and int(part) < MOST_IDS for part in ids):
         raise ValueError("should be label ids with commas between, for example 0,255")
@@ -28,8 +28,10 @@ def parse_ids(text: str) -> list[int]:
 
 
 def read_table(remap: str) -> tuple[dict[int, int], int | None]:
-    """--remap -> the new id of each id named, and that of all others (None: they stay). Raises
-    InputError."""
+    """The new id of each id that --remap names, and that of all others (None: they stay).
+
+    Raises InputError for what is no table.
+    """
     if not remap:
         return {}, None
     if remap == "cityscapes_train_ids":
@@ -71,7 +73,8 @@ class Labels:
 
     @classmethod
     def of(cls, num_labels: int, remap: str, ignore_labels: str) -> "Labels":
-        """Raises InputError for a table that leads to ids that are no label."""
+        """Make the table of all ids. Raises InputError where --remap leads to ids that are no
+        label."""
         table, others = read_table(remap)
         targets = {*table.values()} | ({others} - {None})
         beyond = sorted(target for target in targets if num_labels <= target < IGNORED)
@@ -80,6 +83,8 @@ class Labels:
                 f"--remap {remap} leads to label {beyond[-1]} but --num-labels is {num_labels}: "
                 f"give --num-labels {beyond[-1] + 1} or another table."
             )
+
+        # Ids that are not named stay, or become `others`; ignored ones win.
         new = np.full(MOST_IDS, UNKNOWN, np.int16)
         if others is None:
             new[:num_labels] = np.arange(num_labels)
@@ -91,8 +96,8 @@ class Labels:
         return cls(num_labels, new)
 
     def translate(self, ids: np.ndarray) -> tuple[np.ndarray | None, dict[int, float]]:
-        """(H, W) ids of the source -> (H, W) uint8 labels, and the ids without label: their shares
-        of the pixels."""
+        """(H, W) ids of the source -> (H, W) uint8 labels, or None and the ids without label with
+        their shares of the pixels."""
         inside = ids if ids.dtype in (np.uint8, np.uint16) else ids.clip(0, MOST_IDS - 1)
         labels = self.new[inside]
         unknown = (labels == UNKNOWN) | (inside != ids)

@@ -49,29 +49,33 @@ class Header:
 
 
 def read_header(pair: RawPair, reading: Reading) -> Header:
-    """Sizes and modes, without a look at the pixels."""
+    """Read sizes and modes, without a look at the pixels."""
     header = Header()
-    sizes = {}
-    is_ids = {pair.instance: True, pair.photo: False} | {
-        pair.input: reading.labels is not None
-    }  # last: side by side
+    sizes = {}  # (height, width) of each map, by its file
+
+    # Each file by itself. The input comes last into the table: side by side it is the photo's file.
+    is_ids = {pair.instance: True, pair.photo: False, pair.input: reading.labels is not None}
     for file in dict.fromkeys(filter(None, (pair.input, pair.photo, pair.instance))):
         try:
             mode, height, width, _ = probe(file)
         except InputError as error:
             header.problems.append(Problem("unreadable", file, reason(error, file)))
             continue
+
         if is_ids[file] and mode not in (*ID_MODES, "npy"):
             header.problems.append(Problem("wrong mode of ids", file, f"has Pillow's mode {mode}"))
         elif not is_ids[file] and mode not in PICTURE_MODES:
             header.problems.append(
                 Problem("wrong mode of picture", file, f"has Pillow's mode {mode}")
             )
+
         sizes[file] = (height, width // 2) if reading.side_by_side else (height, width)
         if reading.side_by_side and width % 2:
             header.problems.append(Problem("odd width", file, f"is {width} pixels wide"))
         if file == pair.instance:
             header.wide_ids = mode in WIDE_MODES
+
+    # All of them together.
     if pair.input in sizes:
         header.height, header.width = size = sizes[pair.input]
         for file, other in sizes.items():
@@ -86,10 +90,11 @@ def read_pair(pair: RawPair, reading: Reading) -> tuple[RawFrame | None, list[Pr
     problems = read_header(pair, reading).problems
     if problems:
         return None, problems
+
+    # The pixels of each file, or what is wrong with it.
     maps = {}
-    input_kind = "wrong mode of ids" if reading.labels else "wrong channels"
     wrong = {
-        "input": input_kind,
+        "input": "wrong mode of ids" if reading.labels else "wrong channels",
         "photo": "wrong mode of picture",
         "instances": "wrong mode of ids",
     }
@@ -101,6 +106,7 @@ def read_pair(pair: RawPair, reading: Reading) -> tuple[RawFrame | None, list[Pr
             kind = wrong[name] if isinstance(error, WrongContent) else "unreadable"
             problems.append(Problem(kind, file, reason(error, file)))
 
+    # The source's label ids become the data set's.
     if reading.labels and "input" in maps:
         maps["input"], unknown = reading.labels.translate(maps["input"])
         if unknown:
@@ -112,6 +118,8 @@ def read_pair(pair: RawPair, reading: Reading) -> tuple[RawFrame | None, list[Pr
             problems.append(Problem("unknown label ids", pair.input, found))
     if problems:
         return None, problems
+
+    # Instances that no file has.
     if reading.instances == "components":
         maps["instances"] = connected_components(maps["input"])
         if maps["instances"].max() > 65535:
@@ -121,6 +129,7 @@ def read_pair(pair: RawPair, reading: Reading) -> tuple[RawFrame | None, list[Pr
 
 
 def _read(name: str, file: str, reading: Reading) -> np.ndarray:
+    """One map, "input", "photo" or "instances": ids (H, W), or a picture (C, H, W) uint8."""
     if name == "instances" or (name == "input" and reading.labels):
         pixels = read_ids(file)  # (H, W)
     else:
