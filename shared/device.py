@@ -153,6 +153,12 @@ def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runt
     return runtime
 
 
+def free_unused_memory(device: str) -> None:
+    """Give back to the device what PyTorch keeps of it for later: other programs lack it."""
+    if device != "cpu":
+        _accelerator(device).empty_cache()
+
+
 def _pick_precision(name: str, precision: str) -> str:
     """auto: fp32 on a CPU, bf16 on a GPU that has it (else fp16), fp16 on an NPU (no bf16
     transposed convolution)."""

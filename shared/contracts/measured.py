@@ -16,22 +16,23 @@ class SpeedRow(Record):
     batch_size: int
     problem: str = ""  # why there are no figures, such as "out of memory"; figures are then None
     device_images_per_second: float | None = None  # maps and pictures stay on the device: no copies
-    images_per_second: float | None = (
-        None  # integer maps in host memory -> picture in host memory: copies count
-    )
+    # Integer maps in host memory -> pictures in host memory: copies count.
+    images_per_second: float | None = None
     end_to_end_images_per_second: float | None = None  # map files -> PNG files
     latency_ms_p50: float | None = None  # of a call from host memory to host memory
     latency_ms_p90: float | None = None
     latency_ms_p99: float | None = None
     peak_memory_mb: float | None = None
-    speedup: float | None = (
-        None  # images_per_second against PyTorch, eager, fp32 at this batch size
-    )
+    # Against PyTorch, eager, in fp32 at this batch size: median of the ratios within a round.
+    speedup: float | None = None
 
 
 class Quality(Record):
-    """Means over pairs that have a photo; None where there is none, or the measuring network was
-    not given."""
+    """How close pictures are to photos, over the pairs that have one.
+
+    The figures are the rows of METRICS in `shared/quality.py`, which tells how each is written and
+    which direction is better. A figure is None where no pair has a photo, or the measuring network
+    was not given."""
 
     pairs: int
     psnr_db: float | None = None
@@ -40,9 +41,7 @@ class Quality(Record):
     lpips: float | None = None
     fid: float | None = None
     kid: float | None = None
-    miou: float | None = (
-        None  # of the labels that a segmentation network finds in the synthesised pictures
-    )
+    miou: float | None = None  # of labels that a segmentation network finds in the pictures
     pixel_accuracy: float | None = None
     caveats: list[str] = []  # such as that FID of few pictures is biased
 
@@ -81,19 +80,27 @@ class BenchmarkReport(Folder):
     method: str
 
     def headline(self) -> dict[str, float]:
-        """The figures a person compares night by night."""
-        figures = {
-            f"fps/{row.runtime}_{row.precision}/batch_{row.batch_size}": row.images_per_second
-            for row in self.speed
-            if row.images_per_second is not None
-        }
-        figures |= {
-            f"parity/{p.runtime}_{p.precision}/max_abs_error": p.max_abs_error for p in self.parity
-        }
+        """The figures that a person compares night by night, by the names that MLflow has."""
+        figures = {}
+
+        # Speed and parity.
+        for row in self.speed:
+            if row.images_per_second is not None:
+                name = f"fps/{row.runtime}_{row.precision}/batch_{row.batch_size}"
+                figures[name] = row.images_per_second
+        for parity in self.parity:
+            name = f"parity/{parity.runtime}_{parity.precision}/max_abs_error"
+            figures[name] = parity.max_abs_error
+
+        # Quality of the pictures.
         for split, quality in (("test", self.quality), ("train", self.train_quality)):
             measured = quality.model_dump(exclude={"pairs", "caveats"}, exclude_none=True)
             figures |= {f"{split}/{name}": value for name, value in measured.items()}
+
+        # Styles, mean over the labels.
         for name in ("explained", "picture_difference"):
-            known = [value for style in self.styles if (value := getattr(style, name)) is not None]
-            figures |= {f"styles/{name}": sum(known) / len(known)} if known else {}
+            values = [getattr(style, name) for style in self.styles]
+            known = [value for value in values if value is not None]
+            if known:
+                figures[f"styles/{name}"] = sum(known) / len(known)
         return figures

@@ -1,4 +1,4 @@
-"""How it was measured, in words: what a figure is worth without."""
+"""How it was measured, in words: a figure is worth nothing without."""
 
 import platform
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from shared.device import Runtime
 
 
 def environment(runtime: Runtime) -> dict[str, str]:
+    """When it was measured, on what hardware and with which software."""
     return {
         "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "device": runtime.describe(),
@@ -22,28 +23,26 @@ def environment(runtime: Runtime) -> dict[str, str]:
 
 
 def method(config: BenchmarkConfig, painter: str) -> str:
-    """painter: name of the runtime whose pictures quality was measured of."""
-    return (
+    """What each figure of the report means, and how it was obtained.
+
+    painter: name of the runtime whose pictures quality was measured of."""
+    speed = (
         f"Speed: {config.rounds} timed rounds per runtime and batch size after {config.warmup} "
-        "that do not count, the "
-        "runtimes in turn on the same batches of real maps, 10 ms of rest before each. Device: "
-        "maps and pictures stay "
-        "on the device. Images/s and latency: from integer maps in host memory to pictures in "
-        "host memory, copies to "
-        "and from the device included; latency is per batch. End to end: map files are read and "
-        "decoded, pictures are "
+        "that do not count, the runtimes in turn on the same batches of real maps, 10 ms of rest "
+        "before each. Device: maps and pictures stay on the device. Images/s and latency: from "
+        "integer maps in host memory to pictures in host memory, copies to and from the device "
+        "included; latency is per batch. End to end: map files are read and decoded, pictures are "
         "rounded and encoded as PNG, one after the other in one process, in the first three "
-        "rounds. ais_bench is the "
-        "time that Ascend's tool reports, without files. The speed-up is the median of the ratios "
-        "within a round. Peak "
-        "memory is the most held so far, of the process (on a CPU, all runtimes together) or of "
-        "PyTorch on its device: "
-        "it grows down the table. "
-        f"Quality: pictures of {painter}, batch 1, rounded to uint8; PSNR from the mean squared "
-        "error over pixels and "
-        "channels (100 dB = identical), SSIM with 7x7 windows, L1 of pictures in [0, 1]; means "
-        "over pairs that have a "
-        "photo: all test pairs, and the training pairs shown. Parity: against PyTorch in fp32, on "
-        "the first of the "
-        "maps, before anything is timed."
+        "rounds. ais_bench is the time that Ascend's tool reports, without files. The speed-up is "
+        "the median of the ratios within a round. Peak memory is the most held so far, of the "
+        "process (on a CPU, all runtimes together) or of PyTorch on its device: it grows down the "
+        "table."
     )
+    quality = (
+        f"Quality: pictures of {painter}, batch 1, rounded to uint8; PSNR from the mean squared "
+        "error over pixels and channels (100 dB = identical), SSIM with 7x7 windows, L1 of "
+        "pictures in [0, 1]; means over pairs that have a photo: all test pairs, and the training "
+        "pairs shown."
+    )
+    parity = "Parity: against PyTorch in fp32, on the first of the maps, before anything is timed."
+    return f"{speed} {quality} {parity}"

@@ -6,17 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
 from components.benchmark.measure.workload import Workload
 from shared.contracts.measured import SpeedRow
 from shared.deployed.runners import Runner
+from shared.device import free_unused_memory
 
-# PyTorch's OpenMP threads go on spinning after a call: without a rest the next runtime lost 5 of 20
-# ms
+# PyTorch's OpenMP threads go on spinning after a call: without a rest the next runtime lost 5 of
+# 20 ms.
 REST_S = 0.01
 BASELINE = ("torch", "fp32")  # that the others are compared with
 FILE_ROUNDS = 3  # of the timed ones; what files add varies little, and costs a call each time
+MOST_WORDS = 160  # letters of a problem, in a row of a table
 NO_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -36,6 +37,11 @@ class Clock:
     files: list[float] = field(default_factory=list)  # from map files to PNG files
     problem: str = ""
 
+    def forget(self, rounds: int) -> None:
+        """Leave out the first rounds."""
+        for seconds in (self.calls, self.device, self.files):
+            del seconds[:rounds]
+
 
 def measure_speed(
     runners: list[Runner],
@@ -44,29 +50,30 @@ def measure_speed(
     rounds: int,
     warmup: int,
 ) -> list[SpeedRow]:
-    """One row per batch size and runtime, over `rounds` calls after `warmup` calls that do not
-    count.
+    """Measure every runtime at every batch size, over `rounds` calls after `warmup` calls that do
+    not count.
 
-    A runtime that fails at a batch size, for want of memory or as its file takes another one, has a
-    row that says so."""
+    Returns one row per batch size and runtime. A runtime that fails at a batch size, for want of
+    memory or as its file takes another one, has a row that says so."""
     rows = []
     for batch_size in batch_sizes:
+        # The runtimes in turn, in every round on the next batch.
         clocks = [Clock(runner) for runner in runners]
         for turn in range(warmup + rounds):
+            with_files = turn < warmup + FILE_ROUNDS
             for clock in clocks:
                 if not clock.problem:
-                    _one_round(
-                        clock, workload, turn * batch_size, batch_size, turn < warmup + FILE_ROUNDS
-                    )
+                    _one_round(clock, workload, turn * batch_size, batch_size, with_files)
+
+        # What counts.
         for clock in clocks:
-            for seconds in (clock.calls, clock.device, clock.files):
-                del seconds[:warmup]
+            clock.forget(warmup)
+        baseline = _baseline(clocks)
         for clock in clocks:
-            row = speed_row(clock, batch_size, _baseline(clocks))
+            row = speed_row(clock, batch_size, baseline)
             rate = row.problem or f"{row.images_per_second:.2f} images/s"
-            print(
-                f"benchmark: {row.runtime} {row.precision}, batch {batch_size}: {rate}", flush=True
-            )
+            name = f"{row.runtime} {row.precision}, batch {batch_size}"
+            print(f"benchmark: {name}: {rate}", flush=True)
             rows.append(row)
     return rows
 
@@ -74,6 +81,8 @@ def measure_speed(
 def _one_round(
     clock: Clock, workload: Workload, start: int, batch_size: int, with_files: bool
 ) -> None:
+    """Time one runtime on the batch from pair `start` on; what fails becomes the clock's
+    problem."""
     runner = clock.runner
     if runner.batch_size not in (None, batch_size):
         clock.problem = f"its file takes batches of {runner.batch_size}"
@@ -87,11 +96,11 @@ def _one_round(
             _timed(clock.files, lambda: workload.from_files_to_files(runner, start, batch_size))
     except Exception as error:  # each runtime has its own kinds
         clock.problem = describe_problem(error)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_unused_memory(runner.device)
 
 
 def _timed(seconds: list[float], work: Callable[[], object]) -> None:
+    """Add to `seconds` how long the work takes."""
     time.sleep(REST_S)
     started = time.perf_counter()
     work()
@@ -99,14 +108,15 @@ def _timed(seconds: list[float], work: Callable[[], object]) -> None:
 
 
 def describe_problem(error: Exception) -> str:
-    """In a few words: the row of a table."""
+    """Say in a few words, for the row of a table, why a runtime failed."""
     words = f"{type(error).__name__}: {error}"
     if isinstance(error, MemoryError) or any(sign in words.lower() for sign in NO_MEMORY):
         return "out of memory"
-    return " ".join(words.split())[:160]
+    return " ".join(words.split())[:MOST_WORDS]
 
 
 def _baseline(clocks: list[Clock]) -> Clock | None:
+    """The runtime that the others are compared with, where it is measured and did not fail."""
     for clock in clocks:
         if (clock.runner.name, clock.runner.precision) == BASELINE and not clock.problem:
             return clock
@@ -114,7 +124,9 @@ def _baseline(clocks: list[Clock]) -> Clock | None:
 
 
 def speed_row(clock: Clock, batch_size: int, baseline: Clock | None) -> SpeedRow:
-    """Speed-up: the median over the rounds of the ratio within a round, in which a busy machine
+    """The figures of a clock, or its problem.
+
+    The speed-up is the median over the rounds of the ratio within a round, in which a busy machine
     disturbs both alike."""
     runner = clock.runner
     names = dict(
@@ -122,7 +134,10 @@ def speed_row(clock: Clock, batch_size: int, baseline: Clock | None) -> SpeedRow
     )
     if clock.problem:
         return SpeedRow(**names, problem=clock.problem)
-    rate = lambda seconds: batch_size * len(seconds) / sum(seconds)  # noqa: E731
+
+    def rate(seconds: list[float]) -> float:
+        return batch_size * len(seconds) / sum(seconds)
+
     p50, p90, p99 = 1000 * np.percentile(clock.calls, [50, 90, 99])
     speedup = float(np.median(np.divide(baseline.calls, clock.calls))) if baseline else None
     return SpeedRow(
