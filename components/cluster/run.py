@@ -4,6 +4,7 @@ can take."""
 from pathlib import Path
 
 import numpy as np
+from tabulate import tabulate
 
 from components.cluster.centres import explained_by_label, make_table
 from components.cluster.checks import read_inputs, refuse_inside, refuse_labelless
@@ -54,17 +55,14 @@ def run(dataset: Path, model: Path, clusters: Path, *, config: ClusterConfig) ->
 def print_table(table: ClusterTable, features: InstanceFeatures) -> None:
     """What each label got. `clustered` are the instances above --min-area; spread is in the
     features' [-1, 1]."""
-    print("label  instances  clustered  styles  spread  explained")
+    rows = [("label", "instances", "clustered", "styles", "spread", "explained", "")]
     for label, found in table.labels.items():
-        instances, clustered = (
-            int((features.labels == label).sum()),
-            0 if found.fallback else sum(found.counts),
-        )
+        instances = int((features.labels == label).sum())
+        clustered = 0 if found.fallback else sum(found.counts)
         spread = np.sqrt(np.average(np.square(found.spread), weights=found.counts))
         explained = "-" if found.explained is None else f"{found.explained:.1%}"
-        note = "  none above --min-area: mean of all" if found.fallback else ""
-        columns = (
-            f"{label:5d}  {instances:9d}  {clustered:9d}  {len(found.centres):6d}  "
-            f"{spread:6.3f}  {explained:>9}"
-        )
-        print(columns + note, flush=True)
+        note = "none above --min-area: mean of all" if found.fallback else ""
+        styles = len(found.centres)
+        rows.append((label, instances, clustered, styles, f"{spread:.3f}", explained, note))
+    align = ["right"] * 6 + ["left"]
+    print(tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=align), flush=True)

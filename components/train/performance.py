@@ -9,6 +9,7 @@ from contextlib import closing
 from time import perf_counter
 
 import numpy as np
+from tabulate import tabulate
 
 from components.train.data.batches import Batch, EpochLoader
 from components.train.loop import Trainer
@@ -46,6 +47,7 @@ class PerformanceReport:
         }
 
     def table(self) -> str:
+        """What was measured, for people."""
         rows = {
             "images/s with data loading": f"{self.images_per_second:.2f}",
             "images/s without": f"{self.images_per_second_without_loading:.2f}",
@@ -58,7 +60,7 @@ class PerformanceReport:
             "batch size x processes": f"{self.batch_size} x {self.world_size}",
             "steps, warm-up": f"{self.steps}, {self.warmup} in each of up to {ROUNDS} rounds",
         }
-        return "\n".join(f"{name:32}{value}" for name, value in rows.items())
+        return tabulate(rows.items(), tablefmt="plain", disable_numparse=True)
 
 
 @dataclasses.dataclass(frozen=True)

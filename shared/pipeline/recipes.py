@@ -34,6 +34,8 @@ def read_recipe(
     # Overrides.
     for override in overrides:
         step, field, value = _parse(override)
+        if step in recipe and (new := configs[step].RENAMED.get(field)):
+            raise InputError(f"--set {step}.{field} has a new name: write {step}.{new}.")
         if step not in recipe or field not in configs[step].model_fields:
             options = [f"{part}.{key}" for part in recipe for key in configs[part].model_fields]
             target = f"{step}.{field}"

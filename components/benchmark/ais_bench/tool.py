@@ -159,8 +159,7 @@ def table(om: Path, result: AisResult) -> str:
         "copy out ms": number(result.d2h_ms),
     }
     return tabulate(
-        [columns.values()],
-        columns.keys(),
+        [columns.keys(), columns.values()],
         tablefmt="plain",
         stralign="right",
         disable_numparse=True,

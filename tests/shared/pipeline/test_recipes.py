@@ -26,6 +26,14 @@ def test_overrides_reach_the_step_and_are_checked():
         read_recipe("demo", CONFIGS, ("train_global.ngf=0",))
 
 
+def test_an_override_by_an_old_name_is_told_the_new_one():
+    with pytest.raises(InputError) as refused:
+        read_recipe("demo", CONFIGS, ("train_global.layout=nhwc",))
+    assert str(refused.value) == (
+        "--set train_global.layout has a new name: write train_global.memory_format."
+    )
+
+
 def test_recipes_name_steps_and_fields_that_exist_and_start_with_their_command():
 
     recipes = {path.stem for path in RECIPES.glob("*.yaml")}
