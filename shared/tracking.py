@@ -1,9 +1,9 @@
-"""The MLflow run of a step or of a whole pipeline; silent where no server is configured. It never
-stops a step.
+"""The MLflow run of a step, and of a whole pipeline; it never stops a step.
 
 Runs are found by the variables that KFP's own MLflow plugin sets: MLFLOW_RUN_ID (continue that
-run), else PIPELINE_PARENT_RUN_ID (a child of it), else a run of its own; without
-MLFLOW_TRACKING_URI nothing is logged."""
+run), else PIPELINE_PARENT_RUN_ID (a child of it), else a run of its own. Without
+MLFLOW_TRACKING_URI nothing is logged.
+"""
 
 import contextlib
 import fcntl
@@ -32,8 +32,26 @@ DEFAULTS = {
 }
 
 
+# How MLflow is called.
+
+
+@functools.cache
+def _mlflow():
+    """Load MLflow with our defaults, on first use: it takes seconds."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    import logging
+
+    warnings.filterwarnings("ignore", module="mlflow")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    return mlflow
+
+
 def _forgiving(function):
-    """Does nothing outside a run; a tracking error becomes one warning on stderr."""
+    """Make a function do nothing outside a run, and its error one warning on stderr."""
 
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
@@ -52,9 +70,12 @@ def _active():
     return mlflow.active_run() if mlflow else None
 
 
+# Runs.
+
+
 @contextlib.contextmanager
 def step_run(step: str, params: dict) -> Iterator[None]:
-    """One MLflow run around a step: parameters, tags, FAILED when the step raises."""
+    """Open an MLflow run around a step: parameters, tags, FAILED when the step raises."""
 
     def start(mlflow):
         if os.environ.get("MLFLOW_RUN_ID"):
@@ -62,8 +83,10 @@ def step_run(step: str, params: dict) -> Iterator[None]:
         mlflow.set_experiment(os.environ.get(EXPERIMENT, "default"))
         return mlflow.start_run(run_name=step, parent_run_id=os.environ.get(PARENT))
 
-    if os.environ.get("RANK", "0") != "0":  # of a distributed training, whose rank 0 speaks for all
+    # In a distributed training rank 0 speaks for all.
+    if os.environ.get("RANK", "0") != "0":
         os.environ.pop("MLFLOW_TRACKING_URI", None)
+
     if os.environ.get("MLFLOW_TRACKING_URI"):
         with _run(f"step {step}", start, {"step": step}, params):
             yield
@@ -75,21 +98,27 @@ def step_run(step: str, params: dict) -> Iterator[None]:
 def pipeline_run(
     experiment: str, name: str, params: dict, tags: dict, runs: Path
 ) -> Iterator[None]:
-    """The parent run of a pipeline run. Steps started inside become its children, through the
+    """Open the parent run of a pipeline run; steps started inside become its children, through the
     environment.
 
-    Without MLFLOW_TRACKING_URI the store is `runs/mlflow.db`, created here, by one process at a
-    time, before any step."""
+    Args:
+        experiment: Name of the experiment: the recipe.
+        name: Name of the run.
+        params: Numbers of all steps, by STEP.FIELD.
+        runs: Folder of the store where there is no MLFLOW_TRACKING_URI: of `mlflow.db`, made here,
+            by one process at a time, before any step.
+    """
+    # The store.
     artifacts = None
     if "MLFLOW_TRACKING_URI" not in os.environ:
         os.environ["MLFLOW_TRACKING_URI"] = store_uri(runs)
         artifacts = (runs.resolve() / "mlartifacts").as_uri()
 
+    # The run, and the way to it for the steps.
     def start(mlflow):
         with open(runs / "mlflow.lock", "a") as lock:
-            fcntl.flock(
-                lock, fcntl.LOCK_EX
-            )  # two processes that create one database leave it unusable
+            # Two processes that create one database leave it unusable.
+            fcntl.flock(lock, fcntl.LOCK_EX)
             if mlflow.get_experiment_by_name(experiment) is None:
                 mlflow.create_experiment(experiment, artifact_location=artifacts)
         mlflow.set_experiment(experiment)
@@ -104,8 +133,8 @@ def pipeline_run(
 
 @contextlib.contextmanager
 def _run(what: str, start: Callable, tags: dict, params: dict) -> Iterator[None]:
-    """A run that ends with the status of the block; a server that fails at either end costs a
-    warning."""
+    """Open a run that ends with the status of the block; a server that fails at either end costs
+    a warning."""
     with contextlib.ExitStack() as stack:
         try:
             mlflow = _mlflow()
@@ -119,6 +148,7 @@ def _run(what: str, start: Callable, tags: dict, params: dict) -> Iterator[None]
 
 
 def _end(what: str, run, *raised) -> None:
+    """Close a run with what the block raised, if anything; a failure is one warning."""
     try:
         run.__exit__(*raised)
     except Exception as error:
@@ -136,28 +166,31 @@ def continued(run_id: str | None) -> Iterator[None]:
 
 
 def run_id() -> str | None:
-    """Of the run that is open in this process."""
+    """The id of the run that is open in this process, or None."""
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         return None
     run = _mlflow().active_run()
     return run.info.run_id if run else None
 
 
+# What a step logs.
+
+
 @_forgiving
 def log_metrics(metrics: dict[str, float], step: int) -> None:
-    """Curves of a training step; asynchronous, in batches."""
+    """Log a point of every curve at `step`, in images seen; asynchronous, in batches."""
     _mlflow().log_metrics(metrics, step=step, synchronous=False)
 
 
 @_forgiving
 def log_figures(figures: dict[str, float]) -> None:
-    """Final figures of a step."""
+    """Log the final figures of a step."""
     _mlflow().log_metrics(figures)
 
 
 @_forgiving
 def log_headline(figures: dict[str, float]) -> None:
-    """Figures that also stand on the parent run, where the list of runs shows them."""
+    """Log figures also on the parent run, where the list of runs shows them."""
     log_figures(figures)
     if parent := os.environ.get(PARENT):
         _mlflow().log_metrics(figures, run_id=parent)
@@ -173,7 +206,7 @@ def log_picture(name: str, picture: np.ndarray, step: int) -> None:
 
 @_forgiving
 def log_files(path: Path, folder: str | None = None) -> None:
-    """A file, or a folder with all it holds."""
+    """Log a file, or a folder with all it holds."""
     if path.is_dir():
         _mlflow().log_artifacts(str(path), folder)
     else:
@@ -182,7 +215,7 @@ def log_files(path: Path, folder: str | None = None) -> None:
 
 @_forgiving
 def log_dataset(folder: Path, digest: str, context: str) -> None:
-    """Which data a run has read; context is training or testing."""
+    """Log which data a run has read; `context` is training or testing."""
     from mlflow.data.meta_dataset import MetaDataset
     from mlflow.data.sources import LocalArtifactDatasetSource
 
@@ -193,7 +226,7 @@ def log_dataset(folder: Path, digest: str, context: str) -> None:
 
 @functools.cache
 def code_version() -> dict[str, str]:
-    """Tag of the commit that runs; CODE_VERSION in images, where there is no git."""
+    """The tag of the commit that runs; from CODE_VERSION in images, where there is no git."""
     commit = os.environ.get("CODE_VERSION", "")
     if not commit:
         command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
@@ -202,25 +235,13 @@ def code_version() -> dict[str, str]:
     return {"git.commit": commit} if commit else {}
 
 
-@functools.cache
-def _mlflow():
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    import logging
-
-    warnings.filterwarnings("ignore", module="mlflow")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    import mlflow
-
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    return mlflow
+# What the pipeline reads, and tells people.
 
 
 def latest_figures(
     experiment: str, tags: dict[str, str], runs: Path, count: int
 ) -> list[tuple[str, dict[str, float]]]:
-    """(run name, headline figures) of the newest finished pipeline runs with these tags, newest
-    first."""
+    """The newest finished pipeline runs with these tags, newest first: (name, headline figures)."""
     mlflow = _mlflow()
     mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI", store_uri(runs)))
     wanted = "".join(f" and tags.{name} = '{value}'" for name, value in tags.items())

@@ -1,3 +1,5 @@
+"""The KFP face of the benchmark step."""
+
 import os
 from typing import Optional
 
@@ -18,7 +20,7 @@ def benchmark(
     config: dict,
     clusters: Optional[Input[Artifact]] = None,  # noqa: UP045 (kfp knows no other spelling)
 ):
-    """Measure an exported generator; the config holds the fields of BenchmarkConfig."""
+    """Measure an exported generator; the config has BenchmarkConfig's fields."""
     import shutil
 
     from components.benchmark.config import BenchmarkConfig
@@ -26,15 +28,14 @@ def benchmark(
     from components.benchmark.run import run
     from shared.command import execute
 
-    folders = {
-        "exported": exported.path,
-        "dataset": dataset.path,
-        "model": model.path,
-        "report": report.path,
-    }
-    figures = execute(
-        run, BenchmarkConfig, config, **folders, clusters=clusters.path if clusters else None
+    folders = dict(
+        exported=exported.path,
+        dataset=dataset.path,
+        model=model.path,
+        clusters=clusters.path if clusters else None,
+        report=report.path,
     )
+    figures = execute(run, BenchmarkConfig, config, **folders)
     shutil.copyfile(f"{report.path}/{PAGE}", page.path)
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -1,3 +1,5 @@
+"""The KFP face of the cluster step."""
+
 import os
 
 from kfp import dsl
@@ -14,7 +16,7 @@ def cluster(
     metrics: Output[Metrics],
     config: dict,
 ):
-    """Encode and cluster instance features; the config holds the fields of ClusterConfig."""
+    """Encode and cluster instance features; the config has ClusterConfig's fields."""
     from components.cluster.config import ClusterConfig
     from components.cluster.run import run
     from shared.command import execute

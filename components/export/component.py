@@ -1,3 +1,5 @@
+"""The KFP face of the export step."""
+
 import os
 from typing import Optional
 
@@ -16,17 +18,17 @@ def export(
     dataset: Optional[Input[Dataset]] = None,  # noqa: UP045 (kfp knows no other spelling)
     clusters: Optional[Input[Artifact]] = None,  # noqa: UP045
 ):
-    """Export a generator to ONNX and prove that the file equals it; the config holds the fields of
-    ExportConfig."""
+    """Export a generator, prove that the file equals it; the config has ExportConfig's fields."""
     from components.export.config import ExportConfig
     from components.export.run import run
     from shared.command import execute
 
-    optional = dict(
-        dataset=dataset.path if dataset else None, clusters=clusters.path if clusters else None
+    folders = dict(
+        model=model.path,
+        dataset=dataset.path if dataset else None,
+        clusters=clusters.path if clusters else None,
+        exported=exported.path,
     )
-    figures = execute(
-        run, ExportConfig, config, model=model.path, exported=exported.path, **optional
-    )
+    figures = execute(run, ExportConfig, config, **folders)
     for name, value in figures.items():
         metrics.log_metric(name, value)

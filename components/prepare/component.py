@@ -10,7 +10,7 @@ IMAGE = os.environ.get("PIPELINE_IMAGE_PREPARE", "pix2pixhd-prepare:cpu")
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def prepare(raw_data: str, dataset: Output[Dataset], metrics: Output[Metrics], config: dict):
-    """Raw pictures of any usual layout -> a checked data set."""
+    """Make a checked data set of raw images; the config has PrepareConfig's fields."""
     from components.prepare.config import PrepareConfig
     from components.prepare.run import run
     from shared.command import execute

@@ -1,3 +1,5 @@
+"""The KFP face of the train step."""
+
 import os
 from typing import Optional
 
@@ -16,15 +18,17 @@ def train(
     init_from: Optional[Input[Model]] = None,  # noqa: UP045 (kfp knows no other spelling)
     clusters: Optional[Input[Artifact]] = None,  # noqa: UP045
 ):
-    """Train one stage; the config holds the fields of TrainConfig."""
+    """Train one stage; the config has TrainConfig's fields."""
     from components.train.config import TrainConfig
     from components.train.run import run
     from shared.command import execute
 
-    start = dict(
+    folders = dict(
+        dataset=dataset.path,
         init_from=init_from.path if init_from else None,
         clusters=clusters.path if clusters else None,
+        model=model.path,
     )
-    figures = execute(run, TrainConfig, config, dataset=dataset.path, model=model.path, **start)
+    figures = execute(run, TrainConfig, config, **folders)
     for name, value in figures.items():
         metrics.log_metric(name, value)

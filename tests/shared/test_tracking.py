@@ -1,7 +1,6 @@
 """The tree of MLflow runs, and that tracking never stops a step."""
 
 import math
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
+from tests.calling import environment as clean_environment
 from tests.places import ROOT
 
 STEP = """
@@ -38,16 +38,11 @@ with tracking.pipeline_run("demo", "demo-1", {"a.b": 1}, {"nightly": "true"}, Pa
 
 
 def run(folder: Path, name: str, **environment) -> subprocess.CompletedProcess:
-    clean = {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith(("MLFLOW", "PIPELINE"))
-    }
-    environment = clean | {"PYTHONPATH": str(ROOT)} | environment
+    variables = clean_environment() | {"PYTHONPATH": str(ROOT)} | environment
     return subprocess.run(
         [sys.executable, name],
         cwd=folder,
-        env=environment,
+        env=variables,
         capture_output=True,
         text=True,
         timeout=120,
