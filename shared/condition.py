@@ -65,6 +65,9 @@ def paint(table: Tensor, ids: Tensor) -> Tensor:
     return table.gather(2, index).view(n, f, *ids.shape[1:])
 
 
+GREY_LEVEL = 1 / 127.5  # of 0 .. 255, in pictures in [-1, 1]
+
+
 def to_signed(picture: Tensor) -> Tensor:
     """uint8 0..255 -> float32 in [-1, 1]."""
     return picture.float() / 127.5 - 1

@@ -12,11 +12,13 @@ from components.train.data.augment import Augmentation
 from components.train.data.batches import PairDataset
 from components.train.networks.init import initialise
 from shared.contracts.dataset import DatasetManifest, Pair
+from shared.contracts.exported import ExportCard, Graph, TensorSpec
 from shared.contracts.folder import digest_files, write_atomically
 from shared.contracts.model import Architecture, ModelCard
 from shared.data.frames import Frame, cache_file, densify, pack, seal
 from shared.data.images import write_ids, write_picture
 from shared.data.maps import PairReader
+from shared.deployed.synthesiser import input_names
 from shared.networks.build import build_encoder, build_generator
 from shared.networks.checkpoint import save_weights
 
@@ -68,6 +70,25 @@ def model(folder: Path, a: Architecture, gain: float = 0.02, **changes) -> Model
     )
     values |= dict(digest=save_weights(folder, networks), config={"size": "32x64"})
     card = ModelCard(architecture=a, **values | changes)
+    card.write(folder)
+    return card
+
+
+def export_card(
+    folder: Path,
+    a: Architecture,
+    graph: Graph,
+    size: tuple[int | str, int | str] = ("height", "width"),
+    **changes,
+) -> ExportCard:
+    """The card of an exported file; the file itself is not made."""
+    inputs = [
+        TensorSpec(name=name, dtype="", shape=["batch", *size], meaning="")
+        for name in input_names(a, graph)
+    ]
+    values = dict(file="generator.onnx", opset=17, precision="fp32", style=[], parity=[])
+    values |= dict(inputs=inputs, outputs=[], architecture=a, model_digest="model", versions={})
+    card = ExportCard(graph=graph, **values | changes)
     card.write(folder)
     return card
 

@@ -65,21 +65,23 @@ def run(
     form = replace(Form.of_export(export), size=size)
     pairs = min(max(config.batch_sizes), len(manifest.test) + len(manifest.train))
     workload = Workload(dataset, manifest, form, pairs)
+    of_torch = torch_runners(form, generator, config)
+    of_files = file_runners(form, exported, export, runtime.name, config)
+
+    # Networks that measure quality: a wrong one is refused before the long work.
     networks = MeasuringNetworks.load(size, runtime.name, config)
     segmentation = None
     if config.segmentation_network:
         segmentation = SegmentationNetwork(
             config.segmentation_network, size, manifest.num_labels, runtime.name
         )
-    of_torch = torch_runners(form, generator, config)
-    of_files = file_runners(form, exported, export, runtime.name, config)
 
     # Correct first, then speed.
     parity = parities(of_torch, of_files, generator, export, workload)
     runners = [*of_torch, *of_files]
-    in_process = [runner for runner in runners if runner.name != "om"]  # the tool times an .om
+    in_process = [runner for runner in runners if runner.name != "om"]
     speed = measure_speed(in_process, workload, config.batch_sizes, config.rounds, config.warmup)
-    if len(in_process) < len(runners):
+    if len(in_process) < len(runners):  # Ascend's own tool times an .om
         speed += measure_om(exported, export.om, config.batch_sizes, config.rounds, config.warmup)
 
     # Quality, of the exported file unless it would run on a slower device than PyTorch.
@@ -97,7 +99,7 @@ def run(
     sheet = paint_styles(workload, generator, table, config) if table else None
     styles = label_styles(table, picture_differences(sheet)) if sheet else []
 
-    # Report.
+    # The report.
     result = BenchmarkReport(
         speed=speed,
         parity=parity,
@@ -111,6 +113,8 @@ def run(
         environment=environment(runtime),
         method=method(config, painting[0].name),
     )
+
+    # The report as files, in MLflow and on the terminal.
     result.write(report)
     for row in shown:
         write_pictures(report / "pictures", row)

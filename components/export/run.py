@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnxruntime
 import torch
@@ -26,7 +25,7 @@ from components.export.proof_maps import maps_of_proof
 from shared import tracking
 from shared.contracts.exported import ExportCard, OmFile, Parity
 from shared.contracts.model import ModelCard
-from shared.deployed.form import Feeds, Form
+from shared.deployed.form import Feeds, Form, stack
 from shared.deployed.painter import ExportedFile, open_runner
 from shared.deployed.styles import Style
 
@@ -60,8 +59,7 @@ def run(
     maps = maps_of_proof(form, card, dataset, config)
     samples = [form.feed(one.inputs, one.instances) for one in maps]
 
-    # Export into a folder of work, proof, and only then the files. What an earlier run left goes
-    # first.
+    # Export into a folder of work, proof, and only then the files.
     with work_folder(exported) as work:
         settings = dict(
             opset=config.opset,
@@ -70,20 +68,22 @@ def run(
             dynamic_size=config.is_dynamic,
             external_data_above_mb=config.external_data_above_mb,
         )
-        example = {
-            name: np.repeat(array, max(config.batch_size, 1), axis=0)
-            for name, array in samples[0].items()
-        }
+        example = stack([samples[0]] * max(config.batch_size, 1))
         graph = to_onnx(deployed, example, work / FILE, **settings)
+
+        # Random pictures cannot be compared: dropout is proven without.
         runners = onnx_runners(form, ExportedFile(work / FILE, config.precision))
         parity = prove(runners, reference, samples, config)
-        if config.dropout:  # random pictures cannot be compared: it is proven without
+        if config.dropout:
             graph = to_onnx(with_dropout(deployed), example, work / FILE, **settings)
             check_drops(graph, deployed)
+
+        # It is what it should be.
         for file in (data_file(work / FILE), work / FILE):
             if file.exists():
                 shutil.move(file, exported / file.name)
 
+    # What it is, for the steps after this one and for people.
     exported_card = card_of(form, card, graph, parity, config)
     exported_card.write(exported)
     size = sizes(exported, samples[0])

@@ -4,14 +4,12 @@ benchmark."""
 import numpy as np
 import torch
 
-from shared.condition import to_signed
+from shared.condition import GREY_LEVEL, to_signed
 from shared.contracts.exported import Parity
 from shared.deployed.form import Feeds
 from shared.deployed.runners import Runner
 from shared.deployed.synthesiser import to_pixels
 from shared.quality import psnr_db
-
-GREY_LEVEL = 1 / 127.5  # of pictures in [-1, 1]
 
 
 def measure_parity(runner: Runner, reference: Runner, samples: list[Feeds], limit: float) -> Parity:
@@ -62,17 +60,17 @@ def passes(parity: Parity, output: str) -> bool:
 
 
 def describe(parity: Parity) -> str:
+    """The figures in one line, for people."""
     return (
-        f"{parity.runtime} on {parity.device}, {parity.precision}: max abs error "
-        f"{parity.max_abs_error:.2e}, mean "
-        f"{parity.mean_abs_error:.2e}, cosine {parity.cosine:.7f}, PSNR {parity.psnr_db:.1f} dB, "
-        "limit "
-        f"{parity.limit:g}, on {parity.samples} samples"
+        f"{parity.runtime} on {parity.device}, {parity.precision}: "
+        f"max abs error {parity.max_abs_error:.2e}, mean {parity.mean_abs_error:.2e}, "
+        f"cosine {parity.cosine:.7f}, PSNR {parity.psnr_db:.1f} dB, "
+        f"limit {parity.limit:g}, on {parity.samples} samples"
     )
 
 
 def signed(picture: np.ndarray) -> np.ndarray:
-    """float64 in [-1, 1]"""
+    """A picture of either type as float64 in [-1, 1]."""
     if picture.dtype == np.uint8:
         picture = to_signed(torch.from_numpy(picture)).numpy()
     return picture.astype(np.float64)

@@ -14,9 +14,8 @@ class Style:
 
     # (num_labels + 1, feat_num) float32; the last row: pixels without label, or pictures
     by_label: np.ndarray
-    by_region: dict[int, np.ndarray] = field(
-        default_factory=dict
-    )  # (feat_num,) float32 by instance id
+    # (feat_num,) float32 by instance id
+    by_region: dict[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def commonest(cls, table: ClusterTable, num_labels: int) -> Self:
@@ -31,17 +30,17 @@ class Style:
 
         dense_ids (H, W): position of each pixel's id in `ids`; inputs: labels (H, W), or a picture
         (C, H, W)."""
+        # The commonest label of each: pixels counted by id and row of the table.
         last = len(self.by_label) - 1
         if inputs.ndim == 3:
             labels = np.full(len(ids), last)
         else:
             rows = np.minimum(inputs, last).ravel().astype(np.int64)
             index = dense_ids.ravel().astype(np.int64) * (last + 1) + rows
-            labels = (
-                np.bincount(index, minlength=len(ids) * (last + 1))
-                .reshape(len(ids), -1)
-                .argmax(axis=1)
-            )
+            counts = np.bincount(index, minlength=len(ids) * (last + 1))
+            labels = counts.reshape(len(ids), last + 1).argmax(axis=1)
+
+        # Its style, unless the instance has its own.
         table = self.by_label[labels].copy()
         for position, region in enumerate(ids.tolist()):
             if region in self.by_region:
@@ -53,7 +52,7 @@ class Style:
         where that has one."""
         last = len(self.by_label) - 1
         rows = np.full(inputs.shape[1:], last) if inputs.ndim == 3 else np.minimum(inputs, last)
-        features = self.by_label[rows]  # (H, W, feat_num)
+        features = self.by_label.T[:, rows]  # (feat_num, H, W)
         for region, vector in self.by_region.items():
-            features[instances == region] = vector
-        return np.ascontiguousarray(features.transpose(2, 0, 1))
+            features[:, instances == region] = vector[:, None]
+        return np.ascontiguousarray(features)

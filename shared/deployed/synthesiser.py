@@ -9,6 +9,8 @@ from shared.condition import encode_maps, to_uint8
 from shared.contracts.exported import Graph
 from shared.contracts.model import GeneratorInput
 
+CHANNELS, FAKE = "input_concat", "fake_image"  # input and output of the seed's file
+
 
 class Synthesiser(nn.Module):
     """Generator with all that is around it in the form that `graph` asks for.
@@ -35,6 +37,10 @@ class Synthesiser(nn.Module):
     @property
     def input_names(self) -> list[str]:
         return input_names(self.reads, self.graph)
+
+    @property
+    def output_name(self) -> str:
+        return FAKE if self.graph.form == "onehot" else "picture"
 
     def forward(self, *arrays: Tensor) -> Tensor:
         """Inputs by position, as `input_names` has them (see Graph) -> picture (N, 3, H, W), float
@@ -67,14 +73,10 @@ class Synthesiser(nn.Module):
                 features = F.embedding(
                     given["instances"].long() + first, given["style"].reshape(-1, f)
                 )
-                features = features.permute(0, 3, 1, 2)
+                features = features.movedim(3, 1)
             case "map":
                 features = given["features"]
         return torch.cat([x, features], dim=1)
-
-
-CHANNELS = "input_concat"  # names of the seed's file
-FAKE = "fake_image"
 
 
 def input_names(reads: GeneratorInput, graph: Graph) -> list[str]:
@@ -90,10 +92,6 @@ def input_names(reads: GeneratorInput, graph: Graph) -> list[str]:
         case "map":
             names.append("features")
     return names
-
-
-def output_name(graph: Graph) -> str:
-    return FAKE if graph.form == "onehot" else "picture"
 
 
 def to_pixels(picture: np.ndarray) -> np.ndarray:

@@ -16,16 +16,11 @@ from torch import Tensor, nn
 
 from components.export.om.atc_rules import problems
 from shared.deployed.form import Feeds
-from shared.deployed.synthesiser import Synthesiser, output_name
+from shared.deployed.synthesiser import Synthesiser
 
 BATCH, HEIGHT, WIDTH, INSTANCES = "batch", "height", "width", "instances"  # names of dynamic axes
-NORM_OPS = [
-    "ReduceMean",
-    "Sub",
-    "Mul",
-    "Sqrt",
-    "Div",
-]  # of an InstanceNorm written out: it stays fp32
+# Of an InstanceNorm written out, which stays fp32.
+NORM_OPS = ["ReduceMean", "Sub", "Mul", "Sqrt", "Div"]
 
 
 def to_onnx(
@@ -54,14 +49,14 @@ def to_onnx(
         synthesiser = Synthesiser(
             padded, synthesiser.reads, synthesiser.style, synthesiser.graph
         ).eval()
+
     # The tracing exporter honours every opset that Ascend's ATC has parsers for, 11 to 18. The
     # newer one (dynamo=True) starts at 18 and, as Pad cannot be converted down, stays there without
     # an error. Tidied, both graphs are alike.
     traced = path.with_name(f"traced_{path.name}")
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # that tracing is old, and that InstanceNorm is "in training mode"
+        # that tracing is old, and that InstanceNorm is "in training mode"
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             synthesiser,
             tuple(torch.from_numpy(example[name]) for name in synthesiser.input_names),
@@ -69,14 +64,14 @@ def to_onnx(
             dynamo=False,
             opset_version=opset,
             input_names=synthesiser.input_names,
-            output_names=[output_name(synthesiser.graph)],
+            output_names=[synthesiser.output_name],
             dynamic_axes=axes,
         )
+
+    # Tidied, in its precision, checked.
     model = fold_constants(onnx.load(traced))
-    if not dynamic_size:
-        model.graph.output[0].type.tensor_type.ClearField(
-            "shape"
-        )  # tracing left names where there are numbers
+    if not dynamic_size:  # tracing left names where there are numbers
+        model.graph.output[0].type.tensor_type.ClearField("shape")
     if precision == "fp16":
         model = to_fp16(model)
     save(model, path, external_data_above_mb)
@@ -90,7 +85,7 @@ def dynamic_axes(
     axes = {}
     for name, rank in [
         *((name, array.ndim) for name, array in example.items()),
-        (output_name(synthesiser.graph), 4),
+        (synthesiser.output_name, 4),
     ]:
         axes[name] = {0: BATCH} if dynamic_batch else {}
         if name == "style":

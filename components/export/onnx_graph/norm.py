@@ -17,24 +17,19 @@ class PreciseInstanceNorm(nn.Module):
 
     def __init__(self, norm: nn.InstanceNorm2d):
         super().__init__()
-        self.eps, self.weight, self.bias = (
-            norm.eps,
-            norm.weight,
-            norm.bias,
-        )  # the latter two None without affine
+        self.eps = norm.eps
+        self.weight, self.bias = norm.weight, norm.bias  # None without affine
 
     def forward(self, x: Tensor) -> Tensor:
         centred = x - mean(x)
         normal = centred / torch.sqrt(mean(centred * centred) + self.eps)
-        return (
-            normal
-            if self.weight is None
-            else normal * self.weight[:, None, None] + self.bias[:, None, None]
-        )
+        if self.weight is None:
+            return normal
+        return normal * self.weight[:, None, None] + self.bias[:, None, None]
 
 
 def mean(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, 1, 1)"""
+    """The mean over each map, (N, C, H, W) -> (N, C, 1, 1)."""
     return x.mean(3, keepdim=True).mean(2, keepdim=True)
 
 

@@ -5,18 +5,14 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 from PIL import Image
 
 from components.export.__main__ import main
-from components.export.onnx_graph.specs import specs
 from shared.contracts.dataset import DatasetManifest, Pair
-from shared.contracts.exported import ExportCard, Graph
+from shared.contracts.exported import Graph
 from shared.contracts.model import Architecture
 from shared.data.images import read_ids, read_picture
-from shared.deployed.synthesiser import input_names
 from tests import tiny
 from tests.asking import refusal_of_command
 
@@ -165,26 +161,8 @@ def test_without_instances_there_are_only_labels(tmp_path, capsys):
 STYLE = np.random.default_rng(2).uniform(-1, 1, (36, 3)).astype(np.float32)
 
 
-def export(folder, graph: Graph, a: Architecture, size=("height", "width"), batch="batch") -> None:
-    """The card of a file: nothing else is looked at."""
-    types = dict(labels=TensorProto.UINT8, image=TensorProto.UINT8, instances=TensorProto.INT32)
-    values = [
-        helper.make_tensor_value_info(name, types.get(name, TensorProto.FLOAT), [batch, *size])
-        for name in input_names(a, graph)
-    ]
-    model = onnx.ModelProto(graph=helper.make_graph([], "g", values, []))
-    ExportCard(
-        file="generator.onnx",
-        graph=graph,
-        opset=17,
-        precision="fp32",
-        **specs(model, graph, a.num_labels),
-        style=STYLE.tolist() if a.feat_num else [],
-        parity=[],
-        architecture=a,
-        model_digest="",
-        versions={},
-    ).write(folder)
+def export(folder, graph: Graph, a: Architecture, **size) -> None:
+    tiny.export_card(folder, a, graph, **size, style=STYLE.tolist() if a.feat_num else [])
 
 
 def test_inputs_of_an_exported_file(tmp_path, capsys):
@@ -259,9 +237,7 @@ def test_bytes_of_style_tables_do_not_grow_with_the_maps(dataset, tmp_path, caps
 
 
 def test_maps_get_the_size_of_the_exported_file(dataset, tmp_path):
-    export(
-        tmp_path / "exported", Graph(), tiny.architecture(use_instances=False), size=(4, 8), batch=1
-    )
+    export(tmp_path / "exported", Graph(), tiny.architecture(use_instances=False), size=(4, 8))
     run(
         "inputs",
         "--dataset",

@@ -14,13 +14,14 @@ from PIL import Image
 from torch import nn
 
 from components.export.__main__ import main
+from components.export.onnx_graph.file import to_onnx
 from components.export.synthesise.run import grid
 from components.export.synthesise.scenes import Scene
 from components.export.synthesise.style_choice import CentreStyles, PhotoStyles
 from components.train.networks.init import init_weights
 from shared.contracts.clusters import ClusterTable, LabelClusters
 from shared.contracts.dataset import DatasetManifest
-from shared.contracts.exported import ExportCard, Graph, OmFile, TensorSpec
+from shared.contracts.exported import ExportCard, Graph, OmFile
 from shared.contracts.model import Architecture, ModelCard
 from shared.data.images import (
     read_ids,
@@ -30,9 +31,9 @@ from shared.data.images import (
     write_ids,
     write_picture,
 )
-from shared.deployed.form import Form
+from shared.deployed.form import Form, stack
 from shared.deployed.styles import Style
-from shared.deployed.synthesiser import Synthesiser, input_names, output_name, to_pixels
+from shared.deployed.synthesiser import Synthesiser, to_pixels
 from shared.device import pick
 from shared.networks.build import build_generator
 from shared.networks.checkpoint import load_encoder, load_generator, save_weights
@@ -182,56 +183,26 @@ def export(
     height, width = size or (8, 8)
     labels, instances = maps(height, width)
     inputs = labels if a.num_labels else labels[None].repeat(a.input_nc, axis=0)
-    default = table.default_style(a.num_labels) if table else None
-    feed = Form(a, graph).feed(
-        inputs, instances.astype(np.int32), Style(default) if table else None
-    )
-    feed = {name: array.repeat(batch_size or 1, axis=0) for name, array in feed.items()}
-    fixed = torch.from_numpy(default) if graph.style == "fixed" else None
-    axes = {name: {} if batch_size else {0: "batch"} for name in [*feed, output_name(graph)]}
-    shapes = {name: list(array.shape) for name, array in feed.items()}
-    for name in feed:
-        rank = feed[name].ndim
-        if name == "style":
-            axes[name] |= {1: "instances"} if graph.style == "instance" else {}
-        elif size is None:
-            axes[name] |= {rank - 2: "height", rank - 1: "width"}
-        for axis, called in axes[name].items():
-            shapes[name][axis] = called
-    axes[output_name(graph)] |= {} if size else {2: "height", 3: "width"}
+    form = Form(a, graph, Style(table.default_style(a.num_labels)) if table else None, size)
+    feed = form.feed(inputs, instances.astype(np.int32))
     folder.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            Synthesiser(generator, a, fixed, graph).eval(),
-            tuple(torch.from_numpy(feed[name]) for name in input_names(a, graph)),
-            folder / "generator.onnx",
-            dynamo=False,
-            opset_version=17,
-            input_names=input_names(a, graph),
-            output_names=[output_name(graph)],
-            dynamic_axes=axes,
-        )
-    card = ExportCard(
-        file="generator.onnx",
-        graph=graph,
+    to_onnx(
+        form.synthesiser(generator),
+        stack([feed] * (batch_size or 1)),
+        folder / "generator.onnx",
         opset=17,
         precision="fp32",
-        inputs=[
-            TensorSpec(name=name, dtype=str(feed[name].dtype), shape=shapes[name], meaning="")
-            for name in input_names(a, graph)
-        ],
-        outputs=[],
-        style=default.tolist() if table else [],
-        parity=[],
-        architecture=a.model_copy(
-            update={"n_downsample_global": 0}
-        ),  # the generators of these files have no stride
-        model_digest="model",
-        versions={},
+        dynamic_batch=batch_size is None,
+        dynamic_size=size is None,
+        external_data_above_mb=1900,
     )
-    card.write(folder)
-    return card
+    return tiny.export_card(
+        folder,
+        a.model_copy(update={"n_downsample_global": 0}),  # these generators have no stride
+        graph,
+        size or ("height", "width"),
+        style=form.style.by_label.tolist() if table else [],
+    )
 
 
 def test_a_folder_of_any_sizes(raw, plain, tmp_path, capsys):
@@ -252,7 +223,7 @@ def test_a_folder_of_any_sizes(raw, plain, tmp_path, capsys):
 
 
 def test_a_file_of_dynamic_size_takes_two_strides_or_more(raw, tmp_path, capsys):
-    card = export(tmp_path / "exported", nn.Identity(), PLAIN, Graph(), None)
+    card = export(tmp_path / "exported", Features(), PLAIN, Graph(), None)
     card.model_copy(update={"architecture": PLAIN}).write(tmp_path / "exported")
     with pytest.raises(SystemExit) as stop:
         run("--exported", tmp_path / "exported", *of_raw(raw), "--out", tmp_path / "out")

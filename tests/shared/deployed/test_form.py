@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from shared.contracts.exported import ExportCard, Graph, TensorSpec
+from shared.contracts.exported import ExportCard, Graph
 from shared.contracts.model import GeneratorInput
 from shared.deployed.form import Form, narrow, stack
 from shared.deployed.styles import Style
@@ -66,40 +66,22 @@ def test_a_network_of_which_only_the_input_is_known_is_fed_too():
     np.testing.assert_array_equal(fed, of_a_whole_one["input_concat"])
 
 
-def exported(folder, size=("height", "width"), **changes) -> ExportCard:
-    """The card of a file that was never made."""
-    spec = TensorSpec(name="labels", dtype="uint8", shape=["batch", *size], meaning="")
-    card = ExportCard(
-        file="generator.onnx",
-        graph=Graph(form="onehot"),
-        opset=17,
-        precision="fp32",
-        inputs=[spec],
-        outputs=[],
-        style=[],
-        parity=[],
-        architecture=tiny.architecture(feat_num=3),
-        model_digest="",
-        versions={},
-    ).model_copy(update=changes)
-    card.write(folder)
-    return card
-
-
 def test_a_form_is_what_the_card_of_the_export_says(tmp_path):
-    card = exported(tmp_path, (32, 64), style=TABLE.tolist(), batch_norm="picture")
+    a, graph = tiny.architecture(feat_num=3), Graph(style="label")
+    values = dict(style=TABLE.tolist(), batch_norm="picture")
+    card = tiny.export_card(tmp_path, a, graph, (32, 64), **values)
     form = Form.of_export(card)
     assert (form.reads, form.graph, form.size) == (card.architecture, card.graph, (32, 64))
     assert form.batch_norm == "picture" and form.least_side == 2
     assert form.style.by_label.dtype == np.float32 and np.array_equal(form.style.by_label, TABLE)
 
-    any_size = Form.of_export(exported(tmp_path))
+    any_size = Form.of_export(tiny.export_card(tmp_path, tiny.architecture(), Graph()))
     assert (any_size.size, any_size.style) == (None, None)
     assert any_size.least_side == 2 * tiny.architecture().stride
 
 
 def test_an_export_written_before_the_form_had_its_name_is_read(tmp_path):
-    card = exported(tmp_path)
+    card = tiny.export_card(tmp_path, tiny.architecture(), Graph(form="onehot"))
     written = json.loads((tmp_path / ExportCard.FILE).read_text())
     written["graph"]["inputs"] = written["graph"].pop("form")
     (tmp_path / ExportCard.FILE).write_text(json.dumps(written))

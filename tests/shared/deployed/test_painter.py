@@ -10,7 +10,6 @@ from shared.errors import InputError
 from shared.networks.checkpoint import load_generator
 from tests import tiny
 from tests.asking import refusal
-from tests.shared.deployed.test_form import exported
 
 LABELS = np.random.default_rng(0).integers(0, 35, (32, 64), dtype=np.uint8)
 
@@ -43,7 +42,7 @@ def test_torch_opens_the_generator_in_the_precision_asked_for(tmp_path):
 def test_the_file_of_a_runtime_is_the_onnx_one_or_the_compiled_one_of_the_smallest_batches(
     tmp_path,
 ):
-    card = exported(tmp_path)
+    card = tiny.export_card(tmp_path, tiny.architecture(), Graph())
     assert f"--exported {tmp_path} has lost its generator.onnx: export the model again." == refusal(
         ExportedFile.of, tmp_path, card, "onnxruntime"
     )

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from shared.condition import GREY_LEVEL
 from shared.contracts.exported import Parity
-from shared.deployed.parity import GREY_LEVEL, largest_difference, measure_parity, passes
+from shared.deployed.parity import largest_difference, measure_parity, passes
 
 
 class Constant:
