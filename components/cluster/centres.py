@@ -6,8 +6,8 @@ from sklearn.cluster import KMeans
 from components.cluster.features import InstanceFeatures
 from shared.contracts.clusters import ClusterTable, LabelClusters
 
-# starts of k-means, of which the best is kept: scikit-learn's default when the reference was
-# written
+# Starts of k-means, of which the best is kept: scikit-learn's default when the reference was
+# written.
 N_INIT = 10
 
 
@@ -19,7 +19,8 @@ def make_table(
     model_digest: str,
     dataset_digest: str,
 ) -> ClusterTable:
-    """Cluster the features of every label that has instances."""
+    """Cluster the features of every label that has instances; the parameters as in
+    `cluster_label`."""
     labels = {}
     for label in np.unique(features.labels).tolist():
         of_label = features.labels == label
@@ -40,19 +41,22 @@ def make_table(
 def cluster_label(
     points: np.ndarray, areas: np.ndarray, n_clusters: int, min_area: float, seed: int
 ) -> LabelClusters:
-    """k-means over the large instances of a label, as pix2pixHD's encode_features; the mean of all
-    where none is large.
+    """Find the centres of one label by k-means over its large instances, as pix2pixHD's
+    encode_features; the mean of all where none is large.
 
     Args:
         points: (n, feat_num) features of its instances.
-        areas: (n,) their shares of the image.
+        areas: (n,) their shares of the image, in [0, 1].
+        n_clusters: Number of centres; fewer where fewer large instances differ.
+        min_area: Share of the image that a large instance exceeds.
+        seed: Seed of k-means.
     """
     points = points.astype(np.float64)
     large = points[areas > min_area]
     if len(large) == 0:
-        return describe(
-            points, points.mean(axis=0, keepdims=True), np.zeros(len(points), int), fallback=True
-        )
+        mean = points.mean(axis=0, keepdims=True)  # (1, feat_num)
+        return describe(points, mean, np.zeros(len(points), int), fallback=True)
+
     k = min(n_clusters, len(np.unique(large, axis=0)))
     found = KMeans(k, n_init=N_INIT, random_state=seed).fit(large)
     return describe(large, found.cluster_centers_, found.labels_, fallback=False)
@@ -69,10 +73,13 @@ def describe(
     """The record of one label, commonest centre first.
 
     Args:
-        points: (n, F).
-        centres: (k, F).
+        points: (n, F) features.
+        centres: (k, F) in any order.
         members: (n,) index of each point's centre.
+        fallback: Whether there were no large instances.
     """
+    # Per centre its points and their root mean square distance; of all points the share of their
+    # variance that the centres explain.
     counts = np.bincount(members, minlength=len(centres))
     squared = ((points - centres[members]) ** 2).sum(axis=1)
     spread = np.sqrt(np.bincount(members, squared, len(centres)) / np.maximum(counts, 1))

@@ -35,6 +35,7 @@ def refuse_inside(dataset: Path, out: Path, flag: str) -> None:
 
 
 def refuse_labelless(manifest: DatasetManifest, flag: str) -> None:
+    """Refuse files of the references for a data set without labels."""
     if manifest.num_labels == 0:
         raise InputError(
             f"{flag}: the references' files are by label, but the data set has pictures as input."

@@ -40,17 +40,20 @@ def write_reference_files(
     manifest: DatasetManifest,
     write: Write,
 ) -> None:
-    """Both files. Instances without a label are left out: the layout has labels 0 .. num_labels -
-    1.
+    """Write both files. Instances without a label are left out: the layout has labels 0 ..
+    num_labels - 1.
 
     A label without large instances has no centre in the references' file, and garbage in pictures;
-    here its fallback."""
-    pixels = np.array([pair.height * pair.width for pair in manifest.train]).repeat(
-        np.diff(features.start)
-    )
+    here its fallback.
+    """
+    # Rows of features and area, of every label, with or without instances.
+    of_image = np.array([pair.height * pair.width for pair in manifest.train])
+    pixels = of_image.repeat(np.diff(features.start))  # of the image of each instance
     areas = np.round(features.areas * pixels) / (pixels // AREA_UNIT)
     rows = np.column_stack([features.features.astype(np.float64), areas])
     by_label = {label: rows[features.labels == label] for label in range(manifest.num_labels)}
+
+    # Centres of the labels that have any.
     centres = {
         label: np.array(found.centres)
         for label, found in table.labels.items()
@@ -61,22 +64,23 @@ def write_reference_files(
 
 
 def encode_table(table: Table) -> bytes:
-    """Content of a .npy file as np.save(path, table) writes it where NumPy is as old as the
+    """The content of a .npy file as np.save(path, table) writes it where NumPy is as old as the
     references."""
     buffer = io.BytesIO()
     npy.write_array_header_1_0(buffer, {"descr": "|O", "fortran_order": False, "shape": ()})
     holder = np.empty((), object)
     holder[()] = table
     content = pickle.dumps(holder, protocol=2)
-    buffer.write(
-        content.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n", 1)
-    )  # NumPy 2's new name
+    # NumPy 2 has another name for its module.
+    content = content.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n", 1)
+    buffer.write(content)
     return buffer.getvalue()
 
 
 def read_table(path: Path) -> Table:
     """Rows (n, columns) float64 of each label. Raises InputError for what is no such file, or would
     run code."""
+    # The pickle, with nothing in it but arrays.
     try:
         with open(path, "rb") as file:
             _skip_header(path, file)
@@ -89,15 +93,14 @@ def read_table(path: Path) -> Table:
         raise
     except Exception as error:  # a damaged pickle raises errors of many types
         refuse(path, f"cannot be read ({type(error).__name__})")
+
+    # A dict of tables by label, alone or in an array without axes.
     table = content.value if isinstance(content, _Array) else content
     if not isinstance(table, dict):
         refuse(path, "holds no dict")
     for label, rows in table.items():
-        if (
-            type(label) is not int
-            or not isinstance(rows, _Array)
-            or not isinstance(rows.value, np.ndarray)
-        ):
+        is_array = isinstance(rows, _Array) and isinstance(rows.value, np.ndarray)
+        if type(label) is not int or not is_array:
             refuse(path, "holds other things than arrays by label")
         if rows.value.ndim != 2 or not np.isfinite(rows.value).all():
             refuse(path, f"has for label {label} no table of finite numbers")
@@ -105,6 +108,7 @@ def read_table(path: Path) -> Table:
 
 
 def refuse(path: Path, found: str) -> NoReturn:
+    """Raise InputError for a file that is none of encode_features.py's."""
     raise InputError(f"{path} {found}: give a file of pix2pixHD's encode_features.py.")
 
 
