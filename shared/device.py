@@ -36,6 +36,34 @@ class Runtime:
         """torch's Adam in one kernel; an NPU takes the foreach form."""
         return self.name != "npu"
 
+    @property
+    def collectives(self) -> str:
+        """The library by which processes on such devices exchange tensors."""
+        return {"cuda": "nccl", "npu": "hccl", "cpu": "gloo"}[self.name]
+
+    def take_device(self, number: int) -> None:
+        """Let this process compute on device `number` of the machine. Raises InputError where there
+        are fewer."""
+        if self.name == "cpu":
+            return
+        count = _accelerator(self.name).device_count()
+        if number >= count:
+            raise InputError(
+                f"--devices asks for {number + 1} or more, but torch sees {count} {self.name} "
+                "devices on this machine: ask for as many as there are."
+            )
+        _accelerator(self.name).set_device(number)
+
+    @property
+    def compiles(self) -> bool:
+        """Whether torch.compile has a compiler for this device."""
+        return self.name in ("cuda", "cpu")
+
+    @property
+    def pads_in_nhwc(self) -> bool:
+        """Whether reflection padding keeps the memory format; on a GPU it converts to NCHW."""
+        return self.name == "cpu"
+
     def memory_format(self, wanted: MemoryFormatName, stays_nhwc: bool) -> torch.memory_format:
         """The memory format of weights and feature maps. Raises InputError for nhwc on an NPU.
 

@@ -4,10 +4,10 @@ import torch
 
 from components.train.config import TrainConfig
 from components.train.devices.world import ALONE, World
-from components.train.loop import Trainer
 from components.train.networks.build import Networks
 from components.train.networks.discriminators import build_discriminator
 from components.train.networks.init import init_weights
+from components.train.step import Trainer
 from shared.contracts.model import Architecture
 from shared.device import pick
 from shared.networks.build import build_encoder, build_generator

@@ -18,8 +18,10 @@ SMALLEST_SIDE = 16  # pixels; below, VGG19 and the coarsest scale of D have noth
 
 InitType = Literal["normal", "xavier", "kaiming", "orthogonal"]
 GanMode = Literal["lsgan", "vanilla"]
+CacheName = Literal["auto", "off", "memory", "device"]
 Policy = Literal["linear_hd", "linear", "step", "cosine", "constant", "plateau"]
 LearningRateScaling = Literal["none", "linear", "sqrt"]
+BestBy = Literal["psnr_db", "ssim", "L1", "lpips", "fid"]  # figures of `shared/quality.py`
 
 
 class NetworkOptions(Options):
@@ -154,7 +156,7 @@ class DataOptions(Options):
     workers: int = Field(2, ge=0)
     """Processes that read image files (nThreads); 0: the training process does, as always where
     frames are cached."""
-    cache: Literal["auto", "off", "memory", "device"] = "auto"
+    cache: CacheName = "auto"
     """auto: the data set's cache where it has one; off: image files; memory, device: all frames are
     held there."""
 
@@ -218,7 +220,7 @@ class ValidationOptions(MeasuringOptions):
     """Epochs between two validations on test pairs, and after the last one; 0: none."""
     validate_pairs: int = Field(50, ge=1)
     """Most test pairs of a validation."""
-    best_by: Literal["psnr_db", "ssim", "L1", "lpips", "fid"] = "psnr_db"
+    best_by: BestBy = "psnr_db"
     """Metric of the validation whose best epoch is kept as best_net_G.pth."""
 
     @model_validator(mode="after")

@@ -1,4 +1,5 @@
-"""Checkpoints on a disk that may be full, and the copies of earlier ones."""
+"""The model folder that a training fills: weights, card, the state to continue from, the best
+weights, copies of earlier ones."""
 
 import contextlib
 import errno
@@ -6,11 +7,141 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from components.train.step import Trainer
+from components.train.validation import Best
+from shared.contracts.folder import Write, written_together
+from shared.contracts.model import ModelCard
 from shared.errors import InputError
+from shared.networks.checkpoint import load_tensors, save_tensors, save_weights, weights_path
+
+# Key of a state: L1 is of pictures in [0, its value]. Without it L1 is of pictures in [-1, 1].
+L1_RANGE = "L1_range"
+
+
+class ModelFolder:
+    """What a training leaves in its model folder, and finds there when it goes on."""
+
+    def __init__(
+        self,
+        path: Path,
+        trainer: Trainer,
+        card: ModelCard,
+        best_by: str,
+        keep_checkpoints: int = 0,
+        encoder: Path | None = None,
+    ):
+        """card: what does not change while training. best_by: figure of the validation whose best
+        epoch's weights are kept. keep_checkpoints: number of latest weights that are kept under
+        their epoch too. encoder: file of weights that belong to the model though they are not
+        trained, None = there is no such."""
+        self.path, self.trainer, self.card = path, trainer, card
+        self.keep_checkpoints, self.encoder = keep_checkpoints, encoder
+        self.best = Best(f"val/{best_by}")
+        self.metrics: dict[str, float] = {}  # of the last finished epoch
+        self.state = path / "state" / "training.pt"
+
+    # The state to continue from.
+
+    def load(self) -> bool:
+        """Go on from the saved state; whether there is one. Raises InputError when it is of another
+        training."""
+        if not self.state.is_file():
+            return False
+        state, trainer = load_tensors(self.state), self.trainer
+        self._refuse_other_training(state)
+        _halve_old_l1(state)
+        trainer.load_state_dict(state)
+        if "best" in state:
+            self.best.load_state_dict(state["best"])
+        self.metrics = state["metrics"]
+        return True
+
+    def _refuse_other_training(self, state: dict) -> None:
+        remedy = "give an empty folder, or the same options to continue."
+        for name, wanted in self.trainer.architecture.model_dump().items():
+            if (found := state["architecture"].get(name)) != wanted:
+                raise InputError(
+                    f"--model {self.path} holds a training with {name} {found}, but {wanted} is "
+                    f"asked for: {remedy}"
+                )
+        for name in self.trainer.parts():
+            if name not in state:
+                raise InputError(f"--model {self.path} holds a training without {name}: {remedy}")
+        devices, wanted = len(state["random"]), self.trainer.world.size
+        if state["batches"] and devices != wanted:
+            raise InputError(
+                f"--model {self.path} was stopped within an epoch on {devices} devices but goes on "
+                f"with {wanted}: give as many, at least to the end of this epoch."
+            )
+
+    def save_state(self) -> None:
+        """Write what resuming needs, within an epoch. All ranks call it."""
+        with _stopped_by_full_disk(self.path), written_together() as write:
+            self._write_state(write)
+
+    def _write_state(self, write: Write) -> None:
+        state = self.trainer.state_dict()
+        if self.trainer.world.is_main:
+            state |= {"metrics": self.metrics, "best": self.best.state_dict(), L1_RANGE: 1.0}
+            state["architecture"] = self.trainer.architecture.model_dump()
+            save_tensors(self.state, state, write)
+
+    # The whole model.
+
+    def save(self) -> None:
+        """Write a complete model folder of the last finished epoch. All ranks call it."""
+        is_main = self.trainer.world.is_main
+        with _stopped_by_full_disk(self.path), written_together() as write:
+            if is_main:
+                self._write_model(write)
+            # Last: a kill in between costs the epoch, but nothing that is needed.
+            self._write_state(write)
+        if is_main:
+            self._keep_copies()
+
+    def _write_model(self, write: Write) -> None:
+        if self.encoder:
+            write(weights_path(self.path, "E"), self.encoder.read_bytes())
+        trainer = self.trainer
+        epochs = ("latest", "best") if self.best.epoch == trainer.epoch else ("latest",)
+        changed = dict(
+            epoch=trainer.epoch,
+            images_seen=trainer.images_seen,
+            digest=save_weights(self.path, trainer.published(), write, epochs),
+            metrics=self.metrics,
+        )
+        self.card.model_copy(update=changed).write(self.path, write)
+
+    def _keep_copies(self) -> None:
+        """Keep these weights under their epoch too, and of earlier ones the latest, as many as are
+        asked for in all."""
+        if self.keep_checkpoints == 0:
+            return
+        for path in self.path.glob("latest_net_*.pth"):
+            copy = path.with_name(path.name.replace("latest", str(self.trainer.epoch)))
+            copy.unlink(missing_ok=True)
+            os.link(path, copy)  # no bytes of its own until the next checkpoint replaces `latest`
+        copies = list(self.path.glob("[0-9]*_net_*.pth"))
+        epochs = sorted({int(path.name.partition("_")[0]) for path in copies})
+        for old in epochs[: -self.keep_checkpoints]:
+            for path in self.path.glob(f"{old}_net_*.pth"):
+                path.unlink()
+
+
+def _halve_old_l1(state: dict) -> None:
+    """Turn the L1 of a state that was written when it was of pictures in [-1, 1] into that of
+    pictures in [0, 1]."""
+    if L1_RANGE in state:
+        return
+    for name in ("sample_L1", "val/L1"):
+        if name in state["metrics"]:
+            state["metrics"][name] /= 2
+    if state.get("best", {}).get("metric") == "val/L1":
+        state["best"]["value"] /= 2
 
 
 @contextlib.contextmanager
-def stopped_by_full_disk(model: Path) -> Iterator[None]:
+def _stopped_by_full_disk(model: Path) -> Iterator[None]:
     """Raises InputError for a checkpoint that does not fit; the one before stays."""
     try:
         yield
@@ -19,21 +150,5 @@ def stopped_by_full_disk(model: Path) -> Iterator[None]:
             raise
         raise InputError(
             f"--model {model} has no room for a checkpoint ({error.strerror}): the one before is "
-            "whole, "
-            "make room and say the same command again."
+            "whole, make room and say the same command again."
         ) from None
-
-
-def keep_copies(model: Path, epoch: int, count: int) -> None:
-    """Keep this checkpoint's weights under its epoch too, and of earlier ones the latest, `count`
-    in all."""
-    if count == 0:
-        return
-    for path in model.glob("latest_net_*.pth"):
-        copy = path.with_name(path.name.replace("latest", str(epoch)))
-        copy.unlink(missing_ok=True)
-        os.link(path, copy)  # no bytes of its own until the next checkpoint replaces `latest`
-    numbers = sorted({int(path.name.partition("_")[0]) for path in model.glob("[0-9]*_net_*.pth")})
-    for old in numbers[:-count]:
-        for path in model.glob(f"{old}_net_*.pth"):
-            path.unlink()

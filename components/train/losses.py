@@ -8,12 +8,46 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from components.train.config import GanMode
+from components.train.config import GanMode, LossOptions
 
 # What the discriminator gives: per scale its feature maps, last the patch scores.
 Scales = list[list[Tensor]]
 
 VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # of relu1_1 .. relu5_1
+
+
+def generator_losses(
+    options: LossOptions,
+    vgg: torch.nn.Module | None,
+    fake_scales: Scales,
+    real_scales: Scales | None,
+    fake: Tensor,
+    photo: Tensor,
+) -> dict[str, Tensor]:
+    """What G learns from: fool D, match its features, match VGG's, match the pixels; those that
+    have a weight, by name and weighted.
+
+    fake_scales, real_scales: what D says of fake and photo; the latter is for feature matching
+    alone. fake, photo: (N, 3, H, W) in [-1, 1]."""
+    losses = {"G_GAN": gan_loss(fake_scales, is_real=True, mode=options.gan_mode)}
+    if options.lambda_feature_matching:
+        matching = feature_matching_loss(fake_scales, real_scales)
+        losses["G_GAN_Feat"] = options.lambda_feature_matching * matching
+    if vgg is not None:
+        losses["G_VGG"] = options.lambda_vgg * vgg_loss(vgg, fake, photo)
+    if options.lambda_L1:
+        losses["G_L1"] = options.lambda_L1 * l1_loss(fake, photo)
+    return losses
+
+
+def discriminator_losses(
+    options: LossOptions, real_scales: Scales, fake_scales: Scales
+) -> dict[str, Tensor]:
+    """What D learns from, by name: photos are real, fakes are not."""
+    return {
+        "D_real": gan_loss(real_scales, is_real=True, mode=options.gan_mode),
+        "D_fake": gan_loss(fake_scales, is_real=False, mode=options.gan_mode),
+    }
 
 
 def gan_loss(scales: Scales, is_real: bool, mode: GanMode) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 from tabulate import tabulate
 
 from components.train.data.batches import Batch, EpochLoader
-from components.train.loop import Trainer
+from components.train.step import Trainer
 from shared import tracking
 
 ROUNDS = 3  # in which the passes take turns
@@ -88,7 +88,7 @@ def performance_run(
     may hide behind work that is queued: then the two rates are close all the same."""
     assert steps >= 1 and warmup >= 1
     rounds = min(ROUNDS, steps)
-    first = min(trainer.epoch + 1, trainer.config.total_epochs)
+    first = min(trainer.epoch + 1, trainer.schedule.total_epochs)
     trainer.start_epoch(first)
     with closing(_endless(loader, first)) as batches:
         held = [next(batches).to(trainer.runtime.torch_device) for _ in range(HELD_BATCHES)]

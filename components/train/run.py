@@ -1,7 +1,6 @@
 """Train pix2pixHD (one stage) or pix2pix on a prepared data set. The same command again continues,
 or says so."""
 
-from functools import partial
 from pathlib import Path
 
 from components.train.checks import check
@@ -14,29 +13,24 @@ from components.train.data.batches import (
     hold_frames,
     read_features,
 )
+from components.train.devices.launch import launch, must_launch
 from components.train.devices.loss_scale import apex_amp
-from components.train.devices.world import (
-    World,
-    broadcast_weights,
-    gathered,
-    joined,
-    launch,
-    must_launch,
-)
-from components.train.folder import keep_copies, stopped_by_full_disk
-from components.train.loop import Trainer, train
+from components.train.devices.world import World, broadcast_weights, gathered, joined
+from components.train.figures import final_table
+from components.train.folder import ModelFolder
+from components.train.loop import train
 from components.train.networks.build import architecture_for, build, read_parent
 from components.train.networks.memory import checkpoint_activations, compile_networks
 from components.train.performance import performance_run, publish
-from components.train.validation import describe_validation, final_table, validate
+from components.train.step import Trainer
+from components.train.validation import Validation
 from shared import tracking
 from shared.contracts.dataset import DatasetManifest, parse_size
-from shared.contracts.folder import Write, written_together
 from shared.contracts.model import ModelCard
 from shared.data.maps import PairReader
 from shared.device import Runtime, pick
 from shared.errors import InputError
-from shared.networks.checkpoint import save_weights, weights_path
+from shared.networks.checkpoint import weights_path
 from shared.scorers import MeasuringNetworks
 
 SAMPLE_PAIRS = 4
@@ -53,25 +47,16 @@ def run(
     """Train a generator, discriminator and, where asked for, an encoder; write them to the model
     folder."""
     if must_launch(config.devices):
-        return launch(
-            config.devices,
-            run_as_rank,
-            tracking.run_id(),
-            dataset,
-            model,
-            init_from,
-            clusters,
-            config,
-        )
+        folders = (dataset, model, init_from, clusters)
+        return launch(config.devices, run_as_rank, tracking.run_id(), *folders, config)
     if config.amp_backend == "apex":
         apex_amp()
-    runtime = pick(
-        config.device, "fp32" if config.amp_backend == "apex" else config.precision
-    )  # apex casts by itself
-    world = World.from_environment()
+    # apex casts by itself.
+    precision = "fp32" if config.amp_backend == "apex" else config.precision
+    runtime, world = pick(config.device, precision), World.from_environment()
     if config.pool_size and world.size > 1:
         raise InputError(f"--pool-size {config.pool_size} works on one device only: leave it out.")
-    with joined(world, runtime.name):
+    with joined(world, runtime):
         return train_model(dataset, model, init_from, clusters, config, runtime, world)
 
 
@@ -106,17 +91,13 @@ def train_model(
     parent = read_parent(init_from, architecture) if init_from else None
     check(architecture, config, manifest, parent, clusters)
     features = read_features(clusters, manifest) if clusters else None
-    augment = Augmentation(
-        parse_size(config.crop) if config.crop else None, config.flip, config.seed
-    )
-    reader = PairReader(dataset, manifest, "train", use_cache=config.cache != "off")
-    pairs = PairDataset(reader, size, augment, features, config.feature_regions)
     height, width = size or manifest.common_size()  # of the model: what it is deployed for
-    measuring = MeasuringNetworks()
+    measuring = None
     if world.is_main:  # it alone validates
         measuring = MeasuringNetworks.load((height, width), runtime.name, config)
     print(
-        f"train {config.netG}: {len(pairs)} pairs at {height}x{width}, {runtime.describe()}",
+        f"train {config.netG}: {len(manifest.train)} pairs at {height}x{width}, "
+        f"{runtime.describe()}",
         flush=True,
     )
     tracking.log_dataset(dataset, manifest.digest, "training")
@@ -124,9 +105,22 @@ def train_model(
     # Networks: fresh, then the weights of the previous stage, then the state of an interrupted run.
     networks = build(architecture, config, config.seed, config.vgg_file, init_from, clusters)
     trainer = Trainer(networks, architecture, config, runtime, world)
-    state, metrics = model / "state" / "training.pt", {}
-    if state.is_file():
-        metrics = trainer.load(state)
+    card = ModelCard(
+        architecture=architecture,
+        height=height,
+        width=width,
+        epoch=0,
+        images_seen=0,
+        dataset_digest=manifest.digest,
+        parent_digest=parent.digest if parent else "",
+        digest="",
+        config=config.model_dump(),
+        metrics={},
+    )
+    encoder = weights_path(init_from, "E") if clusters else None  # made the features of `clusters`
+    encoder = encoder if encoder and encoder.is_file() else None
+    folder = ModelFolder(model, trainer, card, config.best_by, config.keep_checkpoints, encoder)
+    if folder.load():
         print(f"continues after epoch {trainer.epoch} of {config.total_epochs}", flush=True)
     if len(set(gathered((trainer.epoch, trainer.batches), world))) > 1:
         raise InputError(
@@ -135,72 +129,45 @@ def train_model(
         )
     broadcast_weights(networks.trained().values(), world)
 
+    # What changes their memory and speed, but no value.
     for network in (networks.G, networks.E):
         if network is not None and config.activation_checkpointing:
             checkpoint_activations(network)
     if config.compile:
         compile_networks(networks, runtime)
 
-    # Train; every save leaves a complete model folder.
-    hold_frames(pairs, config, runtime, (height, width))
+    # Pairs: cropped and flipped to learn from, whole for sample pictures, held out for validation.
+    reader = PairReader(dataset, manifest, "train", use_cache=config.cache != "off")
+    crop = parse_size(config.crop) if config.crop else None
+    augment = Augmentation(crop, config.flip, config.seed)
+    pairs = PairDataset(reader, size, augment, features, config.feature_regions)
+    hold_frames(pairs, config.cache, runtime, size)
     loader = EpochLoader(pairs, config.batch_size, config.workers, runtime.pins_memory, world)
     if config.performance_run:
         return publish(performance_run(trainer, loader, config.performance_run))
-    unchanged = Augmentation(None, flip=False, seed=config.seed)
+    unchanged = Augmentation(crop=None, flip=False, seed=config.seed)
     whole = PairDataset(reader, (height, width), unchanged, features, config.feature_regions)
     samples = collate([whole[i] for i in range(min(SAMPLE_PAIRS, len(whole)))])
-
     held_out = PairReader(dataset, manifest, "test", use_cache=config.cache != "off")
+    validation = Validation(trainer, held_out, (height, width), config, measuring)
     if config.validate_every_epochs:
-        print(describe_validation(trainer, held_out, config.validate_pairs, measuring), flush=True)
+        print(validation.describe(), flush=True)
 
-    def save_state(metrics: dict[str, float]) -> None:
-        with stopped_by_full_disk(model), written_together() as write:
-            trainer.save(state, metrics, write)
-
-    def save(metrics: dict[str, float]) -> None:
-        with stopped_by_full_disk(model), written_together() as write:
-            if world.is_main:
-                write_model(metrics, write)
-            trainer.save(
-                state, metrics, write
-            )  # last: a kill in between costs the epoch, but nothing that is needed
-        if world.is_main:
-            keep_copies(model, trainer.epoch, config.keep_checkpoints)
-
-    def write_model(metrics: dict[str, float], write: Write) -> None:
-        if clusters and init_from and weights_path(init_from, "E").is_file():
-            write(weights_path(model, "E"), weights_path(init_from, "E").read_bytes())
-        epochs = ("latest", "best") if trainer.best.epoch == trainer.epoch else ("latest",)
-        ModelCard(
-            architecture=architecture,
-            height=height,
-            width=width,
-            epoch=trainer.epoch,
-            images_seen=trainer.images_seen,
-            dataset_digest=manifest.digest,
-            parent_digest=parent.digest if parent else "",
-            digest=save_weights(model, trainer.published(), write, epochs),
-            config=config.model_dump(),
-            metrics=metrics,
-        ).write(model, write)
-
+    # Train; every save leaves a complete model folder.
     if trainer.epoch >= config.total_epochs:
         print(f"already trained for {trainer.epoch} epochs: raise --epochs to train on", flush=True)
-        save(metrics)
-        return metrics
-    measure = partial(
-        validate, trainer, held_out, (height, width), config.validate_pairs, measuring
-    )
-    metrics = train(trainer, loader, samples, model, save, save_state, measure)
-    print(final_table(metrics, trainer.epoch, trainer.best), flush=True)
+        folder.save()
+        return folder.metrics
+    figures, images_per_second = train(trainer, loader, samples, validation, folder, config)
+    print(final_table(figures, trainer.epoch, folder.best), flush=True)
 
     # What the run leaves in MLflow.
-    metrics["peak_memory_mb"] = runtime.peak_memory_mb()
-    tracking.log_figures(
-        {name: metrics[name] for name in ("mean_images_per_second", "peak_memory_mb")}
-    )
+    speed = {
+        "mean_images_per_second": images_per_second,
+        "peak_memory_mb": runtime.peak_memory_mb(),
+    }
+    tracking.log_figures(speed)
     for name in networks.trained() if world.is_main else ():
         tracking.log_files(weights_path(model, name), "checkpoints")
     tracking.log_files(model / ModelCard.FILE, "checkpoints")
-    return metrics
+    return figures.metrics() | speed

@@ -1,96 +1,89 @@
-"""How good the published generator is on pairs that it has not learned from, and which epoch's is
-the best."""
+"""How good the published generator is: sample pictures of training pairs, figures of test pairs,
+and which epoch's are the best."""
 
-import contextlib
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import get_args
 
 import numpy as np
-import torch
-from torch import nn
 
+from components.train.config import BestBy, ValidationOptions
 from components.train.data.augment import Augmentation
 from components.train.data.batches import Batch, PairDataset, collate
-from shared.condition import to_signed, to_uint8
+from components.train.step import Trainer
+from shared.condition import to_uint8
 from shared.data.maps import PairReader
-from shared.quality import psnr_db, ssim
-from shared.scorers import FeatureScorer, MeasuringNetworks
+from shared.data.pictures import show_inputs, side_by_side
+from shared.quality import METRICS, l1
+from shared.scorers import MeasuringNetworks, PictureMeter
 
-if TYPE_CHECKING:
-    from components.train.loop import Trainer  # which imports this file
+# Names in the model card and the curves -> the rows of the table of figures.
+FIGURES = {
+    f"val/{name}": next(metric for metric in METRICS if metric.name == name.lower())
+    for name in get_args(BestBy)
+}
 
-Metric = Literal["val/psnr_db", "val/ssim", "val/L1", "val/lpips", "val/fid"]
-LOWER_IS_BETTER = ("val/L1", "val/lpips", "val/fid")
-WITHOUT_NETWORKS = MeasuringNetworks()
 
+class Validation:
+    """Measures the published generator on test pairs, the same ones each time."""
 
-@torch.inference_mode()
-def validate(
-    trainer: "Trainer",
-    reader: PairReader,
-    size: tuple[int, int] | None,
-    max_pairs: int,
-    networks: MeasuringNetworks = WITHOUT_NETWORKS,
-) -> dict[str, float]:
-    """Means over at most `max_pairs` test pairs that have a photo; {} where none can be measured.
+    def __init__(
+        self,
+        trainer: Trainer,
+        reader: PairReader,
+        size: tuple[int, int] | None,
+        options: ValidationOptions,
+        networks: MeasuringNetworks | None = None,
+    ):
+        """reader: of the test pairs. size: (height, width) of the frames, None = their own.
+        networks: what measures LPIPS and FID, None = nothing does."""
+        self.trainer = trainer
+        self.every_epochs = options.validate_every_epochs
+        self.networks = networks or MeasuringNetworks()
+        self.indices = _spread(reader, options.validate_pairs)
+        whole = Augmentation(crop=None, flip=False, seed=0)
+        regions = trainer.architecture.feature_regions
+        self.pairs = PairDataset(reader, size, whole, features=None, regions=regions)
 
-    size: (height, width) of the frames, None = their own. val/L1: distance in [0, 2] of pictures in
-    [-1, 1]. val/psnr_db and val/ssim: of the uint8 pictures. val/lpips: their mean, val/fid: of all
-    pairs together (two or more), where the networks are there. Figures that are not finite are left
-    out, and of pictures with nan all."""
-    if _lacks_features(trainer):
-        return {}
-    pairs = PairDataset(
-        reader, size, Augmentation(None, False, 0), None, trainer.architecture.feature_regions
-    )
-    published, rows = trainer.published(), []
-    features = FeatureScorer(networks.features) if networks.features else None
-    with evaluating(*published.values()):
-        for index in _spread(reader, max_pairs):
-            distance, picture, photo = _synthesise(trainer, published["G"], collate([pairs[index]]))
-            if not math.isfinite(distance):
+    def is_due(self, epoch: int) -> bool:
+        """Whether the options ask for it after this epoch; they do after the last one."""
+        if self.every_epochs == 0:
+            return False
+        return epoch % self.every_epochs == 0 or epoch == self.trainer.schedule.total_epochs
+
+    def describe(self) -> str:
+        """For people: what is measured and what to bear in mind, or why nothing is."""
+        count = len(self.indices)
+        if self._lacks_features():
+            return "no validation: the cluster step has features of the training pairs only"
+        if not count:
+            return "no validation: no test pair has a photo"
+        encoded = self.trainer.networks.E is not None
+        features = ", whose features E reads off the photos" if encoded else ""
+        pairs = f"{count} test pair{'s' if count > 1 else ''}"
+        caveats = self.networks.features.caveats(count) if self.networks.features else []
+        return "\n".join([f"validation on {pairs}{features}", *caveats])
+
+    def measure(self) -> dict[str, float]:
+        """The figures by name; {} where none can be measured, such as of pictures with nan.
+
+        They are means over the pairs, val/fid of all of them together (two or more). Figures that
+        are not finite are left out."""
+        if self._lacks_features():
+            return {}
+        meter = PictureMeter(self.networks)
+        for index in self.indices:
+            pair = collate([self.pairs[index]])
+            fake = self.trainer.show(pair)  # (1, 3, H, W) in [-1, 1]
+            if not fake.isfinite().all():
                 print("validation: the pictures hold nan, nothing is measured", flush=True)
                 return {}
-            row = {
-                "val/L1": distance,
-                "val/psnr_db": psnr_db(picture, photo),
-                "val/ssim": ssim(picture, photo),
-            }
-            if networks.lpips:
-                row["val/lpips"] = networks.lpips(picture, photo)
-            if features:
-                features.add(picture, photo)
-            rows.append(row)
-    figures = (
-        {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else {}
-    )
-    if features and (found := features.figures()):
-        figures["val/fid"] = found["fid"]
-    return {name: value for name, value in figures.items() if math.isfinite(value)}
+            meter.add(to_uint8(fake)[0].cpu().numpy(), pair.photos[0].cpu().numpy())
+        found = meter.figures()
+        figures = {name: found.get(metric.name, math.nan) for name, metric in FIGURES.items()}
+        return {name: value for name, value in figures.items() if math.isfinite(value)}
 
-
-def describe_validation(
-    trainer: "Trainer",
-    reader: PairReader,
-    max_pairs: int,
-    networks: MeasuringNetworks = WITHOUT_NETWORKS,
-) -> str:
-    """For people: what `validate` measures and what to bear in mind, or why it measures nothing."""
-    count = len(_spread(reader, max_pairs))
-    if _lacks_features(trainer):
-        return "no validation: the cluster step has features of the training pairs only"
-    if not count:
-        return "no validation: no test pair has a photo"
-    features = ", whose features E reads off the photos" if trainer.networks.E else ""
-    caveats = networks.features.caveats(count) if networks.features else []
-    return "\n".join(
-        [f"validation on {count} test pair{'s' if count > 1 else ''}{features}", *caveats]
-    )
-
-
-def _lacks_features(trainer: "Trainer") -> bool:
-    return trainer.architecture.feat_num > 0 and trainer.networks.E is None
+    def _lacks_features(self) -> bool:
+        return self.trainer.architecture.feat_num > 0 and self.trainer.networks.E is None
 
 
 def _spread(reader: PairReader, max_pairs: int) -> list[int]:
@@ -101,44 +94,36 @@ def _spread(reader: PairReader, max_pairs: int) -> list[int]:
     return [found[i * len(found) // count] for i in range(count)]
 
 
-@contextlib.contextmanager
-def evaluating(*networks: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards the mode that each had."""
-    modes = [network.training for network in networks]
-    for network in networks:
-        network.eval()
-    try:
-        yield
-    finally:
-        for network, mode in zip(networks, modes, strict=True):
-            network.train(mode)
-
-
-def _synthesise(
-    trainer: "Trainer", G: nn.Module, one: Batch
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """(distance before rounding, nan where the picture is not finite; picture and photo (3, H, W)
-    uint8) of a pair."""
-    batch = one.to(trainer.runtime.torch_device)
-    photo = to_signed(batch.photos)
-    with trainer.runtime.autocast():
-        fake = trainer.synthesise(batch, trainer.condition(batch), photo, G).float()
-    pictures = [picture[0].cpu().numpy() for picture in (to_uint8(fake), batch.photos)]
-    return (fake - photo).abs().mean().item(), *pictures
+def sample_picture(trainer: Trainer, samples: Batch) -> tuple[np.ndarray, float]:
+    """Rows of input | synthesised | real: (3, N * H, 3 * W) uint8, and the L1 of synthesised and
+    real in [0, 1], nan where a picture is not finite."""
+    fake = trainer.show(samples)
+    photos = samples.photos.cpu().numpy()  # (N, 3, H, W) uint8, as the next
+    synthesised = to_uint8(fake).cpu().numpy()
+    num_labels = trainer.architecture.num_labels
+    shown = [show_inputs(inputs, num_labels) for inputs in samples.inputs.cpu().numpy()]
+    rows = zip(shown, synthesised, photos, strict=True)
+    picture = np.concatenate([side_by_side(list(row)) for row in rows], axis=1)
+    return picture, l1(synthesised, photos) if fake.isfinite().all() else math.nan
 
 
 class Best:
-    """The best value so far of one metric, and its epoch; the earlier of two equal ones, and never
+    """The best value so far of one figure, and its epoch; the earlier of two equal ones, and never
     nan."""
 
-    def __init__(self, metric: Metric):
+    def __init__(self, metric: str):
+        """metric: one of FIGURES."""
         self.metric = metric
         self.value, self.epoch = math.nan, 0  # epoch 0: none so far
 
-    def update(self, metrics: dict[str, float], epoch: int) -> bool:
-        """Whether this epoch is the best so far; metrics without this one change nothing."""
-        value = metrics.get(self.metric, math.nan)
-        better = value < self.value if self.metric in LOWER_IS_BETTER else value > self.value
+    def update(self, figures: dict[str, float], epoch: int) -> bool:
+        """Whether this epoch is the best so far; figures without this one change nothing."""
+        value = figures.get(self.metric, math.nan)
+        match FIGURES[self.metric].better:
+            case "lower":
+                better = value < self.value
+            case "higher":
+                better = value > self.value
         if better or (self.epoch == 0 and not math.isnan(value)):
             self.value, self.epoch = value, epoch
             return True
@@ -151,24 +136,3 @@ class Best:
         """Starts anew where the state is of another metric."""
         if state["metric"] == self.metric:
             self.value, self.epoch = state["value"], state["epoch"]
-
-
-def final_table(metrics: dict[str, float], epoch: int, best: Best | None = None) -> str:
-    """Mean losses of the last epoch (G_*, D_*), validation metrics (val/*), and the best epoch, in
-    aligned columns."""
-    losses = {name: value for name, value in metrics.items() if name.startswith(("G_", "D_"))}
-    validation = {
-        name.removeprefix("val/"): value
-        for name, value in metrics.items()
-        if name.startswith("val/")
-    }
-    width = max(map(len, losses | validation), default=0)
-    rows = lambda figures: [f"  {name:{width}}  {value:10.4f}" for name, value in figures.items()]  # noqa: E731
-    lines = [f"mean losses of epoch {epoch}", *rows(losses)]
-    if validation:
-        lines += [f"validation after epoch {epoch}", *rows(validation)]
-    if best and best.epoch:
-        lines.append(
-            f"best {best.metric.removeprefix('val/')} {best.value:.4f} after epoch {best.epoch}"
-        )
-    return "\n".join(lines)

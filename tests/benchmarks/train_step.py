@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from components.train.config import TrainConfig
 from components.train.data.batches import Batch
-from components.train.loop import Trainer
 from components.train.losses import feature_matching_loss
 from components.train.networks.build import Networks
 from components.train.networks.discriminators import build_discriminator
 from components.train.networks.init import init_weights
+from components.train.step import Trainer
 from shared.condition import instance_mean, paint, to_signed
 from shared.contracts.model import Architecture
 from shared.device import pick

@@ -14,11 +14,11 @@ from torch import nn
 
 from components.train import performance
 from components.train.data.batches import EpochLoader, collate
-from components.train.loop import Trainer
 from components.train.networks.init import init_weights
 from components.train.networks.memory import checkpoint_activations, compile_networks
 from components.train.performance import PerformanceReport, performance_run, publish
 from components.train.schedule import learning_rate
+from components.train.step import Trainer
 from shared.device import Runtime, pick
 from shared.errors import InputError
 from shared.networks.build import build_generator
@@ -121,8 +121,8 @@ def test_nothing_is_written_and_the_training_is_where_it_was(loader, tmp_path, c
     figures = publish(report)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     assert (trainer.epoch, trainer.batches, trainer.sums) == (2, 0, {})
-    assert trainer.optimizer_G.param_groups[0]["lr"] == pytest.approx(
-        learning_rate(trainer.config, 2)
+    assert trainer.update_G.optimizer.param_groups[0]["lr"] == pytest.approx(
+        learning_rate(trainer.schedule, 2)
     )
 
     *table, line = capsys.readouterr().out.splitlines()

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from components.train import loop
+from components.train import step
 from components.train.config import TrainConfig
 from components.train.data.batches import EpochLoader, collate, read_features
-from components.train.loop import Trainer
 from components.train.networks.build import architecture_for, build
 from components.train.run import run
 from components.train.schedule import learning_rate
+from components.train.step import Trainer
+from components.train.validation import sample_picture
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import IGNORED, DatasetManifest, parse_size
 from shared.contracts.model import ModelCard
@@ -278,7 +279,7 @@ def test_sample_pictures_leave_batch_norm_and_modes_as_they_are(dataset):
     before = [
         {key: value.clone() for key, value in network.state_dict().items()} for network in networks
     ]
-    loop.sample_picture(trainer, collate([tiny.pairs(dataset)[i] for i in range(2)]))
+    sample_picture(trainer, collate([tiny.pairs(dataset)[i] for i in range(2)]))
     for network, state in zip(networks, before, strict=True):
         assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
         assert all(module.training for module in network.modules())
@@ -326,7 +327,7 @@ def test_fixed_phase_freezes_the_global_part_and_thaws_it(dataset):
     )
     assert moved_by_epoch(2) == {"model", "model1_1", "model1_2"}
     trainer.start_epoch(5)
-    assert trainer.optimizer_G.param_groups[0]["lr"] == pytest.approx(1e-4)
+    assert trainer.update_G.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
 
 
 def test_flip_mirrors_every_map_alike_and_depends_on_seed_epoch_and_index_only(dataset):
@@ -447,7 +448,7 @@ def test_policy_plateau_lowers_the_rate_by_the_losses_of_G_and_remembers_them(
 ):
     """Losses that never fall: after seven epochs the rate is a fifth, also when the run was stopped
     in between."""
-    monkeypatch.setattr(loop, "means", lambda sums: {"G_GAN": 1.0, "D_real": 0.5})
+    monkeypatch.setattr(step, "means", lambda sums: {"G_GAN": 1.0, "D_real": 0.5})
     options = dict(lr_policy="plateau", learning_rate=1e-3, epochs_decay=0, sample_every_epochs=99)
     run(dataset, tmp_path, config=config(**options, epochs=4))
     run(dataset, tmp_path, config=config(**options, epochs=7))

@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from components.train.config import TrainConfig
-from components.train.loop import Trainer
+from components.train.config import TrainConfig, ValidationOptions
+from components.train.figures import EpochFigures, final_table
 from components.train.networks.build import Networks
 from components.train.progress import Progress, Rates, bar_text, duration
 from components.train.run import architecture_for, build, run
-from components.train.validation import Best, describe_validation, final_table, validate
+from components.train.step import Trainer
+from components.train.validation import Best, Validation
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.folder import written_together
 from shared.contracts.model import ModelCard
@@ -25,7 +26,13 @@ from shared.data.maps import PairReader
 from shared.device import pick
 from shared.errors import InputError
 from shared.measuring import MeasuringOptions
-from shared.networks.checkpoint import load_state, save_weights, weights_path
+from shared.networks.checkpoint import (
+    load_state,
+    load_tensors,
+    save_tensors,
+    save_weights,
+    weights_path,
+)
 from shared.quality import frechet_distance
 from shared.scorers import MeasuringNetworks
 from tests import reference, tiny
@@ -56,6 +63,14 @@ def trainer_of(dataset, G=None, **changes) -> Trainer:
 
 def held_out(dataset) -> PairReader:
     return PairReader(dataset, DatasetManifest.read(dataset), "test")
+
+
+def validation_of(trainer, reader, size=None, max_pairs=5, networks=None) -> Validation:
+    return Validation(trainer, reader, size, ValidationOptions(validate_pairs=max_pairs), networks)
+
+
+def validate(*arguments, **options) -> dict[str, float]:
+    return validation_of(*arguments, **options).measure()
 
 
 def grey(level: int, offset: int = 0, size: tuple[int, int] = (32, 32)) -> dict[str, np.ndarray]:
@@ -94,7 +109,7 @@ def test_figures_of_a_constant_offset(tmp_path):
     figures = validate(
         trainer_of(tmp_path, Brighter(10 / 127.5)), held_out(tmp_path), (16, 16), max_pairs=1
     )
-    assert figures["val/L1"] == pytest.approx(10 / 127.5, rel=1e-5)
+    assert figures["val/L1"] == pytest.approx(10 / 255, rel=1e-5)
     assert figures["val/psnr_db"] == pytest.approx(20 * math.log10(255 / 10))
     c1 = (0.01 * 255) ** 2
     assert figures["val/ssim"] == pytest.approx((2 * 100 * 110 + c1) / (100**2 + 110**2 + c1))
@@ -109,9 +124,9 @@ def test_pairs_are_spread_over_those_with_a_photo(tmp_path):
     reader, trainer = held_out(tmp_path), trainer_of(tmp_path, Brighter())
     for max_pairs, offsets in ((9, [0, 10, 20, 30]), (3, [0, 10, 20]), (2, [0, 20]), (1, [0])):
         found = validate(trainer, reader, None, max_pairs)["val/L1"]
-        assert found == pytest.approx(np.mean(offsets) / 127.5, rel=1e-5)
-    assert describe_validation(trainer, reader, 9) == "validation on 4 test pairs"
-    assert describe_validation(trainer, reader, 1) == "validation on 1 test pair"
+        assert found == pytest.approx(np.mean(offsets) / 255, rel=1e-5)
+    assert validation_of(trainer, reader, max_pairs=9).describe() == "validation on 4 test pairs"
+    assert validation_of(trainer, reader, max_pairs=1).describe() == "validation on 1 test pair"
 
 
 def test_without_photos_nothing_is_measured(tmp_path):
@@ -119,7 +134,7 @@ def test_without_photos_nothing_is_measured(tmp_path):
     trainer = trainer_of(tmp_path, Brighter())
     assert validate(trainer, held_out(tmp_path), None, 4) == {}
     assert (
-        describe_validation(trainer, held_out(tmp_path), 4)
+        validation_of(trainer, held_out(tmp_path), max_pairs=4).describe()
         == "no validation: no test pair has a photo"
     )
 
@@ -138,7 +153,7 @@ def test_the_encoder_reads_the_features_off_the_photo(tmp_path):
     figures = validate(trainer, reader, (32, 64), 5)
     assert G.training and not E.training
     assert all(parameter.grad is None for parameter in (*G.parameters(), *E.parameters()))
-    assert describe_validation(trainer, reader, 5) == (
+    assert validation_of(trainer, reader, max_pairs=5).describe() == (
         "validation on 1 test pair, whose features E reads off the photos"
     )
 
@@ -152,8 +167,10 @@ def test_the_encoder_reads_the_features_off_the_photo(tmp_path):
         for number in np.unique(sample.instances):
             inside = torch.from_numpy(sample.instances == number)
             features[0, :, inside] = features[0, :, inside].mean(dim=1, keepdim=True)
-        distance = (G(torch.cat([condition, features], dim=1)) - photo).abs().mean().item()
-    assert figures["val/L1"] == pytest.approx(distance, rel=1e-5)
+        fake = G(torch.cat([condition, features], dim=1))
+    picture = ((fake + 1) * 127.5).round().clamp(0, 255)
+    distance = (picture - (photo + 1) * 127.5).abs().mean().item() / 255  # of pictures in [0, 1]
+    assert figures["val/L1"] == pytest.approx(distance, rel=1e-4)
 
 
 def test_features_of_the_cluster_step_do_not_reach_test_pairs(tmp_path):
@@ -162,7 +179,7 @@ def test_features_of_the_cluster_step_do_not_reach_test_pairs(tmp_path):
     trainer.networks.E = None
     assert validate(trainer, held_out(tmp_path), None, 5) == {}
     sentence = "no validation: the cluster step has features of the training pairs only"
-    assert describe_validation(trainer, held_out(tmp_path), 5) == sentence
+    assert validation_of(trainer, held_out(tmp_path), max_pairs=5).describe() == sentence
 
 
 def test_validation_leaves_training_as_it_was(tmp_path):
@@ -205,10 +222,10 @@ def test_lpips_is_a_mean_and_fid_is_of_all_pairs(tmp_path):
     networks = MeasuringNetworks.load((32, 32), "cpu", files)
     trainer, reader = trainer_of(tmp_path, Brighter()), held_out(tmp_path)
     figures = validate(trainer, reader, None, 9, networks)
-    assert list(figures) == ["val/L1", "val/psnr_db", "val/ssim", "val/lpips", "val/fid"]
+    assert list(figures) == ["val/psnr_db", "val/ssim", "val/L1", "val/lpips", "val/fid"]
     assert (
         figures["val/lpips"]
-        == pytest.approx(figures["val/L1"], rel=1e-5)
+        == pytest.approx(2 * figures["val/L1"], rel=1e-5)
         == pytest.approx(60 / 255, rel=1e-5)
     )
     real = np.array([[100 + offset] * 3 for offset in offsets]) / 255
@@ -222,7 +239,7 @@ def test_lpips_is_a_mean_and_fid_is_of_all_pairs(tmp_path):
     assert "val/fid" not in validate(trainer, reader, None, 1, networks), (
         "of one pair there is none"
     )
-    assert describe_validation(trainer, reader, 9, networks).splitlines() == [
+    assert validation_of(trainer, reader, None, 9, networks).describe().splitlines() == [
         "validation on 3 test pairs",
         "FID of 3 pictures is biased: compare it only at the same number; more than 3 are needed "
         "for a covariance of "
@@ -242,7 +259,7 @@ def test_training_measures_with_the_files_that_are_given(tmp_path, capsys):
     run(tmp_path / "dataset", tmp_path / "model", config=config)
     metrics = ModelCard.read(tmp_path / "model").metrics
     assert (
-        metrics["val/lpips"] == pytest.approx(metrics["val/L1"], abs=1 / 255)
+        metrics["val/lpips"] == pytest.approx(2 * metrics["val/L1"], abs=1 / 255)
         and metrics["val/fid"] > 0
     )
     assert (tmp_path / "model" / "best_net_G.pth").is_file()
@@ -331,22 +348,36 @@ def test_best_weights_have_the_names_of_the_latest(tmp_path):
         )
 
 
+def test_the_best_L1_of_an_older_state_goes_on_as_half_of_it(tmp_path):
+    """Before, L1 was of pictures in [-1, 1]."""
+    tiny.dataset(tmp_path / "dataset")
+    options = tiny.TRAIN | dict(epochs=1, epochs_decay=0, device="cpu", best_by="L1")
+    run(tmp_path / "dataset", tmp_path / "model", config=TrainConfig.check(options))
+    path = tmp_path / "model" / "state" / "training.pt"
+    state = load_tensors(path)
+    del state["L1_range"]
+    old = state["best"]["value"]
+    state["best"]["value"] = state["metrics"]["val/L1"] = 2 * old
+    save_tensors(path, state)
+    run(tmp_path / "dataset", tmp_path / "model", config=TrainConfig.check(options))
+    state = load_tensors(path)
+    assert state["best"] == {"metric": "val/L1", "value": old, "epoch": 1}
+    assert ModelCard.read(tmp_path / "model").metrics["val/L1"] == old
+    assert 0 < old < 1
+
+
 # What people see.
 
 
 def test_final_table():
-    metrics = {
-        "G_GAN": 1.25,
-        "D_real": 0.5,
-        "sample_L1": 0.3,
-        "val/L1": 0.125,
-        "val/psnr_db": 20.5,
-        "fps": 3.0,
-    }
+    figures = EpochFigures(
+        {"G_GAN": 1.25, "D_real": 0.5}, 0.3, {"val/L1": 0.125, "val/psnr_db": 20.5}
+    )
     best = Best("val/psnr_db")
-    assert final_table({"G_GAN": 1.25}, 1, best) == "mean losses of epoch 1\n  G_GAN      1.2500"
+    only = EpochFigures({"G_GAN": 1.25})
+    assert final_table(only, 1, best) == "mean losses of epoch 1\n  G_GAN      1.2500"
     best.update({"val/psnr_db": 21.0}, 3)
-    assert final_table(metrics, 4, best).splitlines() == [
+    assert final_table(figures, 4, best).splitlines() == [
         "mean losses of epoch 4",
         "  G_GAN        1.2500",
         "  D_real       0.5000",

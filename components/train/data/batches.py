@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from components.train.config import TrainConfig
+from components.train.config import CacheName
 from components.train.data.augment import Augmentation
-from components.train.devices.world import ALONE, World, batches_of_rank
+from components.train.devices.world import ALONE, World
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
 from shared.data.frames import record_bytes
@@ -124,30 +124,32 @@ def _tensor(array: np.ndarray) -> Tensor:
 
 
 def hold_frames(
-    pairs: PairDataset, config: TrainConfig, runtime: Runtime, size: tuple[int, int]
+    pairs: PairDataset, cache: CacheName, runtime: Runtime, size: tuple[int, int] | None
 ) -> None:
     """Read all frames into memory or onto the device where --cache says so; refuses what does not
-    fit."""
-    if config.cache not in ("memory", "device"):
+    fit.
+
+    size: (height, width) of the frames, None = their own."""
+    if cache not in ("memory", "device"):
         return
-    keeper = runtime if config.cache == "device" else pick("cpu", "fp32")
+    keeper = runtime if cache == "device" else pick("cpu", "fp32")
+
+    # Whether they fit, and leave a fifth to the networks.
     manifest = pairs.reader.manifest
     frames = [
-        replace(pair, height=size[0], width=size[1]) if config.size else pair
-        for pair in manifest.train
+        replace(pair, height=size[0], width=size[1]) if size else pair for pair in manifest.train
     ]
-    needed_gb, free_gb = (
-        sum(record_bytes(manifest, frame) for frame in frames) / 1e9,
-        keeper.free_memory_bytes() / 1e9,
-    )
+    needed_gb = sum(record_bytes(manifest, frame) for frame in frames) / 1e9
+    free_gb = keeper.free_memory_bytes() / 1e9
     if needed_gb > 0.8 * free_gb:
         raise InputError(
-            f"--cache {config.cache}: the frames take {needed_gb:.1f} GB but {free_gb:.1f} GB are "
+            f"--cache {cache}: the frames take {needed_gb:.1f} GB but {free_gb:.1f} GB are "
             "free, of which the "
             "networks need a part: say --cache auto."
         )
+
     pairs.keep(keeper.torch_device)
-    print(f"all frames are held in {config.cache}: {needed_gb:.2f} GB", flush=True)
+    print(f"all frames are held in {cache}: {needed_gb:.2f} GB", flush=True)
 
 
 def read_features(
@@ -193,6 +195,22 @@ def collate(items: list[dict[str, Tensor]]) -> Batch:
     return Batch(
         stack("inputs"), stack("photos"), dense_ids, regions, num_regions, stack("features")
     )
+
+
+def batches_of_rank(
+    seed: int, epoch: int, count: int, batch_size: int, world: World
+) -> list[list[int]]:
+    """Batches of pair indices that this rank reads in an epoch; the order of all depends on (seed,
+    epoch) alone.
+
+    The n-th batches of all ranks are together that of one process with as many times the batch
+    size. Where `count` is no multiple of the ranks, the first pairs of the epoch come twice, so
+    that all have as many."""
+    random = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    order = torch.randperm(count, generator=random)
+    per_rank = math.ceil(count / world.size)
+    mine = order[torch.arange(world.rank, per_rank * world.size, world.size) % count]
+    return [batch.tolist() for batch in mine.split(batch_size)]
 
 
 class EpochOrder(Sampler[list[int]]):

@@ -20,13 +20,12 @@ from shared.networks.layers import ResnetBlock
 CONVOLUTION = nn.Conv2d | nn.ConvTranspose2d
 
 
-def stays_nhwc(architecture: Architecture, device: str) -> bool:
-    """Whether feature maps keep this layout: InstanceNorm gives NCHW, on a GPU reflection padding
-    too.
+def stays_nhwc(architecture: Architecture, runtime: Runtime) -> bool:
+    """Whether feature maps keep the format NHWC and gain by it: InstanceNorm gives NCHW, on a GPU
+    reflection padding too.
 
-    U-Nets gain nothing from it on a CPU at batch 1, ResNets a fifth.
-    """
-    kept_by = "resnet" if device == "cpu" else "unet"
+    U-Nets gain nothing from it on a CPU at batch 1, ResNets a fifth."""
+    kept_by = "resnet" if runtime.pads_in_nhwc else "unet"
     return architecture.norm == "batch" and architecture.netG.startswith(kept_by)
 
 
@@ -36,7 +35,7 @@ def compile_networks(networks: Networks, runtime: Runtime) -> None:
 
     Not D: a compiled graph computes the gradients of its weights and of its input in each of the
     two backward passes that our step makes through it, of which the step takes one each."""
-    if runtime.name not in ("cuda", "cpu"):
+    if not runtime.compiles:
         raise InputError(
             f"--compile is for GPUs and CPUs, but the device is {runtime.name}: leave it out."
         )

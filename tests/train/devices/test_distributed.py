@@ -11,22 +11,21 @@ import torch.distributed as dist
 from torch import nn
 
 from components.train.config import ScheduleOptions
-from components.train.data.batches import Batch, collate
-from components.train.devices import world as distributed
+from components.train.data.batches import Batch, batches_of_rank, collate
+from components.train.devices import update
+from components.train.devices.launch import launch, must_launch
+from components.train.devices.update import GradientSync
 from components.train.devices.world import (
-    GradientSync,
     World,
-    batches_of_rank,
     broadcast_weights,
     gathered,
     joined,
-    launch,
     mean_over_ranks,
-    must_launch,
 )
-from components.train.loop import Trainer
 from components.train.schedule import learning_rate
+from components.train.step import Trainer
 from shared.command import StepConfig, execute
+from shared.device import pick
 from shared.errors import InputError
 from tests import tiny
 from tests.training import config, trainer_for
@@ -55,7 +54,7 @@ def train(case: str, dataset: Path, world: World, batch_size: int, seed: int) ->
     options = {key: value for key, value in options.items() if key != "feat_num"}
     options = config(epochs=STEPS, epochs_decay=0, compress_gradients=case == "bf16", **options)
     trainer = trainer_for(architecture, options, world, seed)
-    for group in trainer.optimizer_G.param_groups + trainer.optimizer_D.param_groups:
+    for group in trainer.update_G.optimizer.param_groups + trainer.update_D.optimizer.param_groups:
         group["eps"] = 1e-2  # else Adam makes whole steps of rounding errors, where a gradient is 0
     broadcast_weights(trainer.networks.trained().values(), world)
     pairs = tiny.pairs(dataset)
@@ -81,9 +80,9 @@ def snapshot(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 def train_all(dataset: Path, folder: Path) -> int:
     """On each rank, which starts from weights of its own."""
-    distributed.BUCKET_BYTES = 2000  # several buckets
+    update.BUCKET_BYTES = 2000  # several buckets
     world = World.from_environment()
-    with joined(world, "cpu"):
+    with joined(world, pick("cpu")):
         results = {
             case: train(case, dataset, world, batch_size=2, seed=3 + world.rank) for case in CASES
         }
@@ -221,7 +220,7 @@ def test_a_refusal_on_one_rank_is_the_sentence_of_all_with_exit_code_2(capfd):
 
 def end_on_rank_1(how: str) -> None:
     world = World.from_environment()
-    with joined(world, "cpu"):
+    with joined(world, pick("cpu")):
         mean_over_ranks({"loss": torch.ones(())}, world)
         print("from rank", world.rank, flush=True)
         if world.rank == 1:
@@ -301,7 +300,7 @@ def test_the_world_is_what_the_environment_says(monkeypatch):
 
 def test_a_world_without_a_meeting_place_is_refused(monkeypatch):
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    with pytest.raises(InputError) as refusal, joined(World(1, 2, 1), "cpu"):
+    with pytest.raises(InputError) as refusal, joined(World(1, 2, 1), pick("cpu")):
         pass
     assert str(refusal.value) == (
         "WORLD_SIZE is 2 but MASTER_ADDR is not set: start with torchrun, "
@@ -314,7 +313,7 @@ def test_a_world_of_one_synchronises_nothing():
     sync = GradientSync(layer.parameters(), World())
     layer(torch.ones(2)).backward()
     gradient = layer.weight.grad.clone()
-    with joined(World(), "cpu"):
+    with joined(World(), pick("cpu")):
         sync.wait()
         assert not dist.is_initialized()
     assert torch.equal(layer.weight.grad, gradient)

@@ -8,16 +8,17 @@ import torch
 import torch.distributed as dist
 
 from components.train.data.batches import collate
-from components.train.devices.world import GradientSync, World, broadcast_weights
-from components.train.loop import Trainer
+from components.train.devices.update import GradientSync
+from components.train.devices.world import World, broadcast_weights
 from components.train.networks.build import architecture_for
 from components.train.networks.memory import stays_nhwc
 from components.train.run import run
+from components.train.step import Trainer
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import ModelCard
 from shared.device import Runtime
 from shared.errors import InputError
-from shared.networks.checkpoint import load_tensors, save_weights
+from shared.networks.checkpoint import load_tensors, save_tensors, save_weights
 from tests import tiny
 from tests.training import config, trainer_for
 
@@ -61,7 +62,7 @@ def test_a_training_in_nhwc_equals_one_in_nchw(labels, case):
             torch.testing.assert_close(loss, wanted[name], rtol=1e-5, atol=1e-5, msg=name)
     for network in nhwc.published().values():
         assert all(in_nhwc(weight) for weight in network.parameters() if weight.dim() == 4)
-    for weight, moments in nhwc.optimizer_G.state.items():
+    for weight, moments in nhwc.update_G.optimizer.state.items():
         assert weight.stride() == weight.grad.stride() == moments["exp_avg"].stride()
     for average, wanted in zip(
         nhwc.ema.network.parameters(), nchw.ema.network.parameters(), strict=True
@@ -87,8 +88,9 @@ def test_in_a_unet_with_batch_norm_every_map_stays_nhwc(labels):
 
 def test_auto_takes_nhwc_where_it_is_known_to_gain():
     def auto(device: str, precision: str, **networks) -> torch.memory_format:
-        keeps_it = stays_nhwc(tiny.architecture(**networks), device)
-        return Runtime(torch.device(device), precision).memory_format("auto", keeps_it)
+        runtime = Runtime(torch.device(device), precision)
+        keeps_it = stays_nhwc(tiny.architecture(**networks), runtime)
+        return runtime.memory_format("auto", keeps_it)
 
     unet = dict(netG="unet_256", netD="n_layers", norm="batch")
     for precision in ("tf32", "bf16", "fp16"):
@@ -122,7 +124,7 @@ def test_files_do_not_tell_the_layout(labels, tmp_path):
         trainer = trainer_of(labels, memory_format=layout, **CASES["resnet"])
         digests.add(save_weights(tmp_path, trainer.published()))
         trainer.step(collate([tiny.pairs(labels)[0]]))
-        trainer.save(tmp_path / "training.pt", {})
+        save_tensors(tmp_path / "training.pt", trainer.state_dict())
         state = load_tensors(tmp_path / "training.pt")
         moments = [
             moment[name] for moment in state["optimizer_G"]["state"].values() for name in MOMENTS

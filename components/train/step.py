@@ -1,0 +1,289 @@
+"""One step of the training: an update of G, with E, and of D."""
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from components.train.config import LossOptions, ScheduleOptions, TrainConfig
+from components.train.data.batches import Batch
+from components.train.devices.loss_scale import add_finite, means, start_apex
+from components.train.devices.update import Update
+from components.train.devices.world import ALONE, World, gathered, mean_over_ranks
+from components.train.ema import Ema
+from components.train.losses import discriminator_losses, generator_losses
+from components.train.networks.build import Networks
+from components.train.networks.memory import stays_nhwc
+from components.train.pool import ImagePool
+from components.train.schedule import Plateau, learning_rate
+from shared.condition import encode_maps, instance_mean, paint, to_signed
+from shared.contracts.model import Architecture
+from shared.device import Runtime
+from shared.networks.pix2pixhd import LocalEnhancer
+
+
+class Trainer:
+    """The networks, an update for each of the two players, and all that must be remembered to go on
+    as if training had never stopped."""
+
+    def __init__(
+        self,
+        networks: Networks,
+        architecture: Architecture,
+        config: TrainConfig,
+        runtime: Runtime,
+        world: World = ALONE,
+    ):
+        self.networks, self.architecture = networks, architecture
+        self.runtime, self.world = runtime, world
+        self.losses: LossOptions = config
+        self.schedule: ScheduleOptions = config
+        self.seed, self.max_skipped_updates = config.seed, config.max_skipped_updates
+
+        # How far it is.
+        self.epoch = 0  # finished epochs
+        self.images_seen = 0
+        self.batches = 0  # finished ones of the epoch that is under way
+        self.sums: dict[str, Tensor] = {}  # of the losses of these
+
+        # Networks on the device, in the memory format that it likes.
+        self.memory_format = runtime.memory_format(
+            config.memory_format, stays_nhwc(architecture, runtime)
+        )
+        for network in (*networks.trained().values(), networks.vgg):
+            if network is not None:
+                network.to(runtime.torch_device, memory_format=self.memory_format)
+
+        # Two players.
+        encoder = networks.E.parameters() if networks.E else ()
+        self.update_G = Update((*encoder, *networks.G.parameters()), config, config, runtime, world)
+        self.update_D = Update(networks.D.parameters(), config, config, runtime, world)
+        if config.amp_backend == "apex":
+            trained = list(networks.trained().values())
+            optimizers = [self.update_G.optimizer, self.update_D.optimizer]
+            self.update_G.scaler, self.update_D.scaler = start_apex(trained, optimizers, config)
+
+        # What has a memory beside them.
+        self.pool = ImagePool(config.pool_size, config.seed)
+        self.ema = Ema(networks.G, config.ema_decay) if config.ema_decay else None
+        self.plateau = Plateau(config.learning_rate) if config.lr_policy == "plateau" else None
+
+    # An epoch.
+
+    def start_epoch(self, epoch: int) -> None:
+        """Set the learning rate and the generators of dropout, freeze or thaw the global part of a
+        local enhancer."""
+        if self.batches == 0:
+            torch.manual_seed((self.seed * 1_000_003 + epoch) * self.world.size + self.world.rank)
+        rate = learning_rate(self.schedule, epoch, self.world.size, self.plateau)
+        for update in (self.update_G, self.update_D):
+            for group in update.optimizer.param_groups:
+                group["lr"] = rate
+        if isinstance(self.networks.G, LocalEnhancer):
+            fixed = epoch <= self.schedule.epochs_fix_global
+            self.networks.G.requires_grad_(not fixed)
+            for parameter in self.networks.G.outermost_enhancer():
+                parameter.requires_grad_(True)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the epoch under way, of all devices together."""
+        return self.update_G.optimizer.param_groups[0]["lr"]
+
+    def count(self, losses: dict[str, Tensor]) -> None:
+        """Add a step's losses to those of the epoch, on the device."""
+        self.batches += 1
+        self.sums = add_finite(self.sums, losses)
+
+    def finish_epoch(self, epoch: int) -> dict[str, float]:
+        """The mean losses of its steps, on all ranks. Raises FloatingPointError where one is not
+        finite."""
+        losses = means(mean_over_ranks(self.sums, self.world))
+        self.epoch, self.batches, self.sums = epoch, 0, {}
+        if not np.isfinite(list(losses.values())).all():
+            raise FloatingPointError(
+                f"losses are no longer finite in epoch {epoch}: {losses}; lower --learning-rate."
+            )
+        if self.plateau:
+            of_G = (value for name, value in losses.items() if name.startswith("G_"))
+            self.plateau.step(sum(of_G))
+        return losses
+
+    def check_updates(self) -> int:
+        """Updates skipped since the last call. Raises FloatingPointError where nothing but such
+        came lately."""
+        players = {"G": self.update_G, "D": self.update_D}
+        limit = self.max_skipped_updates
+        return sum(update.scaler.check(name, limit) for name, update in players.items())
+
+    # A step.
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One update of G (with E) and of D. Losses stay on the device."""
+        if self.architecture.is_pix2pix:
+            losses = self._step_pix2pix(batch)
+        else:
+            losses = self._step_pix2pixHD(batch)
+        if self.ema:
+            self.ema.update()
+        self.images_seen += len(batch) * self.world.size
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _step_pix2pixHD(self, batch: Batch) -> dict[str, Tensor]:
+        """Update both against the same D."""
+        D = self.networks.D
+
+        # Forward, each network once. D and VGG see the picture cut off from G: two gradients are
+        # taken of one graph.
+        photo, condition = self.photo(batch), self.condition(batch)
+        with self.runtime.autocast():
+            fake = self.synthesise(batch, condition, photo)  # (N, 3, H, W) in [-1, 1]
+            seen = fake.detach().requires_grad_()
+            real_scales = D(torch.cat([condition, photo], dim=1))
+            fake_scales = shown_scales = D(torch.cat([condition, seen], dim=1))
+            if self.pool.size:
+                shown_scales = D(self.pool.query(torch.cat([condition, fake], dim=1)))
+            losses_D = discriminator_losses(self.losses, real_scales, shown_scales)
+            losses_G = generator_losses(
+                self.losses, self.networks.vgg, fake_scales, real_scales, seen, photo
+            )
+
+        # Backward: D's losses to its weights; G's to the picture alone, past D's weights, and from
+        # there through G.
+        with self.update_D.gradients(0.5 * sum(losses_D.values())) as loss_D:
+            loss_D.backward(inputs=list(D.parameters()), retain_graph=True)
+        with self.update_G.gradients(sum(losses_G.values())) as loss_G:
+            (towards_fake,) = torch.autograd.grad(loss_G, seen)
+            fake.backward(towards_fake)
+
+        # Update, once nobody reads the old weights any more.
+        self.update_G.step()
+        self.update_D.step()
+        return losses_G | losses_D
+
+    def _step_pix2pix(self, batch: Batch) -> dict[str, Tensor]:
+        """Update D first, then G against the new D."""
+        D = self.networks.D
+        photo, condition = self.photo(batch), self.condition(batch)
+        real = torch.cat([condition, photo], dim=1)
+
+        # D learns from the photo and from a fake, this one or an earlier one.
+        with self.runtime.autocast():
+            fake = self.synthesise(batch, condition, photo)  # (N, 3, H, W) in [-1, 1]
+            shown = self.pool.query(torch.cat([condition, fake], dim=1))
+            losses_D = discriminator_losses(self.losses, D(real), D(shown))
+        with self.update_D.gradients(0.5 * sum(losses_D.values())) as loss_D:
+            loss_D.backward()
+        self.update_D.step()
+
+        # G learns from the new D, whose weights get no gradient from it.
+        D.requires_grad_(False)
+        with self.runtime.autocast():
+            real_scales = D(real) if self.losses.lambda_feature_matching else None
+            fake_scales = D(torch.cat([condition, fake], dim=1))
+            losses_G = generator_losses(
+                self.losses, self.networks.vgg, fake_scales, real_scales, fake, photo
+            )
+        with self.update_G.gradients(sum(losses_G.values())) as loss_G:
+            loss_G.backward()
+        self.update_G.step()
+        D.requires_grad_(True)
+        return losses_G | losses_D
+
+    # What the networks see and make.
+
+    def condition(self, batch: Batch) -> Tensor:
+        """(N, channels [+ 1], H, W): one-hot labels or picture, and instance edges."""
+        instances = batch.dense_ids if self.architecture.use_instances else None
+        maps = encode_maps(batch.inputs, instances, self.architecture.num_labels)
+        return maps.contiguous(memory_format=self.memory_format)
+
+    def photo(self, batch: Batch) -> Tensor:
+        """(N, 3, H, W) in [-1, 1]."""
+        return to_signed(batch.photos).contiguous(memory_format=self.memory_format)
+
+    def synthesise(
+        self, batch: Batch, condition: Tensor, photo: Tensor, G: nn.Module | None = None
+    ) -> Tensor:
+        """(N, 3, H, W) in [-1, 1], with features from the cluster step or from the encoder where G
+        takes them."""
+        G = G or self.networks.G
+        if self.architecture.feat_num == 0:
+            return G(condition)
+        table = batch.features  # (N, F, K)
+        if table is None:
+            table = instance_mean(self.networks.E(photo).float(), batch.regions, batch.num_regions)
+        return G(torch.cat([condition, paint(table, batch.regions)], dim=1))
+
+    @torch.inference_mode()
+    def show(self, batch: Batch) -> Tensor:
+        """(N, 3, H, W) float32 in [-1, 1] of the networks as they are saved, in evaluation mode."""
+        batch, networks = batch.to(self.runtime.torch_device), self.published()
+        with evaluating(*networks.values()), self.runtime.autocast():
+            fake = self.synthesise(
+                batch, self.condition(batch), to_signed(batch.photos), networks["G"]
+            )
+        return fake.float()
+
+    def published(self) -> dict[str, nn.Module]:
+        """The networks that are saved: of G its moving average, where there is one."""
+        return self.networks.trained() | ({"G": self.ema.network} if self.ema else {})
+
+    # All that goes on.
+
+    def state_dict(self) -> dict[str, object]:
+        """What `load_state_dict` goes on from, bit for bit. All ranks call it."""
+        # On all ranks the same sums, so that a resumed run goes on from these.
+        self.sums = mean_over_ranks(self.sums, self.world)
+        position = {
+            "epoch": self.epoch,
+            "images_seen": self.images_seen,
+            "batches": self.batches,
+            "sums": self.sums,
+            "random": gathered(self.runtime.random_state(), self.world),
+        }
+        return {name: part.state_dict() for name, part in self.parts().items()} | position
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from a state that has all `parts`, and within an epoch random states of as many
+        ranks."""
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
+        for update in (self.update_G, self.update_D):
+            update.lay_out_as_weights()
+        self.epoch, self.images_seen = state["epoch"], state["images_seen"]
+        self.batches = state["batches"]
+        device = self.runtime.torch_device
+        self.sums = {name: total.to(device) for name, total in state["sums"].items()}
+        if self.batches:
+            self.runtime.set_random_state(state["random"][self.world.rank])
+
+    def parts(self) -> dict[str, object]:
+        """What has a state of its own, under the names that checkpoints have for it."""
+        parts = self.networks.trained() | {
+            "optimizer_G": self.update_G.optimizer,
+            "optimizer_D": self.update_D.optimizer,
+            "scaler_G": self.update_G.scaler,
+            "scaler_D": self.update_D.scaler,
+            "pool": self.pool,
+        }
+        if self.ema:
+            parts["ema"] = self.ema
+        if self.plateau:
+            parts["plateau"] = self.plateau
+        return parts
+
+
+@contextlib.contextmanager
+def evaluating(*networks: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and afterwards the mode that each had."""
+    modes = [network.training for network in networks]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for network, mode in zip(networks, modes, strict=True):
+            network.train(mode)
