@@ -11,6 +11,7 @@ import torch
 from components.train.data.augment import Augmentation
 from components.train.data.batches import PairDataset
 from components.train.networks.init import initialise
+from shared.contracts.clusters import ClusterTable, LabelClusters
 from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.exported import ExportCard, Graph, TensorSpec
 from shared.contracts.folder import digest_files, write_atomically
@@ -91,6 +92,38 @@ def export_card(
     card = ExportCard(graph=graph, **values | changes)
     card.write(folder)
     return card
+
+
+def write_clusters(
+    folder: Path, model_digest: str, centres: dict[int, list[list[float]]], **changes
+) -> ClusterTable:
+    """A clusters folder of these centres by label, the first the most frequent one."""
+    everything = np.array([centre for rows in centres.values() for centre in rows])
+    values = dict(feat_num=everything.shape[1], n_clusters=10, min_area=1 / 64, seed=0)
+    values |= dict(overall=everything.mean(0).tolist(), dataset_digest="")
+    labels = {
+        label: LabelClusters(
+            centres=rows,
+            counts=list(range(len(rows), 0, -1)),
+            spread=[0.1] * len(rows),
+            explained=0.5,
+            fallback=False,
+        )
+        for label, rows in centres.items()
+    }
+    table = ClusterTable(labels=labels, model_digest=model_digest, **values | changes)
+    table.write(folder)
+    return table
+
+
+# Two styles of label 7, one of label 26; the others take the mean.
+TWO_STYLES = {7: [[0.5, -0.5, 0.25], [0.0, 0.0, 0.0]], 26: [[-0.75, 1.0, 0.0]]}
+
+
+def style_of_each_label(feat_num: int) -> dict[int, list[list[float]]]:
+    """Centres: one for each of 35 labels."""
+    centres = np.random.default_rng(1).uniform(-1, 1, (35, 1, feat_num))
+    return dict(enumerate(centres.tolist()))
 
 
 @pytest.fixture(autouse=True, scope="module")

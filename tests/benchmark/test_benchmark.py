@@ -34,7 +34,6 @@ from shared.errors import InputError
 from shared.networks.checkpoint import load_generator
 from shared.quality import psnr_db, ssim
 from tests import tiny
-from tests.export.test_export import write_clusters
 from tests.places import ROOT
 from tests.tiny import one_thread  # noqa: F401 - a fixture
 
@@ -46,7 +45,7 @@ def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("benchmark")
     tiny.dataset(root / "dataset")
     card = tiny.model(root / "model", tiny.architecture(netG="local", feat_num=3))
-    write_clusters(root / "clusters", card.digest)
+    tiny.write_clusters(root / "clusters", card.digest, tiny.TWO_STYLES)
     inputs = root / "model", root / "exported", root / "dataset", root / "clusters"
     components.export.run.run(*inputs, config=ExportConfig(parity_samples=1))
     return {name: root / name for name in ("exported", "dataset", "model", "clusters")}
@@ -383,7 +382,7 @@ def test_pictures_as_input_at_any_size(tmp_path, input_nc, height, width):
     tiny.dataset(tmp_path / "dataset", input_nc=input_nc, cache=True)
     architecture = tiny.architecture(num_labels=0, input_nc=input_nc, feat_num=3)
     card = tiny.model(tmp_path / "model", architecture, height=height, width=width)
-    write_clusters(tmp_path / "clusters", card.digest)
+    tiny.write_clusters(tmp_path / "clusters", card.digest, tiny.TWO_STYLES)
     inputs = tmp_path / "model", tmp_path / "exported", tmp_path / "dataset", tmp_path / "clusters"
     components.export.run.run(*inputs, config=ExportConfig(parity_samples=1))
     inputs = {name: tmp_path / name for name in ("exported", "dataset", "model")}
@@ -468,7 +467,7 @@ def test_folders_that_do_not_belong_together(tmp_path, folders):
         manifest.model_copy(update=changes).write(tmp_path / name)
         refuse(tmp_path, match, **folders | {"dataset": tmp_path / name})
 
-    write_clusters(tmp_path / "clusters", "another")
+    tiny.write_clusters(tmp_path / "clusters", "another", tiny.TWO_STYLES)
     refuse(
         tmp_path,
         "--clusters .* belongs to model another",

@@ -22,7 +22,6 @@ from components.export.onnx_graph.file import to_onnx
 from components.export.onnx_graph.norm import PreciseInstanceNorm, with_precise_norm
 from components.export.proof_maps import Maps, generated_maps, real_maps
 from components.export.run import run
-from shared.contracts.clusters import ClusterTable, LabelClusters
 from shared.contracts.dataset import IGNORED
 from shared.contracts.exported import ExportCard, Graph
 from shared.contracts.model import Architecture, ModelCard
@@ -40,32 +39,6 @@ from shared.networks.pix2pixhd import instance_norm
 from tests import tiny
 from tests.places import ROOT
 from tests.tiny import one_thread  # noqa: F401 - a fixture
-
-
-def write_clusters(folder: Path, model_digest: str, feat_num=3) -> ClusterTable:
-    """Two styles for label 7, one for label 26; the others take the mean."""
-    centres = {7: [[0.5, -0.5, 0.25], [0.0, 0.0, 0.0]], 26: [[-0.75, 1.0, 0.0]]}
-    table = ClusterTable(
-        feat_num=feat_num,
-        n_clusters=10,
-        min_area=1 / 64,
-        seed=0,
-        labels={
-            label: LabelClusters(
-                centres=rows,
-                counts=[2, 1][: len(rows)],
-                spread=[0.1] * len(rows),
-                explained=0.5,
-                fallback=False,
-            )
-            for label, rows in centres.items()
-        },
-        overall=[0.1, 0.2, 0.3],
-        model_digest=model_digest,
-        dataset_digest="",
-    )
-    table.write(folder)
-    return table
 
 
 def config(**changes) -> ExportConfig:
@@ -131,7 +104,11 @@ def dataset(tmp_path_factory):
 def test_file_equals_torch_at_every_batch_size(tmp_path, dataset, netG, use_instances, feat_num):
     architecture = tiny.architecture(netG=netG, use_instances=use_instances, feat_num=feat_num)
     card = tiny.model(tmp_path / "model", architecture)
-    clusters = write_clusters(tmp_path / "clusters", card.digest) if feat_num else None
+    clusters = (
+        tiny.write_clusters(tmp_path / "clusters", card.digest, tiny.TWO_STYLES)
+        if feat_num
+        else None
+    )
 
     figures = run(
         tmp_path / "model",
@@ -185,7 +162,7 @@ def test_a_file_of_pictures_as_input_equals_torch(tmp_path, input_nc, from_data)
     tiny.dataset(tmp_path / "dataset", input_nc=input_nc)
     architecture = tiny.architecture(num_labels=0, input_nc=input_nc, feat_num=3)
     card = tiny.model(tmp_path / "model", architecture)
-    table = write_clusters(tmp_path / "clusters", card.digest)
+    table = tiny.write_clusters(tmp_path / "clusters", card.digest, tiny.TWO_STYLES)
     folders = tmp_path / "model", tmp_path / "exported", tmp_path / "dataset" if from_data else None
     run(*folders, tmp_path / "clusters", config=config(parity_samples=2))
 
@@ -453,7 +430,7 @@ def refuse(tmp_path, match, dataset=None, clusters=None):
 def test_refusals(tmp_path, dataset):
     refuse(tmp_path, "--model .* holds no model.json")
     plain = tiny.model(tmp_path / "model", tiny.architecture())
-    write_clusters(tmp_path / "clusters", plain.digest)
+    tiny.write_clusters(tmp_path / "clusters", plain.digest, tiny.TWO_STYLES)
     refuse(tmp_path, "--clusters .* takes no instance features", clusters=tmp_path / "clusters")
     refuse(tmp_path, "--dataset .* holds no manifest.json", dataset=tmp_path)
 
@@ -472,9 +449,9 @@ def test_refusals(tmp_path, dataset):
 
     featured = tiny.model(tmp_path / "model", tiny.architecture(feat_num=3))
     refuse(tmp_path, "takes 3 instance features but --clusters was not given")
-    write_clusters(tmp_path / "clusters", "another")
+    tiny.write_clusters(tmp_path / "clusters", "another", tiny.TWO_STYLES)
     refuse(tmp_path, "--clusters .* belongs to model another", clusters=tmp_path / "clusters")
-    write_clusters(tmp_path / "clusters", featured.digest, feat_num=2)
+    tiny.write_clusters(tmp_path / "clusters", featured.digest, tiny.TWO_STYLES, feat_num=2)
     refuse(tmp_path, r"belongs to model \w+ \(2 features\)", clusters=tmp_path / "clusters")
 
 
@@ -483,7 +460,7 @@ def test_clusters_of_the_parent_are_the_models_own(tmp_path):
     tiny.model(
         tmp_path / "model", tiny.architecture(netG="local", feat_num=3), parent_digest="stage-one"
     )
-    write_clusters(tmp_path / "clusters", "stage-one")
+    tiny.write_clusters(tmp_path / "clusters", "stage-one", tiny.TWO_STYLES)
     run(
         tmp_path / "model",
         tmp_path / "exported",

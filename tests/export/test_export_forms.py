@@ -16,10 +16,8 @@ from components.export.config import ExportConfig
 from components.export.run import run
 from components.prepare.__main__ import demo
 from shared.condition import to_uint8
-from shared.contracts.clusters import ClusterTable, LabelClusters
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard, Graph
-from shared.contracts.model import ModelCard
 from shared.data.maps import PairReader
 from shared.deployed.form import Form, stack
 from shared.deployed.styles import Style
@@ -36,27 +34,6 @@ def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dataset")
     tiny.dataset(folder)
     return folder
-
-
-def write_clusters(folder: Path, card: ModelCard) -> ClusterTable:
-    """A style of its own for every label."""
-    centres = np.random.default_rng(1).uniform(-1, 1, (35, 1, card.architecture.feat_num))
-    clusters = dict(counts=[1], spread=[0.0], explained=None, fallback=False)
-    table = ClusterTable(
-        feat_num=card.architecture.feat_num,
-        n_clusters=1,
-        min_area=0,
-        seed=0,
-        labels={
-            label: LabelClusters(centres=centre.tolist(), **clusters)
-            for label, centre in enumerate(centres)
-        },
-        overall=[0.0] * card.architecture.feat_num,
-        model_digest=card.digest,
-        dataset_digest="",
-    )
-    table.write(folder)
-    return table
 
 
 def exported(folder: Path, dataset: Path | None, clusters: Path | None = None, **options) -> Path:
@@ -85,7 +62,7 @@ def test_all_forms_of_a_feature_model_paint_the_same_picture(tmp_path, dataset):
     """Fixed, by label, by instance, as a map, and with all channels made by the host."""
     a = tiny.architecture(feat_num=3)
     card = tiny.model(tmp_path / "model", a)
-    table = write_clusters(tmp_path / "clusters", card)
+    table = tiny.write_clusters(tmp_path / "clusters", card.digest, tiny.style_of_each_label(3))
     style = Style.commonest(table, 35)
     maps = samples(dataset)
     generator = load_generator(tmp_path / "model")[1]
@@ -246,7 +223,10 @@ def test_one_file_for_any_size(tmp_path, changes):
     rng = np.random.default_rng(0)
     style = None
     if a.feat_num:
-        style = Style.commonest(write_clusters(tmp_path / "clusters", card), 35)
+        style = Style.commonest(
+            tiny.write_clusters(tmp_path / "clusters", card.digest, tiny.style_of_each_label(3)),
+            35,
+        )
     splits = {"train": {"a": tiny.sample(rng, least, 2 * least, a.input_nc)}, "test": {}}
     tiny.write(tmp_path / "dataset", splits, num_labels=a.num_labels, input_nc=a.input_nc)
     clusters = tmp_path / "clusters" if a.feat_num else None

@@ -36,7 +36,7 @@ from shared.networks.checkpoint import (
 from shared.quality import frechet_distance
 from shared.scorers import MeasuringNetworks
 from tests import reference, tiny
-from tests.shared.test_scorers import mean_colour, mean_difference
+from tests.measuring import mean_colour, mean_difference
 
 
 class Brighter(nn.Module):

@@ -24,7 +24,6 @@ from shared.deployed.form import Form
 from shared.deployed.synthesiser import Synthesiser, to_pixels
 from shared.networks.checkpoint import load_generator
 from tests import tiny
-from tests.export.test_export_forms import write_clusters
 from tests.places import ROOT, STAND_INS
 
 H, W = 32, 64
@@ -43,10 +42,8 @@ def machine(tmp_path_factory):
     tiny.model(
         root / "plain" / "model", tiny.architecture(), gain=0.1
     )  # large enough for pictures with contrast
-    write_clusters(
-        root / "styled" / "clusters",
-        tiny.model(root / "styled" / "model", tiny.architecture(feat_num=3), gain=0.1),
-    )
+    styled = tiny.model(root / "styled" / "model", tiny.architecture(feat_num=3), gain=0.1)
+    tiny.write_clusters(root / "styled" / "clusters", styled.digest, tiny.style_of_each_label(3))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{atc.parent}:/usr/bin:/bin")
         patch.setenv("HOME", str(root))  # for CANN's logs

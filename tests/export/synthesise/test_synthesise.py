@@ -19,7 +19,7 @@ from components.export.synthesise.run import grid
 from components.export.synthesise.scenes import Scene
 from components.export.synthesise.style_choice import CentreStyles, PhotoStyles
 from components.train.networks.init import init_weights
-from shared.contracts.clusters import ClusterTable, LabelClusters
+from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard, Graph, OmFile
 from shared.contracts.model import Architecture, ModelCard
@@ -54,23 +54,15 @@ PLAIN = tiny.architecture()
 FEATURES = tiny.architecture(feat_num=3)
 
 
-def write_clusters(folder: Path, model_digest: str) -> ClusterTable:
-    """Styles whose features, taken as a picture, are GREYS; the mean for the other labels."""
-    features = lambda greys: (np.array(greys) / 127.5 - 1).tolist()  # noqa: E731
-    labels = {
-        label: LabelClusters(
-            centres=features(greys),
-            counts=[1] * len(greys),
-            spread=[0] * len(greys),
-            explained=None,
-            fallback=False,
-        )
-        for label, greys in GREYS.items()
-    }
-    values = dict(feat_num=3, n_clusters=3, min_area=0, seed=0, dataset_digest="")
-    table = ClusterTable(labels=labels, overall=features(MEAN), model_digest=model_digest, **values)
-    table.write(folder)
-    return table
+def as_features(greys) -> list:
+    """Features that are, taken as a picture, these greys."""
+    return (np.array(greys) / 127.5 - 1).tolist()
+
+
+STYLES = dict(
+    centres={label: as_features(greys) for label, greys in GREYS.items()},
+    overall=as_features(MEAN),
+)
 
 
 def maps(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +109,7 @@ def styled(tmp_path_factory):
     """model/ with instance features, and its clusters/"""
     folder = tmp_path_factory.mktemp("styled")
     card = tiny.model(folder / "model", FEATURES)
-    write_clusters(folder / "clusters", card.digest)
+    tiny.write_clusters(folder / "clusters", card.digest, **STYLES)
     return folder
 
 
@@ -391,7 +383,7 @@ def mirror(tmp_path_factory):
     """Exported files that show the styles themselves, for maps of any size, and the clusters they
     have."""
     folder = tmp_path_factory.mktemp("mirror")
-    table = write_clusters(folder / "clusters", "model")
+    table = tiny.write_clusters(folder / "clusters", "model", **STYLES)
     for style in ("fixed", "label", "instance", "map"):
         export(folder / style, Features(), FEATURES, Graph(style=style), None, table)
     export(folder / "onehot", Features(), FEATURES, Graph(form="onehot"), None, table)
@@ -792,7 +784,7 @@ def test_styles_that_do_not_fit_the_model(capsys, raw, plain, styled, tmp_path):
     assert text.startswith(
         f"--model {model} takes 3 instance features but --clusters was not given: give the folder "
     )
-    write_clusters(tmp_path / "other", "elsewhere")
+    tiny.write_clusters(tmp_path / "other", "elsewhere", **STYLES)
     text = refusal(capsys, "--model", model, *maps_and_out, "--clusters", tmp_path / "other")
     assert text.startswith(
         f"--clusters {tmp_path}/other belongs to model elsewhere (3 features), not to --model "
@@ -840,7 +832,7 @@ def test_styles_that_do_not_fit_the_model(capsys, raw, plain, styled, tmp_path):
 def test_instances_that_only_a_style_needs(capsys, raw, tmp_path):
     """A model without edges takes instance maps for styles of instances, and none otherwise."""
     card = tiny.model(tmp_path / "model", tiny.architecture(feat_num=3, use_instances=False))
-    table = write_clusters(tmp_path / "clusters", card.digest)
+    table = tiny.write_clusters(tmp_path / "clusters", card.digest, **STYLES)
     flags = [
         "--model",
         tmp_path / "model",
@@ -918,7 +910,7 @@ def test_styles_that_do_not_fit_the_file(capsys, raw, mirror, tmp_path):
 
 
 def test_a_table_of_stage_one_is_known_by_its_centres(capsys, raw, mirror, tmp_path):
-    table = write_clusters(tmp_path / "clusters", "stage one")
+    table = tiny.write_clusters(tmp_path / "clusters", "stage one", **STYLES)
     flags = ["--exported", mirror / "label", *of_raw(raw), "--clusters", tmp_path / "clusters"]
     run(*flags, "--label-style", "7=1", "--out", tmp_path / "out")
     assert shown(read_picture(tmp_path / "out" / "a.png"))[7] == GREYS[7][1]
