@@ -147,7 +147,6 @@ def test_a_circle_is_found():
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
 
 
-@NOT_YET
 def test_helpers_of_tests_are_no_tests():
     wrong = [
         f"{name_of(path)} imports {name}"
