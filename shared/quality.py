@@ -20,8 +20,8 @@ KERNEL_ROWS = 1024
 
 
 def psnr_db(picture: np.ndarray, photo: np.ndarray) -> float:
-    """Peak signal-to-noise ratio, 10 log10(255^2 / mean squared error over all pixels and
-    channels), in dB."""
+    """Peak signal-to-noise ratio in dB: 10 log10(255^2 / mean squared error over pixels and
+    channels)."""
     error = np.mean((picture.astype(np.float64) - photo) ** 2)
     return min(BEST_PSNR_DB, float(10 * np.log10(255**2 / error))) if error else BEST_PSNR_DB
 

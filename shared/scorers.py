@@ -36,6 +36,8 @@ class MeasuringNetwork:
     def __init__(self, flag: str, file: str, pictures: int, size: Size, device: str):
         self.flag, self.file = flag, file
         self.session = self._load("cuda" if device == "cuda" else "cpu")
+
+        # It must take as many pictures, one of each at a time; names instead of numbers are any.
         inputs = self.session.get_inputs()
         if len(inputs) != pictures:
             names = ", ".join(each.name for each in inputs)
@@ -44,19 +46,23 @@ class MeasuringNetwork:
             )
         for each in inputs:
             fits = each.type == "tensor(float)" and len(each.shape) == 4
-            if not fits or any(
-                isinstance(n, int) and n != m for n, m in zip(each.shape, (1, 3), strict=False)
-            ):
+            batch_and_channels = zip(each.shape, (1, 3), strict=False)
+            if not fits or any(isinstance(n, int) and n != m for n, m in batch_and_channels):
                 raise self.refusal(
                     f"takes {each.type} of shape {each.shape}",
                     "export it for float32 pictures (1, 3, height, width) with a batch of 1 or of "
                     "any number",
                 )
+
+        # Its own size, where it has one.
         sides = zip(inputs[0].shape[2:], size, strict=True)
         self.size: Size = tuple(own if isinstance(own, int) else side for own, side in sides)
         self.names = [each.name for each in inputs]
 
     def _load(self, device: str):
+        """The file as a session of ONNX Runtime.
+
+        Raises InputError where there is no such file, no ONNX Runtime, or the file is broken."""
         if not Path(self.file).is_file():
             raise InputError(
                 f"{self.flag} {self.file} is no file: give an ONNX file, or leave it out."
@@ -76,13 +82,17 @@ class MeasuringNetwork:
             ) from None
 
     def refusal(self, found: str, remedy: str) -> InputError:
+        """A sentence that names the flag and the file."""
         return InputError(f"{self.flag} {self.file} {found}: {remedy}.")
 
     def run(self, *pictures: np.ndarray) -> np.ndarray:
-        """Pictures (1, 3, height, width) float32 -> its first output."""
+        """Run it on pictures (1, 3, height, width) float32; returns its first output."""
         return self.session.run(None, dict(zip(self.names, pictures, strict=True)))[0]
 
     def try_out(self) -> np.ndarray:
+        """Run it on black pictures; returns its first output.
+
+        Raises InputError where it cannot run at this size."""
         blank = np.zeros((1, 3, *self.size), np.float32)
         try:
             return self.run(*[blank] * len(self.names))
@@ -94,19 +104,22 @@ class MeasuringNetwork:
             ) from None
 
     def unit_range(self, picture: np.ndarray) -> np.ndarray:
-        """(3, H, W) uint8 -> (1, 3, height, width) float32 in [0, 1], bicubic with antialiasing to
-        its size."""
+        """Bring a picture (3, H, W) uint8 to the network's size, bicubic with antialiasing.
+
+        Returns (1, 3, height, width) float32 in [0, 1]."""
         resized = resize_picture(picture, *self.size)
         return np.ascontiguousarray(resized[None], np.float32) / 255
 
 
 def _reason(error: Exception) -> str:
+    """The first sentence of an error's message."""
     return str(error).partition("\n")[0].partition(". ")[0].rstrip(".") or type(error).__name__
 
 
 class LpipsNetwork(MeasuringNetwork):
-    """Perceptual distance (Zhang et al. 2018): two pictures (N, 3, H, W) in [-1, 1] -> (N,) or (N,
-    1, 1, 1)."""
+    """Measures the perceptual distance of a pair (LPIPS, Zhang et al. 2018).
+
+    Its file: two pictures (N, 3, H, W) in [-1, 1] -> (N,) or (N, 1, 1, 1)."""
 
     def __init__(self, file: str, size: Size, device: str = "cpu"):
         super().__init__("--lpips-network", file, 2, size, device)
@@ -123,31 +136,29 @@ class LpipsNetwork(MeasuringNetwork):
             )
 
     def __call__(self, picture: np.ndarray, photo: np.ndarray) -> float:
-        """Two pictures (3, H, W) uint8."""
-        signed = [to_signed(torch.tensor(each)).unsqueeze(0).numpy() for each in (picture, photo)]
-        return self.run(*map(np.ascontiguousarray, signed)).item()
+        """The distance of two pictures (3, H, W) uint8."""
+        pictures = [to_signed(torch.tensor(each))[None].numpy() for each in (picture, photo)]
+        return self.run(*map(np.ascontiguousarray, pictures)).item()
 
 
 class FeatureNetwork(MeasuringNetwork):
-    """What FID and KID compare: pictures (N, 3, H, W) in [0, 1] -> features (N, C) or (N, C, 1,
-    1)."""
+    """Finds the features that FID and KID compare.
+
+    Its file: pictures (N, 3, H, W) in [0, 1] -> (N, C) or (N, C, 1, 1)."""
 
     def __init__(self, file: str, size: Size, device: str = "cpu"):
         super().__init__("--fid-network", file, 1, size, device)
         self.resizes = self.size != size
         output = self.try_out()
-        if (
-            output.ndim not in (2, 4)
-            or output.shape[0] != 1
-            or output.shape[2:] not in ((), (1, 1))
-        ):
+        pooled = output.ndim in (2, 4) and output.shape[2:] in ((), (1, 1))
+        if not pooled or output.shape[0] != 1:
             raise self.refusal(
                 f"gives {output.shape} of one picture", "export it to give pooled features (N, C)"
             )
         self.channels = output.shape[1]
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
-        """(3, H, W) uint8 -> (C,)"""
+        """The features (C,) of a picture (3, H, W) uint8."""
         return self.run(self.unit_range(picture)).reshape(-1)
 
     def caveats(self, pairs: int) -> list[str]:
@@ -176,23 +187,22 @@ class FeatureScorer:
     def __init__(self, network: FeatureNetwork):
         self.network = network
         self.features: list[np.ndarray] = []  # of the synthesised pictures, (C,) each
-        self.real: list[np.ndarray] = []
+        self.real: list[np.ndarray] = []  # of the photos
 
     def add(self, picture: np.ndarray, photo: np.ndarray) -> None:
-        """A pair (3, H, W) uint8."""
+        """Keep the features of a pair, both (3, H, W) uint8."""
         self.features.append(self.network(picture))
         self.real.append(self.network(photo))
 
     def figures(self) -> dict[str, float]:
-        """By name of the metric; {} of fewer than two pairs, nan where the network gave such."""
+        """The figures by name of the metric; {} of fewer than two pairs, nan where a feature is."""
         if len(self.features) < 2:
             return {}
         features, real = np.stack(self.features), np.stack(self.real)
-        finite = np.isfinite(features).all() and np.isfinite(real).all()
-        return {
-            metric.name: metric.function(features, real) if finite else math.nan
-            for metric in metrics_of("features")
-        }
+        metrics = metrics_of("features")
+        if not (np.isfinite(features).all() and np.isfinite(real).all()):
+            return {metric.name: math.nan for metric in metrics}
+        return {metric.name: metric.function(features, real) for metric in metrics}
 
     def caveats(self) -> list[str]:
         """What to bear in mind with both, in sentences."""

@@ -16,11 +16,11 @@ CITYSCAPES_NUM_LABELS = (34, 35)
 
 
 class SegmentationNetwork(MeasuringNetwork):
-    """Pictures (N, 3, H, W) in [0, 1] -> scores (N, classes, h, w), or label ids (N, h, w) of the
-    data set.
+    """Finds the label of every pixel of a picture.
 
-    As many classes as labels are the labels; 19 classes of 34 or 35 labels are Cityscapes'
-    evaluated ones."""
+    Its file: pictures (N, 3, H, W) in [0, 1] -> scores (N, classes, h, w), or label ids (N, h, w)
+    of the data set. As many classes as labels are the labels; 19 classes of 34 or 35 labels are
+    Cityscapes' evaluated ones."""
 
     def __init__(self, file: str, size: Size, num_labels: int, device: str = "cpu"):
         """num_labels: of the data set; 0 is refused, as there is nothing to compare with."""
@@ -30,30 +30,32 @@ class SegmentationNetwork(MeasuringNetwork):
                 f"{self.flag} needs label maps but the data set has pictures as input: leave it "
                 "out."
             )
-        self.num_labels = num_labels
-        # The labels that it can tell: of its classes, in their order.
-        self.labels = np.arange(num_labels)
+
+        # Ids or scores.
         output = self.try_out()
         if output.ndim not in (3, 4) or output.shape[0] != 1:
             raise self.refusal(
                 f"gives {output.shape} of one picture",
                 "export it to give scores (N, classes, h, w) or ids (N, h, w)",
             )
-        if output.ndim == 4 and output.shape[1] != num_labels:
-            if (output.shape[1], num_labels) not in [
-                (len(CITYSCAPES_CLASSES), n) for n in CITYSCAPES_NUM_LABELS
-            ]:
-                raise self.refusal(
-                    f"tells {output.shape[1]} classes apart but the data set has {num_labels} "
-                    "labels",
-                    f"give one with {num_labels} classes (with 19 for the labels of Cityscapes)",
-                )
-            self.labels = np.array(CITYSCAPES_CLASSES)
+
+        # The labels that it can tell: of its classes, in their order.
+        classes = output.shape[1] if output.ndim == 4 else num_labels
+        cityscapes = classes == len(CITYSCAPES_CLASSES) and num_labels in CITYSCAPES_NUM_LABELS
+        if classes != num_labels and not cityscapes:
+            raise self.refusal(
+                f"tells {classes} classes apart but the data set has {num_labels} labels",
+                f"give one with {num_labels} classes (with 19 for the labels of Cityscapes)",
+            )
+        self.num_labels = num_labels
+        self.labels = np.array(CITYSCAPES_CLASSES) if cityscapes else np.arange(num_labels)
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
-        """(3, H, W) uint8 -> (H, W) label ids; scores are brought to the picture's size before the
-        largest is taken."""
-        output, (height, width) = self.run(self.unit_range(picture)), picture.shape[1:]
+        """Find the label ids (H, W) of a picture (3, H, W) uint8.
+
+        Scores are brought to the picture's size before the largest is taken."""
+        height, width = picture.shape[1:]
+        output = self.run(self.unit_range(picture))
         if output.ndim == 3:
             return resize_ids(output[0], height, width)
         scores = F.interpolate(torch.from_numpy(output), size=(height, width), mode="bilinear")
@@ -61,8 +63,7 @@ class SegmentationNetwork(MeasuringNetwork):
 
 
 class SegmentationScorer:
-    """Whether the labels are found again in the synthesised pictures, over the pixels of all pairs
-    that were added.
+    """Counts how often labels are found again in the pictures that were synthesised from them.
 
     Left out are pixels without label, and those of labels that the network does not know.
     """
@@ -74,15 +75,18 @@ class SegmentationScorer:
         self.confusion = np.zeros((n, n + 1), np.int64)
 
     def add(self, picture: np.ndarray, labels: np.ndarray) -> None:
-        """A picture (3, H, W) uint8 that was synthesised from labels (H, W) uint8."""
-        found, n = self.network(picture).astype(np.int64), self.network.num_labels
-        counted = np.isin(labels, self.network.labels)
+        """Count the pixels of a picture (3, H, W) uint8 made from labels (H, W) uint8."""
+        n = self.network.num_labels
+        found = self.network(picture).astype(np.int64)
         found = np.where((found >= 0) & (found < n), found, n)
+        counted = np.isin(labels, self.network.labels)
+
+        # A number for every pair of labels, so that one count makes the matrix.
         pixels = labels[counted].astype(np.int64) * (n + 1) + found[counted]
         self.confusion += np.bincount(pixels, minlength=n * (n + 1)).reshape(n, n + 1)
 
     def figures(self) -> dict[str, float]:
-        """By name of the metric; {} where no pixel counts."""
+        """The figures by name of the metric; {} where no pixel counts."""
         if not self.confusion.any():
             return {}
         metrics = metrics_of("segmentation")

@@ -28,18 +28,22 @@ class EarlierRun:
 
 @dataclass(frozen=True)
 class Past:
-    losses: dict[str, list[Line]] = field(
-        default_factory=dict
-    )  # by training step: each loss over images seen
+    """What there was before a report."""
+
+    # By training step, each loss over images seen.
+    losses: dict[str, list[Line]] = field(default_factory=dict)
     runs: list[EarlierRun] = field(default_factory=list)  # newest first
 
 
 def read_past() -> Past:
-    """Of the open MLflow run; empty without one. A server that fails or is slow costs a warning,
-    never more."""
+    """Ask MLflow for what was before the open run; without one there is nothing.
+
+    A server that fails or is slow costs a warning, never more."""
     run_id = tracking.run_id()
     if run_id is None:
         return Past()
+
+    # In a thread that may be left behind: a request to a silent server cannot be stopped.
     answers: queue.SimpleQueue[Past | Exception] = queue.SimpleQueue()
 
     def ask() -> None:
@@ -49,6 +53,8 @@ def read_past() -> Past:
             answers.put(error)
 
     threading.Thread(target=ask, daemon=True).start()
+
+    # Its answer, or the reason why there is none.
     try:
         answer = answers.get(timeout=PATIENCE_S)
     except queue.Empty:
@@ -64,8 +70,10 @@ def read_past() -> Past:
 
 
 def _read(run_id: str) -> Past:
+    """Ask the server; whatever it raises comes through."""
     from mlflow import MlflowClient
 
+    # Finished benchmarks of the same experiment.
     client = MlflowClient()
     this = client.get_run(run_id)
     experiment = [this.info.experiment_id]
@@ -75,41 +83,38 @@ def _read(run_id: str) -> Past:
         max_results=MOST_RUNS,
         order_by=["attributes.start_time DESC"],
     )
+
+    # Trainings of the same pipeline run; of a repeated step the last one counts.
     trainings = []
     if parent := this.data.tags.get("mlflow.parentRunId"):
         children = f"tags.`mlflow.parentRunId` = '{parent}' and tags.step LIKE 'train%'"
         trainings = client.search_runs(experiment, children, order_by=["attributes.start_time ASC"])
-    losses = {
-        run.data.tags["step"]: _losses(client, run) for run in trainings
-    }  # of a repeated step the last
-    return Past(
-        {step: lines for step, lines in losses.items() if lines}, [_earlier(run) for run in earlier]
-    )
+    losses = {run.data.tags["step"]: _losses(client, run) for run in trainings}
+    losses = {step: lines for step, lines in losses.items() if lines}
+    return Past(losses, [_earlier(run) for run in earlier])
 
 
 def _losses(client, run) -> list[Line]:
-    """The curves by step, or of a training too short for them, by epoch."""
+    """The loss curves of a training: by step, or where it was too short for them, by epoch."""
     found = [match for name in sorted(run.data.metrics) if (match := LOSS.fullmatch(name))]
     kind = "loss" if any(match["kind"] == "loss" for match in found) else "epoch_loss"
-    return [
-        Line(
-            match["name"],
-            thinned(
-                [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, match[0])]
-            ),
-        )
-        for match in found
-        if match["kind"] == kind
-    ]
+    lines = []
+    for match in found:
+        if match["kind"] == kind:
+            history = client.get_metric_history(run.info.run_id, match[0])
+            points = [(metric.step, metric.value) for metric in history]
+            lines.append(Line(match["name"], thinned(points)))
+    return lines
 
 
 def _earlier(run) -> EarlierRun:
+    """A benchmark as MLflow has it."""
     started = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
     return EarlierRun(started, run.data.tags.get("git.commit", ""), run.data.metrics)
 
 
 def thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most MOST_POINTS by rising x: means of equally many neighbours."""
+    """Means of equally many neighbours, at most MOST_POINTS, by rising x."""
     points = sorted(points)
     size = -(-len(points) // MOST_POINTS)
     groups = [points[start : start + size] for start in range(0, len(points), size or 1)]

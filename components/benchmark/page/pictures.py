@@ -1,7 +1,6 @@
 """The pictures of a report: input (label maps in colours) | synthesised | real, and how runtimes
 differ."""
 
-import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from components.benchmark.measure.quality import QualityMeter
 from components.benchmark.measure.workload import Workload
+from components.benchmark.page.templates import data_uri
 from shared.contracts.measured import Quality
 from shared.data.images import encode_picture, write_picture
 from shared.data.maps import PairReader
@@ -22,7 +22,7 @@ MOST_AMPLIFIED = 64  # so that a single grey level stays dark
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two pictures: |difference| in grey levels, 0 .. 255."""
+    """How two pictures differ: |difference| in grey levels, 0 .. 255."""
 
     largest: int
     mean: float
@@ -37,8 +37,9 @@ class Difference:
 
 
 def difference(picture: np.ndarray, other: np.ndarray) -> Difference:
-    """Pictures (3, H, W) uint8. The map is amplified until its brightest pixel is white, within
-    bounds."""
+    """Compare two pictures (3, H, W) uint8.
+
+    The map is amplified until its brightest pixel is white, within bounds."""
     levels = np.abs(picture.astype(np.int16) - other)
     largest = int(levels.max())
     factor = min(MOST_AMPLIFIED, 255 // largest) if largest else MOST_AMPLIFIED
@@ -48,20 +49,23 @@ def difference(picture: np.ndarray, other: np.ndarray) -> Difference:
 
 @dataclass(frozen=True)
 class Picture:
+    """A picture as a page shows it."""
+
     kind: str  # in file names
     caption: str
     pixels: np.ndarray  # (3, H, W) uint8
 
     def data_uri(self) -> str:
-        """Inside a page: photo-like ones as JPEG, or a report of 1024x2048 takes 100 MB; the others
-        without loss."""
+        """The picture as an address that holds it, to stand inside a page.
+
+        Photo-like ones are JPEG, or a report of 1024x2048 takes 100 MB; the others have no loss."""
         if self.kind.startswith(("synthesised", "real")):
             kind, content = "jpeg", encode_picture(self.pixels, ".jpg", 92, full_colour=True)
         elif self.kind.startswith("difference"):
             kind, content = "png", encode_picture(self.pixels[:1], ".png")  # grey
         else:
             kind, content = "png", encode_picture(self.pixels, ".png")
-        return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        return data_uri(kind, content)
 
 
 @dataclass(frozen=True)
@@ -77,32 +81,34 @@ class Shown:
 
     @property
     def measured(self) -> np.ndarray:
+        """The synthesised picture that quality is measured of."""
         return next(iter(self.synthesised.values()))
 
-    def rows(self) -> tuple[list["Picture"], list["Picture"]]:
-        """What a page shows: the pair with the measured picture, and what the other runtimes made
-        of it."""
+    def rows(self) -> tuple[list[Picture], list[Picture]]:
+        """The two rows that a page shows: the pair with the measured picture, and what the other
+        runtimes made of it."""
         measured, *others = self.synthesised
+
+        # The pair.
         pair = [Picture("input", "input", self.input)]
         pair.append(Picture("synthesised", f"synthesised by {measured}", self.measured))
-        pair += [] if self.real is None else [Picture("real", "real", self.real)]
+        if self.real is not None:
+            pair.append(Picture("real", "real", self.real))
+
+        # The others, each with its difference from eager PyTorch; PyTorch with that of the pair.
         compared = []
         for runtime in others:
-            compared.append(
-                Picture(
-                    f"synthesised_{runtime}", f"synthesised by {runtime}", self.synthesised[runtime]
-                )
-            )
-            against = measured if runtime == EAGER else runtime
+            picture = self.synthesised[runtime]
+            compared.append(Picture(f"synthesised_{runtime}", f"synthesised by {runtime}", picture))
             if EAGER in self.synthesised:
+                against = measured if runtime == EAGER else runtime
                 found = difference(self.synthesised[against], self.synthesised[EAGER])
-                compared.append(
-                    Picture(f"difference_{against}", f"|{against} − {EAGER}| {found}", found.map)
-                )
+                caption = f"|{against} − {EAGER}| {found}"
+                compared.append(Picture(f"difference_{against}", caption, found.map))
         return pair, compared
 
     def pictures(self) -> dict[str, np.ndarray]:
-        """By the name that their files have, in the order they are shown."""
+        """All of them in the order they are shown, by the names that their files have."""
         return {picture.kind: picture.pixels for row in self.rows() for picture in row}
 
 
@@ -113,8 +119,9 @@ def synthesise(
     max_pictures: int,
     meter: QualityMeter,
 ) -> Iterator[Shown]:
-    """The first `max_pictures` pairs of a split; of the other test pairs those with a photo, by the
-    first painter only.
+    """Paint the first `max_pictures` pairs of a split, and the other test pairs that have a photo.
+
+    Those others are not shown but measured: the first painter alone paints them.
 
     Args:
         painters: Of one form; quality is measured of the first, differences from EAGER where it is
@@ -124,14 +131,17 @@ def synthesise(
     reader = PairReader(workload.dataset, workload.manifest, split)
     num_labels = workload.form.reads.num_labels
     for index, pair in enumerate(reader.pairs):
-        if index >= max_pictures and not (pair.has_photo and split == "test"):
+        shown = index < max_pictures
+        if not shown and not (pair.has_photo and split == "test"):
             continue
+
+        # By runtime.
         sample = reader.read(index, workload.form.size)
-        instances = sample.instances
-        chosen = painters if index < max_pictures else painters[:1]
-        pictures = {
-            painter.runner.name: painter.paint(sample.inputs, instances) for painter in chosen
-        }
+        pictures = {}
+        for painter in painters if shown else painters[:1]:
+            pictures[painter.runner.name] = painter.paint(sample.inputs, sample.instances)
+
+        # How good the first is.
         labels = sample.inputs if num_labels else None
         measured = pictures[painters[0].runner.name]
         quality = None if sample.photo is None else meter.add(measured, sample.photo, labels)
@@ -146,6 +156,6 @@ def synthesise(
 
 
 def write_pictures(folder: Path, shown: Shown) -> None:
-    """<split>_<name>_<picture>.png"""
+    """Write each picture as <split>_<name>_<picture>.png."""
     for kind, picture in shown.pictures().items():
         write_picture(folder / f"{shown.split}_{shown.name}_{kind}.png", picture)

@@ -1,12 +1,10 @@
 """The part of the report where a person tries the styles: regions to click at, and the pictures of
 their styles."""
 
-import base64
-
 import numpy as np
 
 from components.benchmark.page.styles import Region, StyledMap, StyleSheet, picture_differences
-from components.benchmark.page.templates import template
+from components.benchmark.page.templates import data_uri, template
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import IGNORED
 from shared.data.images import encode_picture
@@ -18,10 +16,9 @@ NEVER_SEEN = (
 
 
 def styles_fragment(sheet: StyleSheet, table: ClusterTable) -> str:
-    """HTML that goes into a page as it is, with pictures, style sheet and script inside; '' for a
-    sheet without maps.
+    """Make HTML that goes into a page as it is; '' for a sheet without maps.
 
-    Its colours are the variables of report.html.j2.
+    Pictures, style sheet and script are inside. Its colours are the variables of report.html.j2.
     """
     if not sheet.maps:
         return ""
@@ -29,8 +26,8 @@ def styles_fragment(sheet: StyleSheet, table: ClusterTable) -> str:
     maps = [
         {
             "name": styled.name,
-            "inputs": _data_uri("png", encode_picture(styled.inputs, ".png")),
-            "picture": _data_uri("jpeg", styled.jpeg),
+            "inputs": data_uri("png", encode_picture(styled.inputs, ".png")),
+            "picture": data_uri("jpeg", styled.jpeg),
             "data": _map_data(styled, sheet, table, differences),
         }
         for styled in sheet.maps
@@ -39,76 +36,83 @@ def styles_fragment(sheet: StyleSheet, table: ClusterTable) -> str:
 
 
 def run_lengths(positions: np.ndarray) -> list[int]:
-    """(h, w) -> value, length, value, length ... in reading order.
+    """Write (h, w) numbers as value, length, value, length ... in reading order.
 
-    Not a picture: browsers that guard against fingerprinting change what a script reads from one.
+    No picture: browsers that guard against fingerprinting change what a script reads from one.
     """
     flat = positions.ravel()
     starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
     return np.stack([flat[starts], np.diff(starts, append=flat.size)], axis=1).ravel().tolist()
 
 
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
 def _map_data(
     styled: StyledMap, sheet: StyleSheet, table: ClusterTable, differences: dict[int, float]
 ) -> dict:
-    """What the script of the page reads."""
+    """What the script of the page reads of a map."""
     height, width = styled.region_map.shape
     labels = list(dict.fromkeys(region.label for region in styled.regions))
-    areas = (
-        np.bincount(styled.region_map.ravel(), minlength=len(styled.regions))
-        / styled.region_map.size
-    )
+
+    # Regions, with their share of the map.
+    pixels = np.bincount(styled.region_map.ravel(), minlength=len(styled.regions))
+    areas = (pixels / styled.region_map.size).tolist()
+    regions = [
+        {
+            "label": labels.index(region.label),
+            "title": _title(region, sheet.num_labels),
+            "area": round(area, 6),
+        }
+        for region, area in zip(styled.regions, areas, strict=True)
+    ]
+
+    # Labels, with their styles.
+    described = []
+    for label in labels:
+        painted = label in styled.patches
+        note = _note(label, table, painted, differences.get(label), sheet.max_labels)
+        described.append(
+            {
+                "title": _title(Region(label, None), sheet.num_labels),
+                "colour": _colour(label) if sheet.num_labels else None,
+                "note": note,
+                "styles": _styles_data(label, table, styled) if label in table.labels else [],
+            }
+        )
+
     return {
         "width": width,
         "height": height,
         "runs": run_lengths(styled.region_map),
-        "regions": [
-            {
-                "label": labels.index(region.label),
-                "title": _title(region, sheet.num_labels),
-                "area": round(area, 6),
-            }
-            for region, area in zip(styled.regions, areas.tolist(), strict=True)
-        ],
-        "labels": [
-            {
-                "title": _title(Region(label, None), sheet.num_labels),
-                "colour": _colour(label) if sheet.num_labels else None,
-                "note": _note(
-                    label, table, label in styled.patches, differences.get(label), sheet.max_labels
-                ),
-                "styles": _styles_data(label, table, styled) if label in table.labels else [],
-            }
-            for label in labels
-        ],
+        "regions": regions,
+        "labels": described,
     }
 
 
 def _styles_data(label: int, table: ClusterTable, styled: StyledMap) -> list[dict]:
+    """What the script reads of the styles of a label."""
     found = table.labels[label]
-    patches = styled.patches.get(label, [None] * len(found.centres))
-    return [
-        {
-            "count": count,
-            "spread": spread,
-            "rendered": number == 0 or label in styled.patches,
-            "patch": patch
-            and {"x": patch.x, "y": patch.y, "source": _data_uri("jpeg", patch.jpeg)},
-        }
-        for number, (count, spread, patch) in enumerate(
-            zip(found.counts, found.spread, patches, strict=True)
+    painted = label in styled.patches
+    patches = styled.patches[label] if painted else [None] * len(found.centres)
+    styles = []
+    for number, patch in enumerate(patches):
+        place = None
+        if patch:
+            place = {"x": patch.x, "y": patch.y, "source": data_uri("jpeg", patch.jpeg)}
+        styles.append(
+            {
+                "count": found.counts[number],
+                "spread": found.spread[number],
+                "rendered": number == 0 or painted,
+                "patch": place,
+            }
         )
-    ]
+    return styles
 
 
 def _note(
     label: int, table: ClusterTable, rendered: bool, difference: float | None, max_labels: int
 ) -> str:
-    """What a label's styles are worth, for people."""
+    """Say what a label's styles are worth."""
+    # Without styles to choose from.
     if label not in table.labels:
         return NEVER_SEEN
     found = table.labels[label]
@@ -118,6 +122,8 @@ def _note(
             "No instance was large enough to be clustered: its one style is the mean of "
             f"{instances}."
         )
+
+    # With several, what they explain and how much they change.
     note = f"{_count(len(found.centres), 'style')} of {instances}"
     if len(found.centres) == 1:
         return f"{note}."
@@ -137,14 +143,17 @@ def _note(
 
 
 def _count(number: int, noun: str) -> str:
+    """Such as "1 style" and "1,200 training instances"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _title(region: Region, num_labels: int) -> str:
+    """The name of a region; without labels (0) the one label is the picture."""
     label = "no label" if region.label == IGNORED else f"label {region.label}"
     title = label if num_labels else "picture"
     return title if region.instance is None else f"{title}, instance {region.instance}"
 
 
 def _colour(label: int) -> str:
+    """The label's colour as CSS has it."""
     return "#" + colour_labels(np.array([label])).tobytes().hex()

@@ -1,12 +1,13 @@
-"""The templates beside this file."""
+"""The templates beside this file, and pictures inside of what they make."""
 
+import base64
 from pathlib import Path
 
 import jinja2
 
 
 def template(name: str) -> jinja2.Template:
-    """What is put into it is escaped, and what it lacks is an error."""
+    """Load a template; what is put into it is escaped, and what it lacks is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -15,3 +16,8 @@ def template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
     )
     return environment.get_template(name)
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """A picture, `kind` being png or jpeg, as an address that holds it."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
