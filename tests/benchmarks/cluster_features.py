@@ -6,7 +6,6 @@ channel by channel; then for each id a mask again, of which the middle pixel is 
 values are compared, then the clock. With --scale: time and memory of the whole step over many small
 images, each in a process of its own."""
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -20,11 +19,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
+import tyro
 from torch import Tensor, nn
 
 from components.cluster.exchange.reference_files import AREA_UNIT, Table
 from components.cluster.features import rows_of_images
 from components.train.networks.init import init_weights
+from shared.command import command_line
 from shared.condition import to_signed
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import Architecture, ModelCard
@@ -265,57 +266,54 @@ def measure_scale(counts: list[int]) -> list[dict[str, float]]:
     return rows
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.cluster_features",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        description=__doc__.partition("\n\n")[2],
-    )
-    parser.add_argument(
-        "--dataset", type=Path, help="prepared data set with instance maps; None: generated images"
-    )
-    parser.add_argument("--images", type=int, default=5, help="most images that are looked at")
-    parser.add_argument(
-        "--batch-size", type=int, default=4, help="photos that are encoded at a time"
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=5, help="rounds in which loop and ours take turns"
-    )
-    parser.add_argument(
-        "--scale",
-        type=int,
-        nargs="*",
-        help="measure the whole step on so many small images instead",
-    )
-    arguments = parser.parse_args(argv)
-    if arguments.scale is not None:
-        print(json.dumps(measure_scale(arguments.scale or list(COUNTS))))
+def cluster_features(
+    dataset: Path | None = None,
+    images: int = 5,
+    batch_size: int = 4,
+    rounds: int = 5,
+    scale: tyro.conf.FlagCreatePairsOff[bool] = False,
+    counts: tuple[int, ...] = COUNTS,
+) -> None:
+    """Compare our features with the references' loop, in turn in one run.
+
+    Args:
+        dataset: Prepared data set with instance maps; None: generated images.
+        images: Most images that are looked at.
+        batch_size: Photos that are encoded at a time.
+        rounds: Rounds in which loop and ours take turns.
+        scale: Measure the whole step on many small images instead.
+        counts: So many, with --scale.
+
+    Example:
+        python -m tests.benchmarks.cluster_features --images 2
+    """
+    if scale:
+        print(json.dumps(measure_scale(list(counts))))
         return
     rng = np.random.default_rng(0)
-    try:
-        images = real_maps(arguments.dataset) if arguments.dataset else []
-    except InputError as refusal:
-        print(f"features_benchmark refused: {refusal}", file=sys.stderr)
-        sys.exit(2)
-    images = (images or [street(rng, HEIGHT, WIDTH) for _ in range(arguments.images)])[
-        : arguments.images
-    ]
-    results = compare(images, arguments.batch_size, arguments.rounds)
-    regions = sum(len(np.unique(maps.instances)) for maps in images) / len(images)
+    found = real_maps(dataset) if dataset else []
+    found = found or [street(rng, HEIGHT, WIDTH) for _ in range(images)]
+    found = found[:images]
+    results = compare(found, batch_size, rounds)
+    regions = sum(len(np.unique(maps.instances)) for maps in found) / len(found)
     print(
         "{} images of {}x{}, {:.1f} instances each; ".format(
-            len(images), *images[0].labels.shape, regions
+            len(found), *found[0].labels.shape, regions
         )
-        + f"medians of {arguments.rounds} rounds in turn; "
+        + f"medians of {rounds} rounds in turn; "
         + f"CPU, {torch.get_num_threads()} threads, torch "
         + torch.__version__
     )
     for case, of_case in results.items():
         for name, (seconds, speedup) in of_case.items():
             print(
-                f"{case:30} {name:20} {1000 * seconds / len(images):8.1f} ms/image {speedup:6.2f}x"
+                f"{case:30} {name:20} {1000 * seconds / len(found):8.1f} ms/image {speedup:6.2f}x"
             )
     print(json.dumps(results))
+
+
+def main(argv: list[str] | None = None) -> None:
+    command_line("python -m tests.benchmarks.cluster_features", cluster_features, {}, argv)
 
 
 if __name__ == "__main__":

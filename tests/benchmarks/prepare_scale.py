@@ -3,7 +3,6 @@
 Pairs of 64x64 pixels are generated in the seeds' flat layout and prepared by the command line, as a
 user would; memory is that of all processes together, sampled 20 times a second."""
 
-import argparse
 import json
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from shared.command import command_line
 from shared.data.images import encode_ids, encode_picture
 
 SIDE = 64  # pixels
@@ -58,15 +58,17 @@ def run_measured(command: list[str]) -> tuple[float, float]:
     return time.monotonic() - start, peak / 1e6
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.prepare_scale", description=__doc__.partition("\n\n")[2]
-    )
-    parser.add_argument(
-        "--counts", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="pairs to prepare"
-    )
+def prepare_scale(counts: tuple[int, ...] = (1_000, 10_000, 100_000)) -> None:
+    """Measure time and memory of preparing many small pairs.
+
+    Args:
+        counts: Pairs to prepare.
+
+    Example:
+        python -m tests.benchmarks.prepare_scale --counts 1000
+    """
     rows = []
-    for count in parser.parse_args(argv).counts:
+    for count in counts:
         with tempfile.TemporaryDirectory() as folder:
             generate(Path(folder) / "raw", count)
             command = [sys.executable, "-m", "components.prepare", "--raw-data", f"{folder}/raw"]
@@ -81,6 +83,10 @@ def main(argv: list[str] | None = None) -> None:
         print("  ".join(f"{name} {value:.6g}" for name, value in row.items()), flush=True)
         rows.append(row)
     print(json.dumps(rows))
+
+
+def main(argv: list[str] | None = None) -> None:
+    command_line("python -m tests.benchmarks.prepare_scale", prepare_scale, {}, argv)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ DIR holds pairs in Cityscapes' raw layout. Our loader is compared with a plain o
 the references do: decode the full-size PNG files with Pillow, resize, convert to float. First the
 pixels are compared, then the clock."""
 
-import argparse
 import json
 import os
 import statistics
@@ -23,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from components.train.data.augment import Augmentation
 from components.train.data.batches import PairDataset, collate
+from shared.command import command_line
 from shared.contracts.dataset import DatasetManifest, parse_size
 from shared.data.maps import PairReader
 from shared.errors import InputError
@@ -160,33 +160,33 @@ def measure(raw_data: Path, size: str, workers: int, rounds: int, seconds: float
     }
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.train_loader",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        description=__doc__.partition("\n\n")[2],
-    )
-    parser.add_argument(
-        "--raw-data", type=Path, required=True, help="pairs in Cityscapes' raw layout"
-    )
-    parser.add_argument("--size", default="512x1024", help="HEIGHTxWIDTH of the samples")
-    parser.add_argument("--workers", type=int, default=0, help="processes of every loader")
-    parser.add_argument(
-        "--rounds", type=int, default=5, help="rounds in which the loaders take turns"
-    )
-    parser.add_argument("--seconds", type=float, default=2.0, help="time of each loader in a round")
-    arguments = parser.parse_args(argv)
+def train_loader(
+    raw_data: Path,
+    size: str = "512x1024",
+    workers: int = 0,
+    rounds: int = 5,
+    seconds: float = 2.0,
+) -> None:
+    """Measure how fast pairs are read, side by side with a plain loader.
+
+    Args:
+        raw_data: Pairs in Cityscapes' raw layout.
+        size: HEIGHTxWIDTH of the samples.
+        workers: Processes of every loader.
+        rounds: Rounds in which the loaders take turns.
+        seconds: Time of each loader in a round.
+
+    Example:
+        python -m tests.benchmarks.train_loader --raw-data runs/demo-data --size 128x256
+    """
     try:
-        results = measure(**vars(arguments))
-    except InputError as refusal:
-        print(f"loader_benchmark refused: {refusal}", file=sys.stderr)
-        sys.exit(2)
+        results = measure(raw_data, size, workers, rounds, seconds)
     except subprocess.CalledProcessError:
         sys.exit(2)  # prepare has said why
     print(
-        f"samples of {arguments.size}, {arguments.workers} workers, {torch.get_num_threads()} "
+        f"samples of {size}, {workers} workers, {torch.get_num_threads()} "
         "torch threads, "
-        f"{os.cpu_count()} cores; medians of {arguments.rounds} rounds of {arguments.seconds:g} s"
+        f"{os.cpu_count()} cores; medians of {rounds} rounds of {seconds:g} s"
     )
     for name, result in results.items():
         print(
@@ -194,6 +194,10 @@ def main(argv: list[str] | None = None) -> None:
             f"photos differ by {result['largest_photo_difference']}/255, ids equal"
         )
     print(json.dumps(results))
+
+
+def main(argv: list[str] | None = None) -> None:
+    command_line("python -m tests.benchmarks.train_loader", train_loader, {}, argv)
 
 
 if __name__ == "__main__":

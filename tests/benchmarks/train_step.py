@@ -6,7 +6,6 @@ losses, gradients of D's weights that the generator's losses leave behind and no
 activations in place, pooling in a loop over instances, Adam as it comes. First the losses are
 compared, then the clock; ratios hold, seconds are of this machine."""
 
-import argparse
 import copy
 import json
 import statistics
@@ -25,6 +24,7 @@ from components.train.networks.build import Networks
 from components.train.networks.discriminators import build_discriminator
 from components.train.networks.init import init_weights
 from components.train.step import Trainer
+from shared.command import command_line
 from shared.condition import instance_mean, paint, to_signed
 from shared.contracts.model import Architecture
 from shared.device import pick
@@ -200,21 +200,20 @@ def compare_pooling(height: int, width: int, rounds: int) -> dict[str, float]:
     )
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.train_step",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        description=__doc__.partition("\n\n")[2],
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=7, help="rounds in which the steps take turns"
-    )
-    parser.add_argument("--ngf", type=int, default=16, help="channels of G's first layer")
-    arguments = parser.parse_args(argv)
-    rounds, results = arguments.rounds, {}
+def train_step(rounds: int = 7, ngf: int = 16) -> None:
+    """Compare our training step with a plain one, side by side in one run.
+
+    Args:
+        rounds: Rounds in which the steps take turns.
+        ngf: Channels of G's first layer.
+
+    Example:
+        python -m tests.benchmarks.train_step --ngf 64
+    """
+    results = {}
     for name, features in (("labels", False), ("features", True)):
-        results[f"step, {name}, 128x256, ngf {arguments.ngf}"] = compare_steps(
-            features, 128, 256, arguments.ngf, rounds
+        results[f"step, {name}, 128x256, ngf {ngf}"] = compare_steps(
+            features, 128, 256, ngf, rounds
         )
     results["pooling, forward and backward, 512x1024"] = compare_pooling(512, 1024, rounds)
     print(
@@ -227,6 +226,10 @@ def main(argv: list[str] | None = None) -> None:
             + "  ".join(f"{name} {speedup:.2f}x" for name, speedup in speedups.items())
         )
     print(json.dumps(results))
+
+
+def main(argv: list[str] | None = None) -> None:
+    command_line("python -m tests.benchmarks.train_step", train_step, {}, argv)
 
 
 if __name__ == "__main__":

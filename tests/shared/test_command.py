@@ -1,10 +1,13 @@
 """The one command line: flags of functions and configs, commands, help, refusals, exit codes."""
 
+import importlib
+import inspect
+import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_type_hints
 
 import pytest
 import tyro
@@ -12,7 +15,7 @@ from pydantic import Field, model_validator
 
 from shared.command import Options, StepConfig, command_line, execute
 from shared.errors import InputError
-from shared.flags import groups_of, join_repeated
+from shared.flags import groups_of, join_repeated, read_flags
 from tests.places import ROOT, STEPS
 
 done = []
@@ -99,7 +102,7 @@ def pots(*argv: str) -> None:
     command_line("python -m pot", pot, COMMANDS, list(argv))
 
 
-def refusal(capsys, *argv: str) -> str:
+def refused_line(capsys, *argv: str) -> str:
     """The one line of a refusal, which is exit code 2."""
     with pytest.raises(SystemExit) as refused:
         pots(*argv)
@@ -151,13 +154,13 @@ def test_a_flag_of_a_list_may_be_repeated():
     ],
 )
 def test_misuse_is_refused_in_one_sentence(capsys, argv, sentence):
-    assert refusal(capsys, *argv.split()) == sentence
+    assert refused_line(capsys, *argv.split()) == sentence
 
 
 def test_a_number_that_is_none(capsys):
-    sentence = refusal(capsys, "--clay", "red", "--ngf", "many")
+    sentence = refused_line(capsys, "--clay", "red", "--ngf", "many")
     assert sentence.startswith("pot refused: --ngf: invalid literal for int() with base 10: 'many'")
-    assert refusal(capsys, "wash", "--number", "x").startswith("wash refused: --number: ")
+    assert refused_line(capsys, "wash", "--number", "x").startswith("wash refused: --number: ")
 
 
 def test_old_names_are_refused_in_a_config_too():
@@ -233,3 +236,20 @@ def test_help_loads_no_torch(step):
     )
     of_step = {"prepare": 1, "train": 1, "cluster": 3, "export": 3, "benchmark": 2}
     assert shown.stdout.split() == [str(of_step[step])]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_examples_are_commands_that_would_run(step, monkeypatch):
+    module = importlib.import_module(f"components.{step}.__main__")
+    given = []
+    monkeypatch.setattr(module, "command_line", lambda *of_step: given.append(of_step))
+    module.main([])
+    ((prog, face, commands, _),) = given
+    for name, function in {"": face, **commands}.items():
+        example = inspect.getdoc(function).partition("\nExample:\n")[2]
+        words = shlex.split(example.replace("\\\n", " "))
+        start = f"{prog} {name}".split()
+        assert words[: len(start)] == start
+        values = read_flags(function, prog, words[len(start) :])
+        if config := get_type_hints(function).get("config"):
+            config.check({field: values[field] for field in config.model_fields})
