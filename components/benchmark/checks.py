@@ -21,8 +21,7 @@ def check_same_model(
     if export.model_digest != card.digest:
         raise InputError(
             f"--exported {exported} was made from model {export.model_digest} but --model {model} "
-            f"is {card.digest}: "
-            f"give the model it was exported from, or export again."
+            f"is {card.digest}: give the model it was exported from, or export again."
         )
     for file in (export.file, *(om.file for om in export.om)):
         if not (exported / file).is_file():

@@ -86,8 +86,9 @@ def run(
 
     # Quality, of the exported file unless it would run on a slower device than PyTorch.
     eager = open_runner(form, "torch", generator, config.device, config.precisions[-1])
-    painting = sorted([*of_files, eager], key=lambda runner: runner.device != eager.device)
-    painters = [Painter(form, runner) for runner in painting]
+    beside = [runner for runner in of_files if runner.device == eager.device]
+    slower = [runner for runner in of_files if runner.device != eager.device]
+    painters = [Painter(form, runner) for runner in (*beside, eager, *slower)]
     shown, quality = [], {}
     for split in SPLITS:
         meter = QualityMeter(networks, segmentation) if split == "test" else QualityMeter()
@@ -111,7 +112,7 @@ def run(
         model_digest=card.digest,
         dataset_digest=manifest.digest,
         environment=environment(runtime),
-        method=method(config, painting[0].name),
+        method=method(config, painters[0].runner.name),
     )
 
     # The report as files, in MLflow and on the terminal.

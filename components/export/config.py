@@ -103,7 +103,7 @@ class ProofOptions(Options):
     0: 1e-4 for fp32, 0.05 for fp16 and NPUs."""
 
     def limit(self, precision: str) -> float:
-        """Of a runtime with that arithmetic."""
+        """The largest difference that a runtime with that arithmetic may have."""
         return self.parity_limit or PARITY_LIMITS["fp32" if precision == "fp32" else "fp16"]
 
 
@@ -165,7 +165,6 @@ class ExportConfig(OmOptions, ProofOptions, OnnxOptions, FormOptions, StepConfig
         if self.batch_size and self.om_batch_sizes != (self.batch_size,):
             raise ValueError(
                 f"--om-batch-sizes {' '.join(map(str, self.om_batch_sizes))} do not fit "
-                "--batch-size "
-                f"{self.batch_size}: leave --batch-size out"
+                f"--batch-size {self.batch_size}: leave --batch-size out"
             )
         return self

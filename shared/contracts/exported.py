@@ -18,7 +18,7 @@ class TensorSpec(Record):
 class Graph(Record):
     """Which function a deployed file is: the form of its inputs and of its output."""
 
-    # called inputs in export.json until 2026-11
+    # called `inputs` in export.json before
     form: Literal["maps", "onehot"] = Field("maps", validation_alias=AliasChoices("form", "inputs"))
     """maps: label ids (or a picture) and instance ids. onehot: the one float32 input of the seed's
     file, which the host makes: one-hot labels (or the picture in [-1, 1]), edges, instance
@@ -72,9 +72,7 @@ class ExportCard(Folder):
     dropout: bool = False  # whether its dropout still drops
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
-    style: list[
-        list[float]
-    ]  # default features per label, last row for pixels without; [] = none used
+    style: list[list[float]]  # default features per label, last row for pixels without; [] = none
     parity: list[Parity]  # one per runtime that could be asked
     architecture: Architecture  # of the model: what it takes to feed the file
     model_digest: str

@@ -22,7 +22,8 @@ class OmRunner:
     def __init__(
         self, file: Path, graph: Graph, batch_size: int, device_id: int = 0, precision: str = "fp16"
     ):
-        """
+        """Load the file on an NPU. Raises InputError where that cannot be.
+
         Args:
             batch_size: The one that the file was compiled for, or one of its gears.
             precision: Which ATC was told; fp16 is its own choice.
@@ -41,8 +42,8 @@ class OmRunner:
         except (RuntimeError, ValueError) as error:
             raise InputError(
                 f"{file} cannot be loaded on NPU {device_id} ({one_clause(str(error))}): see the "
-                "lines of ais_bench "
-                "above, and whether `npu-smi info` shows the chip that it was compiled for."
+                "lines of ais_bench above, and whether `npu-smi info` shows the chip that it was "
+                "compiled for."
             ) from None
         self._choose_batch()
         self._check_output()
@@ -57,8 +58,7 @@ class OmRunner:
             if desc.shape[0] not in (-1, self.batch_size):
                 raise InputError(
                     f"{self.file} takes batches of {desc.shape[0]} but {self.batch_size} are "
-                    "wanted: compile it for "
-                    "them too."
+                    "wanted: compile it for them too."
                 )
         if all(desc.shape[0] == self.batch_size for desc in self.session.get_inputs()):
             self.session.set_staticbatch()
@@ -112,8 +112,7 @@ class OmRunner:
         if sorted(feeds) != sorted(desc.name for desc in wanted):
             raise InputError(
                 f"{self.file} takes {', '.join(desc.name for desc in wanted)} but is given "
-                f"{', '.join(feeds)}: compile "
-                "it from the ONNX file of the same export."
+                f"{', '.join(feeds)}: compile it from the ONNX file of the same export."
             )
         return [self._fitted(desc, feeds[desc.name]) for desc in wanted]
 
@@ -124,19 +123,21 @@ class OmRunner:
         if array.shape != shape or array.dtype.name != desc.datatype.name:
             raise InputError(
                 f"{self.file} takes {desc.name} as {desc.datatype.name} {shape} but is given "
-                f"{array.dtype} "
-                f"{array.shape}: compile it for this size from the ONNX file of the same export."
+                f"{array.dtype} {array.shape}: compile it for this size from the ONNX file of the "
+                "same export."
             )
         return np.ascontiguousarray(array)
 
 
 def unavailable(reason: str) -> InputError:
-    """reason: of the ImportError that ais_bench met."""
+    """The refusal that says what is missing.
+
+    reason: of the ImportError that ais_bench met."""
     if "No module named" in reason and ("ais_bench" in reason or "aclruntime" in reason):
         return InputError(
             f"ais_bench is not there for {sys.executable} ({one_clause(reason)}): it is not on "
-            "PyPI, so install the "
-            "wheels of ais_bench and aclruntime from Ascend's tools repository, "
+            "PyPI, so install the wheels of ais_bench and aclruntime from Ascend's tools "
+            "repository, "
             "https://gitee.com/ascend/tools/tree/master/ais-bench_workload/tool/ais_bench."
         )
     if ".so" in reason:

@@ -457,6 +457,7 @@ def test_a_bare_checkpoint_is_exported_and_equals_an_independent_network(
             dict(format="om", batch_size=2),
             "--om-batch-sizes 1 do not fit --batch-size 2: leave --batch-size out",
         ),
+        (dict(input="onehot"), "--input has a new name: write --form."),
     ],
     ids=str,
 )

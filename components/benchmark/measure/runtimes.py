@@ -1,6 +1,7 @@
 """Which runtimes are measured, and whether they compute the same."""
 
 from pathlib import Path
+from typing import get_args
 
 from torch import nn
 
@@ -8,13 +9,14 @@ from components.benchmark.config import BenchmarkConfig
 from components.benchmark.measure.workload import Workload
 from shared.contracts.exported import ExportCard, Parity
 from shared.deployed.form import Form
-from shared.deployed.painter import ExportedFile, open_runner
+from shared.deployed.painter import ExportedFile, RuntimeName, open_runner
 from shared.deployed.parity import describe, largest_difference, measure_parity, passes
 from shared.deployed.runners import Runner
 from shared.device import pick
 from shared.device_names import PARITY_LIMITS
 from shared.errors import InputError
 
+TORCH = ("torch", "torch-compile")  # run the generator itself; the other runtimes open files
 SAMPLES = 2  # on which runtimes are compared
 OTHER_KERNELS = 1e-3  # a GPU's sums have another order than the CPU's, on which a file was proven
 
@@ -25,7 +27,7 @@ def torch_runners(form: Form, generator: nn.Module, config: BenchmarkConfig) -> 
     return [
         open_runner(form, runtime, generator, config.device, precision)
         for precision in precisions
-        for runtime in ("torch", "torch-compile")
+        for runtime in TORCH
         if runtime in config.runtimes
     ]
 
@@ -33,18 +35,17 @@ def torch_runners(form: Form, generator: nn.Module, config: BenchmarkConfig) -> 
 def file_runners(
     form: Form, exported: Path, export: ExportCard, device: str, config: BenchmarkConfig
 ) -> list[Runner]:
-    """ONNX Runtime on `device`, and a compiled file where there are some, and an NPU with
-    ais_bench."""
+    """The exported files in the runtimes asked for, on `device` where they can; without those that
+    are not here, of which a line says why."""
+    asked = {"om" if name == "ais_bench" else name for name in config.runtimes} - {*TORCH}
+    asked -= set() if export.om else {"om"}
     runners = []
-    if "onnxruntime" in config.runtimes:
-        file = ExportedFile.of(exported, export, "onnxruntime")
-        runners.append(open_runner(form, "onnxruntime", file, device))
-    if "ais_bench" in config.runtimes and export.om:
+    for runtime in (name for name in get_args(RuntimeName) if name in asked):
         try:
-            file = ExportedFile.of(exported, export, "om")
-            runners.append(open_runner(form, "om", file))
+            file = ExportedFile.of(exported, export, runtime)
+            runners.append(open_runner(form, runtime, file, device))
         except InputError as missing:
-            print(f"benchmark: the compiled files are not measured: {missing}", flush=True)
+            print(f"benchmark: {runtime} is not measured: {missing}", flush=True)
     return runners
 
 
@@ -55,8 +56,8 @@ def parities(
     export: ExportCard,
     workload: Workload,
 ) -> list[Parity]:
-    """Of every runtime against eager PyTorch in fp32. Raises RuntimeError where an exported file is
-    another function.
+    """How every runtime differs from eager PyTorch in fp32. Raises RuntimeError where an exported
+    file is another function.
 
     Random pictures cannot be compared: for a file with dropout it is what the export measured
     without."""

@@ -48,9 +48,8 @@ def form_of_export(exported: Path, dataset: Path, manifest: DatasetManifest) -> 
     form.reads.refuse_other_data(dataset, manifest)
     if form.graph.style == "instance":
         raise InputError(
-            f"--exported {exported} takes styles by instance, tables of any length, but "
-            "ais_bench takes one "
-            "length: export it with --style label or map."
+            f"--exported {exported} takes styles by instance, tables of any length, but ais_bench "
+            "takes one length: export it with --style label or map."
         )
     return form
 
@@ -91,8 +90,7 @@ def write_inputs(
         if not re.fullmatch(r"[_A-Za-z0-9.-]+", pair.name):
             raise InputError(
                 f"--dataset {dataset} has a pair {pair.name!r} but ais_bench takes names of "
-                "letters, digits and _.- "
-                "only: rename its files and prepare the data set again."
+                "letters, digits and _.- only: rename its files and prepare the data set again."
             )
 
     # What will be written, and whether there is room for it.
@@ -146,14 +144,14 @@ def feed_of_one_pixel(form: Form) -> Feeds:
 def check_out(out: Path, files: set[Path], total: int) -> None:
     """Refuses a folder with other than these files, which ais_bench would read too, or a disk
     without `total` bytes."""
-    partial = {
-        file.with_name(f".{file.name}.partial") for file in files
-    }  # of a run that was killed
+    partial = {file.with_name(f".{file.name}.partial") for file in files}  # of a killed run
     for path in out.rglob("*"):
         if not path.is_dir() and path not in files | partial:
             raise InputError(
                 f"--out {out} holds another file, {path.name}: give a new or empty folder."
             )
+
+    # Files of an earlier run make room for the new ones.
     place = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     free = shutil.disk_usage(place).free + sum(
         file.stat().st_size for file in files if file.is_file()
@@ -161,8 +159,8 @@ def check_out(out: Path, files: set[Path], total: int) -> None:
     if total > free:
         raise InputError(
             f"--out {out} has {free:,} bytes free but the {len(files)} files take {total:,}: give "
-            "another disk, "
-            "a smaller size, or maps in place of one-hot channels where the network takes them."
+            "another disk, a smaller size, or maps in place of one-hot channels where the "
+            "network takes them."
         )
 
 
@@ -174,8 +172,8 @@ def pairs_by_output(dataset: Path, manifest: DatasetManifest, split: str) -> dic
         if other is not pair:
             raise InputError(
                 f"--dataset {dataset} has the pairs {other.name} and {pair.name}, whose outputs "
-                "ais_bench gives one "
-                "name (up to the first dot): rename their files and prepare the data set again."
+                "ais_bench gives one name (up to the first dot): rename their files and prepare "
+                "the data set again."
             )
     if not pairs:
         raise InputError(

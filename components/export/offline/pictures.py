@@ -43,14 +43,12 @@ def write_pictures(
         if not (name and number.isdecimal()):
             raise InputError(
                 f"--outputs {outputs} holds {file.name}, which is not named <name>_<number> as by "
-                "ais_bench: "
-                "rename or remove it."
+                "ais_bench: rename or remove it."
             )
         if dataset and name not in pairs:
             raise InputError(
                 f"--outputs {outputs} holds {file.name} but --dataset {dataset} has no {split} "
-                f"pair {name}: "
-                "give the data set and --split that the inputs were made from."
+                f"pair {name}: give the data set and --split that the inputs were made from."
             )
         picture = f"{pairs[name].name if dataset else name}.{suffix}"
         if picture in jobs:
@@ -86,8 +84,7 @@ def read_output(file: Path, height: int, width: int, size_is_certain: bool) -> n
         if not known or array.ndim != 3 or len(array) != 3 or not array.size:
             raise InputError(
                 f"{file} holds {array.dtype} of shape {array.shape}: give float32, float16 or "
-                "uint8 of "
-                "(3, height, width)."
+                "uint8 of (3, height, width)."
             )
     else:
         length, count = file.stat().st_size, 3 * height * width
@@ -95,15 +92,14 @@ def read_output(file: Path, height: int, width: int, size_is_certain: bool) -> n
         if length not in types:
             raise InputError(
                 f"{file} has {length} bytes but a picture of {height}x{width} has {4 * count} as "
-                "float32, "
-                f"{2 * count} as float16, {count} as uint8: give the --size that the network "
-                "makes, without --dataset."
+                f"float32, {2 * count} as float16, {count} as uint8: give the --size that the "
+                "network makes, without --dataset."
             )
         if length == count and not size_is_certain:
             raise InputError(
                 f"{file} has {length} bytes, a picture of {height}x{width} as uint8 or of half "
-                "those sides as float32: "
-                "give the --size that the network makes, without --dataset."
+                "those sides as float32: give the --size that the network makes, without "
+                "--dataset."
             )
         array = np.fromfile(file, types[length]).reshape(3, height, width)
     if not np.isfinite(array).all():

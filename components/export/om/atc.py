@@ -18,6 +18,7 @@ from typing import Literal, get_args
 from shared.contracts.exported import OmFile, TensorSpec
 from shared.errors import InputError
 
+# Of --precision_mode_v2; without it atc takes fp16.
 PrecisionMode = Literal[
     "fp16",
     "origin",
@@ -26,7 +27,7 @@ PrecisionMode = Literal[
     "mixed_bfloat16",
     "mixed_hif8",
     "cube_hif8",
-]  # of --precision_mode_v2; without it atc takes fp16
+]
 MAX_GEARS = 100  # of a dynamic batch
 FILE_MODE = 0o640  # ais_bench loads nothing that group or others can write to
 SUCCESS = "ATC run success"
@@ -46,8 +47,7 @@ ADVICE = (
     (
         r"E\d{5}:.*soc_version|EZ3003|No supported Ops kernel",
         "compare --soc-version with `npu-smi info`; since CANN 8.5 the ops package of that very "
-        "chip must be installed "
-        "(docker/npu.Dockerfile: the chip in CANN_TAG)",
+        "chip must be installed (docker/npu.Dockerfile: the chip in CANN_TAG)",
     ),
     (
         r"No module named '?([\w.]+)",
@@ -67,10 +67,9 @@ def find_atc() -> str:
     atc = shutil.which("atc")
     if atc is None:
         raise InputError(
-            "--format om needs atc, which is not on PATH: install the CANN toolkit and run `source "
-            "/usr/local/Ascend/ascend-toolkit/set_env.sh`, or use the image of "
-            "docker/npu.Dockerfile; "
-            "the ONNX file stays as it is."
+            "--format om needs atc, which is not on PATH: install the CANN toolkit and run "
+            "`source /usr/local/Ascend/ascend-toolkit/set_env.sh`, or use the image of "
+            "docker/npu.Dockerfile; the ONNX file stays as it is."
         )
     return atc
 
@@ -149,8 +148,7 @@ def _shape(spec: TensorSpec, batch: int) -> list[int]:
         if isinstance(axis, str):
             raise InputError(
                 f"--format om compiles for fixed shapes, but input {spec.name} has an open axis "
-                f"{axis!r}: "
-                "export with a fixed size."
+                f"{axis!r}: export with a fixed size."
             )
     if isinstance(first, int) and first != batch:
         wanted = "gears" if batch == -1 else f"a batch of {batch}"

@@ -75,12 +75,8 @@ def _pad(node: NodeProto, constants: dict[str, onnx.TensorProto]) -> Iterator[st
     mode = _attributes(node).get("mode", b"constant").decode()
     if mode not in ("constant", "reflect", "edge"):
         yield f"{_name(node)} has mode {mode}, but ATC pads by constant, reflect and edge."
-    _, amounts, value, axes, *_ = [
-        *node.input,
-        "",
-        "",
-        "",
-    ]  # the last two are optional, and absent ones are ""
+    # The last two are optional, and absent ones are "".
+    _, amounts, value, axes, *_ = [*node.input, "", "", ""]
     if amounts not in constants:
         yield (
             f"{_name(node)} takes its amounts from {amounts!r}, which is computed, but ATC "
@@ -126,5 +122,5 @@ def _attributes(node: NodeProto) -> dict[str, object]:
 
 
 def _name(node: NodeProto) -> str:
-    """For people: type and name, or where it has none its output's."""
+    """How people find the node: type and name, or where it has none its output's."""
     return f"{node.op_type} {node.name or node.output[0]!r}"

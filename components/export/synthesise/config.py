@@ -93,8 +93,8 @@ class SceneOptions(Options):
 
 
 class StyleOptions(Options):
-    """For a model with instance features; without any choice every label has its commonest
-    style."""
+    """In which styles a model with instance features paints; without any choice every label has its
+    commonest one."""
 
     clusters: Path | None = None
     """Folder of the cluster step; the styles of a label are numbered from 0, the commonest."""

@@ -60,8 +60,7 @@ class SceneFiles:
                 found = "x".join(map(str, instances.shape))
                 raise InputError(
                     f"--instances: {self.instances} is {found} but {self.input} is "
-                    f"{height}x{width}: "
-                    "give both maps one size."
+                    f"{height}x{width}: give both maps one size."
                 )
         if self.photo:
             with errors_name_flag("--photo", "a grey or colour picture"):
@@ -88,9 +87,8 @@ def read_labels(path: Path, num_labels: int) -> np.ndarray:
     if unknown.any():
         raise InputError(
             f"{path} has label {ids[unknown].min()} on {unknown.mean():.3g} of its pixels but the "
-            "model knows "
-            f"0 to {num_labels - 1}, and {IGNORED} for none: renumber the labels as they were in "
-            "training."
+            f"model knows 0 to {num_labels - 1}, and {IGNORED} for none: renumber the labels as "
+            "they were in training."
         )
     return ids.astype(np.uint8)
 
@@ -143,8 +141,7 @@ def files_of_dataset(
     if describe_input(manifest) != describe_input(reads):
         raise InputError(
             f"--dataset {options.dataset} has {describe_input(manifest)} as input but {painter} "
-            "takes "
-            f"{describe_input(reads)}: give a data set of the same input."
+            f"takes {describe_input(reads)}: give a data set of the same input."
         )
     if instances_for and not manifest.has_instances:
         raise InputError(

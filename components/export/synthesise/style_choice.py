@@ -51,8 +51,7 @@ def styles_for_model(
         if not weights_path(model, "E").is_file():
             raise InputError(
                 f"--photo {options.photo} needs an encoder but --model {model} has no "
-                "latest_net_E.pth: "
-                "give the model that it was trained with."
+                "latest_net_E.pth: give the model that it was trained with."
             )
         return PhotoStyles(load_encoder(model, a).to(runtime.torch_device), card, runtime)
     return CentreStyles.chosen(options, read_clusters(options.clusters, model, card), a.num_labels)
@@ -89,9 +88,8 @@ def styles_for_file(
         and table.default_style(num_labels).tolist() != card.style
     ):
         raise InputError(
-            f"--clusters {options.clusters} belongs to model {table.model_digest}, not to {named}, "
-            "which is "
-            f"{card.model_digest}: give the folder that it was exported with."
+            f"--clusters {options.clusters} belongs to model {table.model_digest}, not to "
+            f"{named}, which is {card.model_digest}: give the folder that it was exported with."
         )
     styles = CentreStyles.chosen(options, table, num_labels)
     if graph.style == "label" and styles.instances_for:
@@ -119,18 +117,19 @@ class CentreStyles:
     @classmethod
     def chosen(cls, options: StyleOptions, table: ClusterTable, num_labels: int) -> "CentreStyles":
         """Raises InputError for labels and styles that the table does not have."""
-        centres = [
-            row[None] for row in table.default_style(num_labels)
-        ]  # the mean of all for labels never seen
+        # Of each row of Style.by_label; labels never seen have the mean of all.
+        centres = [row[None] for row in table.default_style(num_labels)]
         for label, clusters in table.labels.items():
             centres[min(label, num_labels)] = np.asarray(clusters.centres, np.float32)
+
+        # Chosen ones.
         of_label = parse_numbers("--label-style", options.label_style)
         for label, number in of_label.items():
             if label not in table.labels:
                 raise InputError(
                     f"--label-style {label}={number}: --clusters {options.clusters} has no styles "
-                    f"of label {label}: "
-                    f"choose among the labels {', '.join(map(str, sorted(table.labels)))}."
+                    f"of label {label}: choose among the labels "
+                    f"{', '.join(map(str, sorted(table.labels)))}."
                 )
             if number >= len(table.labels[label].centres):
                 raise InputError(
@@ -191,11 +190,10 @@ class CentreStyles:
         return self.centres[row][self.of_row.get(row, number)]
 
     def _rows(self, scene: Scene) -> Numbers:
-        """Row of Style.by_label, that of its commonest label, for each instance id."""
+        """The row of Style.by_label for each instance id: that of its commonest label."""
         ids, dense_ids = densify(scene.instances)
-        row_numbers = Style(
-            np.arange(len(self.centres))[:, None]
-        )  # a table whose styles are the numbers of its rows
+        # A table whose styles are the numbers of its rows.
+        row_numbers = Style(np.arange(len(self.centres))[:, None])
         rows = row_numbers.of_instances(ids, dense_ids, scene.inputs)[:, 0]
         return dict(zip(ids.tolist(), rows.tolist(), strict=True))
 
@@ -208,9 +206,8 @@ class CentreStyles:
             if self.of_instance[region] >= count:
                 raise InputError(
                     f"--instance-style {region}={self.of_instance[region]}: instance {region} of "
-                    f"{scene.name} is of "
-                    f"label {rows[region]}, which has the styles 0 to {count - 1}: choose one of "
-                    "these."
+                    f"{scene.name} is of label {rows[region]}, which has the styles 0 to "
+                    f"{count - 1}: choose one of these."
                 )
         return present
 
