@@ -40,6 +40,7 @@ def run(dataset: Path, model: Path, clusters: Path, *, config: ClusterConfig) ->
             write_reference_files(clusters, features, table, manifest, write)
     tracking.log_files(clusters, "clusters")
 
+    # What came out.
     print_table(table, features)
     figures = {
         "instances": len(features.ids),
@@ -53,7 +54,7 @@ def run(dataset: Path, model: Path, clusters: Path, *, config: ClusterConfig) ->
 
 
 def print_table(table: ClusterTable, features: InstanceFeatures) -> None:
-    """What each label got. `clustered` are the instances above --min-area; spread is in the
+    """Print what each label got. `clustered` are the instances above --min-area; spread is in the
     features' [-1, 1]."""
     rows = [("label", "instances", "clustered", "styles", "spread", "explained", "")]
     for label, found in table.labels.items():

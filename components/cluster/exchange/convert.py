@@ -29,29 +29,32 @@ DEFAULTS = ClusterConfig()
 def read_reference_files(
     model: Path, dataset: Path, clusters: Path, features: Path | None, centres: Path | None
 ) -> ClusterTable:
-    """Tables of encode_features.py -> a clusters folder without features.npz: styles to deploy,
+    """Make tables of encode_features.py a clusters folder without features.npz: styles to deploy,
     nothing for stage two.
 
     With `features` alone its rows are clustered as the reference does; with `centres` too they are
     the members of the given centres; with `centres` alone nothing is known but the centres, which
-    then count one instance each."""
+    then count one instance each.
+    """
+    # What is asked for, checked before any work.
     if features is None and centres is None:
         raise InputError(
             "read needs --features features.npy, --centres features_clustered_010.npy, or both."
         )
-    manifest, card = read_inputs(dataset, model)
-    refuse_inside(dataset, clusters, "--clusters")
-    refuse_occupied(clusters)
+    manifest, card = _read_inputs(dataset, model, clusters)
     refuse_labelless(manifest, "--features" if features else "--centres")
+
+    # Rows of instances and centres by label; the overall style is the mean of either.
     rows = _read(features, card, extra_columns=1) if features else {}
     given = _read(centres, card, extra_columns=0) if centres else {}
 
     feat_num = card.architecture.feat_num
+    everything = np.concatenate([of_label[:, :feat_num] for of_label in (rows or given).values()])
     labels = {
         label: _clusters_of(rows.get(label), given.get(label))
         for label in sorted(rows.keys() | given.keys())
     }
-    everything = np.concatenate([of_label[:, :feat_num] for of_label in (rows or given).values()])
+
     table = ClusterTable(
         feat_num=feat_num,
         n_clusters=max(map(len, given.values())) if given else DEFAULTS.n_clusters,
@@ -69,8 +72,9 @@ def read_reference_files(
 
 
 def _clusters_of(rows: np.ndarray | None, centres: np.ndarray | None) -> LabelClusters:
-    """One label: rows (n, F + 1) of its instances and their areas, centres (k, F); either may be
-    unknown."""
+    """The record of one label of rows (n, F + 1) of its instances and their areas and of centres
+    (k, F), either of which may be unknown."""
+    # Centres alone: each counts one instance.
     if rows is None:
         k = len(centres)
         return LabelClusters(
@@ -80,6 +84,8 @@ def _clusters_of(rows: np.ndarray | None, centres: np.ndarray | None) -> LabelCl
             explained=None,
             fallback=False,
         )
+
+    # Rows alone are clustered; with centres each row belongs to the nearest.
     points, areas = rows[:, :-1], rows[:, -1] / AREA_UNIT
     large = points[areas > DEFAULTS.min_area]
     if centres is None or len(large) == 0:
@@ -89,18 +95,16 @@ def _clusters_of(rows: np.ndarray | None, centres: np.ndarray | None) -> LabelCl
 
 def _read(path: Path, card: ModelCard, extra_columns: int) -> Table:
     """The labels of a file that have rows. Raises InputError where it is of another model."""
-    a = card.architecture
+    num_columns = card.architecture.feat_num + extra_columns
+    last_label = card.architecture.num_labels - 1
     table = {label: rows for label, rows in read_table(path).items() if len(rows)}
     if not table:
         refuse(path, "has no rows")
     for label, rows in table.items():
-        if rows.shape[1] != a.feat_num + extra_columns:
-            refuse(
-                path,
-                f"has {rows.shape[1]} columns where {a.feat_num + extra_columns} fit the model",
-            )
-        if not 0 <= label < a.num_labels:
-            refuse(path, f"has label {label} but the model has labels 0..{a.num_labels - 1}")
+        if rows.shape[1] != num_columns:
+            refuse(path, f"has {rows.shape[1]} columns where {num_columns} fit the model")
+        if not 0 <= label <= last_label:
+            refuse(path, f"has label {label} but the model has labels 0..{last_label}")
     return table
 
 
@@ -109,8 +113,13 @@ def write_maps(
 ) -> Path:
     """Paint the features of every training image; returns the folder of the maps.
 
-    npy: (feat_num, H, W) float16. png: 8 bits a channel, (x + 1) / 2 * 255 as the references have
-    it, but rounded."""
+    Args:
+        out: Folder that gets train_feat/; None: maps/ in `clusters`.
+        size: HEIGHTxWIDTH of the maps; None: of the data set.
+        form: npy: (feat_num, H, W) float16. png: 8 bits a channel, (x + 1) / 2 * 255 as the
+            references have it, but rounded.
+    """
+    # What is asked for, checked before any work.
     table, manifest = ClusterTable.read(clusters), DatasetManifest.read(dataset)
     out = out or clusters / "maps"
     refuse_inside(dataset, out, "--out")
@@ -125,10 +134,14 @@ def write_maps(
             "features: use npy."
         )
     height_width = parse_size(size) if size else None
+
+    # The features as they are stored.
     features = InstanceFeatures.read(clusters)
     rows = features.features.astype(np.float16)
     if form == "png":
         rows = to_uint8(torch.from_numpy(features.features)).numpy()
+
+    # Every region gets the row of its id.
     kind = "instance" if features.regions == "instances" else "input"
     for image, pair in enumerate(manifest.train):
         ids = read_ids(manifest.path(dataset, "train", kind, pair.name))
@@ -143,17 +156,18 @@ def write_maps(
 
 
 def read_maps(maps: Path, model: Path, dataset: Path, clusters: Path) -> ClusterTable:
-    """8-bit feature maps of the training images -> a clusters folder; a region has the mean of its
-    pixels."""
-    manifest, card = read_inputs(dataset, model)
-    refuse_inside(dataset, clusters, "--clusters")
-    refuse_occupied(clusters)
+    """Make 8-bit feature maps of the training images a clusters folder; a region has the mean of
+    its pixels."""
+    # What is asked for, checked before any work.
+    manifest, card = _read_inputs(dataset, model, clusters)
     channels, over = card.architecture.feat_num, card.architecture.feature_regions
     if channels not in (1, 3):
         raise InputError(
-            f"--model {model} has {channels} features but PNG maps hold 1 or 3: run the cluster "
-            "step."
+            f"--model {model} has {channels} features but PNG maps hold 1 or 3: "
+            "run the cluster step."
         )
+
+    # A map for every image.
     files = {}
     for pair in manifest.train:
         found = [maps / f"{pair.name}{suffix}.png" for suffix in ("", CITYSCAPES_LABEL)]
@@ -163,21 +177,21 @@ def read_maps(maps: Path, model: Path, dataset: Path, clusters: Path) -> Cluster
                 f"--maps {maps} has no {found[0].name}: give a map for every training image."
             )
 
+    # Pooled over its regions as the encoder's output is.
     images = []
     for pair in manifest.train:
-        labels = (
-            read_ids(manifest.path(dataset, "train", "input", pair.name))
-            if manifest.num_labels
-            else None
-        )
-        ids = (
-            read_ids(manifest.path(dataset, "train", "instance", pair.name))
-            if over == "instances"
-            else labels
-        )
-        encoded = to_signed(torch.from_numpy(read_picture(files[pair.name], channels)[None].copy()))
+        labels = None
+        if manifest.num_labels:
+            labels = read_ids(manifest.path(dataset, "train", "input", pair.name))  # (H, W)
+        ids = labels
+        if over == "instances":
+            ids = read_ids(manifest.path(dataset, "train", "instance", pair.name))  # (H, W)
+        picture = read_picture(files[pair.name], channels)  # (F, H, W)
+        encoded = to_signed(torch.from_numpy(picture[None].copy()))
         images += rows_of_images(encoded, [densify(ids)], [labels])
     features = InstanceFeatures.join(images, [pair.name for pair in manifest.train], over)
+
+    # Clustered as the step does.
     options = DEFAULTS.n_clusters, DEFAULTS.min_area, DEFAULTS.seed
     table = make_table(features, *options, model_digest=card.digest, dataset_digest=manifest.digest)
     with written_together() as write:
@@ -185,3 +199,11 @@ def read_maps(maps: Path, model: Path, dataset: Path, clusters: Path) -> Cluster
         table.write(clusters, write)
     print(f"exchange: wrote {len(features.ids)} instances of {len(images)} images to {clusters}")
     return table
+
+
+def _read_inputs(dataset: Path, model: Path, clusters: Path) -> tuple[DatasetManifest, ModelCard]:
+    """The data set and the model; `clusters` is a new folder outside of the data set."""
+    manifest, card = read_inputs(dataset, model)
+    refuse_inside(dataset, clusters, "--clusters")
+    refuse_occupied(clusters)
+    return manifest, card
