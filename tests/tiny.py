@@ -16,9 +16,10 @@ from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.exported import ExportCard, Graph, TensorSpec
 from shared.contracts.folder import digest_files, write_atomically
 from shared.contracts.model import Architecture, ModelCard
-from shared.data.frames import Frame, cache_file, densify, pack, seal
+from shared.data.frames import cache_file, pack, seal
 from shared.data.images import write_ids, write_picture
-from shared.data.maps import PairReader
+from shared.data.maps import Sample
+from shared.data.reader import PairReader
 from shared.deployed.synthesiser import input_names
 from shared.networks.build import build_encoder, build_generator
 from shared.networks.checkpoint import save_weights
@@ -195,7 +196,7 @@ def write(
                 path = manifest.path(folder, split, kind, name)
                 (write_ids if array.ndim == 2 else write_picture)(path, array)
                 files.append(path)
-            frame = frame_of(content)
+            frame = frame_of(name, content)
             num_instances = 0 if frame.ids is None else len(frame.ids)
             pairs[split].append(
                 Pair(name, *content["input"].shape[-2:], "photo" in content, num_instances)
@@ -213,10 +214,9 @@ def write(
     return manifest
 
 
-def frame_of(content: dict[str, np.ndarray]) -> Frame:
+def frame_of(name: str, content: dict[str, np.ndarray]) -> Sample:
     """What a cache holds of one pair."""
-    ids, dense_ids = densify(content["instance"]) if "instance" in content else (None, None)
-    return Frame(content["input"], content.get("photo"), ids, dense_ids)
+    return Sample.of_maps(name, content["input"], content.get("instance"), content.get("photo"))
 
 
 @contextlib.contextmanager

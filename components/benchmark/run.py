@@ -33,8 +33,8 @@ from shared.contracts.dataset import SPLITS, DatasetManifest
 from shared.contracts.exported import ExportCard, Graph
 from shared.contracts.folder import write_atomically
 from shared.contracts.measured import BenchmarkReport
-from shared.data.maps import PairReader
 from shared.data.pictures import side_by_side
+from shared.data.reader import PairReader
 from shared.deployed.form import Form
 from shared.deployed.painter import Painter, open_runner
 from shared.device import pick

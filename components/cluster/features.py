@@ -16,7 +16,8 @@ from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.folder import Write, write_atomically
 from shared.contracts.model import ModelCard
-from shared.data.maps import PairReader, resize_fast
+from shared.data.maps import label_counts
+from shared.data.reader import PairReader, resize_fast
 from shared.device import Runtime
 from shared.errors import InputError
 from shared.progress import Progress
@@ -162,9 +163,5 @@ def labels_and_areas(
     if labels is None:
         areas = np.bincount(dense_ids.ravel(), minlength=num_regions)
         return np.zeros(num_regions, np.int32), areas / dense_ids.size
-    width = int(labels.max()) + 1
-    pixels = np.bincount(
-        dense_ids.ravel().astype(np.int64) * width + labels.ravel(), minlength=num_regions * width
-    )
-    pixels = pixels.reshape(num_regions, width)
+    pixels = label_counts(dense_ids, labels, num_regions)
     return pixels.argmax(axis=1).astype(np.int32), pixels.sum(axis=1) / dense_ids.size

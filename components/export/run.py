@@ -56,8 +56,7 @@ def run(
     deployed = with_precise_norm(synthesiser) if config.instance_norm == "precise" else synthesiser
 
     # What it is proven on.
-    maps = maps_of_proof(form, card, dataset, config)
-    samples = [form.feed(one.inputs, one.instances) for one in maps]
+    samples = [form.feed(maps) for maps in maps_of_proof(form, card, dataset, config)]
 
     # Export into a folder of work, proof, and only then the files.
     with work_folder(exported) as work:

@@ -17,7 +17,7 @@ from components.prepare.reading.pairs import RawFrame, Reading, read_pair
 from components.prepare.run import find_pairs, reading_for
 from components.prepare.writing.parallel import parallel_map
 from shared.contracts.dataset import IGNORED
-from shared.data.frames import densify
+from shared.data.maps import densify, label_counts
 from shared.progress import progress
 
 SHOWN_FILES = 5  # per kind of problem; the JSON line has all
@@ -106,9 +106,8 @@ def _check_instances(
     ids, dense_ids = densify(frame.instances)  # (K,), (H, W)
     if reading.labels and reading.instances == "files":
         # The pixels of each instance by label.
-        cells = dense_ids.ravel().astype(np.int64) * 256 + frame.input.ravel()
-        counts = np.bincount(cells, minlength=len(ids) * 256).reshape(len(ids), 256)
-        counts[:, IGNORED] = 0
+        counts = label_counts(dense_ids, frame.input, len(ids))
+        counts[:, IGNORED:] = 0
 
         # Those with more than a few outside of their commonest label.
         other = counts.sum(axis=1) - counts.max(axis=1)

@@ -27,7 +27,7 @@ from components.train.validation import Validation
 from shared import tracking
 from shared.contracts.dataset import DatasetManifest, parse_size
 from shared.contracts.model import ModelCard
-from shared.data.maps import PairReader
+from shared.data.reader import PairReader
 from shared.device import Runtime, pick
 from shared.errors import InputError
 from shared.networks.checkpoint import weights_path

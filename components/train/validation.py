@@ -11,8 +11,8 @@ from components.train.data.augment import Augmentation
 from components.train.data.batches import Batch, PairDataset, collate
 from components.train.step import Trainer
 from shared.condition import to_uint8
-from shared.data.maps import PairReader
 from shared.data.pictures import show_inputs, side_by_side
+from shared.data.reader import PairReader
 from shared.quality import METRICS, l1
 from shared.scorers import MeasuringNetworks, PictureMeter
 

@@ -3,27 +3,17 @@
 A record holds what a sample needs, as bytes of its arrays one after the other; where it starts
 follows from the manifest, so that there is no index to read or to fall out of step."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.folder import Record, write_atomically
+from shared.data.maps import Sample, dense_type
 
 CACHE = "cache"
 KEY = "cache.json"  # written last: without it there is no cache
 ALIGNMENT = 64  # bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One sample as integer arrays, at the size of the data set."""
-
-    inputs: np.ndarray  # labels (H, W) uint8, or a picture (C, H, W) uint8
-    photo: np.ndarray | None  # (3, H, W) uint8
-    ids: np.ndarray | None  # (K,) int32, the instance ids of this frame, ascending
-    dense_ids: np.ndarray | None  # (H, W) uint8, int16 or int32: positions in `ids`
 
 
 class CacheKey(Record):
@@ -31,30 +21,6 @@ class CacheKey(Record):
 
     format: int = 1
     digest: str  # of the data set
-
-
-def dense_type(num_instances: int) -> np.dtype:
-    """The smallest type that holds 0 .. num_instances - 1 and that PyTorch has too."""
-    return np.dtype(
-        np.uint8 if num_instances <= 1 << 8 else np.int16 if num_instances <= 1 << 15 else np.int32
-    )
-
-
-def densify(instances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W) ids, as of `read_ids` -> their distinct values (K,) int32, ascending, and (H, W)
-    positions in them."""
-    low = int(instances.min())
-    span = int(instances.max()) - low + 1
-    if span > 1 << 20:  # a table of all values in between would not pay
-        ids, positions = np.unique(instances, return_inverse=True)
-        return ids.astype(np.int32), positions.reshape(instances.shape).astype(dense_type(len(ids)))
-    offsets = instances - low if low else instances
-    present = np.zeros(span, bool)
-    present[offsets] = True
-    ids = np.flatnonzero(present)
-    position = np.zeros(span, dense_type(len(ids)))
-    position[ids] = np.arange(len(ids))
-    return (ids + low).astype(np.int32), position[offsets]
 
 
 def _parts(manifest: DatasetManifest, pair: Pair) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
@@ -79,11 +45,11 @@ def record_bytes(manifest: DatasetManifest, pair: Pair) -> int:
     return -(-length // ALIGNMENT) * ALIGNMENT
 
 
-def pack(manifest: DatasetManifest, pair: Pair, frame: Frame) -> bytes:
-    """The record of a frame: the inverse of `FrameCache.read`."""
+def pack(manifest: DatasetManifest, pair: Pair, sample: Sample) -> bytes:
+    """The record of a sample: the inverse of `FrameCache.read`."""
     arrays = []
     for name, (dtype, shape) in _parts(manifest, pair).items():
-        array = getattr(frame, name)
+        array = getattr(sample, name)
         assert array.dtype == dtype and array.shape == shape, (name, array.dtype, array.shape)
         arrays.append(np.ascontiguousarray(array).tobytes())
     record = b"".join(arrays)
@@ -102,7 +68,8 @@ def seal(dataset: Path, manifest: DatasetManifest) -> None:
 
 
 class FrameCache:
-    """Frames of one split as views of the mapped file: nothing is read before it is looked at."""
+    """The pairs of one split as views of the mapped file: nothing is read before it is looked
+    at."""
 
     def __init__(self, dataset: Path, manifest: DatasetManifest, split: str):
         self.manifest, self.pairs = manifest, getattr(manifest, split)
@@ -125,10 +92,12 @@ class FrameCache:
             return None
         return cls(dataset, manifest, split)
 
-    def read(self, index: int) -> Frame:
-        arrays, at = {"photo": None, "ids": None, "dense_ids": None}, int(self.start[index])
-        for name, (dtype, shape) in _parts(self.manifest, self.pairs[index]).items():
+    def read(self, index: int) -> Sample:
+        """One pair, at the size of the data set."""
+        pair, at = self.pairs[index], int(self.start[index])
+        arrays = {"photo": None, "ids": None, "dense_ids": None}
+        for name, (dtype, shape) in _parts(self.manifest, pair).items():
             end = at + dtype.itemsize * int(np.prod(shape))
             arrays[name] = np.frombuffer(self.bytes[at:end], dtype).reshape(shape)
             at = end
-        return Frame(**arrays)
+        return Sample(pair.name, **arrays)

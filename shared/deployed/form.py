@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from shared.condition import encode_maps
 from shared.contracts.exported import ExportCard, Graph
 from shared.contracts.model import GeneratorInput
-from shared.data.frames import densify
+from shared.data.maps import Sample
 from shared.deployed.styles import Style
 from shared.deployed.synthesiser import CHANNELS, Synthesiser, input_names
 from shared.errors import InputError
@@ -52,15 +52,11 @@ class Form:
         fixed = torch.from_numpy(self.style.by_label) if self.graph.style == "fixed" else None
         return Synthesiser(generator, self.reads, fixed, self.graph).eval()
 
-    def feed(
-        self, inputs: np.ndarray, instances: np.ndarray | None, style: Style | None = None
-    ) -> Feeds:
+    def feed(self, sample: Sample, style: Style | None = None) -> Feeds:
         """One pair of maps as the inputs of the file, by name, a batch of one each.
 
         Args:
-            inputs: Labels (H, W) uint8, or a picture (C, H, W) uint8.
-            instances: (H, W) ids of any integer type; None where neither edges nor styles need
-                them.
+            sample: Without instances where neither edges nor styles need them.
             style: In place of the form's own; a file with a fixed style does not look at it.
 
         Raises InputError for styles and ids that the file cannot take.
@@ -70,18 +66,19 @@ class Form:
 
         # The seed's file: the host makes every channel.
         if graph.form == "onehot":
-            edges_of = _one(instances) if reads.use_instances else None
-            x = encode_maps(_one(inputs), edges_of, reads.num_labels)  # (1, C, H, W)
+            edges_of = _one(sample.dense_ids) if reads.use_instances else None
+            x = encode_maps(_one(sample.inputs), edges_of, reads.num_labels)  # (1, C, H, W)
             if reads.feat_num:
-                x = torch.cat([x, _one(style.painted(inputs, instances))], dim=1)
+                x = torch.cat([x, _one(style.painted(sample))], dim=1)
             return {CHANNELS: x.numpy()}
 
         # Maps, in the types of the file; ids are rows of the table where styles are by instance.
-        given = {reads.input_name: inputs.astype(graph.labels) if reads.num_labels else inputs}
+        inputs = sample.inputs.astype(graph.labels) if reads.num_labels else sample.inputs
+        given = {reads.input_name: inputs}
         if graph.style == "instance":
-            ids, instances = densify(instances)
-        if "instances" in names:
-            given["instances"] = narrow(instances, graph.ids)
+            given["instances"] = numbered(sample, graph.ids)
+        elif "instances" in names:
+            given["instances"] = narrow(sample, graph.ids)
 
         # Styles, where they are an input.
         match graph.style:
@@ -93,26 +90,32 @@ class Form:
                     )
                 given["style"] = style.by_label
             case "instance":
-                given["style"] = style.of_instances(ids, instances, inputs)
+                given["style"] = style.of_instances(sample)
             case "map":
-                given["features"] = style.painted(inputs, instances)
+                given["features"] = style.painted(sample)
 
         # Copies: torch warns of a cache's own arrays, which are read-only.
         return {name: np.array(given[name], order="C")[None] for name in names}
 
 
-def narrow(instances: np.ndarray, dtype: str) -> np.ndarray:
-    """Ids (H, W) as int32 or int16; where they do not fit as they are, numbered from 0: only
-    inequality matters."""
+def narrow(sample: Sample, dtype: str) -> np.ndarray:
+    """Instance ids (H, W) as int32 or int16; where they do not fit as they are, numbered from 0:
+    only inequality matters."""
     info = np.iinfo(dtype)
-    if instances.min() < info.min or instances.max() > info.max:
-        ids, instances = densify(instances)
-        if len(ids) > info.max + 1:
-            raise InputError(
-                f"a map has {len(ids)} instances but the file takes {dtype} ids: export with "
-                "--ids int32."
-            )
-    return instances.astype(dtype)
+    if info.min <= sample.ids[0] and sample.ids[-1] <= info.max:
+        return sample.instances.astype(dtype)
+    return numbered(sample, dtype)
+
+
+def numbered(sample: Sample, dtype: str) -> np.ndarray:
+    """Positions (H, W) in the ids of the sample as int32 or int16. Raises InputError for more ids
+    than that type can count."""
+    if len(sample.ids) > np.iinfo(dtype).max + 1:
+        raise InputError(
+            f"a map has {len(sample.ids)} instances but the file takes {dtype} ids: export with "
+            "--ids int32."
+        )
+    return sample.dense_ids.astype(dtype)
 
 
 def stack(feeds: list[Feeds]) -> Feeds:

@@ -1,6 +1,6 @@
 """A form in a runtime: maps and styles in, pictures out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -8,8 +8,9 @@ import numpy as np
 from torch import nn
 
 from shared.contracts.exported import ExportCard, OmFile
-from shared.data.images import resize_ids, resize_picture
-from shared.data.maps import resize_fast
+from shared.data.images import resize_picture
+from shared.data.maps import Sample
+from shared.data.reader import resize_sample
 from shared.deployed.form import Form
 from shared.deployed.om_runner import OmRunner
 from shared.deployed.runners import OnnxRunner, Runner, TorchRunner
@@ -90,16 +91,11 @@ class Painter:
     form: Form
     runner: Runner
 
-    def paint(
-        self, inputs: np.ndarray, instances: np.ndarray | None, style: Style | None = None
-    ) -> np.ndarray:
-        """Labels (H, W) or picture (C, H, W) uint8, instance ids (H, W) -> (3, H, W) uint8.
+    def paint(self, sample: Sample, style: Style | None = None) -> np.ndarray:
+        """A picture (3, H, W) uint8 of the maps of a sample.
 
         For a file of another size the maps are resized to that, and its picture back."""
-        height, width = inputs.shape[-2:]
-        if self.form.size:
-            resize = resize_fast if self.form.reads.input_nc else resize_ids
-            inputs = resize(inputs, *self.form.size)
-            instances = None if instances is None else resize_ids(instances, *self.form.size)
-        picture = self.runner(self.form.feed(inputs, instances, style))[0]  # (3, H, W)
-        return resize_picture(to_pixels(picture), height, width)
+        maps = replace(sample, photo=None)
+        maps = resize_sample(maps, *self.form.size) if self.form.size else maps
+        picture = self.runner(self.form.feed(maps, style))[0]  # (3, h, w)
+        return resize_picture(to_pixels(picture), *sample.inputs.shape[-2:])

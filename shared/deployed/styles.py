@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 
 from shared.contracts.clusters import ClusterTable
+from shared.data.maps import Sample, label_counts
 
 
 @dataclass(frozen=True)
@@ -22,37 +23,35 @@ class Style:
         """The most frequent centre of every label."""
         return cls(table.default_style(num_labels))
 
-    def of_instances(
-        self, ids: np.ndarray, dense_ids: np.ndarray, inputs: np.ndarray
-    ) -> np.ndarray:
-        """(K, feat_num) float32, a row for each of `ids` (K,): its own style or that of its
-        commonest label.
-
-        dense_ids (H, W): position of each pixel's id in `ids`; inputs: labels (H, W), or a picture
-        (C, H, W)."""
-        # The commonest label of each: pixels counted by id and row of the table.
-        last = len(self.by_label) - 1
-        if inputs.ndim == 3:
-            labels = np.full(len(ids), last)
-        else:
-            rows = np.minimum(inputs, last).ravel().astype(np.int64)
-            index = dense_ids.ravel().astype(np.int64) * (last + 1) + rows
-            counts = np.bincount(index, minlength=len(ids) * (last + 1))
-            labels = counts.reshape(len(ids), last + 1).argmax(axis=1)
-
-        # Its style, unless the instance has its own.
-        table = self.by_label[labels].copy()
-        for position, region in enumerate(ids.tolist()):
+    def of_instances(self, sample: Sample) -> np.ndarray:
+        """A row for each of the sample's ids, (K, feat_num) float32: its own style or that of its
+        commonest label."""
+        table = self.by_label[rows_of_instances(sample, len(self.by_label))]
+        for position, region in enumerate(sample.ids.tolist()):
             if region in self.by_region:
                 table[position] = self.by_region[region]
         return table
 
-    def painted(self, inputs: np.ndarray, instances: np.ndarray | None) -> np.ndarray:
-        """(feat_num, H, W) float32: every pixel has the style of its label, or of its instance
-        where that has one."""
-        last = len(self.by_label) - 1
-        rows = np.full(inputs.shape[1:], last) if inputs.ndim == 3 else np.minimum(inputs, last)
-        features = self.by_label.T[:, rows]  # (feat_num, H, W)
-        for region, vector in self.by_region.items():
-            features[:, instances == region] = vector[:, None]
-        return np.ascontiguousarray(features)
+    def painted(self, sample: Sample) -> np.ndarray:
+        """Every pixel in the style of its label, or of its instance where that has one, (feat_num,
+        H, W) float32."""
+        features = self.by_label.T[:, _rows(sample, len(self.by_label))]  # (feat_num, H, W)
+        ids = [] if sample.ids is None else sample.ids.tolist()
+        for position, region in enumerate(ids):
+            if region in self.by_region:
+                features[:, sample.dense_ids == position] = self.by_region[region][:, None]
+        return features
+
+
+def rows_of_instances(sample: Sample, num_rows: int) -> np.ndarray:
+    """The row of `Style.by_label` that each of the sample's ids (K,) takes: that of its commonest
+    label."""
+    rows = _rows(sample, num_rows)
+    return label_counts(sample.dense_ids, rows, len(sample.ids)).argmax(axis=1)
+
+
+def _rows(sample: Sample, num_rows: int) -> np.ndarray:
+    """The row of `Style.by_label` that each pixel takes, (H, W)."""
+    if sample.inputs.ndim == 3:
+        return np.full(sample.inputs.shape[1:], num_rows - 1)
+    return np.minimum(sample.inputs, num_rows - 1)

@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +28,9 @@ from shared.command import command_line
 from shared.condition import to_signed
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import Architecture, ModelCard
-from shared.data.frames import densify
 from shared.data.images import encode_ids, encode_picture
-from shared.data.maps import PairReader
+from shared.data.maps import Sample
+from shared.data.reader import PairReader
 from shared.errors import InputError
 from shared.networks.build import build_encoder
 from shared.networks.checkpoint import save_weights
@@ -43,14 +42,7 @@ DISTINCT = 100  # images that are drawn for --scale; the others are copies of th
 COUNTS = (100, 1000, 3000)
 
 
-@dataclass(frozen=True)
-class Maps:
-    photo: np.ndarray  # (3, H, W) uint8
-    labels: np.ndarray  # (H, W) uint8
-    instances: np.ndarray  # (H, W) int32
-
-
-def street(rng: np.random.Generator, height: int, width: int) -> Maps:
+def street(rng: np.random.Generator, height: int, width: int) -> Sample:
     """Bands of stuff with rectangles of things before them."""
     instances = np.repeat(rng.integers(24, size=STUFF), -(-height // STUFF))[:height, None].repeat(
         width, axis=1
@@ -61,10 +53,10 @@ def street(rng: np.random.Generator, height: int, width: int) -> Maps:
         instances[box] = 1000 * rng.integers(24, 34) + number
     labels = np.where(instances < 1000, instances, instances // 1000).astype(np.uint8)
     photo = (labels * 7 + rng.integers(0, 9, (3, height, width))).astype(np.uint8)
-    return Maps(photo, labels, instances.astype(np.int32))
+    return Sample.of_maps("street", labels, instances, photo)
 
 
-def real_maps(dataset: Path) -> list[Maps]:
+def real_maps(dataset: Path) -> list[Sample]:
     """The training images of a prepared data set."""
     manifest = DatasetManifest.read(dataset)
     if not (manifest.has_instances and manifest.num_labels and manifest.train):
@@ -73,8 +65,7 @@ def real_maps(dataset: Path) -> list[Maps]:
             "with them."
         )
     reader = PairReader(dataset, manifest, "train")
-    samples = [reader.read(index) for index in range(len(reader))]
-    return [Maps(sample.photo, sample.inputs, sample.instances) for sample in samples]
+    return [reader.read(index) for index in range(len(reader))]
 
 
 def architecture() -> Architecture:
@@ -88,7 +79,7 @@ def architecture() -> Architecture:
     )
 
 
-def loop(encoded: Tensor, maps: Maps) -> Table:
+def loop(encoded: Tensor, maps: Sample) -> Table:
     """Rows (n, feat_num + 1) by label, of a feature map (1, feat_num, H, W), one instance after the
     other."""
     instances = torch.from_numpy(maps.instances)[None]
@@ -110,15 +101,17 @@ def loop(encoded: Tensor, maps: Maps) -> Table:
     return table
 
 
-def ours(encoded: Tensor, images: list[Maps]) -> list[Table]:
+def ours(encoded: Tensor, images: list[Sample]) -> list[Table]:
     """The same rows from a batch of feature maps."""
     tables = []
     for maps, rows in zip(
         images,
-        rows_of_images(encoded, [densify(m.instances) for m in images], [m.labels for m in images]),
+        rows_of_images(
+            encoded, [m.regions("instances") for m in images], [m.inputs for m in images]
+        ),
         strict=True,
     ):
-        areas = rows.areas * maps.labels.size / (maps.labels.size // AREA_UNIT)
+        areas = rows.areas * maps.inputs.size / (maps.inputs.size // AREA_UNIT)
         columns = np.column_stack([rows.features, areas])
         tables.append({label: columns[rows.labels == label] for label in range(35)})
     return tables
@@ -135,7 +128,7 @@ def check_equal(wanted: list[Table], found: list[Table]) -> None:
             )
 
 
-def encode(encoder: nn.Module, images: list[Maps]) -> Tensor:
+def encode(encoder: nn.Module, images: list[Sample]) -> Tensor:
     return encoder(to_signed(torch.from_numpy(np.stack([maps.photo for maps in images]))))
 
 
@@ -163,7 +156,7 @@ def interleaved(
 
 @torch.inference_mode()
 def compare(
-    images: list[Maps], batch_size: int, rounds: int
+    images: list[Sample], batch_size: int, rounds: int
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """Seconds over all images and speed-ups, of pooling and picking, and with the encoder before
     them."""
@@ -202,7 +195,7 @@ def write_scale_data(folder: Path, count: int) -> None:
     contents = [
         {
             "img": encode_picture(maps.photo, ".png"),
-            "label": encode_ids(maps.labels, Path("labels.png")),
+            "label": encode_ids(maps.inputs, Path("labels.png")),
             "inst": encode_ids(maps.instances, Path("instances.png")),
         }
         for maps in images
@@ -298,7 +291,7 @@ def cluster_features(
     regions = sum(len(np.unique(maps.instances)) for maps in found) / len(found)
     print(
         "{} images of {}x{}, {:.1f} instances each; ".format(
-            len(found), *found[0].labels.shape, regions
+            len(found), *found[0].inputs.shape, regions
         )
         + f"medians of {rounds} rounds in turn; "
         + f"CPU, {torch.get_num_threads()} threads, torch "

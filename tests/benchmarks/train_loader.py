@@ -24,7 +24,7 @@ from components.train.data.augment import Augmentation
 from components.train.data.batches import PairDataset, collate
 from shared.command import command_line
 from shared.contracts.dataset import DatasetManifest, parse_size
-from shared.data.maps import PairReader
+from shared.data.reader import PairReader
 from shared.errors import InputError
 
 FLIP, NO_FLIP = Augmentation(None, True, 0), Augmentation(None, False, 0)

@@ -19,7 +19,7 @@ from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import IGNORED, DatasetManifest, Pair
 from shared.contracts.model import ModelCard
 from shared.data.images import read_ids, read_picture, resize_picture
-from shared.data.maps import resize_fast
+from shared.data.reader import resize_fast
 from shared.errors import InputError
 from shared.networks.checkpoint import load_encoder
 from tests import tiny

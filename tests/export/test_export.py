@@ -20,11 +20,12 @@ from components.export.component import export
 from components.export.config import ExportConfig
 from components.export.onnx_graph.file import to_onnx
 from components.export.onnx_graph.norm import PreciseInstanceNorm, with_precise_norm
-from components.export.proof_maps import Maps, generated_maps, real_maps
+from components.export.proof_maps import generated_maps, real_maps
 from components.export.run import run
 from shared.contracts.dataset import IGNORED
 from shared.contracts.exported import ExportCard, Graph
 from shared.contracts.model import Architecture, ModelCard
+from shared.data.maps import Sample
 from shared.deployed.form import Feeds, Form, stack
 from shared.deployed.parity import measure_parity
 from shared.deployed.runners import OnnxRunner, TorchRunner
@@ -54,16 +55,11 @@ def form_of(card: ModelCard, size: tuple[int, int] | None) -> Form:
 
 
 def batch(
-    samples: list[Maps], a: Architecture, graph: Graph | None = None, style: Style | None = None
+    samples: list[Sample], a: Architecture, graph: Graph | None = None, style: Style | None = None
 ) -> Feeds:
     """All samples as one batch, in the form of a file with maps as input unless another is
     given."""
-    return stack(
-        [
-            Form(a, graph or Graph()).feed(sample.inputs, sample.instances, style)
-            for sample in samples
-        ]
-    )
+    return stack([Form(a, graph or Graph()).feed(sample, style) for sample in samples])
 
 
 @torch.inference_mode()

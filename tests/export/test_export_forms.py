@@ -3,6 +3,7 @@ foreign weights."""
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from components.prepare.__main__ import demo
 from shared.condition import to_uint8
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard, Graph
-from shared.data.maps import PairReader
+from shared.data.maps import Sample
+from shared.data.reader import PairReader
 from shared.deployed.form import Form, stack
 from shared.deployed.styles import Style
 from shared.deployed.synthesiser import Synthesiser
@@ -53,9 +55,9 @@ def onnx_picture(file: Path, feed: dict[str, np.ndarray]) -> np.ndarray:
     return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, feed)[0]
 
 
-def samples(dataset: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+def samples(dataset: Path) -> list[Sample]:
     reader = PairReader(dataset, DatasetManifest.read(dataset), "train")
-    return [(sample.inputs, sample.instances) for sample in map(reader.read, range(len(reader)))]
+    return list(map(reader.read, range(len(reader))))
 
 
 def test_all_forms_of_a_feature_model_paint_the_same_picture(tmp_path, dataset):
@@ -76,7 +78,7 @@ def test_all_forms_of_a_feature_model_paint_the_same_picture(tmp_path, dataset):
     ):
         file = exported(tmp_path, dataset, tmp_path / "clusters", **options)
         graph = ExportCard.read(file.parent).graph
-        feed = stack([Form(a, graph).feed(*pair, style) for pair in maps])
+        feed = stack([Form(a, graph).feed(pair, style) for pair in maps])
         pictures["_".join(options.values()) or "fixed"] = onnx_picture(file, feed)
         torch_form = Synthesiser(generator, a, torch.from_numpy(style.by_label), graph)
         with torch.inference_mode():
@@ -92,12 +94,13 @@ def test_a_style_by_instance_changes_that_instance(tmp_path, dataset):
     others their label's."""
     a = tiny.architecture(feat_num=3)
     style = np.random.default_rng(0).uniform(-1, 1, (36, 3)).astype(np.float32)
-    labels, ids = samples(dataset)[0]
+    sample = samples(dataset)[0]
+    labels, ids = sample.inputs, sample.instances
     chosen = int(ids.max())
     own = Style(style, {chosen: np.array([9, 8, 7], np.float32)})
     for form in ("instance", "map"):
         graph = Graph(style=form)
-        feed = Form(a, graph).feed(labels, ids, own)
+        feed = Form(a, graph).feed(sample, own)
         with torch.inference_mode():
             channels = Synthesiser(nn.Identity(), a, None, graph)(
                 *map(torch.from_numpy, feed.values())
@@ -107,7 +110,7 @@ def test_a_style_by_instance_changes_that_instance(tmp_path, dataset):
     with pytest.raises(
         InputError, match="styles of single instances need a file .*: export with --style instance."
     ):
-        Form(a, Graph(style="label")).feed(labels, ids, own)
+        Form(a, Graph(style="label")).feed(sample, own)
 
 
 def test_the_seeds_graph_equals_the_graph_of_maps(tmp_path, dataset):
@@ -123,7 +126,8 @@ def test_the_seeds_graph_equals_the_graph_of_maps(tmp_path, dataset):
     ]
     assert [(o.name, o.shape) for o in file.get_outputs()] == [("fake_image", [1, 3, 32, 64])]
     assert onnx.load(seed).opset_import[0].version == 11
-    for labels, ids in samples(dataset):
+    for sample in samples(dataset):
+        labels, ids = sample.inputs, sample.instances
         edge = np.zeros(ids.shape, bool)
         edge[1:] |= (differs := ids[1:] != ids[:-1])
         edge[:-1] |= differs
@@ -133,7 +137,7 @@ def test_the_seeds_graph_equals_the_graph_of_maps(tmp_path, dataset):
             np.float32
         )
         assert np.array_equal(
-            Form(tiny.architecture(), Graph(form="onehot")).feed(labels, ids)["input_concat"][0],
+            Form(tiny.architecture(), Graph(form="onehot")).feed(sample)["input_concat"][0],
             channels,
         )
         wanted = onnx_picture(maps, {"labels": labels[None], "instances": ids[None]})
@@ -146,7 +150,7 @@ def test_bytes_of_a_full_size_input():
     ids[:, :1000] = 65535
 
     def size(**form) -> int:
-        fed = Form(tiny.architecture(), Graph(**form)).feed(labels, ids)
+        fed = Form(tiny.architecture(), Graph(**form)).feed(Sample.of_maps("", labels, ids))
         return sum(array.nbytes for array in fed.values())
 
     assert size() == 10_485_760
@@ -159,13 +163,13 @@ def test_ids_of_16_bits_give_the_same_edges(tmp_path, dataset):
     a = tiny.architecture()
     tiny.model(tmp_path / "model", a)
     wide, narrow = exported(tmp_path, dataset), exported(tmp_path, dataset, ids="int16")
-    for labels, ids in samples(dataset):
-        ids = ids + 10_000
-        assert ids.max() > 32767 and len(np.unique(ids)) > 5
-        feed = Form(a, Graph(ids="int16")).feed(labels, ids)
+    for sample in samples(dataset):
+        sample = replace(sample, ids=sample.ids + 10_000)
+        assert sample.ids.max() > 32767 and len(sample.ids) > 5
+        feed = Form(a, Graph(ids="int16")).feed(sample)
         assert feed["instances"].dtype == np.int16
         assert np.array_equal(
-            onnx_picture(narrow, feed), onnx_picture(wide, Form(a, Graph()).feed(labels, ids))
+            onnx_picture(narrow, feed), onnx_picture(wide, Form(a, Graph()).feed(sample))
         )
 
 
@@ -174,10 +178,10 @@ def test_labels_of_32_bits_are_the_same_labels(tmp_path, dataset):
     tiny.model(tmp_path / "model", a)
     wide, narrow = exported(tmp_path, dataset, labels="int32"), exported(tmp_path, dataset)
     for pair in samples(dataset):
-        feed = Form(a, Graph(labels="int32")).feed(*pair)
+        feed = Form(a, Graph(labels="int32")).feed(pair)
         assert feed["labels"].dtype == np.int32
         assert np.array_equal(
-            onnx_picture(wide, feed), onnx_picture(narrow, Form(a, Graph()).feed(*pair))
+            onnx_picture(wide, feed), onnx_picture(narrow, Form(a, Graph()).feed(pair))
         )
 
 
@@ -187,7 +191,7 @@ def test_uint8_pictures_are_the_float_ones_rounded(tmp_path, dataset):
     parity = ExportCard.read(rounded.parent).parity[0]
     assert parity.max_abs_error <= 1e-4 + 1 / 127.5 and parity.mean_abs_error <= 1e-4
     for pair in samples(dataset):
-        feed = Form(tiny.architecture(), Graph()).feed(*pair)
+        feed = Form(tiny.architecture(), Graph()).feed(pair)
         picture = onnx_picture(rounded, feed)
         assert picture.dtype == np.uint8
         assert np.array_equal(
@@ -199,7 +203,7 @@ def test_a_fixed_batch_is_fixed(tmp_path, dataset):
     tiny.model(tmp_path / "model", tiny.architecture())
     file = exported(tmp_path, dataset, batch_size=2)
     assert [spec.shape for spec in ExportCard.read(file.parent).inputs] == [[2, 32, 64]] * 2
-    one = Form(tiny.architecture(), Graph()).feed(*samples(dataset)[0])
+    one = Form(tiny.architecture(), Graph()).feed(samples(dataset)[0])
     onnx_picture(file, stack([one, one]))
     with pytest.raises(Exception, match="Got: 1 Expected: 2"):
         onnx_picture(file, one)
@@ -239,9 +243,8 @@ def test_one_file_for_any_size(tmp_path, changes):
         inputs = rng.integers(
             0, 35, (a.input_nc, height, width) if a.input_nc else (height, width), np.uint8
         )
-        feed = Form(a, written.graph).feed(
-            inputs, rng.integers(0, 9, (height, width), np.int32), style
-        )
+        instances = rng.integers(0, 9, (height, width), np.int32)
+        feed = Form(a, written.graph).feed(Sample.of_maps("", inputs, instances), style)
         with torch.inference_mode():
             wanted = synthesiser(*map(torch.from_numpy, feed.values())).numpy()
         picture = onnx_picture(file, feed)
@@ -260,7 +263,7 @@ def test_weights_of_a_large_file_lie_beside_it(tmp_path, dataset):
         data.stat().st_size > 10 * split.stat().st_size
         and data.stat().st_mode == split.stat().st_mode
     )
-    feed = Form(tiny.architecture(), Graph()).feed(*samples(dataset)[0])
+    feed = Form(tiny.architecture(), Graph()).feed(samples(dataset)[0])
     assert np.array_equal(onnx_picture(whole, feed), onnx_picture(split, feed))
 
     exported(tmp_path, dataset, external_data_above_mb=0)  # again
@@ -290,7 +293,7 @@ def test_half_precision(tmp_path, dataset, instance_norm):
         if len(t.dims) == 4 and t.dims[-1] > 1
     ]
     assert weights and set(weights) == {onnx.TensorProto.FLOAT16}
-    feed = Form(a, Graph()).feed(*samples(dataset)[0])
+    feed = Form(a, Graph()).feed(samples(dataset)[0])
     picture = onnx_picture(fp16, feed)
     assert picture.dtype == np.float32 and np.abs(picture - onnx_picture(fp32, feed)).max() < 0.02
 
@@ -409,14 +412,14 @@ def test_a_bare_checkpoint_is_exported_and_equals_an_independent_network(
     ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    for inputs, ids in samples(street_maps / data):
+    for sample in samples(street_maps / data):
         if is_hd:
-            feed = {"labels": inputs[None], "instances": ids[None]}
+            feed = {"labels": sample.inputs[None], "instances": sample.instances[None]}
             x = torch.from_numpy(
-                Form(tiny.architecture(), Graph(form="onehot")).feed(inputs, ids)["input_concat"]
+                Form(tiny.architecture(), Graph(form="onehot")).feed(sample)["input_concat"]
             )
         else:
-            feed = {"image": np.array(inputs)[None]}
+            feed = {"image": np.array(sample.inputs)[None]}
             x = torch.from_numpy(feed["image"] / 127.5 - 1).float()
         with torch.inference_mode():
             wanted = network(weights, x).numpy()

@@ -32,7 +32,7 @@ from components.prepare.writing.journal import JOURNAL
 from shared.command import execute
 from shared.contracts.dataset import DatasetManifest
 from shared.data.images import write_ids, write_picture
-from shared.data.maps import PairReader
+from shared.data.reader import PairReader
 from shared.errors import InputError
 from tests.asking import refusal
 from tests.places import EXCERPT, ROOT

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.condition import edges, encode_maps, instance_mean, paint, to_signed, to_uint8
-from shared.data.frames import densify
+from shared.data.maps import densify
 from tests import reference
 
 

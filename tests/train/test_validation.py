@@ -22,7 +22,7 @@ from components.train.validation import Best, Validation
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.folder import written_together
 from shared.contracts.model import ModelCard
-from shared.data.maps import PairReader
+from shared.data.reader import PairReader
 from shared.device import pick
 from shared.errors import InputError
 from shared.measuring import MeasuringOptions

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from shared.contracts.dataset import DatasetManifest
 from shared.data.images import encode_picture
-from shared.data.maps import PairReader
+from shared.data.reader import PairReader
 from shared.deployed.form import Feeds, Form, stack
 from shared.deployed.runners import Runner
 from shared.deployed.synthesiser import to_pixels
@@ -41,5 +41,4 @@ class Workload:
         tests = len(self.manifest.test)
         split, index = ("test", number) if number < tests else ("train", number - tests)
         reader = PairReader(self.dataset, self.manifest, split, use_cache)
-        sample = reader.read(index, self.form.size, with_photo=False)
-        return self.form.feed(sample.inputs, sample.instances)
+        return self.form.feed(reader.read(index, self.form.size, with_photo=False))

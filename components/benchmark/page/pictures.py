@@ -12,8 +12,8 @@ from components.benchmark.measure.workload import Workload
 from components.benchmark.page.templates import data_uri
 from shared.contracts.measured import Quality
 from shared.data.images import encode_picture, write_picture
-from shared.data.maps import PairReader
 from shared.data.pictures import show_inputs
+from shared.data.reader import PairReader
 from shared.deployed.painter import Painter
 
 EAGER = "torch"  # name of the runner that the others are compared with
@@ -139,7 +139,7 @@ def synthesise(
         sample = reader.read(index, workload.form.size)
         pictures = {}
         for painter in painters if shown else painters[:1]:
-            pictures[painter.runner.name] = painter.paint(sample.inputs, sample.instances)
+            pictures[painter.runner.name] = painter.paint(sample)
 
         # How good the first is.
         labels = sample.inputs if num_labels else None

@@ -10,9 +10,8 @@ from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import IGNORED
 from shared.contracts.measured import LabelStyles
 from shared.contracts.model import GeneratorInput
-from shared.data.frames import densify
 from shared.data.images import encode_picture, resize_ids, resize_picture
-from shared.data.maps import Sample
+from shared.data.maps import Sample, densify
 from shared.data.pictures import show_inputs
 from shared.deployed.painter import Painter
 from shared.deployed.styles import Style
@@ -126,22 +125,23 @@ def mean_difference(pictures: list[np.ndarray], on: np.ndarray) -> float:
 
 
 def find_regions(
-    labels: np.ndarray, instances: np.ndarray | None
+    labels: np.ndarray, instances: tuple[np.ndarray, np.ndarray] | None
 ) -> tuple[list[Region], np.ndarray]:
-    """Labels (H, W), ids (H, W) or None -> regions as in StyledMap, and the map (H, W) of their
-    positions."""
-    present, dense_labels = densify(labels)
-    ids, dense_ids = densify(np.zeros_like(labels) if instances is None else instances)
-    pairs, positions = densify(dense_ids.astype(np.int64) * len(present) + dense_labels)
-    id_of, label_of = (
-        pairs // len(present),
-        pairs % len(present),
-    )  # positions in `ids` and `present`
+    """Labels (H, W) uint8; instance ids (K,) and the map (H, W) of their positions, or None ->
+    regions as in StyledMap, and the map (H, W) of their positions."""
+    # Each pair of an instance and a label that occurs is a region.
+    ids, dense_ids = instances or (np.zeros(1, np.int32), np.zeros_like(labels))
+    cells, positions = densify(dense_ids.astype(np.int64) * 256 + labels)
+    label_of = cells % 256
+
+    # Large labels first, and large regions of a label first.
     areas = np.bincount(positions.ravel())
     order = np.lexsort((-areas, label_of, -np.bincount(label_of, areas)[label_of]))
+
+    # An instance is named where its label has several.
     alone = (np.bincount(label_of) == 1)[label_of]
     regions = [
-        Region(int(present[label_of[i]]), None if alone[i] else int(ids[id_of[i]])) for i in order
+        Region(int(label_of[i]), None if alone[i] else int(ids[cells[i] // 256])) for i in order
     ]
     return regions, np.argsort(order)[positions]
 
@@ -149,12 +149,12 @@ def find_regions(
 def _style_map(
     painter: Painter, table: ClusterTable, sample: Sample, rendered: list[int]
 ) -> StyledMap:
-    reads, instances = painter.form.reads, sample.instances
-    num_labels, labels = reads.num_labels, _labels_of(sample, reads)
+    reads, labels = painter.form.reads, _labels_of(sample, painter.form.reads)
+    num_labels = reads.num_labels
 
     def paint(style: np.ndarray) -> np.ndarray:
         """(num_labels + 1, feat_num) -> (3, H, W) uint8."""
-        return painter.paint(sample.inputs, instances, Style(style))
+        return painter.paint(sample, Style(style))
 
     # The picture in the most frequent styles.
     height, width = labels.shape
@@ -180,10 +180,10 @@ def _style_map(
         differences[label] = mean_difference(pictures, on), int(on.sum())
 
     # Where a reader can point at.
-    by_instance = instances is not None and reads.feature_regions == "instances"
+    by_instance = sample.ids is not None and reads.feature_regions == "instances"
     small_labels = resize_ids(labels, *shown)
-    small_ids = resize_ids(instances, *shown) if by_instance else None
-    regions, region_map = find_regions(small_labels, small_ids)
+    instances = (sample.ids, resize_ids(sample.dense_ids, *shown)) if by_instance else None
+    regions, region_map = find_regions(small_labels, instances)
     inputs = show_inputs(small_labels if num_labels else sample.inputs, num_labels)
     inputs = resize_picture(inputs, *shown)
     return StyledMap(sample.name, inputs, to_jpeg(small), regions, region_map, patches, differences)

@@ -16,8 +16,8 @@ from shared.contracts.clusters import ClusterTable, LabelClusters
 from shared.contracts.dataset import DatasetManifest, parse_size
 from shared.contracts.folder import write_atomically, written_together
 from shared.contracts.model import ModelCard
-from shared.data.frames import densify
 from shared.data.images import encode_array, encode_picture, read_ids, read_picture, resize_ids
+from shared.data.maps import densify
 from shared.errors import InputError
 
 MAPS = "train_feat"  # the folder's name in pix2pixHD's data sets

@@ -14,7 +14,8 @@ from shared.contracts.dataset import DatasetManifest, Pair, parse_size
 from shared.contracts.exported import ExportCard, Graph
 from shared.contracts.folder import write_atomically
 from shared.contracts.model import GeneratorInput
-from shared.data.maps import PairReader
+from shared.data.maps import Sample
+from shared.data.reader import PairReader
 from shared.deployed.form import Feeds, Form
 from shared.errors import InputError
 
@@ -121,7 +122,7 @@ def write_inputs(
         reader = PairReader(dataset, manifest, split)
         for i, pair in enumerate(pairs):
             sample = reader.read(i, form.size, with_photo=False)
-            for name, array in form.feed(sample.inputs, sample.instances).items():
+            for name, array in form.feed(sample).items():
                 write_atomically(files[name, pair.name], as_file(array[0], file_format))
                 files[name, pair.name].chmod(FILE_MODE)
                 shapes[name].add(array.shape[1:])
@@ -138,7 +139,7 @@ def feed_of_one_pixel(form: Form) -> Feeds:
     """Inputs for a map of one pixel: their names, types and sizes."""
     channels = form.reads.input_nc
     inputs = np.zeros((channels, 1, 1) if channels else (1, 1), np.uint8)
-    return form.feed(inputs, np.zeros((1, 1), np.int32))
+    return form.feed(Sample.of_maps("", inputs, np.zeros((1, 1), np.int32)))
 
 
 def check_out(out: Path, files: set[Path], total: int) -> None:

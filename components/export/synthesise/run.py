@@ -55,7 +55,7 @@ def synthesise(config: SynthesiseConfig) -> None:
             pictures = []
             for variant in range(config.variants):
                 style = styles.of(scene, variant) if styles else None
-                pictures.append(painter.paint(scene.inputs, scene.instances, style))
+                pictures.append(painter.paint(scene, style))
             if len(pictures) > 1:
                 pictures.append(grid(pictures))
             for path, picture in zip(outputs(config, files), pictures, strict=True):

@@ -11,6 +11,7 @@ from components.export.synthesise.config import SceneOptions
 from shared.contracts.dataset import IGNORED, DatasetManifest
 from shared.contracts.model import GeneratorInput, describe_input
 from shared.data.images import WrongContent, read_ids, read_picture
+from shared.data.maps import Sample
 from shared.errors import InputError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".npy")
@@ -23,25 +24,17 @@ ENDINGS = {  # of Cityscapes' raw names; a name without its ending is the scene'
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """What one picture is painted from."""
-
-    name: str
-    inputs: np.ndarray  # labels (H, W) uint8, or a picture (C, H, W) uint8
-    instances: np.ndarray | None  # (H, W) int32
-    photo: np.ndarray | None  # (3, h, w) uint8, the same scene at any size
-
-
-@dataclass(frozen=True, slots=True)
 class SceneFiles:
+    """What one picture is painted from, as files."""
+
     name: str
     input: Path
     instances: Path | None
     photo: Path | None
 
-    def read(self, reads: GeneratorInput, least_side: int = 2) -> Scene:
-        """Raises InputError for files that cannot be read, are too small or of two sizes, and for
-        unknown labels."""
+    def read(self, reads: GeneratorInput, least_side: int = 2) -> Sample:
+        """The maps in the files. Raises InputError for files that cannot be read, are too small or
+        of two sizes, and for unknown labels."""
         if reads.input_nc:
             with errors_name_flag("--image", f"a picture of {reads.input_nc} channels"):
                 inputs = read_picture(self.input, reads.input_nc)
@@ -55,7 +48,7 @@ class SceneFiles:
         instances = photo = None
         if self.instances:
             with errors_name_flag("--instances", "one grey or palette channel of instance ids"):
-                instances = read_ids(self.instances).astype(np.int32)
+                instances = read_ids(self.instances)
             if instances.shape != (height, width):
                 found = "x".join(map(str, instances.shape))
                 raise InputError(
@@ -65,7 +58,7 @@ class SceneFiles:
         if self.photo:
             with errors_name_flag("--photo", "a grey or colour picture"):
                 photo = read_picture(self.photo, 3)
-        return Scene(self.name, inputs, instances, photo)
+        return Sample.of_maps(self.name, inputs, instances, photo)
 
 
 @contextmanager

@@ -13,15 +13,14 @@ from torch import nn
 
 from components.export.checks import read_clusters
 from components.export.synthesise.config import StyleOptions
-from components.export.synthesise.scenes import Scene
 from shared.condition import instance_mean, to_signed
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.exported import ExportCard
 from shared.contracts.model import ModelCard
-from shared.data.frames import densify
-from shared.data.maps import resize_fast
+from shared.data.maps import Sample
+from shared.data.reader import resize_fast
 from shared.deployed.form import Form
-from shared.deployed.styles import Style
+from shared.deployed.styles import Style, rows_of_instances
 from shared.device import Runtime
 from shared.errors import InputError
 from shared.networks.checkpoint import load_encoder, weights_path
@@ -35,7 +34,7 @@ class Styles(Protocol):
     graph_style: GraphStyle
     """The form of input in which they are exact and cheap."""
 
-    def of(self, scene: Scene, variant: int) -> Style:
+    def of(self, scene: Sample, variant: int) -> Style:
         """The styles of one picture."""
 
 
@@ -161,7 +160,7 @@ class CentreStyles:
         # A table by instance would paint each of the others in one style, whatever labels it is of.
         return "instance" if self.per_instance else "map" if self.of_instance else "label"
 
-    def of(self, scene: Scene, variant: int) -> Style:
+    def of(self, scene: Sample, variant: int) -> Style:
         """Random ones depend on the seed, the scene's name, and the variant: not on which files
         come before."""
         rng = (
@@ -189,15 +188,12 @@ class CentreStyles:
         number = 0 if rng is None else int(rng.integers(len(self.centres[row])))
         return self.centres[row][self.of_row.get(row, number)]
 
-    def _rows(self, scene: Scene) -> Numbers:
-        """The row of Style.by_label for each instance id: that of its commonest label."""
-        ids, dense_ids = densify(scene.instances)
-        # A table whose styles are the numbers of its rows.
-        row_numbers = Style(np.arange(len(self.centres))[:, None])
-        rows = row_numbers.of_instances(ids, dense_ids, scene.inputs)[:, 0]
-        return dict(zip(ids.tolist(), rows.tolist(), strict=True))
+    def _rows(self, scene: Sample) -> Numbers:
+        """Row of Style.by_label, that of its commonest label, for each instance id."""
+        rows = rows_of_instances(scene, len(self.centres))
+        return dict(zip(scene.ids.tolist(), rows.tolist(), strict=True))
 
-    def chosen_instances(self, scene: Scene) -> set[int]:
+    def chosen_instances(self, scene: Sample) -> set[int]:
         """Those that are in this scene. Raises InputError where one's label has no such style."""
         rows = self._rows(scene)
         present = self.of_instance.keys() & rows.keys()
@@ -238,10 +234,10 @@ class PhotoStyles:
         return "instance" if self.instances_for else "label"
 
     @torch.inference_mode()
-    def of(self, scene: Scene, variant: int) -> Style:
+    def of(self, scene: Sample, variant: int) -> Style:
         """As the cluster step: encoded at the size of the training, pooled at that of the maps,
         borders kept sharp."""
-        ids, dense_ids = densify(scene.instances if self.instances_for else scene.inputs)
+        ids, dense_ids = scene.regions(self.card.architecture.feature_regions)
         size = (
             (self.card.height, self.card.width)
             if self.card.config.get("size")

@@ -25,8 +25,9 @@ from components.prepare.writing.journal import (
 )
 from components.prepare.writing.parallel import parallel_map
 from shared.contracts.dataset import SPLITS, DatasetManifest, Pair
-from shared.data.frames import CACHE, Frame, densify, pack, seal
+from shared.data.frames import CACHE, pack, seal
 from shared.data.images import encode_ids, encode_picture, resize_ids, resize_picture
+from shared.data.maps import Sample
 from shared.progress import progress
 
 
@@ -77,11 +78,10 @@ def write_pair(
         sha.update(content)
 
     # The same again for the cache.
-    ids, dense_ids = (None, None) if instances is None else densify(instances)
-    pair = Pair(raw.name, *size, photo is not None, 0 if ids is None else len(ids))
-    record = b""
-    if cached:
-        record = pack(manifest, pair, Frame(inputs, photo, ids, dense_ids))
+    sample = Sample.of_maps(raw.name, inputs, instances, photo)
+    num_instances = 0 if instances is None else len(sample.ids)
+    pair = Pair(raw.name, *size, photo is not None, num_instances)
+    record = pack(manifest, pair, sample) if cached else b""
     return Done(split, pair, sha.hexdigest(), before, record)
 
 

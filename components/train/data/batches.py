@@ -20,7 +20,7 @@ from components.train.devices.world import ALONE, World
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
 from shared.data.frames import record_bytes
-from shared.data.maps import PairReader
+from shared.data.reader import PairReader
 from shared.device import Runtime, pick
 from shared.errors import InputError
 

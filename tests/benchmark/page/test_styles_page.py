@@ -30,8 +30,7 @@ from components.benchmark.page.styles import (
 from components.benchmark.page.styles_page import NEVER_SEEN, run_lengths, styles_fragment
 from shared.contracts.clusters import ClusterTable, LabelClusters
 from shared.contracts.exported import Graph
-from shared.data.frames import densify
-from shared.data.maps import Sample
+from shared.data.maps import Sample, densify
 from shared.deployed.form import Form
 from shared.deployed.painter import Painter, open_runner
 from tests import tiny
@@ -87,8 +86,7 @@ def table(*labels: int) -> ClusterTable:
 
 
 def sample(labels: np.ndarray, instances: np.ndarray | None = None, name: str = "one") -> Sample:
-    ids, dense_ids = (None, None) if instances is None else densify(instances)
-    return Sample(labels.astype(np.uint8), None, ids, dense_ids, name)
+    return Sample.of_maps(name, labels.astype(np.uint8), instances)
 
 
 def street(name: str = "one") -> Sample:
@@ -243,7 +241,7 @@ def test_where_the_input_is_a_picture_all_instances_have_one_group_of_styles():
 def test_regions_are_numbered_by_the_size_of_their_label_then_by_their_own():
     labels = np.array([[1, 1, 1, 1], [2, 2, 2, 3], [3, 3, 3, 3]])
     instances = np.array([[33001, 33001, 33001, 5], [2, 2, 2, 40], [41, 41, 41, 40]])
-    regions, region_map = find_regions(labels, instances)
+    regions, region_map = find_regions(labels, densify(instances))
     assert regions == [
         Region(3, 41),
         Region(3, 40),
@@ -256,7 +254,7 @@ def test_regions_are_numbered_by_the_size_of_their_label_then_by_their_own():
 
 def test_an_instance_over_two_labels_is_two_regions():
     """Styles are those of labels: a click must find the label under it."""
-    regions, _ = find_regions(np.array([[1, 1, 2]]), np.array([[9, 9, 9]]))
+    regions, _ = find_regions(np.array([[1, 1, 2]]), densify(np.array([[9, 9, 9]])))
     assert regions == [Region(1, None), Region(2, None)]
 
 

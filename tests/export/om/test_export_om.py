@@ -19,7 +19,7 @@ from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard, OmFile
 from shared.contracts.measured import BenchmarkReport
 from shared.data.images import read_picture
-from shared.data.maps import PairReader
+from shared.data.reader import PairReader
 from shared.deployed.form import Form
 from shared.deployed.synthesiser import Synthesiser, to_pixels
 from shared.networks.checkpoint import load_generator
@@ -290,7 +290,7 @@ def test_pictures_from_ais_bench_are_those_of_pytorch(
     assert left(pictures) == ["test_0.png", "test_1.png", "test_2.png"]
     for i, file in enumerate(left(pictures)):
         sample = reader.read(i)
-        feed = Form(card.architecture, synthesiser.graph).feed(sample.inputs, sample.instances)
+        feed = Form(card.architecture, synthesiser.graph).feed(sample)
         with torch.inference_mode():
             wanted = to_pixels(synthesiser(*map(torch.from_numpy, feed.values()))[0].numpy())
         assert wanted.std() > 10

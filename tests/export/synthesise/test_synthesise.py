@@ -16,7 +16,6 @@ from torch import nn
 from components.export.__main__ import main
 from components.export.onnx_graph.file import to_onnx
 from components.export.synthesise.run import grid
-from components.export.synthesise.scenes import Scene
 from components.export.synthesise.style_choice import CentreStyles, PhotoStyles
 from components.train.networks.init import init_weights
 from shared.contracts.clusters import ClusterTable
@@ -31,6 +30,7 @@ from shared.data.images import (
     write_ids,
     write_picture,
 )
+from shared.data.maps import Sample
 from shared.deployed.form import Form, stack
 from shared.deployed.styles import Style
 from shared.deployed.synthesiser import Synthesiser, to_pixels
@@ -134,7 +134,7 @@ def by_hand(
     card, generator = load_generator(model)
     graph = Graph(style="map" if style else "none")
     synthesiser = Synthesiser(generator, card.architecture, None, graph).eval()
-    feed = Form(card.architecture, graph).feed(labels, instances.astype(np.int32), style)
+    feed = Form(card.architecture, graph).feed(Sample.of_maps("", labels, instances), style)
     with torch.inference_mode():
         return to_pixels(
             synthesiser(*(torch.from_numpy(feed[n]) for n in synthesiser.input_names))[0].numpy()
@@ -176,7 +176,7 @@ def export(
     labels, instances = maps(height, width)
     inputs = labels if a.num_labels else labels[None].repeat(a.input_nc, axis=0)
     form = Form(a, graph, Style(table.default_style(a.num_labels)) if table else None, size)
-    feed = form.feed(inputs, instances.astype(np.int32))
+    feed = form.feed(Sample.of_maps("", inputs, instances))
     folder.mkdir(parents=True, exist_ok=True)
     to_onnx(
         form.synthesiser(generator),
@@ -493,7 +493,7 @@ def test_the_styles_of_a_photograph_are_the_encoders_means(tmp_path, regions, tr
     card = tiny.model(tmp_path, a, height=16, width=32, config={"size": training_size})
     labels, instances = maps(32, 64)
     photo = np.random.default_rng(0).integers(0, 256, (3, 32, 64), dtype=np.uint8)
-    scene = Scene("a", labels, instances.astype(np.int32), photo)
+    scene = Sample.of_maps("a", labels, instances, photo)
     encoder = load_encoder(tmp_path, a)
     style = PhotoStyles(encoder, card, pick("cpu")).of(scene, 0)
 
@@ -503,7 +503,7 @@ def test_the_styles_of_a_photograph_are_the_encoders_means(tmp_path, regions, tr
         features = encoder(torch.tensor(photo)[None] / 127.5 - 1)[0].numpy()
     if training_size:
         features = features.repeat(2, axis=1).repeat(2, axis=2)
-    found = style.painted(labels, instances)
+    found = style.painted(scene)
     for region in (7, 26001, 40002, 0) if regions == "instances" else (7, 26, 255):
         on = (instances if regions == "instances" else labels) == region
         # resizing differs
@@ -518,7 +518,7 @@ def test_photographs_are_paired_by_name(raw, styled, tmp_path):
     photo = read_picture(raw / "img" / "b.png")
     encoder = load_encoder(styled / "model", card.architecture)
     style = PhotoStyles(encoder, card, pick("cpu")).of(
-        Scene("b", labels, instances.astype(np.int32), photo.copy()), 0
+        Sample.of_maps("b", labels, instances, photo), 0
     )
     np.testing.assert_array_equal(
         read_picture(tmp_path / "b.png"), by_hand(styled / "model", labels, instances, style)
@@ -982,10 +982,9 @@ def test_real_maps(styled, tmp_path):
 
     centres = [np.zeros((1, 3), np.float32)] * 36
     for file in sorted((tmp_path / "gt").glob("*instanceIds.png")):
-        instances = read_ids(file).astype(np.int32)
-        scene = Scene(
-            "a", read_ids(Path(str(file).replace("instanceIds", "labelIds"))), instances, None
-        )
+        instances = read_ids(file)
+        labels = read_ids(Path(str(file).replace("instanceIds", "labelIds")))
+        scene = Sample.of_maps("a", labels, instances)
         painted = set(CentreStyles(centres, seed=0, per_instance=True).of(scene, 0).by_region)
         assert (
             painted == set(np.unique(instances).tolist())

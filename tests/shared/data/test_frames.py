@@ -15,16 +15,14 @@ from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.folder import write_atomically
 from shared.data.frames import (
     CacheKey,
-    Frame,
     FrameCache,
     cache_file,
-    dense_type,
-    densify,
     pack,
     record_bytes,
     seal,
 )
-from shared.data.maps import PairReader, resize_fast
+from shared.data.maps import Sample, dense_type, densify
+from shared.data.reader import PairReader, resize_fast
 from tests import tiny
 
 ON_TMP = dict(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -39,7 +37,7 @@ def manifest_of(pairs: list[Pair], input_nc: int, has_instances: bool) -> Datase
 
 def frame_and_pair(
     rng, height, width, num_ids, input_nc, has_photo, has_instances
-) -> tuple[Frame, Pair]:
+) -> tuple[Sample, Pair]:
     """A random frame with num_ids distinct ids, or as many as there are pixels."""
     ids = dense_ids = None
     if has_instances:
@@ -49,12 +47,13 @@ def frame_and_pair(
         dense_ids = rng.permutation(every).reshape(height, width).astype(dense_type(num_ids))
     shape = (input_nc, height, width) if input_nc else (height, width)
     photo = rng.integers(0, 256, (3, height, width), np.uint8) if has_photo else None
-    frame = Frame(rng.integers(0, 256, shape, np.uint8), photo, ids, dense_ids)
+    frame = Sample("x", rng.integers(0, 256, shape, np.uint8), photo, ids, dense_ids)
     return frame, Pair("x", height, width, has_photo, 0 if ids is None else len(ids))
 
 
-def assert_same(one: Frame, other: Frame) -> None:
-    for field in fields(Frame):
+def assert_same(one: Sample, other: Sample) -> None:
+    assert one.name == other.name
+    for field in fields(Sample)[1:]:
         a, b = getattr(one, field.name), getattr(other, field.name)
         if a is None or b is None:
             assert a is b is None, field.name
@@ -62,7 +61,7 @@ def assert_same(one: Frame, other: Frame) -> None:
             assert a.dtype == b.dtype and np.array_equal(a, b), field.name
 
 
-def write_cache(folder, manifest: DatasetManifest, frames: list[Frame]) -> None:
+def write_cache(folder, manifest: DatasetManifest, frames: list[Sample]) -> None:
     records = [
         pack(manifest, pair, frame) for pair, frame in zip(manifest.train, frames, strict=True)
     ]
@@ -123,7 +122,8 @@ def test_positions_take_the_smallest_type_that_torch_has(tmp_path, num_ids, dtyp
 
 def test_records_are_a_format_on_disk(tmp_path):
     """Byte for byte, by hand: ids, positions, input, photo, then zeros up to 64."""
-    frame = Frame(
+    frame = Sample(
+        "x",
         np.array([[7, 8]], np.uint8),
         np.array([[[1, 2]], [[3, 4]], [[5, 6]]], np.uint8),
         np.array([-2, 258], np.int32),

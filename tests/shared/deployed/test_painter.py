@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from shared.contracts.exported import Graph, OmFile
+from shared.data.maps import Sample
 from shared.deployed.form import Form
 from shared.deployed.painter import ExportedFile, Painter, open_runner
 from shared.errors import InputError
@@ -23,11 +24,11 @@ class Double:
 
 def test_the_maps_are_resized_to_the_file_and_its_picture_back():
     form = Form(tiny.architecture(), Graph(output="uint8"), size=(8, 16))
-    maps = np.full((32, 64), 7, np.uint8)
-    picture = Painter(form, Double()).paint(maps, np.zeros((32, 64), np.int32))
+    sevens = Sample.of_maps("", np.full((32, 64), 7, np.uint8), np.zeros((32, 64), np.int32))
+    picture = Painter(form, Double()).paint(sevens)
     assert picture.shape == (3, 32, 64) and (picture == 14).all()
     free = Form(tiny.architecture(), Graph(output="uint8"))
-    assert (Painter(free, Double()).paint(LABELS, LABELS) == LABELS * 2).all()
+    assert (Painter(free, Double()).paint(Sample.of_maps("", LABELS, LABELS)) == LABELS * 2).all()
 
 
 def test_torch_opens_the_generator_in_the_precision_asked_for(tmp_path):
@@ -35,7 +36,7 @@ def test_torch_opens_the_generator_in_the_precision_asked_for(tmp_path):
     generator, form = load_generator(tmp_path)[1], Form(card.architecture, Graph())
     runner = open_runner(form, "torch", generator, "cpu", "bf16")
     assert (runner.name, runner.device, runner.precision) == ("torch", "cpu", "bf16")
-    feed = form.feed(LABELS, np.zeros((32, 64), np.int32))
+    feed = form.feed(Sample.of_maps("", LABELS, LABELS))
     assert runner(feed).shape == (1, 3, 32, 64)
 
 

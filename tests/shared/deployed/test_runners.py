@@ -16,6 +16,7 @@ from torch._dynamo.utils import counters
 
 from components.train.networks.init import initialise
 from shared.contracts.exported import Graph
+from shared.data.maps import Sample
 from shared.deployed.form import Feeds, Form, stack
 from shared.deployed.runners import OnnxRunner, TorchRunner
 from shared.deployed.styles import Style
@@ -41,7 +42,8 @@ def batch(synthesiser: Synthesiser, count: int, seed: int = 0) -> Feeds:
     """Maps of 32 x 64 pixels."""
     rng = np.random.default_rng(seed)
     a, graph = synthesiser.reads, synthesiser.graph
-    return stack([Form(a, graph).feed(*tiny.maps(rng, 32, 64), STYLE) for _ in range(count)])
+    samples = [Sample.of_maps("", *tiny.maps(rng, 32, 64)) for _ in range(count)]
+    return stack([Form(a, graph).feed(sample, STYLE) for sample in samples])
 
 
 def direct(synthesiser: Synthesiser, feed: Feeds) -> np.ndarray:

@@ -1,0 +1,91 @@
+"""Samples of a prepared data set, as networks read them: from its cache where it has one, else from
+its image files."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from shared.contracts.dataset import DatasetManifest, Pair
+from shared.data.frames import FrameCache
+from shared.data.images import read_ids, read_picture, resize_ids
+from shared.data.maps import Sample
+
+
+class PairReader:
+    """The pairs of one split, by index."""
+
+    def __init__(
+        self,
+        dataset: Path,
+        manifest: DatasetManifest,
+        split: Literal["train", "test"],
+        use_cache: bool = True,
+    ):
+        self.dataset, self.manifest, self.split = dataset, manifest, split
+        self.pairs: list[Pair] = getattr(manifest, split)
+        self.cache = FrameCache.open(dataset, manifest, split) if use_cache else None
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def read(
+        self, index: int, size: tuple[int, int] | None = None, with_photo: bool = True
+    ) -> Sample:
+        """One pair at `size` (height, width), None = its own; its arrays may be read-only."""
+        pair = self.pairs[index]
+        size = size or (pair.height, pair.width)
+        if self.cache is None:
+            return self._from_files(pair, size, with_photo and pair.has_photo)
+        frame = self.cache.read(index)
+        return resize_sample(frame if with_photo else replace(frame, photo=None), *size)
+
+    def _from_files(self, pair: Pair, size: tuple[int, int], with_photo: bool) -> Sample:
+        def file(kind: str) -> Path:
+            return self.manifest.path(self.dataset, self.split, kind, pair.name)
+
+        channels, instances, photo = self.manifest.input_nc, None, None
+        inputs = read_picture(file("input"), channels) if channels else read_ids(file("input"))
+        if self.manifest.has_instances:
+            instances = resize_ids(read_ids(file("instance")), *size)
+        if with_photo:
+            photo = resize_fast(read_picture(file("photo"), 3), *size)
+        return Sample.of_maps(pair.name, _resize_inputs(inputs, *size), instances, photo)
+
+
+def resize_sample(sample: Sample, height: int, width: int) -> Sample:
+    """The sample at another size: pictures by `resize_fast`, ids by the nearest neighbour."""
+    if sample.inputs.shape[-2:] == (height, width):
+        return sample
+    return replace(
+        sample,
+        inputs=_resize_inputs(sample.inputs, height, width),
+        photo=None if sample.photo is None else resize_fast(sample.photo, height, width),
+        dense_ids=None if sample.ids is None else resize_ids(sample.dense_ids, height, width),
+    )
+
+
+def _resize_inputs(inputs: np.ndarray, height: int, width: int) -> np.ndarray:
+    return (resize_ids if inputs.ndim == 2 else resize_fast)(inputs, height, width)
+
+
+def resize_fast(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(C, H, W) uint8 -> (C, height, width), sides from 2, for networks to read: within 2/255 of
+    `images.resize_picture`, but at a sixth of its time, a third of that of reading a pair.
+
+    Each pass rounds to whole numbers, as Pillow's do, and comes in the same order as of Pillow 13.
+    """
+    old_height, old_width = picture.shape[1:]
+    if (old_height, old_width) == (height, width):
+        return picture
+    # torch warns of arrays that it could write to but must not.
+    if not picture.flags.writeable:
+        picture = picture.copy()
+    tensor = torch.from_numpy(picture).unsqueeze(0)
+    columns_first = height < old_height and 2 * (old_width - width) < old_height - height
+    for size in ((height, old_width), (height, width)) if columns_first else ((height, width),):
+        tensor = F.interpolate(tensor, size=size, mode="bicubic", antialias=True)
+    return tensor[0].numpy()
