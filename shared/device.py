@@ -1,5 +1,5 @@
-"""The only file that knows npu, cuda and cpu: pick one, its precision, autocast, scaler, clock,
-memory, seed."""
+"""The file that knows npu, cuda and cpu: pick one, its precision, autocast, scaler, clock, memory,
+random numbers, meeting place."""
 
 import contextlib
 import importlib.util
@@ -33,7 +33,7 @@ class Runtime:
 
     @property
     def has_fused_adam(self) -> bool:
-        """torch's Adam in one kernel; an NPU takes the foreach form."""
+        """Whether torch has Adam in one kernel here; an NPU takes the foreach form."""
         return self.name != "npu"
 
     @property
@@ -83,7 +83,7 @@ class Runtime:
         return torch.channels_last if nhwc else torch.contiguous_format
 
     def autocast(self):
-        """Context in which convolutions run in the chosen precision; networks and losses outside
+        """A context in which convolutions run in the chosen precision; networks and losses outside
         stay fp32."""
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
         return torch.autocast(self.name, dtype=dtype, enabled=dtype is not None)
@@ -119,25 +119,23 @@ class Runtime:
             _accelerator(self.name).synchronize()
 
     def peak_memory_mb(self) -> float:
-        """Most memory held so far, in 2^20 bytes: of the device, or of the process on a CPU."""
+        """The most memory held so far, in 2^20 bytes: on the device, or by the process on a CPU."""
         if self.name == "cpu":
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         return _accelerator(self.name).max_memory_allocated() / 2**20
 
     def free_memory_bytes(self) -> int:
-        """Memory that is free on the device, or on the machine for a CPU."""
+        """The memory that is free on the device, or on the machine for a CPU."""
         if self.name == "cpu":
             return psutil.virtual_memory().available
         return _accelerator(self.name).mem_get_info()[0]
 
     def random_state(self) -> dict[str, torch.Tensor]:
-        """Of the generators that dropout draws from, on the CPU and on the device."""
+        """The states of the generators that dropout draws from, on the CPU and on the device."""
         states = {"cpu": torch.get_rng_state()}
-        return (
-            states
-            if self.name == "cpu"
-            else states | {"device": _accelerator(self.name).get_rng_state()}
-        )
+        if self.name != "cpu":
+            states["device"] = _accelerator(self.name).get_rng_state()
+        return states
 
     def set_random_state(self, states: dict[str, torch.Tensor]) -> None:
         """Go on drawing from where `random_state` was taken; of another kind of device only the

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from components.train.config import SMALLEST_SIDE, TrainConfig
+from components.train.config import SMALLEST_SIDE, DataOptions, TrainConfig
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest, parse_size
 from shared.contracts.model import Architecture, ModelCard
@@ -16,18 +16,16 @@ def check(
     parent: ModelCard | None,
     clusters: Path | None,
 ) -> None:
-    """Refuse what cannot be trained."""
+    """Raises InputError, in one sentence, for what cannot be trained."""
+    # Sizes: large enough for the networks, and one for all that stand in a batch.
     sizes = trained_sizes(config, manifest)
     smallest = min(sizes, key=min)
     least = max(SMALLEST_SIDE, 3 * 2**config.n_layers_D if config.netD == "n_layers" else 0)
     if min(smallest) < least:
-        flag = (
-            "--crop"
-            if config.crop
-            else "--size"
-            if config.size
-            else f"--dataset holds {sizes[smallest]}, which"
-        )
+        if config.crop or config.size:
+            flag = "--crop" if config.crop else "--size"
+        else:
+            flag = f"--dataset holds {sizes[smallest]}, which"
         raise InputError(
             f"{flag} is {smallest[0]}x{smallest[1]} but these networks need {least} pixels a side: "
             "prepare larger images, or give another --size or --crop."
@@ -36,9 +34,10 @@ def check(
         (one, name), (other, other_name) = list(sizes.items())[:2]
         raise InputError(
             f"--batch-size {config.batch_size}: {name} gives {one[0]}x{one[1]} but {other_name} "
-            f"{other[0]}x{other[1]}: "
-            f"say --batch-size 1, or --crop or --size with a size for all."
+            f"{other[0]}x{other[1]}: say --batch-size 1, or --crop or --size with a size for all."
         )
+
+    # Features: the maps that they are averaged over.
     by_labels = config.feature_regions == "labels"
     if architecture.feat_num and not (manifest.num_labels if by_labels else manifest.has_instances):
         wanted, remedy = (
@@ -46,9 +45,10 @@ def check(
         )
         raise InputError(
             f"--feature-regions {config.feature_regions} needs {wanted}, but the data set has "
-            "none: "
-            f"prepare it with {remedy}, or leave out --instance-features."
+            f"none: prepare it with {remedy}, or leave out --instance-features."
         )
+
+    # What else it starts from.
     if config.netG == "local" and parent is None:
         raise InputError(
             "--netG local starts from a global model: give its folder with --init-from."
@@ -61,9 +61,9 @@ def check(
     config.check_vgg_weights()
 
 
-def trained_sizes(config: TrainConfig, manifest: DatasetManifest) -> dict[tuple[int, int], str]:
-    """(height, width) of what is trained on, and the name of an image for each."""
-    size, crop = (parse_size(text) if text else None for text in (config.size, config.crop))
+def trained_sizes(options: DataOptions, manifest: DatasetManifest) -> dict[tuple[int, int], str]:
+    """The (height, width) of what is trained on, and the name of an image for each."""
+    size, crop = (parse_size(text) if text else None for text in (options.size, options.crop))
     sizes: dict[tuple[int, int], str] = {}
     for pair in manifest.train:
         frame = size or (pair.height, pair.width)

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from shared.command import Options, StepConfig
 from shared.contracts.dataset import parse_size
-from shared.contracts.model import DiscriminatorName, FeatureRegions, GeneratorName, NormName
+from shared.contracts.model import UNETS, DiscriminatorName, FeatureRegions, GeneratorName, NormName
 from shared.device_names import DeviceName, MemoryFormatName, PrecisionName
 from shared.errors import InputError
 from shared.measuring import MeasuringOptions
@@ -280,7 +280,7 @@ class TrainConfig(
 
     @model_validator(mode="after")
     def _recomputes_stages(self) -> Self:
-        if self.activation_checkpointing and self.netG.startswith("unet"):
+        if self.activation_checkpointing and self.netG in UNETS:
             raise ValueError(
                 "--activation-checkpointing is for generators of stages, not for a U-Net: leave "
                 "it out"

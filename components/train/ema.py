@@ -11,7 +11,8 @@ class Ema:
     evaluate and save.
 
     It starts from the weights as they are, in float32, and stays in the mode (train or eval) they
-    are in."""
+    are in. Not torch's AveragedModel, which reads its own counter twice an update, so that an
+    accelerator is waited for in every step."""
 
     def __init__(self, network: nn.Module, decay: float):
         self.source, self.decay = network, decay
@@ -19,8 +20,8 @@ class Ema:
 
     @torch.no_grad()
     def update(self) -> None:
-        """To be called after each step. Buffers (BatchNorm's statistics) are averages already: they
-        are copied."""
+        """Take in the weights of a step. Buffers (BatchNorm's statistics) are averages already:
+        they are copied."""
         now = [parameter.float() for parameter in self.source.parameters()]
         torch._foreach_lerp_(list(self.network.parameters()), now, 1 - self.decay)
         for average, buffer in zip(self.network.buffers(), self.source.buffers(), strict=True):

@@ -14,9 +14,8 @@ class ImagePool:
     def __init__(self, size: int, seed: int):
         self.size = size
         self.images: list[Tensor] = []  # each (1, C, H, W)
-        self.random = torch.Generator().manual_seed(
-            seed
-        )  # on the CPU: a draw never waits for the device
+        # On the CPU: a draw never waits for the device.
+        self.random = torch.Generator().manual_seed(seed)
 
     def query(self, images: Tensor) -> Tensor:
         """(N, C, H, W), condition and fake in one, to as many of new and kept ones, without

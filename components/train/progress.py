@@ -15,7 +15,7 @@ BAR = "{desc} |{bar:10}| {n_fmt}/{total_fmt}{postfix}"
 
 @dataclass(frozen=True)
 class Rates:
-    """Of the steps since the last measurement."""
+    """The pace of the steps since the last measurement."""
 
     images_per_second: float
     data_wait_share: float  # of the time, 0..1, in which the process waited for the next batch
@@ -78,7 +78,7 @@ class Progress:
         return rates
 
     def show(self, losses: dict[str, float], learning_rate: float, rates: Rates) -> None:
-        """Beside the bar, until the next call."""
+        """Show them beside the bar until the next call."""
         self.bar.set_postfix_str(bar_text(losses, learning_rate, rates))
 
 
@@ -90,7 +90,7 @@ def bar_text(losses: dict[str, float], learning_rate: float, rates: Rates) -> st
 
 
 def duration(seconds: float) -> str:
-    """In the two largest units that matter: 45 s, 12 min, 2 h 05 min, 3 d 04 h."""
+    """A duration in the two largest units that matter: 45 s, 12 min, 2 h 05 min, 3 d 04 h."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

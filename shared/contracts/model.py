@@ -10,6 +10,7 @@ from shared.errors import InputError
 GeneratorName = Literal[
     "global", "local", "unet_128", "unet_256", "resnet_6blocks", "resnet_9blocks"
 ]
+UNETS, RESNETS = ("unet_128", "unet_256"), ("resnet_6blocks", "resnet_9blocks")  # of pix2pix
 DiscriminatorName = Literal["multiscale", "n_layers", "pixel"]
 NormName = Literal["instance", "batch"]
 FeatureRegions = Literal["instances", "labels"]
@@ -77,7 +78,7 @@ class Architecture(GeneratorInput):
     @property
     def is_pix2pix(self) -> bool:
         """Generators of pix2pix (Isola et al. 2017), which are trained by its order of steps."""
-        return self.netG.startswith(("unet", "resnet"))
+        return self.netG in UNETS + RESNETS
 
     @property
     def stride(self) -> int:

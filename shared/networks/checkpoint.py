@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from shared.contracts.folder import Write, digest_files, write_atomically
-from shared.contracts.model import Architecture, ModelCard
+from shared.contracts.model import UNETS, Architecture, ModelCard
 from shared.errors import InputError
 from shared.networks.build import build_encoder, build_generator
 from shared.networks.foreign import (
@@ -181,7 +181,7 @@ def read_model(
     print(
         f"--model {model} has no {ModelCard.FILE}; by its tensors it has "
         + ", ".join(f"{name} {getattr(a, name)}" for name in shown)
-        + (" (dropout of a U-Net leaves no trace)" if a.netG.startswith("unet") else "")
+        + (" (dropout of a U-Net leaves no trace)" if a.netG in UNETS else "")
         + f"; it is taken to be for {height}x{width}",
         flush=True,
     )

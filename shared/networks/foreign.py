@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from shared.contracts.model import Architecture
+from shared.contracts.model import RESNETS, UNETS, Architecture
 from shared.errors import InputError
 
 State = dict[str, Tensor]
@@ -28,7 +28,6 @@ ROW = re.compile(r"layer(\d+)\.(\d+)\.(\w+)")
 DEFAULTS = dict(
     n_local_enhancers=1, n_blocks_local=3, ndf=64, n_layers_D=3, nef=16, n_downsample_E=4
 )
-PIX2PIX = ("unet", "resnet")  # beginnings of its generators' names
 NUM_LABELS = 35
 FEAT_NUM = 3
 PICTURE_CHANNELS = 3
@@ -141,16 +140,16 @@ def infer_architecture(
             "pix2pix (unet_128, "
             "unet_256, resnet_6blocks, resnet_9blocks): give weights of one of these."
         )
-    if G["netG"].startswith("unet"):
+    if G["netG"] in UNETS:
         G["dropout"] = unet_dropout
     defaults = DEFAULTS | (
         dict(netD="n_layers", num_D=1)
-        if G["netG"].startswith(PIX2PIX)
+        if G["netG"] in UNETS + RESNETS
         else dict(netD="multiscale", num_D=2)
     )
 
     channels, D_channels = G.pop("channels"), D.pop("channels", None)
-    if G["netG"].startswith(PIX2PIX):
+    if G["netG"] in UNETS + RESNETS:
         num_labels, use_instances, feat_num = num_labels or 0, use_instances or False, feat_num or 0
     if feat_num is None and D:
         feat_num = channels - (D_channels - 3)  # D sees the photo instead of the features

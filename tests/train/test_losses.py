@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from components.train.ema import Ema
 from components.train.losses import feature_matching_loss, gan_loss, l1_loss, vgg_loss
@@ -233,3 +235,34 @@ def test_a_saved_average_goes_on_as_if_it_had_never_stopped(tmp_path):
     for one in (ema, again):
         one.update()
     assert torch.equal(ema.network[0].weight, again.network[0].weight)
+
+
+class Reads(TorchDispatchMode):
+    """Counts the times that the program asks for a number in a tensor."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+def test_an_average_never_waits_for_the_device():
+    """torch's AveragedModel does: the reason why it is not ours, and the same to the bit."""
+    trained, decay = network(), 0.9
+    ours, theirs = (
+        Ema(trained, decay),
+        AveragedModel(trained, None, None, get_ema_multi_avg_fn(decay)),
+    )
+    theirs.n_averaged.fill_(1)  # else its first update copies
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter += torch.randn_like(parameter)
+    with Reads() as reads:
+        ours.update()
+    assert reads.count == 0
+    with Reads() as reads:
+        theirs.update_parameters(trained)
+    assert reads.count == 2
+    for key, average in ours.network.state_dict().items():
+        assert torch.equal(average, theirs.module.state_dict()[key]), key

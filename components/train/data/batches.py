@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from components.train.data.augment import Augmentation
 from components.train.devices.world import ALONE, World
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
+from shared.contracts.model import FeatureRegions
 from shared.data.frames import record_bytes
 from shared.data.reader import PairReader
 from shared.device import Runtime, pick
@@ -42,11 +42,15 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The one place where data moves to the device."""
-        move = lambda tensor: None if tensor is None else tensor.to(device, non_blocking=True)  # noqa: E731
+
+        def move(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=True)
+
+        dense_ids = move(self.dense_ids)
         return Batch(
             inputs=move(self.inputs),
             photos=move(self.photos),
-            dense_ids=(dense_ids := move(self.dense_ids)),
+            dense_ids=dense_ids,
             regions=dense_ids if self.regions is self.dense_ids else move(self.regions),
             num_regions=self.num_regions,
             features=move(self.features),
@@ -66,7 +70,7 @@ class PairDataset(Dataset):
         size: tuple[int, int] | None,
         augment: Augmentation,
         features: dict[str, tuple[np.ndarray, np.ndarray]] | None,
-        regions: Literal["instances", "labels"] = "instances",
+        regions: FeatureRegions = "instances",
     ):
         """size: (height, width) of the frames, None = their own. features: of `read_features`, None
         = none."""
@@ -78,14 +82,13 @@ class PairDataset(Dataset):
     def keep(self, device: torch.device) -> None:
         """Hold all frames in memory, or on the device: copies, also of the cache, which is a file
         that is mapped."""
-        frames = (self._frame(index) for index in range(len(self)))
-        self.kept = [
-            {
-                name: tensor if name == "num_regions" else tensor.to(device, copy=True)
-                for name, tensor in f.items()
-            }
-            for f in frames
-        ]
+        self.kept = []
+        for index in range(len(self)):
+            frame = self._frame(index)
+            held = {name: tensor.to(device, copy=True) for name, tensor in frame.items()}
+            if "num_regions" in frame:  # a number that the CPU asks for
+                held["num_regions"] = frame["num_regions"]
+            self.kept.append(held)
 
     def __len__(self) -> int:
         return len(self.reader)
@@ -100,6 +103,7 @@ class PairDataset(Dataset):
         }
 
     def _frame(self, index: int) -> dict[str, Tensor]:
+        """The tensors of a whole frame, under the names of `Batch`."""
         sample = self.reader.read(index, self.size)
         arrays = {"inputs": sample.inputs, "photos": sample.photo}
         if sample.ids is not None:
@@ -116,8 +120,8 @@ class PairDataset(Dataset):
 
 
 def _tensor(array: np.ndarray) -> Tensor:
-    """Shares memory with the array, which may be read-only: tensors of frames are never written
-    to."""
+    """A tensor that shares memory with the array, which may be read-only: tensors of frames are
+    never written to."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(array)
@@ -144,8 +148,7 @@ def hold_frames(
     if needed_gb > 0.8 * free_gb:
         raise InputError(
             f"--cache {cache}: the frames take {needed_gb:.1f} GB but {free_gb:.1f} GB are "
-            "free, of which the "
-            "networks need a part: say --cache auto."
+            "free, of which the networks need a part: say --cache auto."
         )
 
     pairs.keep(keeper.torch_device)
@@ -178,9 +181,7 @@ def read_features(
 def collate(items: list[dict[str, Tensor]]) -> Batch:
     """Stack a batch; feature tables are padded to the longest."""
 
-    def stack(name: str) -> Tensor | None:
-        return torch.stack([item[name] for item in items]) if name in items[0] else None
-
+    # What differs between pairs: the number of regions, and with it the narrowest type of ids.
     num_regions = max(
         (int(item["num_regions"]) for item in items if "num_regions" in item), default=0
     )
@@ -190,6 +191,11 @@ def collate(items: list[dict[str, Tensor]]) -> Batch:
     if "features" in items[0]:
         for item in items:
             item["features"] = F.pad(item["features"], (0, num_regions - item["features"].shape[1]))
+
+    # One tensor of each kind.
+    def stack(name: str) -> Tensor | None:
+        return torch.stack([item[name] for item in items]) if name in items[0] else None
+
     dense_ids = stack("dense_ids")
     regions = stack("regions") if "regions" in items[0] else dense_ids
     return Batch(
@@ -246,9 +252,8 @@ class EpochLoader:
         self.loader = DataLoader(
             pairs,
             batch_sampler=self.order,
-            num_workers=0
-            if in_memory
-            else workers,  # else handing over would take longer than reading
+            # From memory, handing over would take longer than reading.
+            num_workers=0 if in_memory else workers,
             collate_fn=collate,
             pin_memory=pin_memory and pairs.kept is None,
             generator=torch.Generator(),  # else it would draw from the one that dropout draws from
@@ -258,7 +263,7 @@ class EpochLoader:
         return len(self.order)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """From batch `start` on, 0 = all."""
+        """The batches of an epoch, from batch `start` on, 0 = all."""
         self.pairs.epoch = self.order.epoch = epoch
         self.order.start = start
         return iter(self.loader)

@@ -74,7 +74,7 @@ def _without_side_effects() -> Iterator[None]:
 
 
 def _be_a_rank(folder: Path, function: Callable[..., Any], arguments: tuple) -> Any:
-    """In a new process: call the function; leave a note of what went wrong, to which `launch`
+    """Call the function in a new process; leave a note of what went wrong, to which `launch`
     turns."""
     world = World.from_environment()
     torch.set_num_threads(max(1, torch.get_num_threads() // world.size))
@@ -94,7 +94,7 @@ def _be_a_rank(folder: Path, function: Callable[..., Any], arguments: tuple) -> 
 
 
 def _cause(failure: ChildFailedError, folder: Path) -> Exception:
-    """Of what several ranks may say, what came first: the others lost their connection to that
+    """The refusal or error that came first: the other ranks then lost their connection to that
     one."""
     notes = [json.loads(path.read_bytes()) for path in folder.glob("rank_*.json")]
     notes.sort(key=lambda note: note["time"])

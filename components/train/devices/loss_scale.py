@@ -66,11 +66,12 @@ class LossScaler:
         self._adapt_scale(overflow)
 
     def _adapt_scale(self, overflow: Tensor) -> None:
+        """Grow the scale or back off, all on the device."""
         if self.is_static:
             self.scaler.update(self.initial)
         elif self.hysteresis == 1:
             self.scaler.update()
-        else:
+        else:  # as GradScaler, but what backs off too early is taken back
             before = self.scaler.scale(self.one)
             self.scaler.update()
             self.overflows += overflow
@@ -113,7 +114,7 @@ class LossScaler:
         return "or --precision fp32"
 
     def state_dict(self) -> dict[str, object]:
-        """Without the length of the present row: it begins anew with the run."""
+        """The state without the length of the present row, which begins anew with the run."""
         counts = {
             "updates": self.updates,
             "skipped": self.skipped.item(),
@@ -150,12 +151,12 @@ class ApexScaler:
 
     @contextmanager
     def scaled(self, loss: Tensor, optimizer: Optimizer) -> Iterator[Tensor]:
-        """As LossScaler's."""
+        """Inside: the loss to go backward from. After: gradients of their true size."""
         with self.amp.scale_loss(loss, optimizer, loss_id=self.loss_id) as scaled:
             yield scaled
 
     def step(self, optimizer: Optimizer, max_norm: float = 0.0) -> None:
-        """As LossScaler's."""
+        """Clip gradients to the norm, where above 0; update the weights."""
         if max_norm:
             clip(optimizer, max_norm)
         optimizer.step()  # after an overflow, apex has put a step in its place that does nothing
@@ -165,7 +166,7 @@ class ApexScaler:
         return 0
 
     def state_dict(self) -> dict[str, object]:
-        """Of all losses: apex has one for the process."""
+        """The state of all losses: apex has one for the process."""
         return self.amp.state_dict()
 
     def load_state_dict(self, state: dict[str, object]) -> None:
@@ -176,9 +177,8 @@ def apex_amp():
     """apex's amp module. Raises InputError where there is none."""
     try:
         from apex import amp
-    except (
-        ImportError
-    ):  # PyPI's apex is a web toolkit, and NVIDIA's lost amp in 2025: they land here too
+    # PyPI's apex is a web toolkit, and NVIDIA's lost amp in 2025: they land here too.
+    except ImportError:
         raise InputError(
             "--amp-backend apex needs apex.amp, which is not installed: "
             "install Ascend's apex or NVIDIA's up to 25.05 from its source, or use --amp-backend "

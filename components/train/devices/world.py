@@ -30,8 +30,8 @@ class World:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """As torchrun, a Kubernetes operator or `launch` has set it; a world of one where nothing
-        is set."""
+        """The world that torchrun, a Kubernetes operator or `launch` has set; a world of one where
+        nothing is set."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         alone = (0, 1, 0)
         return cls(*(int(os.environ.get(*pair)) for pair in zip(names, alone, strict=True)))

