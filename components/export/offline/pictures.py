@@ -68,10 +68,12 @@ def write_pictures(
 
 
 def read_output(file: Path, height: int, width: int, size_is_certain: bool) -> np.ndarray:
-    """(3, H, W) float32 or float16 in [-1, 1], finite, or uint8; H and W of a .bin are those given.
+    """A picture (3, H, W), float32 or float16 in [-1, 1] and finite, or uint8; H and W of a .bin
+    are those given.
 
     Raises InputError for anything else, and for a .bin that may be uint8 or float32 of a smaller
     size."""
+    # A .npy tells its type and shape.
     if file.suffix == ".npy":
         try:
             array = np.load(file, allow_pickle=False)
@@ -86,6 +88,8 @@ def read_output(file: Path, height: int, width: int, size_is_certain: bool) -> n
                 f"{file} holds {array.dtype} of shape {array.shape}: give float32, float16 or "
                 "uint8 of (3, height, width)."
             )
+
+    # A .bin tells neither: the type follows from its length.
     else:
         length, count = file.stat().st_size, 3 * height * width
         types = {4 * count: "<f4", 2 * count: "<f2", count: "u1"}
@@ -102,6 +106,7 @@ def read_output(file: Path, height: int, width: int, size_is_certain: bool) -> n
                 "--dataset."
             )
         array = np.fromfile(file, types[length]).reshape(3, height, width)
+
     if not np.isfinite(array).all():
         raise InputError(
             f"{file} holds nan or inf: the network is broken, compare it with `export`'s own proof."
