@@ -42,8 +42,7 @@ def styles_for_model(
     options: StyleOptions, model: Path, card: ModelCard, runtime: Runtime
 ) -> Styles | None:
     """None for a model without instance features."""
-    a = card.architecture
-    if not a.feat_num:
+    if not card.architecture.feat_num:
         options.refuse(f"--model {model} takes no instance features: leave it out")
         return None
     if options.photo:
@@ -52,8 +51,11 @@ def styles_for_model(
                 f"--photo {options.photo} needs an encoder but --model {model} has no "
                 "latest_net_E.pth: give the model that it was trained with."
             )
-        return PhotoStyles(load_encoder(model, a).to(runtime.torch_device), card, runtime)
-    return CentreStyles.chosen(options, read_clusters(options.clusters, model, card), a.num_labels)
+        return PhotoStyles(
+            load_encoder(model, card.architecture).to(runtime.torch_device), card, runtime
+        )
+    table = read_clusters(options.clusters, model, card)
+    return CentreStyles.chosen(options, table, card.architecture.num_labels)
 
 
 def styles_for_file(
