@@ -130,6 +130,11 @@ class Runtime:
             return psutil.virtual_memory().available
         return _accelerator(self.name).mem_get_info()[0]
 
+    def free_unused_memory(self) -> None:
+        """Give back to the device what PyTorch keeps of it for later: other programs lack it."""
+        if self.name != "cpu":
+            _accelerator(self.name).empty_cache()
+
     def random_state(self) -> dict[str, torch.Tensor]:
         """The states of the generators that dropout draws from, on the CPU and on the device."""
         states = {"cpu": torch.get_rng_state()}
@@ -177,12 +182,6 @@ def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runt
         torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True
     return runtime
-
-
-def free_unused_memory(device: str) -> None:
-    """Give back to the device what PyTorch keeps of it for later: other programs lack it."""
-    if device != "cpu":
-        _accelerator(device).empty_cache()
 
 
 def _pick_precision(name: str, precision: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from components.benchmark.measure.workload import Workload
 from shared.contracts.measured import SpeedRow
 from shared.deployed.runners import Runner
-from shared.device import free_unused_memory
+from shared.device import pick
 
 # PyTorch's OpenMP threads go on spinning after a call: without a rest the next runtime lost 5 of
 # 20 ms.
@@ -96,7 +96,7 @@ def _one_round(
             _timed(clock.files, lambda: workload.from_files_to_files(runner, start, batch_size))
     except Exception as error:  # each runtime has its own kinds
         clock.problem = describe_problem(error)
-        free_unused_memory(runner.device)
+        pick(runner.device).free_unused_memory()
 
 
 def _timed(seconds: list[float], work: Callable[[], object]) -> None:
