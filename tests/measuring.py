@@ -1,4 +1,5 @@
-"""Measuring networks of a node or two whose answers are known, as ONNX files."""
+"""Measuring networks of a node or two whose answers are known, as ONNX files, and pictures for
+them."""
 
 from pathlib import Path
 
@@ -72,3 +73,18 @@ def red_ids(path: Path) -> str:
     ]
     constants = {"weight": weight, "axis": np.array([1])}
     return write_network(path, nodes, {"x": ANY}, 3, (FLOAT, TensorProto.INT64), constants)
+
+
+def plain(colour, size=(8, 8)) -> np.ndarray:
+    """One colour."""
+    channels = np.broadcast_to(np.array(colour, np.uint8), 3)
+    return np.broadcast_to(channels[:, None, None], (3, *size)).copy()
+
+
+def with_red(red: np.ndarray) -> np.ndarray:
+    """A picture of that red (H, W) and nothing else."""
+    return np.stack([red, np.zeros_like(red), np.zeros_like(red)]).astype(np.uint8)
+
+
+def random_pictures(count: int, size=(8, 12)) -> list[np.ndarray]:
+    return list(np.random.default_rng(0).integers(0, 256, (count, 3, *size), dtype=np.uint8))
