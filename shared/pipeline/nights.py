@@ -82,7 +82,6 @@ def compare_nights(nights: list[Night]) -> str:
         tablefmt="plain",
         floatfmt=".5g",
         missingval="-",
-        disable_numparse=[3],
         colalign=("left", "right", "right", "right"),
     )
     return f"tonight: {name}, before: {name_before}\n\n{table}"

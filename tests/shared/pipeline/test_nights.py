@@ -35,6 +35,8 @@ def test_compare_nights_shows_old_new_and_change():
         ["fps", "12", "10", "+20.0%"],
         ["new", "1", "-"],
     ]
+    assert compare_nights([("b", {})]).split()[-3:] == ["tonight", "before", "change"]
+    assert "no finished nightly run" in compare_nights([])
 
 
 @pytest.fixture
