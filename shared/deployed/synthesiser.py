@@ -65,8 +65,9 @@ class Synthesiser(nn.Module):
             case "label":
                 rows = _rows(x, num_labels)
                 painted = given["style"].transpose(1, 2) @ rows.flatten(2)  # (N, feat_num, H * W)
-                height, width = rows.shape[2:]  # while tracing: of the graph, not numbers
-                features = painted.view(painted.shape[0], reads.feat_num, height, width)
+                features = painted.view(
+                    painted.shape[0], reads.feat_num, rows.shape[2], rows.shape[3]
+                )
             case "instance":
                 n, k, f = given["style"].shape
                 first = torch.arange(n, device=x.device).view(-1, 1, 1) * k  # of each sample's rows
