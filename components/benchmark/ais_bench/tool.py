@@ -49,12 +49,13 @@ def over_inputs(
     warmup: int = 1,
     dynamic_batch: bool = False,
 ) -> AisResult:
-    """Runs over the files of `inputs`, one folder per input of the network as
+    """Execute a compiled file over the files of `inputs`, one folder per input of the network, as
     `python -m components.export offline inputs` writes them.
 
     The network's outputs are `<out>/outputs/<name>_0.bin` (or .npy), one per input file; none is
     left where the run fails. A last batch that is not full is filled up, and counts as full in the
-    figures. Raises as `pure_inference`."""
+    figures. Raises as `pure_inference` does."""
+    # The folders.
     for folder in inputs:
         if not folder.is_dir():
             raise InputError(
@@ -70,12 +71,10 @@ def over_inputs(
         raise InputError(
             f"--out {out} cannot be written ({error.strerror}): give a place you can write to."
         ) from None
-    arguments = [
-        "--input",
-        ",".join(str(folder.resolve()) for folder in inputs),
-        "--outfmt",
-        outfmt,
-    ]
+
+    # The run; nothing stays of one that fails.
+    folders = ",".join(str(folder.resolve()) for folder in inputs)
+    arguments = ["--input", folders, "--outfmt", outfmt]
     wanted = sum(path.suffix in INPUT_SUFFIXES for path in inputs[0].iterdir())
     try:
         result = _run(om, out, batch_size, device, warmup, dynamic_batch, arguments)
@@ -99,10 +98,14 @@ def _run(
     dynamic_batch: bool,
     arguments: list[str],
 ) -> AisResult:
+    """Run ais_bench in the folder `output`, and read its figures.
+
+    arguments: what differs between pure inference and a run over files."""
     if not om.is_file():
         raise InputError(
             f"--om {om} is not a file: compile one with `python -m components.export --format om`."
         )
+
     # Without --batchsize it takes the file's own: a wrong one here would be a wrong throughput
     # there.
     command = [sys.executable, "-m", "ais_bench", "--model", str(om.resolve()), *arguments]
@@ -144,6 +147,8 @@ def print_figures(om: Path, measure: Callable[[], AisResult]) -> None:
 
 
 def table(om: Path, result: AisResult) -> str:
+    """The figures as aligned text, under their names."""
+
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
 
