@@ -4,7 +4,7 @@ all."""
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -15,11 +15,19 @@ from shared.errors import InputError
 
 def digest_files(paths: list[Path]) -> str:
     """Short SHA-256 over names and contents, in the given order."""
-    sha = hashlib.sha256()
-    for path in paths:
-        sha.update(path.name.encode())
+
+    def of_content(path: Path) -> bytes:
         with open(path, "rb") as file:
-            sha.update(hashlib.file_digest(file, "sha256").digest())
+            return hashlib.file_digest(file, "sha256").digest()
+
+    return digest_digests((path.name, of_content(path)) for path in paths)
+
+
+def digest_digests(files: Iterable[tuple[str, bytes]]) -> str:
+    """The digest of files of which the names and the SHA-256 of the contents are known."""
+    sha = hashlib.sha256()
+    for name, digest in files:
+        sha.update(name.encode() + digest)
     return sha.hexdigest()[:16]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from shared.contracts.folder import Write, digest_files, write_atomically
+from shared.contracts.folder import Write, digest_digests, digest_files, write_atomically
 from shared.contracts.model import UNETS, Architecture, ModelCard
 from shared.errors import InputError
 from shared.networks.build import build_encoder, build_generator
@@ -76,13 +76,13 @@ def save_weights(
 ) -> str:
     """Write <epoch>_net_<G|D|E>.pth under each of the names of `epochs`; returns the digest of
     latest_net_*.pth."""
-    sha = hashlib.sha256()  # as digest_files, of what may not be in its place yet
+    digests = []  # of contents that may not be in their places yet
     for name, network in networks.items():
         content = _serialised(without_wrappers(network.state_dict()))
         for epoch in epochs:
             write(weights_path(model, name, epoch), content)
-        sha.update(weights_path(model, name).name.encode() + hashlib.sha256(content).digest())
-    return sha.hexdigest()[:16]
+        digests.append((weights_path(model, name).name, hashlib.sha256(content).digest()))
+    return digest_digests(digests)
 
 
 def load_state(path: Path) -> dict[str, torch.Tensor]:

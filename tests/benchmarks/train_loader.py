@@ -24,6 +24,7 @@ from components.train.data.augment import Augmentation
 from components.train.data.batches import PairDataset, collate
 from shared.command import command_line
 from shared.contracts.dataset import DatasetManifest, parse_size
+from shared.data.names import CITYSCAPES_ENDINGS
 from shared.data.reader import PairReader
 from shared.errors import InputError
 
@@ -34,7 +35,7 @@ class PlainDataset(Dataset):
     """As data/aligned_dataset.py of pix2pixHD, with instance ids read without loss."""
 
     def __init__(self, raw_data: Path, size: tuple[int, int], flip: bool):
-        self.labels = sorted(raw_data.glob("gtFine/train/*/*_gtFine_labelIds.png"))
+        self.labels = sorted(raw_data.glob(f"gtFine/train/*/*{CITYSCAPES_ENDINGS['input']}.png"))
         self.size, self.flip = size, flip
 
     def __len__(self) -> int:
@@ -42,9 +43,10 @@ class PlainDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         label = self.labels[index]
-        instance = label.with_name(label.name.replace("labelIds", "instanceIds"))
-        city, stem = label.parent.name, label.name.removesuffix("_gtFine_labelIds.png")
-        photo = label.parents[3] / "leftImg8bit" / "train" / city / f"{stem}_leftImg8bit.png"
+        city, stem = label.parent.name, label.stem.removesuffix(CITYSCAPES_ENDINGS["input"])
+        instance = label.with_name(f"{stem}{CITYSCAPES_ENDINGS['instance']}.png")
+        photos = label.parents[3] / "leftImg8bit" / "train" / city
+        photo = photos / f"{stem}{CITYSCAPES_ENDINGS['photo']}.png"
         mirrored = self.flip and np.random.rand() < 0.5
         pixels = np.asarray(
             self._open(photo, Image.Resampling.BICUBIC, mirrored, "RGB"), np.float32

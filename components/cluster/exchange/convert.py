@@ -18,11 +18,11 @@ from shared.contracts.folder import write_atomically, written_together
 from shared.contracts.model import ModelCard
 from shared.data.images import encode_array, encode_picture, read_ids, read_picture, resize_ids
 from shared.data.maps import densify
+from shared.data.names import CITYSCAPES_ENDINGS
 from shared.errors import InputError
 
 MAPS = "train_feat"  # the folder's name in pix2pixHD's data sets
 # pix2pixHD names a feature map as the label map, Cityscapes' suffix included
-CITYSCAPES_LABEL = "_gtFine_labelIds"
 DEFAULTS = ClusterConfig()
 
 
@@ -170,7 +170,7 @@ def read_maps(maps: Path, model: Path, dataset: Path, clusters: Path) -> Cluster
     # A map for every image.
     files = {}
     for pair in manifest.train:
-        found = [maps / f"{pair.name}{suffix}.png" for suffix in ("", CITYSCAPES_LABEL)]
+        found = [maps / f"{pair.name}{suffix}.png" for suffix in ("", CITYSCAPES_ENDINGS["input"])]
         files[pair.name] = next((path for path in found if path.is_file()), None)
         if files[pair.name] is None:
             raise InputError(

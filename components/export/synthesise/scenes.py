@@ -12,14 +12,14 @@ from shared.contracts.dataset import IGNORED, DatasetManifest
 from shared.contracts.model import GeneratorInput, describe_input
 from shared.data.images import WrongContent, read_ids, read_picture
 from shared.data.maps import Sample
+from shared.data.names import CITYSCAPES_ENDINGS, IMAGE_SUFFIXES, is_image
 from shared.errors import InputError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".npy")
-ENDINGS = {  # of Cityscapes' raw names; a name without its ending is the scene's
-    "--labels": "_gtFine_labelIds",
-    "--image": "_leftImg8bit",
-    "--instances": "_gtFine_instanceIds",
-    "--photo": "_leftImg8bit",
+ENDINGS = {  # of Cityscapes' raw names
+    "--labels": CITYSCAPES_ENDINGS["input"],
+    "--image": CITYSCAPES_ENDINGS["photo"],
+    "--instances": CITYSCAPES_ENDINGS["instance"],
+    "--photo": CITYSCAPES_ENDINGS["photo"],
 }
 
 
@@ -161,11 +161,7 @@ def named_files(flag: str, place: Path) -> dict[str, Path]:
     if place.is_file():
         files = [place]
     elif place.is_dir():
-        files = sorted(
-            p
-            for p in place.rglob("*")
-            if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
-        )
+        files = sorted(path for path in place.rglob("*") if is_image(path.name))
         files = [file for file in files if file.stem.endswith(ENDINGS[flag])] or files
     else:
         raise InputError(f"{flag} {place} is missing: give a file or a folder.")

@@ -13,6 +13,7 @@ from components.prepare.demo.street import draw_scene
 from components.prepare.writing.folders import is_occupied, written_whole
 from shared.contracts.folder import write_atomically
 from shared.data import images
+from shared.data.names import CITYSCAPES_ENDINGS
 from shared.errors import InputError
 
 SETTINGS = "demo_scenes.json"  # beside the images: how they were made
@@ -59,6 +60,7 @@ def generate(out: Path, train: int, test: int, height: int, width: int, seed: in
 
 def _write(folder: Path, split: str, city: str, stem: str, photo, labels, instances) -> None:
     """Write one scene, as `draw_scene` gives it, in Cityscapes' places."""
-    images.write_picture(folder / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png", photo)
-    images.write_ids(folder / "gtFine" / split / city / f"{stem}_gtFine_labelIds.png", labels)
-    images.write_ids(folder / "gtFine" / split / city / f"{stem}_gtFine_instanceIds.png", instances)
+    photo_folder, map_folder = (folder / top / split / city for top in ("leftImg8bit", "gtFine"))
+    images.write_picture(photo_folder / f"{stem}{CITYSCAPES_ENDINGS['photo']}.png", photo)
+    images.write_ids(map_folder / f"{stem}{CITYSCAPES_ENDINGS['input']}.png", labels)
+    images.write_ids(map_folder / f"{stem}{CITYSCAPES_ENDINGS['instance']}.png", instances)

@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from components.prepare.layouts.listing import is_image, real_path_inside
+from components.prepare.layouts.listing import real_path_inside
 from components.prepare.layouts.sources import LAYOUT_FOLDERS
 from shared.contracts.folder import write_atomically
+from shared.data.names import is_image
 from shared.errors import InputError
 from shared.progress import Progress
 

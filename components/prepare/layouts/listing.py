@@ -3,15 +3,8 @@ say."""
 
 import os
 
+from shared.data.names import is_image
 from shared.errors import InputError
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".npy")
-
-
-def is_image(file_name: str) -> bool:
-    """Whether a file is an image by its suffix; hidden files are none (macOS leaves `._*` files on
-    foreign disks)."""
-    return file_name.lower().endswith(IMAGE_SUFFIXES) and not file_name.startswith(".")
 
 
 def entries(folder: str) -> list[os.DirEntry]:

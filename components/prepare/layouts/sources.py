@@ -9,6 +9,7 @@ from pathlib import Path
 
 from components.prepare.layouts.listing import entries, has_images, image_files, subfolders
 from components.prepare.problems import Problem
+from shared.data.names import CITYSCAPES_ENDINGS
 from shared.errors import InputError
 
 
@@ -40,12 +41,6 @@ LAYOUTS = {
     "side_by_side": "pictures of two halves in train/, val/, test/, or in the folder itself",
 }
 SOURCE_SPLITS = ("train", "val", "test")
-# Cityscapes' names of files.
-ENDINGS = {
-    "input": "_gtFine_labelIds",
-    "photo": "_leftImg8bit",
-    "instance": "_gtFine_instanceIds",
-}
 # NVIDIA's folders for maps and for pictures, and CycleGAN's.
 FLAT = (("{}_label", "{}_img"), ("{}_A", "{}_B"), ("{}A", "{}B"))
 FOLDERS = {
@@ -186,9 +181,9 @@ def _find_cityscapes(root: str) -> Files:
         for file in image_files(root, folder):
             split, _, rest = file.partition("/")
             stem = os.path.splitext(os.path.basename(rest))[0]
-            for role, ending in ENDINGS.items():
+            for role, ending in CITYSCAPES_ENDINGS.items():
                 if stem.endswith(ending) and (folder == "gtFine" or split in files):
-                    roles = files.setdefault(split, {role: [] for role in ENDINGS})
+                    roles = files.setdefault(split, {role: [] for role in CITYSCAPES_ENDINGS})
                     roles[role].append((stem.removesuffix(ending), f"{root}/{folder}/{file}"))
     return files
 
@@ -295,7 +290,7 @@ def _named_files(root: str, folder: str) -> list[tuple[str, str]]:
 def _name(file: str) -> str:
     """The pair's name by a file's: 'aachen/1_leftImg8bit.png' -> 'aachen_1'."""
     stem = os.path.splitext(file)[0]
-    for ending in ENDINGS.values():
+    for ending in CITYSCAPES_ENDINGS.values():
         stem = stem.removesuffix(ending)
     return stem.replace("/", "_")
 
