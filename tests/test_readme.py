@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import CONFIGS
+from shared.flags import as_flag
 from shared.pipeline.recipes import read_recipe
 from tests.places import ROOT, STEPS
 
@@ -89,14 +90,20 @@ def test_commands_of_the_pipeline_have_flags_recipes_and_fields_that_exist():
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_flag_tables_are_complete(step):
+def test_flag_tables_say_what_the_help_says(step):
     config = getattr(
         importlib.import_module(f"components.{step}.config"), f"{step.capitalize()}Config"
     )
     text = (ROOT / "components" / step / "README.md").read_text()
     table = text[text.index("| flag ") :].split("\n\n")[0]
-    named = re.findall(r"^\| `--([\w-]+)`", table, re.MULTILINE)
-    assert named == [name.replace("_", "-") for name in config.model_fields]
+    rows = re.findall(r"^\| `(--[\w-]+)`[^|]*\|[^|]*\| (.*) \|$", table, re.MULTILINE)
+    helps = {
+        as_flag(name): " ".join(field.description.split())
+        for name, field in config.model_fields.items()
+    }
+    assert [flag for flag, _ in rows] == list(helps)
+    for flag, text in rows:
+        assert text.replace("`", "") == helps[flag].replace("`", ""), flag
 
 
 def test_files_that_the_readmes_name_exist():

@@ -28,7 +28,7 @@ class PrepareConfig(StepConfig):
     layout: Literal["auto", "cityscapes", "flat", "folders", "side_by_side"] = "auto"
     """How --raw-data is laid out; auto looks. cityscapes: leftImg8bit, gtFine. flat: train_img,
     train_label, train_inst or train_A, train_B. folders: A and B, or labels and images.
-    side_by_side: pictures of A | B (pix2pix)."""
+    side_by_side: pictures of A and B (pix2pix)."""
     direction: Literal["AtoB", "BtoA"] = "AtoB"
     """Which of A and B is the input, in layouts that have them."""
     input_folder: str = ""
@@ -41,7 +41,8 @@ class PrepareConfig(StepConfig):
     """Splits of the source to train on, with commas between; empty: train, or all where there are
     no splits."""
     test_splits: str = ""
-    """Splits of the source to test on; empty: val, else test."""
+    """Splits of the source to test on; empty: val, else test (of Cityscapes val: the labels of its
+    test are dummies)."""
     test_fraction: float = Field(0.0, ge=0, lt=1)
     """Share of the training pairs that is cut off for the test, by a hash of seed and name."""
     seed: int = Field(0, ge=0)
