@@ -21,7 +21,7 @@ from shared.data.maps import densify, label_counts
 from shared.progress import progress
 
 SHOWN_FILES = 5  # per kind of problem; the JSON line has all
-# share of an instance's pixels that may lie in other labels than most: soft edges are no mistake
+# Share of an instance's pixels that may lie in other labels than most: soft edges are no mistake.
 MINORITY = 0.01
 
 
@@ -93,9 +93,8 @@ def examine(raw: RawPair, reading: Reading) -> Found:
         found.label_pixels = {int(label): int(counts[label]) for label in np.flatnonzero(counts)}
     if frame.instances is not None:
         found.num_instances = _check_instances(raw, frame, reading, problems)
-    found.content = hashlib.blake2b(
-        Path(raw.photo or raw.input).read_bytes(), digest_size=16
-    ).hexdigest()
+    picture = Path(raw.photo or raw.input).read_bytes()
+    found.content = hashlib.blake2b(picture, digest_size=16).hexdigest()
     return found
 
 
@@ -114,28 +113,22 @@ def _check_instances(
         across = ids[other > MINORITY * counts.sum(axis=1)]
         if len(across):
             some = ", ".join(map(str, across[:8])) + ", ..." * (len(across) > 8)
-            problems.append(
-                Problem(
-                    "instances across labels",
-                    raw.instance,
-                    f"has instances in several labels: {some}",
-                )
-            )
+            shown = f"has instances in several labels: {some}"
+            problems.append(Problem("instances across labels", raw.instance, shown))
     return len(ids)
 
 
 def table(report: dict, problems: list[Problem]) -> str:
     """The report for people."""
+    # What there is, the commonest sizes first.
+    sizes = [f"{size} ({count})" for size, count in report["sizes"].items()]
     lines = [
-        f"layout {report['layout']}: {report['train_pairs']} train pairs, {report['test_pairs']} "
-        "test pairs, "
-        f"{report['instances']} instances",
-        "sizes: "
-        + (
-            ", ".join(f"{size} ({count})" for size, count in list(report["sizes"].items())[:8])
-            or "none"
-        ),
+        f"layout {report['layout']}: {report['train_pairs']} train pairs, "
+        f"{report['test_pairs']} test pairs, {report['instances']} instances",
+        f"sizes: {', '.join(sizes[:8]) or 'none'}",
     ]
+
+    # The share of each label.
     if report["labels"]:
         total = sum(of["pixels"] for of in report["labels"].values())
         lines += ["", f"{'label':>7}  {'pixels':>8}  {'images':>6}"]
@@ -143,6 +136,8 @@ def table(report: dict, problems: list[Problem]) -> str:
             name = "ignored" if label == IGNORED else label
             lines.append(f"{name:>7}  {100 * of['pixels'] / total:7.3f}%  {of['images']:6d}")
     lines.append("")
+
+    # What is wrong, by kind.
     if not problems:
         return "\n".join([*lines, "no problems"])
     by_kind: dict[str, list[Problem]] = {}

@@ -10,6 +10,8 @@ from shared.command import StepConfig
 
 
 class PrepareConfig(StepConfig):
+    """What the images become; `checks.py` refuses what does not go together."""
+
     STEP: ClassVar[str] = "prepare"
 
     size: str = "512x1024"
@@ -66,7 +68,7 @@ class PrepareConfig(StepConfig):
     @field_validator("size")
     @classmethod
     def _is_a_size(cls, size: str) -> str:
-        return str(Resize.parse(size))
+        return str(Resize.parse(size))  # one spelling of each rule: a run is known by its config
 
     @field_validator("ignore_labels")
     @classmethod

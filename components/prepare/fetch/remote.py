@@ -162,7 +162,7 @@ def _copy_all(
     todo, pending = iter(files), dict[Future[str], RemoteFile]()
 
     def megabytes_here() -> str:
-        """Of files on their way the part that is here counts too."""
+        """What is here, of files on their way the part that came."""
         arriving = (_length(_partial(folder / file.name)) or 0 for file in pending.values())
         return f"{_megabytes(finished_bytes + sum(arriving))} of {total} MB"
 

@@ -1,4 +1,4 @@
-"""To which size an image is brought before it is stored; random crops of it are made when it is
+"""The size that an image is brought to before it is stored; random crops of it are made when it is
 trained on."""
 
 import re
