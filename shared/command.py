@@ -134,6 +134,7 @@ def command_line(
 
     Exit codes: 0 done, 1 failed, 2 refused, 143 stopped by SIGTERM.
     """
+    # The words before the flags, and the commands that begin with them.
     argv = sys.argv[1:] if argv is None else argv
     words = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
     rest, name = argv[len(words) :], " ".join(words)
@@ -142,12 +143,15 @@ def command_line(
     own_name = step.__name__ if step else prog.split()[-1]
     with refusals(words[0] if step and below and words else own_name):
         signal.signal(signal.SIGTERM, _stop)
+
+        # Words that name no command, but perhaps a few.
         if name not in commands and (words or step is None):
             if below and not HELP.isdisjoint(rest):
                 print(_listing(prog, below))
                 return
             _refuse_command(name, below, commands)
 
+        # Flags to arguments, or the help.
         function = commands[name] if words else step
         try:
             values = _arguments(function, f"{prog} {name}".strip(), rest)
@@ -157,6 +161,7 @@ def command_line(
                     print(_listing(prog, commands), end="\n\n")
                 print(_example(function))
             raise
+
         function(**values)
 
 
