@@ -18,7 +18,8 @@ PRODUCT = [
     *sorted((ROOT / "components").rglob("*.py")),
 ]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-FILES_OF_A_FOLDER = 12
+FACE = {"__init__", "__main__", "checks", "component", "config", "run"}  # every step has it
+FILES_OF_A_FOLDER = 12  # beside that
 LONG_FUNCTION, UNCAPTIONED = 40, 25  # lines of code
 ONE_SUBJECT = {  # though one step alone uses a part of it
     "shared.contracts": "what one step writes for the next, or for people",
@@ -28,6 +29,8 @@ ONE_SUBJECT = {  # though one step alone uses a part of it
     "shared.data.frames.seal": "writes what all read",
     "shared.data.images.encode_ids": "writes what all read",
     "shared.data.images.write_ids": "writes what all read",
+    "shared.data.images.probe": "knows the formats of files, as what reads them",
+    "shared.condition.paint": "the way back of instance_mean",
     "shared.networks.checkpoint.save_tensors": "writes what all read",
     "shared.networks.checkpoint.save_weights": "writes what all read",
 }
@@ -112,7 +115,6 @@ def test_a_kfp_face_loads_kfp_alone(step):
     assert loaded <= {"os", "typing", "kfp", "kfp.dsl"}
 
 
-@NOT_YET
 def test_nothing_imports_in_a_circle():
     """At each level of the tree: the files and folders that stand in one folder, each with all that
     is below it."""
@@ -207,7 +209,6 @@ def numbers(node: ast.AST) -> tuple[int, ...]:
     return tuple(value.value for value in values if isinstance(value, ast.Constant))
 
 
-@NOT_YET
 def test_pictures_have_their_channels_last_in_one_file():
     wrong = [place for place in places(turns_a_picture) if "shared.data.images" not in place]
     assert not wrong, "\n".join(wrong)
@@ -224,7 +225,6 @@ def turns_a_picture(node: ast.AST) -> bool:
             return False
 
 
-@NOT_YET
 def test_signed_numbers_are_made_in_one_file():
     signs = lambda node: isinstance(node, ast.Constant) and node.value == 127.5  # noqa: E731
     wrong = [place for place in places(signs) if "shared.condition" not in place]
@@ -241,7 +241,6 @@ def places(found: Callable[[ast.AST], bool]) -> list[str]:
     ]
 
 
-@NOT_YET
 def test_what_is_shared_has_two_users():
     """Each name that a module of shared/ defines: two steps, or the pipeline, which is no step.
 
@@ -321,11 +320,10 @@ def names_in(path: Path, node: ast.AST) -> set[tuple[str, str]]:
 # Shape
 
 
-@NOT_YET
 def test_a_folder_has_few_files():
     folders: dict[Path, int] = {}
     for path in PRODUCT:
-        folders[path.parent] = folders.get(path.parent, 0) + (path.name != "__init__.py")
+        folders[path.parent] = folders.get(path.parent, 0) + (path.stem not in FACE)
     crowded = {folder for folder, count in folders.items() if count > FILES_OF_A_FOLDER}
     assert crowded == set()
 

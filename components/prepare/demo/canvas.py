@@ -113,7 +113,7 @@ class Canvas:
         amplitude = np.full(256, 3, np.float32)
         amplitude[list(roughness)] = list(roughness.values())
         coarse = rng.integers(0, 256, (1, height // 4 + 1, width // 4 + 1), np.uint8)
-        grain = images.resize_picture(coarse, height, width)[0] / 127.5 - 1  # (H, W)
+        grain = images.resize_picture(coarse, height, width)[0] / 255 * 2 - 1  # (H, W), [-1, 1]
         grain = 0.6 * grain + 0.5 * rng.standard_normal((height, width), np.float32)
         photo += amplitude[labels] * grain
 
