@@ -69,11 +69,13 @@ def kernel_distance(features: np.ndarray, real: np.ndarray) -> float:
 
 
 def _kernel_sum(x: np.ndarray, y: np.ndarray) -> float:
+    """The kernel summed over all pairs of a row of x and a row of y, block by block."""
     rows = range(0, len(x), KERNEL_ROWS)
     return sum(float(((x[i : i + KERNEL_ROWS] @ y.T / x.shape[1] + 1) ** 3).sum()) for i in rows)
 
 
 def _kernel_mean_without_self(x: np.ndarray) -> float:
+    """Its mean over all pairs of two different rows."""
     with_self = float((((x * x).sum(axis=1) / x.shape[1] + 1) ** 3).sum())
     return (_kernel_sum(x, x) - with_self) / (len(x) * (len(x) - 1))
 

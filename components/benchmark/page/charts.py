@@ -32,11 +32,13 @@ class Plot:
     y_range: tuple[float, float]
 
     def x(self, value: float) -> float:
+        """From the left; the middle where all values are one."""
         low, high = self.x_range
         share = (value - low) / (high - low) if high > low else 0.5
         return round(LEFT + share * (RIGHT - LEFT), 1)
 
     def y(self, value: float) -> float:
+        """From the top."""
         low, high = self.y_range
         return round(BOTTOM - (value - low) / (high - low) * (BOTTOM - TOP), 1)
 

@@ -47,16 +47,16 @@ class StyledMap:
     jpeg: bytes  # the picture with every label in its most frequent style
     regions: list[Region]  # large labels first, and large regions of a label first
     region_map: np.ndarray  # (h, w) positions in `regions`
-    patches: dict[
-        int, list[Patch | None]
-    ]  # by rendered label, one per centre; None = no visible change
-    differences: dict[
-        int, tuple[float, int]
-    ]  # by rendered label: see `mean_difference`, and pixels of the label
+    # By rendered label, one per centre; None = no visible change.
+    patches: dict[int, list[Patch | None]]
+    # By rendered label: its `mean_difference`, and its pixels.
+    differences: dict[int, tuple[float, int]]
 
 
 @dataclass(frozen=True)
 class StyleSheet:
+    """Some maps of a data set in the styles of a model."""
+
     num_labels: int  # 0 = the input is a picture
     max_labels: int  # rendered per map
     maps: list[StyledMap]
@@ -91,7 +91,7 @@ def render_styles(
 
 
 def picture_differences(sheet: StyleSheet) -> dict[int, float]:
-    """By rendered label: `mean_difference` over the pixels that it has in all maps."""
+    """The `mean_difference` of each rendered label, over the pixels that it has in all maps."""
     sums, pixels = Counter(), Counter()
     for styled in sheet.maps:
         for label, (difference, count) in styled.differences.items():
@@ -101,7 +101,7 @@ def picture_differences(sheet: StyleSheet) -> dict[int, float]:
 
 
 def label_styles(table: ClusterTable, differences: dict[int, float]) -> list[LabelStyles]:
-    """A record per label of the table; without a difference where its styles were not painted."""
+    """Make a record per label of the table; a label that was not painted has no difference."""
     return [
         LabelStyles(
             label=label,
@@ -127,8 +127,11 @@ def mean_difference(pictures: list[np.ndarray], on: np.ndarray) -> float:
 def find_regions(
     labels: np.ndarray, instances: tuple[np.ndarray, np.ndarray] | None
 ) -> tuple[list[Region], np.ndarray]:
-    """Labels (H, W) uint8; instance ids (K,) and the map (H, W) of their positions, or None ->
-    regions as in StyledMap, and the map (H, W) of their positions."""
+    """Tell the regions of a map apart.
+
+    labels: (H, W) uint8. instances: ids (K,) and the map (H, W) of their positions, or None.
+
+    Returns regions as in StyledMap, and the map (H, W) of their positions."""
     # Each pair of an instance and a label that occurs is a region.
     ids, dense_ids = instances or (np.zeros(1, np.int32), np.zeros_like(labels))
     cells, positions = densify(dense_ids.astype(np.int64) * 256 + labels)
@@ -149,6 +152,7 @@ def find_regions(
 def _style_map(
     painter: Painter, table: ClusterTable, sample: Sample, rendered: list[int]
 ) -> StyledMap:
+    """Paint a map in the most frequent styles, and each label of `rendered` in its others."""
     reads, labels = painter.form.reads, _labels_of(sample, painter.form.reads)
     num_labels = reads.num_labels
 
@@ -158,11 +162,9 @@ def _style_map(
 
     # The picture in the most frequent styles.
     height, width = labels.shape
-    shown = (
-        (round(height * SHOWN_WIDTH / width), SHOWN_WIDTH)
-        if width > SHOWN_WIDTH
-        else (height, width)
-    )
+    shown = height, width
+    if width > SHOWN_WIDTH:
+        shown = round(height * SHOWN_WIDTH / width), SHOWN_WIDTH
     style = Style.commonest(table, num_labels).by_label
     picture = paint(style)
     small = resize_picture(picture, *shown)
@@ -206,8 +208,9 @@ def _largest(labels: np.ndarray, table: ClusterTable, most: int) -> list[int]:
 
 
 def changed_patch(picture: np.ndarray, base: np.ndarray) -> Patch | None:
-    """What differs visibly between pictures (3, h, w) uint8, as whole blocks: JPEG then leaves no
-    seam around it."""
+    """Cut out what differs visibly between pictures (3, h, w) uint8; None where nothing does.
+
+    Whole blocks are cut out: JPEG then leaves no seam around them."""
     changed = (np.abs(picture.astype(np.int16) - base) > INVISIBLE).any(axis=0)  # (h, w)
     if not changed.any():
         return None
@@ -216,12 +219,14 @@ def changed_patch(picture: np.ndarray, base: np.ndarray) -> Patch | None:
 
 
 def _block_range(changed: np.ndarray) -> tuple[int, int]:
+    """First row (or column) of the first block with a change, and the one after the last block."""
     places = np.flatnonzero(changed)
     first, last = int(places[0]), int(places[-1])
     return first // JPEG_BLOCK * JPEG_BLOCK, (last // JPEG_BLOCK + 1) * JPEG_BLOCK
 
 
 def to_jpeg(picture: np.ndarray) -> bytes:
-    """(3, h, w) uint8 -> file; a page holds a hundred of them, so smaller than the report's other
-    pictures."""
+    """Encode a picture (3, h, w) uint8.
+
+    A page holds a hundred of them, so they are smaller than the report's other pictures."""
     return encode_picture(picture, ".jpg", quality=85)
