@@ -87,12 +87,15 @@ def performance_run(
     the start of the next one counts, as it does in training. On an accelerator the wait for data
     may hide behind work that is queued: then the two rates are close all the same."""
     assert steps >= 1 and warmup >= 1
+
+    # Batches that lie on the device.
     rounds = min(ROUNDS, steps)
     first = min(trainer.epoch + 1, trainer.schedule.total_epochs)
     trainer.start_epoch(first)
     with closing(_endless(loader, first)) as batches:
         held = [next(batches).to(trainer.runtime.torch_device) for _ in range(HELD_BATCHES)]
 
+    # The three passes in turn, each warmed up.
     with_loading, without_loading, seconds_of_steps = [], [], []
     for number in range(rounds):
         share = steps * (number + 1) // rounds - steps * number // rounds
@@ -104,6 +107,7 @@ def performance_run(
             _timed(trainer, batches, warmup)
             with_loading.append(_timed(trainer, batches, share))
 
+    # Medians over the rounds, percentiles over all single steps.
     p50, p90, p99 = 1000 * np.percentile(seconds_of_steps, (50, 90, 99))
     return PerformanceReport(
         device=trainer.runtime.describe(),

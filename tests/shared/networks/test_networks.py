@@ -14,13 +14,9 @@ from torch import nn
 
 from components.train.networks.discriminators import (
     MultiscaleDiscriminator,
-    NLayerDiscriminator,
-    PixelDiscriminator,
     build_discriminator,
 )
-from components.train.networks.init import init_weights, initialise
-from components.train.networks.partial import load_what_fits
-from components.train.networks.vgg import VGG19Features, load_vgg
+from components.train.networks.init import init_weights
 from shared.deployed.synthesiser import Synthesiser
 from shared.errors import InputError
 from shared.networks.build import build_encoder, build_generator
@@ -122,19 +118,6 @@ def test_pix2pixHD_with_batch_norm_equals_reference():
 
 
 @NORMS
-@pytest.mark.parametrize("features", [True, False])
-def test_multiscale_discriminator_in_both_layouts_equals_reference(features, norm):
-    network = settled(
-        MultiscaleDiscriminator(6, 4, n_layers=3, num_D=2, features=features, norm=norm)
-    )
-    equals(
-        network,
-        torch.randn(2, 6, 32, 48),
-        lambda w, x, t: reference.discriminator(w, x, 2, 3, features, t),
-    )
-
-
-@NORMS
 @pytest.mark.parametrize("levels, batch_size", [(7, 2), (8, 1)])
 def test_unet_equals_reference(levels, batch_size, norm):
     """The bottleneck has one pixel, and with one picture BatchNorm sees four values there."""
@@ -161,37 +144,6 @@ def test_resnet_equals_reference(n_blocks, norm):
         torch.randn(2, 5, 16, 12),
         lambda w, x, t: reference.hourglass(w, x, 2, n_blocks, training=t),
     )
-
-
-@NORMS
-@pytest.mark.parametrize("n_layers, side", [(1, 13), (3, 29), (5, 128)])
-def test_patchgan_equals_reference(n_layers, side, norm):
-    network = settled(NLayerDiscriminator(6, ndf=2, n_layers=n_layers, norm=norm))
-    equals(
-        network,
-        torch.randn(2, 6, side, side),
-        lambda w, x, t: [[reference.n_layer_discriminator(w, x, n_layers, t)]],
-    )
-
-
-@NORMS
-def test_pixel_discriminator_equals_reference(norm):
-    network = settled(PixelDiscriminator(6, ndf=4, norm=norm))
-    equals(
-        network, torch.randn(2, 6, 5, 7), lambda w, x, t: [[reference.pixel_discriminator(w, x, t)]]
-    )
-
-
-def test_patchgan_of_three_layers_judges_70_pixels():
-    """What one score depends on, found by its gradient; in evaluation mode BatchNorm looks at no
-    neighbours."""
-    network = NLayerDiscriminator(1, ndf=2, n_layers=3, norm=nn.BatchNorm2d).eval()
-    x = torch.randn(1, 1, 256, 256, requires_grad=True)
-    ((scores,),) = network(x)
-    assert scores.shape == (1, 1, 30, 30)
-    (gradient,) = torch.autograd.grad(scores[0, 0, 15, 15], x)
-    rows, columns = gradient[0, 0].nonzero(as_tuple=True)
-    assert rows.max() - rows.min() + 1 == columns.max() - columns.min() + 1 == 70
 
 
 @pytest.mark.parametrize(
@@ -338,35 +290,6 @@ def test_keys_of_resnet(dropout, second):
     }
 
 
-def test_keys_of_the_pix2pix_discriminators():
-    patch = NLayerDiscriminator(6, 4, 3, nn.BatchNorm2d)
-    ends, inner = ["model.0", "model.11"], ["model.2", "model.5", "model.8"]
-    norms = ["model.3", "model.6", "model.9"]
-    assert patch.state_dict().keys() == conv_keys(*ends) | weights_only(*inner) | norm_keys(*norms)
-    assert NLayerDiscriminator(6, 4, 3, instance_norm).state_dict().keys() == conv_keys(
-        *ends, *inner
-    )
-    widths = [6, 4, 8, 16, 32, 1]
-    assert list(shapes(patch).values()) == [
-        (wide, narrow, 4, 4) for narrow, wide in itertools.pairwise(widths)
-    ]
-    assert shapes(NLayerDiscriminator(6, 4, 5, instance_norm))["model.14.weight"] == (
-        32,
-        32,
-        4,
-        4,
-    )  # at most 8 ndf
-
-    pixel = PixelDiscriminator(6, 4, nn.BatchNorm2d)
-    assert pixel.state_dict().keys() == conv_keys("net.0") | weights_only(
-        "net.2", "net.5"
-    ) | norm_keys("net.3")
-    assert PixelDiscriminator(6, 4, instance_norm).state_dict().keys() == conv_keys(
-        "net.0", "net.2", "net.5"
-    )
-    assert list(shapes(pixel).values()) == [(4, 6, 1, 1), (8, 4, 1, 1), (1, 8, 1, 1)]
-
-
 def test_keys_of_pix2pixHD_with_batch_norm_and_without_feature_layout():
     """All convolutions keep their useless biases, as in NVIDIA's files."""
     generator = GlobalGenerator(5, 4, 2, 1, nn.BatchNorm2d)
@@ -423,34 +346,6 @@ def test_sizes_of_the_published_pix2pix_generators(change, parameters):
         network = build_generator(tiny.architecture(**settings | change))
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
     assert any(isinstance(module, nn.Dropout) for module in network.modules())
-
-
-@pytest.mark.parametrize(
-    "change, kind, parameters",
-    [
-        (dict(netD="n_layers", norm="batch"), NLayerDiscriminator, 2_768_705),
-        (
-            dict(netD="n_layers"),
-            NLayerDiscriminator,
-            2_768_705 - 2 * 896 + 896,
-        ),  # biases where norms had two
-        (dict(netD="pixel", norm="batch"), PixelDiscriminator, 7 * 64 + 64 * 128 + 2 * 128 + 128),
-        (dict(netD="multiscale", num_D=1), MultiscaleDiscriminator, 2_768_705 - 896),
-        (
-            dict(netD="multiscale", num_D=2, D_features=False),
-            MultiscaleDiscriminator,
-            2 * (2_768_705 - 896),
-        ),
-    ],
-)
-def test_sizes_of_the_discriminators_for_condition_and_photo(change, kind, parameters):
-    settings = dict(
-        netG="unet_256", num_labels=0, input_nc=3, use_instances=False, ndf=64, n_layers_D=3
-    )
-    with torch.device("meta"):
-        network = build_discriminator(tiny.architecture(**settings | change))
-    assert isinstance(network, kind)
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
 @pytest.mark.parametrize("norm, kind", [("batch", nn.BatchNorm2d), ("instance", InstanceNorm)])
@@ -621,17 +516,7 @@ def test_pixels_without_label_have_no_channel_and_take_the_last_style():
     ]
 
 
-# The discriminator and VGG.
-
-
-def test_discriminator_equals_reference_finest_first():
-    network = MultiscaleDiscriminator(6, ndf=4, n_layers=3, num_D=3)
-    x = torch.randn(2, 6, 64, 32)
-    ours, theirs = network(x), reference.discriminator(network.state_dict(), x, 3, 3)
-    assert [len(maps) for maps in ours] == [5, 5, 5]
-    for our_maps, their_maps in zip(ours, theirs, strict=True):
-        for a, b in zip(our_maps, their_maps, strict=True):
-            assert torch.allclose(a, b, atol=1e-5)
+# The published models, and what stands beside the networks.
 
 
 @pytest.mark.parametrize(
@@ -671,82 +556,6 @@ def test_sizes_and_keys_of_the_published_models(network, parameters, keys):
         state = network().state_dict()
     assert sum(tensor.numel() for tensor in state.values()) == parameters
     assert keys <= state.keys()
-
-
-def test_init_is_normal_with_deviation_of_one_fiftieth():
-    network = GlobalGenerator(8, 32, 2, 2).apply(init_weights)
-    weight = network.model[4].weight
-    assert abs(weight.std().item() - 0.02) < 5e-4 and abs(weight.mean().item()) < 5e-4
-    assert network.model[4].bias.abs().max() > 0  # torch's own uniform init, as in the reference
-
-
-def test_init_of_batch_norm_is_around_one():
-    network = GlobalGenerator(3, 64, 3, 0, nn.BatchNorm2d).apply(init_weights)
-    weight = network.model[11].weight  # 512 channels
-    assert abs(weight.mean().item() - 1) < 0.005 and abs(weight.std().item() - 0.02) < 0.003
-    assert not network.model[11].bias.any()
-
-
-@pytest.mark.parametrize(
-    "init_type, deviation",
-    [
-        ("normal", 0.1),
-        ("xavier", 0.1 * (2 / ((32 + 64) * 9)) ** 0.5),
-        ("kaiming", (2 / (32 * 9)) ** 0.5),
-        ("orthogonal", 0.1 / (32 * 9) ** 0.5),  # 64 rows of length 0.1 and 32 * 9 elements
-    ],
-)
-@pytest.mark.parametrize("zero_bias", [True, False])
-def test_initialise_as_pix2pix(init_type, deviation, zero_bias):
-    network = ResnetGenerator(3, 32, 1, instance_norm, dropout=False)
-    before = network.model[4].bias.clone()
-    assert initialise(network, init_type, 0.1, zero_bias) is network
-    conv = network.model[4]  # 32 -> 64 channels, 3x3
-    assert abs(conv.weight.std().item() / deviation - 1) < 0.03
-    assert torch.equal(conv.bias, torch.zeros(64) if zero_bias else before)
-    if init_type == "orthogonal":
-        rows = conv.weight.flatten(1)
-        torch.testing.assert_close(rows @ rows.T, 0.01 * torch.eye(64), atol=1e-6, rtol=0)
-
-
-def test_vgg_takes_torchvision_weights_and_taps_five_relus(tmp_path):
-    vgg = VGG19Features()
-    state = {key: torch.randn_like(value) * 0.05 for key, value in vgg.state_dict().items()}
-    save_tensors(
-        tmp_path / "vgg19.pth",
-        state | {"classifier.0.weight": torch.zeros(2, 2), "features.34.bias": torch.zeros(512)},
-    )
-    loaded = load_vgg(tmp_path / "vgg19.pth")
-    x = torch.randn(1, 3, 32, 32)
-    taps, y = [], x
-    for block, convs in enumerate((2, 2, 4, 4, 1)):
-        for i in range(convs):
-            index = (0, 5, 10, 19, 28)[block] + 2 * i
-            y = torch.relu(
-                torch.nn.functional.conv2d(
-                    y, state[f"features.{index}.weight"], state[f"features.{index}.bias"], padding=1
-                )
-            )
-            if i == 0:
-                taps.append(y)
-        y = torch.nn.functional.max_pool2d(y, 2)
-    ours = loaded(x)
-    assert len(ours) == 5 and all(
-        torch.allclose(a, b, atol=1e-4) for a, b in zip(ours, taps, strict=True)
-    )
-    assert not any(parameter.requires_grad for parameter in loaded.parameters())
-
-
-def test_stage_two_takes_stage_one_weights_and_says_so(tmp_path):
-    coarse = build_generator(tiny.architecture(ngf=8))
-    fine = build_generator(tiny.architecture(netG="local", ngf=4))
-    save_tensors(tmp_path / "latest_net_G.pth", coarse.state_dict())
-    report = load_what_fits(fine, tmp_path / "latest_net_G.pth")
-    assert not any(key.startswith("model.") for key in report.new)
-    assert {key.split(".")[0] for key in report.new} == {"model1_1", "model1_2"}
-    assert "left: model.18" in str(report)  # the head of the coarse generator
-    for key in report.taken:
-        assert torch.equal(fine.state_dict()[key], coarse.state_dict()[key])
 
 
 def test_strict_load_names_what_does_not_fit(tmp_path):
