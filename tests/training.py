@@ -20,9 +20,13 @@ def config(**changes) -> TrainConfig:
 
 
 def trainer_for(
-    architecture: Architecture, options: TrainConfig, world: World = ALONE, seed: int = 3
+    architecture: Architecture,
+    options: TrainConfig,
+    world: World = ALONE,
+    seed: int = 3,
+    precision: str = "fp32",
 ) -> Trainer:
-    """A trainer in fp32 whose random weights are those of the seed."""
+    """A trainer whose random weights are those of the seed."""
     torch.manual_seed(seed)
     networks = Networks(
         G=build_generator(architecture).apply(init_weights),
@@ -30,4 +34,4 @@ def trainer_for(
         E=build_encoder(architecture).apply(init_weights) if architecture.feat_num else None,
         vgg=None,
     )
-    return Trainer(networks, architecture, options, pick("cpu", "fp32"), world)
+    return Trainer(networks, architecture, options, pick("cpu", precision), world)

@@ -124,6 +124,7 @@ def measure(raw_data: Path, size: str, workers: int, rounds: int, seconds: float
     with tempfile.TemporaryDirectory() as folder:
         stored = prepare(raw_data, Path(folder) / "stored", "--size", size)
         full = prepare(raw_data, Path(folder) / "full", "--size", "keep", "--cache-limit-gb", "0")
+        # The loaders.
         of = lambda name, manifest, resize, augment, cache: PairDataset(  # noqa: E731
             PairReader(Path(folder) / name, manifest, "train", use_cache=cache),
             resize,
@@ -140,10 +141,14 @@ def measure(raw_data: Path, size: str, workers: int, rounds: int, seconds: float
             raise InputError(
                 f"--raw-data {raw_data} is not in Cityscapes' raw layout: give one that is."
             )
+
+        # The pixels.
         differences = {
             name: check_pixels(plain, of(folder_name, manifest, resize, NO_FLIP, cache))
             for name, (folder_name, manifest, resize, cache) in ours.items()
         }
+
+        # The clock.
         loaders = {"plain Pillow": (PlainDataset(raw_data, height_width, flip=True), None)}
         for name, (folder_name, manifest, resize, cache) in ours.items():
             loaders[name] = (of(folder_name, manifest, resize, FLIP, cache), collate)
@@ -151,6 +156,7 @@ def measure(raw_data: Path, size: str, workers: int, rounds: int, seconds: float
         for _ in range(rounds):
             for name, (dataset, collate_fn) in loaders.items():
                 rates[name].append(samples_per_second(dataset, collate_fn, workers, seconds))
+
     reference = rates["plain Pillow"]
     return {
         name: {

@@ -3,14 +3,11 @@ one run.
 
 The plain step is written as the reference has it: a pass of D on the fake for each of its two
 losses, gradients of D's weights that the generator's losses leave behind and nobody uses,
-activations in place, pooling in a loop over instances, Adam as it comes. First the losses are
-compared, then the clock; ratios hold, seconds are of this machine."""
+activations in place, pooling in a loop over instances, Adam as it comes."""
 
 import copy
 import json
-import statistics
-import time
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,34 +18,25 @@ from components.train.config import TrainConfig
 from components.train.data.batches import Batch
 from components.train.losses import feature_matching_loss
 from components.train.networks.build import Networks
-from components.train.networks.discriminators import build_discriminator
-from components.train.networks.init import init_weights
-from components.train.step import Trainer
 from shared.command import command_line
 from shared.condition import instance_mean, paint, to_signed
-from shared.contracts.model import Architecture
-from shared.device import pick
-from shared.networks.build import build_encoder, build_generator
+from tests import tiny
+from tests.benchmarks.street import street
+from tests.benchmarks.turns import Turns, interleaved
+from tests.training import trainer_for
 
-NUM_LABELS, THINGS = 35, 24
+NUM_LABELS = 35
+PIX2PIXHD = dict(n_downsample_global=4, n_blocks_global=9, num_D=2, ndf=64, n_layers_D=3)
+PIX2PIXHD |= dict(nef=16, n_downsample_E=4)
 
 
 def street_batch(height: int, width: int) -> Batch:
-    """Bands of stuff with rectangles of things before them: as many instances as a Cityscapes image
-    has."""
-    rng = np.random.default_rng(0)
-    labels = np.repeat(rng.integers(NUM_LABELS, size=4), -(-height // 4))[:height, None].repeat(
-        width, axis=1
+    """One image of a street."""
+    maps = street(np.random.default_rng(0), height, width)
+    inputs, photos, dense = (
+        torch.from_numpy(array[None]) for array in (maps.inputs, maps.photo, maps.dense_ids)
     )
-    dense_ids = np.repeat(np.arange(4), -(-height // 4))[:height, None].repeat(width, axis=1)
-    for number in range(THINGS):
-        top, left = rng.integers(height), rng.integers(width)
-        box = np.s_[top : top + height // 6, left : left + width // 8]
-        labels[box], dense_ids[box] = rng.integers(NUM_LABELS), 4 + number
-    photos = rng.integers(0, 256, (1, 3, height, width), np.uint8)
-    tensors = (torch.from_numpy(array) for array in (labels[None].astype(np.uint8), photos))
-    ids = torch.from_numpy(dense_ids[None].astype(np.uint8))
-    return Batch(*tensors, dense_ids=ids, regions=ids, num_regions=4 + THINGS, features=None)
+    return Batch(inputs, photos, dense, regions=dense, num_regions=len(maps.ids), features=None)
 
 
 def pooling_loop(features: Tensor, ids: Tensor) -> Tensor:
@@ -69,18 +57,19 @@ def pooling_loop(features: Tensor, ids: Tensor) -> Tensor:
 class PlainStep:
     """pix2pixHD's step as in its train.py and models/pix2pixHD_model.py."""
 
-    def __init__(self, networks: Networks, architecture: Architecture, config: TrainConfig):
+    def __init__(self, networks: Networks, config: TrainConfig):
         self.G, self.D, self.E = (
             None if network is None else _in_place(copy.deepcopy(network))
             for network in (networks.G, networks.D, networks.E)
         )
-        self.architecture, self.config = architecture, config
+        self.config = config
         synthesis = [*self.G.parameters(), *(self.E.parameters() if self.E else ())]
         adam = dict(lr=config.learning_rate, betas=(config.beta1, 0.999))
         self.optimizer_G = torch.optim.Adam(synthesis, **adam)
         self.optimizer_D = torch.optim.Adam(self.D.parameters(), **adam)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
+        # The condition: labels, edges of the instances, pooled features.
         photo, ids = to_signed(batch.photos), batch.dense_ids
         one_hot = torch.zeros(len(batch), NUM_LABELS, *ids.shape[1:]).scatter_(
             1, batch.inputs[:, None].long(), 1.0
@@ -95,6 +84,7 @@ class PlainStep:
         features = [pooling_loop(self.E(photo), ids)] if self.E else []
         fake = self.G(torch.cat([condition, *features], dim=1))
 
+        # D sees the fake twice.
         target = lambda scales, value: sum(  # noqa: E731
             F.mse_loss(maps[-1], torch.full_like(maps[-1], value)) for maps in scales
         )
@@ -108,6 +98,8 @@ class PlainStep:
             "D_real": target(real, 1.0),
             "D_fake": target(fake_cut, 0.0),
         }
+
+        # G, then D.
         self.optimizer_G.zero_grad()
         (losses["G_GAN"] + losses["G_GAN_Feat"]).backward(retain_graph=True)
         self.optimizer_G.step()
@@ -124,68 +116,35 @@ def _in_place(network: nn.Module) -> nn.Module:
     return network
 
 
-def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Speed of each call relative to the first: median over rounds in which they take turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for round_number in range(rounds + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if round_number:  # the first is the warm-up
-                seconds[name].append(time.perf_counter() - start)
-    first = next(iter(seconds.values()))
-    return {
-        name: statistics.median(plain / own for plain, own in zip(first, of_call, strict=True))
-        for name, of_call in seconds.items()
-    }
-
-
 def compare_steps(
     features: bool, height: int, width: int, ngf: int, rounds: int
-) -> dict[str, float]:
-    """Speed-ups of our step over the plain one, fp32 and bf16, after a look at the losses of the
-    first step."""
-    config = TrainConfig(ngf=ngf, instance_features=features, n_downsample_E=4)
-    architecture = Architecture.model_validate(
-        config.model_dump(include=set(Architecture.model_fields))
-        | dict(
-            netG="global",
-            num_labels=NUM_LABELS,
-            input_nc=0,
-            use_instances=True,
-            feat_num=3 * features,
-        )
-    )
-    torch.manual_seed(0)
-    E = build_encoder(architecture).apply(init_weights) if features else None
-    G, D = (
-        build_generator(architecture).apply(init_weights),
-        build_discriminator(architecture).apply(init_weights),
-    )
-    networks, batch = Networks(G, D, E, None), street_batch(height, width)
-    plain = PlainStep(networks, architecture, config)
-    ours = {
-        precision: Trainer(copy.deepcopy(networks), architecture, config, pick("cpu", precision))
-        for precision in ("fp32", "bf16")
-    }
+) -> dict[str, Turns]:
+    """Our step beside the plain one, fp32 and bf16, after a look at the losses of the first
+    step."""
+    # The same weights everywhere.
+    config = TrainConfig(ngf=ngf, instance_features=features, n_downsample_E=4, device="cpu")
+    architecture = tiny.architecture(**PIX2PIXHD | dict(ngf=ngf, feat_num=3 * features))
+    start = lambda precision: trainer_for(architecture, config, precision=precision)  # noqa: E731
+    plain = PlainStep(start("fp32").networks, config)
+    ours = {precision: start(precision) for precision in ("fp32", "bf16")}
+
+    # The losses.
+    batch = street_batch(height, width)
     wanted = plain.step(batch)
     for precision, tolerance in (("fp32", 1e-4), ("bf16", 3e-2)):
         for name, loss in ours[precision].step(batch).items():
             torch.testing.assert_close(
                 loss, wanted[name], rtol=tolerance, atol=tolerance, msg=f"{precision} {name}"
             )
-    steps = {
-        "plain fp32": plain,
-        **{f"ours {precision}": trainer for precision, trainer in ours.items()},
-    }
-    return interleaved(
-        {name: lambda one=one: one.step(batch) for name, one in steps.items()}, rounds
-    )
+
+    # The clock.
+    steps = {"plain fp32": plain} | {f"ours {name}": trainer for name, trainer in ours.items()}
+    calls = {name: partial(one.step, batch) for name, one in steps.items()}
+    return interleaved(calls, rounds)
 
 
-def compare_pooling(height: int, width: int, rounds: int) -> dict[str, float]:
-    """Speed-up of the scatter-mean over the loop, forward and backward, after a look at the
-    values."""
+def compare_pooling(height: int, width: int, rounds: int) -> dict[str, Turns]:
+    """The scatter-mean beside the loop, forward and backward, after a look at the values."""
     batch = street_batch(height, width)
     ids, features = batch.dense_ids, torch.randn(1, 3, height, width, requires_grad=True)
 
@@ -203,29 +162,31 @@ def compare_pooling(height: int, width: int, rounds: int) -> dict[str, float]:
 def train_step(rounds: int = 7, ngf: int = 16) -> None:
     """Compare our training step with a plain one, side by side in one run.
 
+    First the losses are compared, then the clock; ratios hold, seconds are of this machine.
+
     Args:
         rounds: Rounds in which the steps take turns.
         ngf: Channels of G's first layer.
 
     Example:
-        python -m tests.benchmarks.train_step --ngf 64
+        python -m tests.benchmarks.train_step --rounds 3
     """
-    results = {}
-    for name, features in (("labels", False), ("features", True)):
-        results[f"step, {name}, 128x256, ngf {ngf}"] = compare_steps(
-            features, 128, 256, ngf, rounds
-        )
+    results = {
+        f"step, {name}, 128x256, ngf {ngf}": compare_steps(features, 128, 256, ngf, rounds)
+        for name, features in (("labels", False), ("features", True))
+    }
     results["pooling, forward and backward, 512x1024"] = compare_pooling(512, 1024, rounds)
+
     print(
         f"speed-ups, medians of {rounds} rounds in turn; CPU, {torch.get_num_threads()} threads, "
         f"torch {torch.__version__}"
     )
-    for case, speedups in results.items():
-        print(
-            f"{case:42} "
-            + "  ".join(f"{name} {speedup:.2f}x" for name, speedup in speedups.items())
-        )
-    print(json.dumps(results))
+    speedups = {
+        case: {name: one.speedup for name, one in turns.items()} for case, turns in results.items()
+    }
+    for case, of_case in speedups.items():
+        print(f"{case:42} " + "  ".join(f"{name} {ratio:.2f}x" for name, ratio in of_case.items()))
+    print(json.dumps(speedups))
 
 
 def main(argv: list[str] | None = None) -> None:

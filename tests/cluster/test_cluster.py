@@ -24,7 +24,6 @@ from shared.errors import InputError
 from shared.networks.checkpoint import load_encoder
 from tests import tiny
 from tests.asking import refusal
-from tests.benchmarks.cluster_features import main as features_benchmark
 from tests.places import EXCERPT
 
 CONFIG = ClusterConfig(n_clusters=2, min_area=0.02, device="cpu")
@@ -352,23 +351,6 @@ def test_batches_hold_images_of_one_size():
         for i, size in enumerate([(8, 8), (8, 9), (8, 8), (8, 8), (8, 9)])
     ]
     assert batches_of_one_size(pairs, 2) == [[0, 2], [3], [1, 4]]
-
-
-def test_the_benchmark_compares_values_before_it_looks_at_the_clock(folders, capsys):
-    features_benchmark(
-        [
-            "--dataset",
-            str(folders / "dataset"),
-            "--images",
-            "2",
-            "--rounds",
-            "1",
-            "--batch-size",
-            "1",
-        ]
-    )
-    out = capsys.readouterr().out
-    assert out.startswith("2 images of 64x128, ") and "pooling and picking            ours" in out
 
 
 def test_refusals_before_any_work(folders, tmp_path):
