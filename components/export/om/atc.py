@@ -119,6 +119,7 @@ def atc_command(
             f"({', '.join(spec.name for spec in inputs)}): leave it out."
         )
 
+    # The command.
     named = (
         f"{spec.name}:{','.join(map(str, shape))}"
         for spec, shape in zip(inputs, shapes, strict=True)
