@@ -70,7 +70,7 @@ def model(folder: Path, a: Architecture, gain: float = 0.02, **changes) -> Model
     values = dict(
         height=32, width=64, epoch=1, images_seen=1, dataset_digest="", parent_digest="", metrics={}
     )
-    values |= dict(digest=save_weights(folder, networks), config={"size": "32x64"})
+    values |= dict(digest=save_weights(folder, networks), config={"size": "32x64"}, one_size=True)
     card = ModelCard(architecture=a, **values | changes)
     card.write(folder)
     return card

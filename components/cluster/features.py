@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared.condition import instance_mean, to_signed
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.folder import Write, write_atomically
 from shared.contracts.model import ModelCard
 from shared.data.maps import label_counts
-from shared.data.reader import PairReader, resize_fast
+from shared.data.reader import PairReader
 from shared.device import Runtime
 from shared.errors import InputError
+from shared.networks.regions import encode_photos, pool
 from shared.progress import Progress
 
 
@@ -71,7 +69,6 @@ class InstanceFeatures(ImageRows):
             ) from None
 
 
-@torch.inference_mode()
 def encode_instances(
     encoder: nn.Module,
     card: ModelCard,
@@ -84,21 +81,16 @@ def encode_instances(
     data set's size."""
     encoder.to(runtime.torch_device)
     reader = PairReader(dataset, manifest, "train")
-    frame_size = (card.height, card.width) if card.config["size"] else None
     over = card.architecture.feature_regions
     images: dict[int, ImageRows] = {}
     shown = Progress("cluster: encoded", len(reader), "images")
     for indices in batches_of_one_size(manifest.train, batch_size):
         samples = [reader.read(index) for index in indices]
-        photos = np.stack(
-            [resize_fast(s.photo, *frame_size) if frame_size else s.photo for s in samples]
-        )
-        with runtime.autocast():
-            encoded = encoder(to_signed(torch.from_numpy(photos).to(runtime.torch_device))).float()
+        photos = [sample.photo for sample in samples]
+        encoded = encode_photos(encoder, photos, card.frame_size, runtime)  # (N, feat_num, h, w)
         regions = [sample.regions(over) for sample in samples]
-        rows = rows_of_images(
-            encoded, regions, [s.inputs if manifest.num_labels else None for s in samples]
-        )
+        labels = [sample.inputs if manifest.num_labels else None for sample in samples]
+        rows = rows_of_images(encoded, regions, labels)
         images |= zip(indices, rows, strict=True)
         shown.show(len(images))
     names = [pair.name for pair in manifest.train]
@@ -139,20 +131,6 @@ def rows_of_images(
         majority, areas = labels_and_areas(positions, of_image, len(ids))
         rows.append(ImageRows(ids.astype(np.int32), majority, areas, table[: len(ids)]))
     return rows
-
-
-def pool(encoded: Tensor, dense_ids: np.ndarray, num_regions: int) -> np.ndarray:
-    """Feature maps (N, F, h, w), positions (N, H, W) -> (N, num_regions, F) float32, means over the
-    pixels.
-
-    Nearest up-sampling between the two sizes keeps the borders of the regions sharp. On the host in
-    float64: a float32 sum of 2^19 equal pixels is off by half a percent, and an accelerator adds in
-    another order every time."""
-    encoded = encoded.cpu()
-    if encoded.shape[2:] != dense_ids.shape[1:]:
-        encoded = F.interpolate(encoded, size=dense_ids.shape[1:], mode="nearest")
-    means = instance_mean(encoded.double(), torch.from_numpy(dense_ids), num_regions)
-    return means.transpose(1, 2).float().numpy()
 
 
 def labels_and_areas(

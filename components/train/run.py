@@ -109,6 +109,7 @@ def train_model(
         architecture=architecture,
         height=height,
         width=width,
+        one_size=bool(config.size),
         epoch=0,
         images_seen=0,
         dataset_digest=manifest.digest,

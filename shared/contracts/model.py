@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from pydantic import model_validator
+
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.folder import Folder, Record
 from shared.errors import InputError
@@ -114,6 +116,7 @@ class ModelCard(Folder):
     architecture: Architecture
     height: int
     width: int
+    one_size: bool  # training brought every frame to height x width; else each kept its own size
     epoch: int  # finished epochs
     images_seen: int
     dataset_digest: str
@@ -121,3 +124,16 @@ class ModelCard(Folder):
     digest: str  # of the weight files
     config: dict
     metrics: dict[str, float]  # mean losses of the last epoch
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, fields: dict) -> dict:
+        """Cards were written without `one_size`; it follows from --size of the training."""
+        if "one_size" not in fields and "size" in fields.get("config", {}):
+            return fields | {"one_size": bool(fields["config"]["size"])}
+        return fields
+
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """(height, width) that training brought every frame to; None where each kept its own."""
+        return (self.height, self.width) if self.one_size else None

@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from shared.contracts.folder import Write, digest_digests, digest_files, write_atomically
-from shared.contracts.model import UNETS, Architecture, ModelCard
+from shared.contracts.model import Architecture, ModelCard
 from shared.errors import InputError
 from shared.networks.build import build_encoder, build_generator
 from shared.networks.foreign import (
+    card_of,
+    describe,
     in_layout_of,
-    infer_architecture,
     normalise,
     refuse_old_encoder,
     without_wrappers,
@@ -43,7 +44,8 @@ def _serialised(content: object) -> memoryview:
 def _to_cpu(content: object) -> object:
     match content:
         case torch.Tensor():
-            return content.detach().cpu().contiguous()  # whatever the layout on the device
+            # Whatever the memory format on the device.
+            return content.detach().cpu().contiguous()
         case dict():
             return {key: _to_cpu(value) for key, value in content.items()}
         case list():
@@ -155,48 +157,25 @@ def read_model(
         model: Folder with model.json or latest_net_G.pth, and latest_net_{D,E}.pth where there are
             such.
         size: (height, width) in pixels that the model is for; None = as its authors train it. Not
-        used with a card. num_labels, use_instances, feat_num, unet_dropout: See
-        `infer_architecture`. Not used with a card.
+            used with a card.
+        num_labels, use_instances, feat_num, unet_dropout: See `infer_architecture`. Not used with
+            a card.
     """
     model = Path(model)
     if (model / ModelCard.FILE).is_file() or not weights_path(model, "G").is_file():
         return ModelCard.read(model)
+
+    # Weight files alone. What they are taken for is said, as it may be wrong.
     files = {name: path for name in "GDE" if (path := weights_path(model, name)).is_file()}
     states = {name: normalise(load_state(path)) for name, path in files.items()}
-    known = dict(num_labels=num_labels, use_instances=use_instances, feat_num=feat_num)
-    a = infer_architecture(model, states, **known, unet_dropout=unet_dropout)
-    height, width = size or (
-        (256, 256) if a.is_pix2pix else (1024, 2048) if a.netG == "local" else (512, 1024)
-    )
-    shown = (
-        "netG",
-        "ngf",
-        "norm",
-        "dropout",
-        "num_labels",
-        "input_nc",
-        "use_instances",
-        "feat_num",
-    )
+    hints = dict(num_labels=num_labels, use_instances=use_instances, feat_num=feat_num)
+    digest = digest_files(list(files.values()))
+    card = card_of(model, states, digest, size, **hints, unet_dropout=unet_dropout)
     print(
-        f"--model {model} has no {ModelCard.FILE}; by its tensors it has "
-        + ", ".join(f"{name} {getattr(a, name)}" for name in shown)
-        + (" (dropout of a U-Net leaves no trace)" if a.netG in UNETS else "")
-        + f"; it is taken to be for {height}x{width}",
+        f"--model {model} has no {ModelCard.FILE}; by its tensors it has {describe(card)}",
         flush=True,
     )
-    return ModelCard(
-        architecture=a,
-        height=height,
-        width=width,
-        epoch=0,
-        images_seen=0,
-        dataset_digest="",
-        parent_digest="",
-        digest=digest_files(list(files.values())),
-        config={"size": f"{height}x{width}" if size else ""},
-        metrics={},
-    )
+    return card
 
 
 def load_generator(

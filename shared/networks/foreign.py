@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from shared.contracts.model import RESNETS, UNETS, Architecture
+from shared.contracts.model import RESNETS, UNETS, Architecture, ModelCard
 from shared.errors import InputError
 
 State = dict[str, Tensor]
@@ -110,11 +110,11 @@ def infer_architecture(
 
     Args:
         model: Their folder, for what is said to people.
-        states: Of G and, where they are there, D and E. num_labels, use_instances, feat_num: What
-        the input channels stand for, where it is known. Otherwise D and E
-            tell the features from the rest, and the rest is what the references have by default: 35
-            labels or a picture of 3 channels for pix2pixHD, with or without an edge; a picture for
-            pix2pix.
+        states: Of G and, where they are there, D and E.
+        num_labels, use_instances, feat_num: What the input channels stand for, where it is known.
+            Otherwise D and E tell the features from the rest, and the rest is what the references
+            have by default: 35 labels or a picture of 3 channels for pix2pixHD, with or without an
+            edge; a picture for pix2pix.
         unet_dropout: Whether a U-Net has dropout, which leaves no trace in a file.
 
     What leaves no trace either: whether a network of 2 down-samplings and 6 or 9 blocks is pix2pix'
@@ -122,39 +122,41 @@ def infer_architecture(
 
     Raises InputError for networks of another kind, and for channels that could stand for several
     things."""
-    D, E = {}, {}
-    if "D" in states and not (D := _discriminator(states["D"])):
+    # What each file says. The discriminator and the encoder tell whose the generator is.
+    discriminator = _discriminator(states["D"]) if "D" in states else {}
+    if discriminator is None:
         raise InputError(
             f"--model {model}: latest_net_D.pth is no discriminator of pix2pixHD or pix2pix: "
             "remove it."
         )
     if "E" in states:
         refuse_old_encoder(states["E"], Path(model) / "latest_net_E.pth")
-        if not (E := _encoder(states["E"])):
-            raise InputError(
-                f"--model {model}: latest_net_E.pth is no encoder of pix2pixHD: remove it."
-            )
-    if not (G := _generator(states["G"], is_hd=bool(E) or D.get("netD") == "multiscale")):
+    encoder = _encoder(states["E"]) if "E" in states else {}
+    if encoder is None:
+        raise InputError(
+            f"--model {model}: latest_net_E.pth is no encoder of pix2pixHD: remove it."
+        )
+    is_hd = bool(encoder) or discriminator.get("netD") == "multiscale"
+    generator = _generator(states["G"], is_hd)
+    if generator is None:
         raise InputError(
             f"--model {model}: latest_net_G.pth is no generator of pix2pixHD (global, local) or "
             "pix2pix (unet_128, "
             "unet_256, resnet_6blocks, resnet_9blocks): give weights of one of these."
         )
-    if G["netG"] in UNETS:
-        G["dropout"] = unet_dropout
-    defaults = DEFAULTS | (
-        dict(netD="n_layers", num_D=1)
-        if G["netG"] in UNETS + RESNETS
-        else dict(netD="multiscale", num_D=2)
-    )
+    if generator["netG"] in UNETS:
+        generator["dropout"] = unet_dropout
 
-    channels, D_channels = G.pop("channels"), D.pop("channels", None)
-    if G["netG"] in UNETS + RESNETS:
+    # What the generator's input channels stand for.
+    channels = generator.pop("channels")
+    channels_of_D = discriminator.pop("channels", None)
+    is_pix2pix = generator["netG"] in UNETS + RESNETS
+    if is_pix2pix:
         num_labels, use_instances, feat_num = num_labels or 0, use_instances or False, feat_num or 0
-    if feat_num is None and D:
-        feat_num = channels - (D_channels - 3)  # D sees the photo instead of the features
-    if feat_num is None and E:
-        feat_num = E["feat_num"]
+    if feat_num is None and discriminator:
+        feat_num = channels - (channels_of_D - 3)  # D sees the photo instead of the features
+    if feat_num is None and encoder:
+        feat_num = encoder["feat_num"]
     splits = _splits(channels, num_labels, use_instances, feat_num)
     if len(splits) != 1:
         known = dict(num_labels=num_labels, use_instances=use_instances, feat_num=feat_num)
@@ -167,7 +169,58 @@ def infer_architecture(
             "(1 channel) and feat_num, which add up to them with the channels of a picture, to "
             "`python -m components.train adopt`."
         )
-    return Architecture.model_validate(defaults | G | D | E | splits[0])
+
+    # What no file says is as the references build it.
+    usual = dict(netD="n_layers", num_D=1) if is_pix2pix else dict(netD="multiscale", num_D=2)
+    return Architecture.model_validate(
+        DEFAULTS | usual | generator | discriminator | encoder | splits[0]
+    )
+
+
+def card_of(
+    model: Path,
+    states: dict[str, State],
+    digest: str,
+    size: tuple[int, int] | None = None,
+    **hints,
+) -> ModelCard:
+    """The card of a model that was trained elsewhere: by its tensors, and where they say nothing as
+    its authors train it.
+
+    Args:
+        digest: Of the weight files.
+        size: (height, width) in pixels that the model is for; None = its authors' size, at which
+            not every frame need have been.
+        hints: See `infer_architecture`.
+    """
+    architecture = infer_architecture(model, states, **hints)
+    if architecture.is_pix2pix:
+        usual = 256, 256
+    else:
+        usual = (1024, 2048) if architecture.netG == "local" else (512, 1024)
+    height, width = size or usual
+    return ModelCard(
+        architecture=architecture,
+        height=height,
+        width=width,
+        one_size=size is not None,
+        epoch=0,
+        images_seen=0,
+        dataset_digest="",
+        parent_digest="",
+        digest=digest,
+        config={},
+        metrics={},
+    )
+
+
+def describe(card: ModelCard) -> str:
+    """What `card_of` read off the tensors and what it assumed, for people."""
+    names = "netG ngf norm dropout num_labels input_nc use_instances feat_num".split()
+    found = ", ".join(f"{name} {getattr(card.architecture, name)}" for name in names)
+    if card.architecture.netG in UNETS:
+        found += " (dropout of a U-Net leaves no trace)"
+    return f"{found}; it is taken to be for {card.height}x{card.width}"
 
 
 def _splits(

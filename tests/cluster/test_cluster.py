@@ -8,7 +8,7 @@ from sklearn.cluster import KMeans
 
 from components.cluster.centres import cluster_label
 from components.cluster.config import ClusterConfig
-from components.cluster.features import batches_of_one_size, labels_and_areas, pool
+from components.cluster.features import batches_of_one_size, labels_and_areas
 from components.cluster.run import run
 from components.prepare.config import PrepareConfig
 from components.prepare.run import run as prepare
@@ -22,6 +22,7 @@ from shared.data.images import read_ids, read_picture, resize_picture
 from shared.data.reader import resize_fast
 from shared.errors import InputError
 from shared.networks.checkpoint import load_encoder
+from shared.networks.regions import pool
 from tests import tiny
 from tests.asking import refusal
 from tests.places import EXCERPT
@@ -60,7 +61,7 @@ def slow_features(root):
     rows = []
     for pair in manifest.train:
         photo = read_picture(manifest.path(root / "dataset", "train", "photo", pair.name))
-        photo = resize_fast(photo, card.height, card.width) if card.config["size"] else photo
+        photo = resize_fast(photo, *card.frame_size) if card.frame_size else photo
         instances = read_ids(
             manifest.path(root / "dataset", "train", "instance", pair.name)
         ).astype(int)

@@ -8,7 +8,7 @@ import pytest
 
 from shared.contracts.dataset import DatasetManifest, Pair, parse_size
 from shared.contracts.folder import digest_files, write_atomically
-from shared.contracts.model import describe_input
+from shared.contracts.model import ModelCard, describe_input
 from shared.errors import InputError
 from tests import tiny
 
@@ -142,3 +142,14 @@ def test_size_is_height_then_width():
     for text in ("128", "x", "128x", "128x-1", "0x5", "1e2x5", "128x256x3"):
         with pytest.raises(InputError, match="is not HEIGHTxWIDTH"):
             parse_size(text)
+
+
+@pytest.mark.parametrize(("size", "wanted"), [("16x32", (16, 32)), ("", None)])
+def test_a_card_written_before_it_knew_the_size_of_its_frames_tells_it_by_its_config(
+    tmp_path, size, wanted
+):
+    card = tiny.model(tmp_path, tiny.architecture(), height=16, width=32, config={"size": size})
+    written = card.model_dump()
+    del written["one_size"]
+    (tmp_path / "model.json").write_text(json.dumps(written))
+    assert ModelCard.read(tmp_path).frame_size == wanted

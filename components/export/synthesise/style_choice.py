@@ -7,23 +7,20 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import nn
 
 from components.export.checks import read_clusters
 from components.export.synthesise.config import StyleOptions
-from shared.condition import instance_mean, to_signed
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.exported import ExportCard
 from shared.contracts.model import ModelCard
 from shared.data.maps import Sample
-from shared.data.reader import resize_fast
 from shared.deployed.form import Form
 from shared.deployed.styles import Style, rows_of_instances
 from shared.device import Runtime
 from shared.errors import InputError
 from shared.networks.checkpoint import load_encoder, weights_path
+from shared.networks.regions import encode_photos, pool
 
 GraphStyle = Literal["label", "instance", "map"]  # styles as input: see `Graph.style`
 
@@ -235,23 +232,14 @@ class PhotoStyles:
     def graph_style(self) -> GraphStyle:
         return "instance" if self.instances_for else "label"
 
-    @torch.inference_mode()
     def of(self, scene: Sample, variant: int) -> Style:
-        """As the cluster step: encoded at the size of the training, pooled at that of the maps,
-        borders kept sharp."""
+        """The styles of one picture, as the cluster step finds them: encoded at the size of the
+        training, pooled at that of the maps."""
+        encoded = encode_photos(self.encoder, [scene.photo], self.card.frame_size, self.runtime)
         ids, dense_ids = scene.regions(self.card.architecture.feature_regions)
-        size = (
-            (self.card.height, self.card.width)
-            if self.card.config.get("size")
-            else scene.photo.shape[1:]
-        )
-        photo = torch.from_numpy(resize_fast(scene.photo, *size)).to(self.runtime.torch_device)
-        with self.runtime.autocast():
-            features = self.encoder(to_signed(photo).unsqueeze(0)).float()
-        features = F.interpolate(features, size=dense_ids.shape, mode="nearest")
-        index = torch.from_numpy(dense_ids).to(features.device).unsqueeze(0)
-        means = instance_mean(features, index, len(ids))[0].t().cpu().numpy()  # (K, feat_num)
+        means = pool(encoded, dense_ids[None], len(ids))[0]  # (K, feat_num)
 
+        # By instance, or by label.
         num_labels = self.card.architecture.num_labels
         by_label = np.zeros((num_labels + 1, means.shape[1]), np.float32)
         if self.instances_for:

@@ -490,7 +490,7 @@ def test_the_styles_of_a_photograph_are_the_encoders_means(tmp_path, regions, tr
     """Against a loop: encoded at the size of the training, enlarged by repetition, mean over the
     region's pixels."""
     a = tiny.architecture(feat_num=3, feature_regions=regions)
-    card = tiny.model(tmp_path, a, height=16, width=32, config={"size": training_size})
+    card = tiny.model(tmp_path, a, height=16, width=32, one_size=bool(training_size))
     labels, instances = maps(32, 64)
     photo = np.random.default_rng(0).integers(0, 256, (3, 32, 64), dtype=np.uint8)
     scene = Sample.of_maps("a", labels, instances, photo)

@@ -382,6 +382,7 @@ def test_folder_with_weights_alone_works_as_with_its_card(kind, size, tmp_path, 
     assert save_weights(alone, {"G": build_generator(a)}) != digest  # other weights
     weights_path(alone, "G").write_bytes(weights_path(with_card, "G").read_bytes())
     common = dict(images_seen=0, dataset_digest="", parent_digest="", config={}, metrics={})
+    common["one_size"] = True
     ModelCard(architecture=a, height=32, width=64, epoch=1, digest=digest, **common).write(
         with_card
     )
