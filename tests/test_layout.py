@@ -187,7 +187,7 @@ def test_the_pipeline_loads_no_torch():
 def test_contracts_and_files_are_read_without_torch():
     """But for pairs as tensors."""
     modules = [name for name in MODULES if within(name, "shared.contracts", "shared.data")]
-    modules.remove("shared.data.maps")
+    modules.remove("shared.data.reader")
     loads_no_torch(f"import {', '.join(modules)}")
 
 
