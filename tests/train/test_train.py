@@ -14,7 +14,7 @@ import torch
 
 from components.train import step
 from components.train.config import TrainConfig
-from components.train.data.batches import EpochLoader, collate, read_features
+from components.train.data.batches import FRAMES_SHARE, EpochLoader, collate, read_features
 from components.train.networks.build import architecture_for, build
 from components.train.run import run
 from components.train.schedule import learning_rate
@@ -762,12 +762,11 @@ def test_where_frames_are_held_changes_no_weight(tmp_path, capsys):
 @pytest.mark.parametrize("size", ["", "64x96"])
 @pytest.mark.parametrize("cache", ["memory", "device"])
 def test_frames_that_do_not_fit_are_refused(dataset, tmp_path, monkeypatch, cache, size):
-    """Of free memory a fifth is left; a frame takes 1 + 3 + 1 bytes a pixel and 4 an id, rounded up
-    to 64."""
+    """A frame takes 1 + 3 + 1 bytes a pixel and 4 an id, rounded up to 64."""
     pixels = 64 * 96 if size else 32 * 64
     ids = [len(instances.unique()) for instances in instances_of(dataset, 4)]
     needed = sum(-(-(5 * pixels + 4 * k) // 64) * 64 for k in ids)
-    monkeypatch.setattr(Runtime, "free_memory_bytes", lambda _: needed / 0.8 * 0.999)
+    monkeypatch.setattr(Runtime, "free_memory_bytes", lambda _: needed / FRAMES_SHARE * 0.999)
     with pytest.raises(InputError) as refusal:
         run(dataset, tmp_path / "model", config=config(cache=cache, size=size))
     assert str(refusal.value) == (
@@ -776,7 +775,7 @@ def test_frames_that_do_not_fit_are_refused(dataset, tmp_path, monkeypatch, cach
         "say --cache auto."
     )
     assert not (tmp_path / "model").exists()
-    monkeypatch.setattr(Runtime, "free_memory_bytes", lambda _: needed / 0.8 * 1.001)
+    monkeypatch.setattr(Runtime, "free_memory_bytes", lambda _: needed / FRAMES_SHARE * 1.001)
     run(dataset, tmp_path / "model", config=config(cache=cache, size=size, epochs_decay=0))
 
 

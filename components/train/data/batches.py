@@ -24,6 +24,7 @@ from shared.data.reader import PairReader
 from shared.device import Runtime, pick
 from shared.errors import InputError
 
+FRAMES_SHARE = 0.8  # of the free memory that frames may take: the networks need the rest
 PER_FRAME = ("num_regions", "features")  # tables of the whole frame: a crop leaves them as they are
 
 
@@ -138,14 +139,14 @@ def hold_frames(
         return
     keeper = runtime if cache == "device" else pick("cpu", "fp32")
 
-    # Whether they fit, and leave a fifth to the networks.
+    # Whether they fit, and leave the networks their part.
     manifest = pairs.reader.manifest
     frames = [
         replace(pair, height=size[0], width=size[1]) if size else pair for pair in manifest.train
     ]
     needed_gb = sum(record_bytes(manifest, frame) for frame in frames) / 1e9
     free_gb = keeper.free_memory_bytes() / 1e9
-    if needed_gb > 0.8 * free_gb:
+    if needed_gb > FRAMES_SHARE * free_gb:
         raise InputError(
             f"--cache {cache}: the frames take {needed_gb:.1f} GB but {free_gb:.1f} GB are "
             "free, of which the networks need a part: say --cache auto."
