@@ -102,9 +102,11 @@ def train_model(
     )
     tracking.log_dataset(dataset, manifest.digest, "training")
 
-    # Networks: fresh, then the weights of the previous stage, then the state of an interrupted run.
+    # Networks: fresh, then the weights of the previous stage.
     networks = build(architecture, config, config.seed, config.vgg_file, init_from, clusters)
     trainer = Trainer(networks, architecture, config, runtime, world)
+
+    # Their folder, and the state of an interrupted run in it, the same for all ranks.
     card = ModelCard(
         architecture=architecture,
         height=height,

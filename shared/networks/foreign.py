@@ -252,6 +252,8 @@ def _generator(state: State, is_hd: bool) -> dict | None:
     fields = dict(
         norm="batch" if any(_is_norm(key, tensor) for key, tensor in state.items()) else "instance"
     )
+
+    # A U-Net, whose keys are nested.
     if "model.model.0.weight" in state:
         n_down = sum(tensor.ndim == 4 for tensor in state.values()) // 2
         ngf, channels = state["model.model.0.weight"].shape[:2]
@@ -259,6 +261,7 @@ def _generator(state: State, is_hd: bool) -> dict | None:
         fields |= dict(ngf=ngf, channels=channels, n_downsample_global=n_down, n_blocks_global=0)
         return fields | dict(netG=kinds[n_down]) if n_down in kinds else None
 
+    # A local enhancer: a global generator without its head, and an hourglass or more around it.
     enhancers = {int(m[1]) for key in state if (m := re.match(r"model(\d+)_[12]\.", key))}
     if enhancers:
         outermost = max(enhancers)
@@ -274,6 +277,7 @@ def _generator(state: State, is_hd: bool) -> dict | None:
         )
         return fields | dict(n_blocks_global=_blocks(state, "model"))
 
+    # A global generator, or pix2pix's ResNet, which has the same keys.
     n_down = _hourglass(state, has_head=True)
     if n_down is None:
         return None
@@ -310,6 +314,7 @@ def _discriminator(state: State) -> dict | None:
 
 def _encoder(state: State) -> dict | None:
     """Fields of Architecture; None for anything else."""
+    # A global generator, or pix2pix's ResNet, which has the same keys.
     n_down = _hourglass(state, has_head=True)
     if n_down is None:
         return None
