@@ -1258,6 +1258,12 @@ def test_options_that_contradict_each_other_are_refused(raw, tmp_path, values, s
     assert refused(raw, tmp_path / "dataset", **values).startswith(sentence)
 
 
+def test_a_contradiction_is_refused_before_the_source_is_looked_at(tmp_path):
+    values = {"num_labels": 0, "instances": "components"}
+    sentence = refused("memory://no/such", tmp_path / "dataset", **values)
+    assert sentence.startswith("--instances components needs labels")
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
