@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,17 @@ def write(
 def frame_of(name: str, content: dict[str, np.ndarray]) -> Sample:
     """What a cache holds of one pair."""
     return Sample.of_maps(name, content["input"], content.get("instance"), content.get("photo"))
+
+
+def assert_same(one: Sample, other: Sample) -> None:
+    """In name, types and values."""
+    assert one.name == other.name
+    for field in fields(Sample)[1:]:
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        if a is None or b is None:
+            assert a is b is None, field.name
+        else:
+            assert a.dtype == b.dtype and np.array_equal(a, b), field.name
 
 
 @contextlib.contextmanager

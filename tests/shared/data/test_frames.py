@@ -1,15 +1,10 @@
-"""The cache holds what the files hold, and is used for no other data; resizing equals Pillow's
-within 2/255."""
-
-import os
-from dataclasses import fields, replace
+"""The cache gives back what was packed, and is used for no other data."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.folder import write_atomically
@@ -21,8 +16,8 @@ from shared.data.frames import (
     record_bytes,
     seal,
 )
-from shared.data.maps import Sample, dense_type, densify
-from shared.data.reader import PairReader, resize_fast
+from shared.data.maps import Sample, dense_type
+from shared.data.reader import PairReader
 from tests import tiny
 
 ON_TMP = dict(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -49,16 +44,6 @@ def frame_and_pair(
     photo = rng.integers(0, 256, (3, height, width), np.uint8) if has_photo else None
     frame = Sample("x", rng.integers(0, 256, shape, np.uint8), photo, ids, dense_ids)
     return frame, Pair("x", height, width, has_photo, 0 if ids is None else len(ids))
-
-
-def assert_same(one: Sample, other: Sample) -> None:
-    assert one.name == other.name
-    for field in fields(Sample)[1:]:
-        a, b = getattr(one, field.name), getattr(other, field.name)
-        if a is None or b is None:
-            assert a is b is None, field.name
-        else:
-            assert a.dtype == b.dtype and np.array_equal(a, b), field.name
 
 
 def write_cache(folder, manifest: DatasetManifest, frames: list[Sample]) -> None:
@@ -94,7 +79,7 @@ def test_what_is_packed_is_read(tmp_path, seed, shapes, input_nc, has_instances)
     assert all(record_bytes(manifest, pair) % 64 == 0 for pair in pairs)
     cache = FrameCache.open(tmp_path, manifest, "train")
     for index in rng.permutation(len(frames)):
-        assert_same(cache.read(index), frames[index])
+        tiny.assert_same(cache.read(index), frames[index])
 
 
 @pytest.mark.parametrize(
@@ -117,7 +102,7 @@ def test_positions_take_the_smallest_type_that_torch_has(tmp_path, num_ids, dtyp
     )
     manifest = manifest_of([pair], 3, True)
     write_cache(tmp_path, manifest, [frame])
-    assert_same(FrameCache.open(tmp_path, manifest, "train").read(0), frame)
+    tiny.assert_same(FrameCache.open(tmp_path, manifest, "train").read(0), frame)
 
 
 def test_records_are_a_format_on_disk(tmp_path):
@@ -184,7 +169,7 @@ def test_without_a_key_there_is_no_cache(tmp_path, capsys):
     (tmp_path / "cache" / "cache.json").unlink()
     reader = PairReader(tmp_path, manifest, "train")
     assert reader.cache is None and capsys.readouterr().out == ""
-    assert_same(reader.read(1), wanted)
+    tiny.assert_same(reader.read(1), wanted)
 
 
 def test_a_split_without_pairs_has_no_cache(tmp_path):
@@ -193,151 +178,3 @@ def test_a_split_without_pairs_has_no_cache(tmp_path):
         FrameCache.open(tmp_path, manifest, "test") is None
         and len(PairReader(tmp_path, manifest, "test")) == 0
     )
-
-
-def is_densified(instances: np.ndarray) -> None:
-    ids, positions = densify(instances)
-    wanted, inverse = np.unique(instances, return_inverse=True)
-    assert ids.dtype == np.int32 and np.array_equal(ids, wanted)
-    assert positions.dtype == dense_type(len(wanted)) and positions.shape == instances.shape
-    assert np.array_equal(positions, inverse.reshape(instances.shape))
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    seed=SEEDS,
-    dtype=st.sampled_from([np.uint8, np.uint16, np.int32]),
-    pool=st.integers(1, 500),
-    near=st.booleans(),
-)
-def test_densify_equals_unique(seed, dtype, pool, near):
-    """Ids of the whole range of each type that read_ids gives, close together or far apart."""
-    rng, limits = np.random.default_rng(seed), np.iinfo(dtype)
-    low = rng.integers(limits.min, limits.max, endpoint=True) if near else limits.min
-    high = min(low + 1000, limits.max) if near else limits.max
-    values = rng.integers(low, high, pool, dtype, endpoint=True)
-    is_densified(rng.choice(values, (13, 17)))
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        [-(2**31), 2**31 - 1],
-        [-(2**31), -(2**31) + 1],
-        [2**31 - 2, 2**31 - 1],
-        [-5, 0, 5],
-        [0, 2**20 - 1],
-        [0, 2**20],  # one more than the table of `densify` has
-        [-7],
-    ],
-)
-def test_densify_at_the_ends_of_32_bits(values):
-    is_densified(np.resize(np.array(values, np.int32), (3, 5)))
-
-
-def test_densify_of_16_bit_ids_above_32767():
-    is_densified(np.array([[32767, 32768], [65535, 33001]], np.uint16))
-    is_densified(np.arange(2**16, dtype=np.uint16).reshape(256, 256))
-
-
-@pytest.mark.parametrize("input_nc", [0, 1, 2, 3, 4, 5])
-@pytest.mark.parametrize("size", [None, (32, 64), (16, 24), (50, 33), (2, 3)])
-def test_cache_and_files_are_the_same_samples(tmp_path, input_nc, size):
-    manifest = tiny.dataset(tmp_path, train=2, test=2, input_nc=input_nc, cache=True)
-    for split in ("train", "test"):
-        files, cache = (
-            PairReader(tmp_path, manifest, split, use_cache) for use_cache in (False, True)
-        )
-        assert files.cache is None and cache.cache is not None and len(files) == len(cache) == 2
-        for index in range(2):
-            a, b = files.read(index, size), cache.read(index, size)
-            assert a.name == b.name == f"{split}_{index}"
-            assert a.instances.dtype == b.instances.dtype == np.int32 and np.array_equal(
-                a.instances, b.instances
-            )
-            shape = size or (32, 64)
-            assert a.inputs.shape == ((input_nc, *shape) if input_nc else shape)
-            if (
-                size == (2, 3)
-                # ids without a pixel: the cache knows those of the frame, the files those that are
-                # left
-            ):
-                assert set(a.ids) == set(np.unique(b.instances)) < set(b.ids)
-                b = replace(b, ids=a.ids, dense_ids=a.dense_ids)
-            assert_same(a, b)
-            assert (a.photo is None) == (split == "test" and index == 1)
-
-
-def test_a_sample_holds_what_the_files_hold(tmp_path):
-    """16-bit ids above 32767 and a 32-bit TIFF, without a cache."""
-    rng = np.random.default_rng(0)
-    content = tiny.sample(rng, 16, 24)
-    for suffix, ids in ((".png", [0, 33001, 65535]), (".tif", [-7, 26001, 2**31 - 1])):
-        content["instance"] = rng.choice(np.array(ids, np.int64), (16, 24))
-        manifest = tiny.write(tmp_path / suffix, {"train": {"a": content}}, instance_suffix=suffix)
-        sample = PairReader(tmp_path / suffix, manifest, "train").read(0)
-        assert np.array_equal(sample.inputs, content["input"]) and np.array_equal(sample.ids, ids)
-        assert np.array_equal(sample.instances, content["instance"])
-        assert np.array_equal(sample.photo, content["photo"])
-
-
-def test_a_sample_is_read_without_listing_a_folder(tmp_path, monkeypatch):
-    """With 100,000 files in a folder on a network drive, a listing takes longer than an epoch."""
-    manifest = tiny.dataset(tmp_path, train=2, cache=True)
-
-    def listing(*_):
-        raise AssertionError("a folder was listed")
-
-    for name in ("listdir", "scandir", "walk"):
-        monkeypatch.setattr(os, name, listing)
-    for use_cache in (False, True):
-        PairReader(tmp_path, manifest, "train", use_cache).read(1)
-
-
-def test_samples_of_the_cache_are_resized_without_a_warning(tmp_path):
-    """They are read-only views of the file, of which torch warns when it is handed one."""
-    manifest = tiny.dataset(tmp_path, train=1, input_nc=3, cache=True)
-    with tiny.warnings_are_errors():
-        sample = PairReader(tmp_path, manifest, "train").read(0)
-        assert not sample.photo.flags.writeable
-        assert resize_fast(sample.photo, 8, 8).shape == (3, 8, 8)
-
-
-def pillow(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    resize = lambda image: image.resize((width, height), Image.Resampling.BICUBIC)  # noqa: E731
-    return np.stack([np.asarray(resize(Image.fromarray(channel))) for channel in picture])
-
-
-SIDES = st.integers(2, 60)
-SIZES = st.tuples(SIDES, SIDES)
-
-
-@settings(max_examples=60, deadline=None)
-@given(seed=SEEDS, old=SIZES, new=SIZES, channels=st.integers(1, 5), flat=st.booleans())
-def test_resized_pictures_are_pillows_within_two(seed, old, new, channels, flat):
-    """Each axis is rounded by itself: one level of the first grows to at most 1.3 in the second,
-    and one is added."""
-    rng = np.random.default_rng(seed)
-    picture = rng.integers(0, 256, (channels, *old), np.uint8)
-    picture = picture // 128 * 255 if flat else picture  # black and white: the largest overshoots
-    resized = resize_fast(picture, *new)
-    assert resized.dtype == np.uint8 and resized.shape == (channels, *new)
-    assert np.abs(resized.astype(int) - pillow(picture, *new)).max() <= 2
-
-
-@settings(max_examples=20, deadline=None)
-@given(seed=SEEDS, old=SIDES, new=SIDES)
-def test_along_one_axis_they_are_pillows_within_one(seed, old, new):
-    picture = np.random.default_rng(seed).integers(0, 256, (3, 20, old), np.uint8)
-    assert np.abs(resize_fast(picture, 20, new).astype(int) - pillow(picture, 20, new)).max() <= 1
-
-
-@pytest.mark.parametrize(
-    ("old", "new"), [((256, 512), (128, 256)), ((75, 100), (300, 200)), ((500, 3), (7, 300))]
-)
-def test_a_picture_that_lies_channels_last_is_resized_alike(old, new):
-    """As it comes from a file, and as it comes from the cache."""
-    photo = np.random.default_rng(0).integers(0, 256, (*old, 3), np.uint8).transpose(2, 0, 1)
-    resized = resize_fast(photo, *new)
-    assert np.array_equal(resized, resize_fast(np.ascontiguousarray(photo), *new))
-    assert np.abs(resized.astype(int) - pillow(photo, *new)).max() <= 2
