@@ -38,7 +38,7 @@ class Trainer:
     ):
         self.networks, self.architecture = networks, architecture
         self.runtime, self.world = runtime, world
-        self.losses: LossOptions = config
+        self.loss_options: LossOptions = config
         self.schedule: ScheduleOptions = config
         self.seed, self.max_skipped_updates = config.seed, config.max_skipped_updates
 
@@ -145,9 +145,9 @@ class Trainer:
             fake_scales = shown_scales = D(torch.cat([condition, seen], dim=1))
             if self.pool.size:
                 shown_scales = D(self.pool.query(torch.cat([condition, fake], dim=1)))
-            losses_D = discriminator_losses(self.losses, real_scales, shown_scales)
+            losses_D = discriminator_losses(self.loss_options, real_scales, shown_scales)
             losses_G = generator_losses(
-                self.losses, self.networks.vgg, fake_scales, real_scales, seen, photo
+                self.loss_options, self.networks.vgg, fake_scales, real_scales, seen, photo
             )
 
         # Backward: D's losses to its weights; G's to the picture alone, past D's weights, and from
@@ -173,7 +173,7 @@ class Trainer:
         with self.runtime.autocast():
             fake = self.synthesise(batch, condition, photo)  # (N, 3, H, W) in [-1, 1]
             shown = self.pool.query(torch.cat([condition, fake], dim=1))
-            losses_D = discriminator_losses(self.losses, D(real), D(shown))
+            losses_D = discriminator_losses(self.loss_options, D(real), D(shown))
         with self.update_D.gradients(0.5 * sum(losses_D.values())) as loss_D:
             loss_D.backward()
         self.update_D.step()
@@ -181,10 +181,10 @@ class Trainer:
         # G learns from the new D, whose weights get no gradient from it.
         D.requires_grad_(False)
         with self.runtime.autocast():
-            real_scales = D(real) if self.losses.lambda_feature_matching else None
+            real_scales = D(real) if self.loss_options.lambda_feature_matching else None
             fake_scales = D(torch.cat([condition, fake], dim=1))
             losses_G = generator_losses(
-                self.losses, self.networks.vgg, fake_scales, real_scales, fake, photo
+                self.loss_options, self.networks.vgg, fake_scales, real_scales, fake, photo
             )
         with self.update_G.gradients(sum(losses_G.values())) as loss_G:
             loss_G.backward()
