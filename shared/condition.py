@@ -38,23 +38,19 @@ def instance_mean(features: Tensor, dense_ids: Tensor, num_instances: int) -> Te
 
     features (N, F, H, W), dense_ids (N, H, W) in 0..num_instances-1 -> (N, F, num_instances); 0 for
     an absent id."""
-    n, f, height = features.shape[:3]
     # Sums per row, then over the rows: one running float32 sum of 2^19 equal pixels would be off by
     # half a percent.
+    n, f, height = features.shape[:3]
     rows = torch.arange(height, device=features.device).view(1, height, 1) * num_instances
-    index = (dense_ids.long() + rows).reshape(n, 1, -1)
+    index = (dense_ids.long() + rows).reshape(n, 1, -1)  # (N, 1, H * W)
+
     sums = features.new_zeros(n, f, height * num_instances)
-    sums = (
-        sums.scatter_add(2, index.expand(n, f, -1), features.reshape(n, f, -1))
-        .view(n, f, height, -1)
-        .sum(2)
-    )
+    sums = sums.scatter_add(2, index.expand(n, f, -1), features.reshape(n, f, -1))
+    sums = sums.view(n, f, height, -1).sum(2)  # (N, F, num_instances)
+
     counts = features.new_zeros(n, 1, height * num_instances)
-    counts = (
-        counts.scatter_add(2, index, torch.ones_like(index, dtype=features.dtype))
-        .view(n, 1, height, -1)
-        .sum(2)
-    )
+    counts = counts.scatter_add(2, index, torch.ones_like(index, dtype=features.dtype))
+    counts = counts.view(n, 1, height, -1).sum(2)  # (N, 1, num_instances)
     return sums / counts.clamp(min=1)
 
 

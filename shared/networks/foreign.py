@@ -18,9 +18,8 @@ State = dict[str, Tensor]
 
 WRAPPERS = ("module.", "_orig_mod.")  # DataParallel and DDP; torch.compile
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-LAYERS = re.compile(
-    r"scale(\d+)_layer(\d+)\.(\d+)\.(\w+)"
-)  # keys of a multi-scale D: see `in_layout_of`
+# Keys of a multi-scale D: see `in_layout_of`.
+LAYERS = re.compile(r"scale(\d+)_layer(\d+)\.(\d+)\.(\w+)")
 ROW = re.compile(r"layer(\d+)\.(\d+)\.(\w+)")
 
 # What the references build where no option says otherwise; for networks that a folder does not
@@ -64,13 +63,17 @@ def in_layout_of(wanted: Iterable[str], state: State) -> State:
     With feature matching NVIDIA's are scale{i}_layer{j}.{k}, k = 0 a convolution and k = 1 its
     norm. Without it the modules of a scale stand in one row, layer{i}.{n}: a convolution and its
     activation, then three for each layer."""
-    layout = next(
-        (each for each in (LAYERS, ROW) if state and all(map(each.fullmatch, state))), None
-    )
-    if layout is None or not all(
-        map((other := ROW if layout is LAYERS else LAYERS).fullmatch, wanted)
-    ):
+    # Which kind the state has, and whether the other one is wanted.
+    if state and all(map(LAYERS.fullmatch, state)):
+        layout, other = LAYERS, ROW
+    elif state and all(map(ROW.fullmatch, state)):
+        layout, other = ROW, LAYERS
+    else:
         return state
+    if not all(map(other.fullmatch, wanted)):
+        return state
+
+    # Key by key.
     renamed = {}
     for key, tensor in state.items():
         scale, *place, name = layout.fullmatch(key).groups()
@@ -235,11 +238,10 @@ def _splits(
         (0, FEAT_NUM) if feat_num is None else (feat_num,),
     ):
         picture = channels - labels - edge - features
-        fits = (
-            picture == 0
-            if labels
-            else picture == PICTURE_CHANNELS or (may_be_any_picture and picture > 0)
-        )
+        if labels:
+            fits = picture == 0
+        else:
+            fits = picture == PICTURE_CHANNELS or (may_be_any_picture and picture > 0)
         if fits and features >= 0:
             splits.append(
                 dict(num_labels=labels, input_nc=picture, use_instances=edge, feat_num=features)
