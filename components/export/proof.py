@@ -3,21 +3,20 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 from components.export.config import ExportConfig
 from shared.contracts.exported import OmFile, Parity
 from shared.deployed.form import Feeds, Form
 from shared.deployed.painter import ExportedFile, open_runner
 from shared.deployed.parity import describe, largest_difference, measure_parity, passes
 from shared.deployed.runners import Runner
+from shared.device import pick
 from shared.errors import InputError
 
 
 def onnx_runners(form: Form, file: ExportedFile) -> Iterator[Runner]:
     """ONNX Runtime on the CPU, and on a GPU where there is one."""
     yield open_runner(form, "onnxruntime", file, "cpu")
-    if torch.cuda.is_available():
+    if pick("auto").name == "cuda":
         runner = open_runner(form, "onnxruntime", file, "cuda")
         if runner.device == "cuda":  # else it was built without
             yield runner

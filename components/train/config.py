@@ -270,7 +270,8 @@ class TrainConfig(
 
     @property
     def step_name(self) -> str:
-        return f"train_{self.netG}"
+        """The stage: networks of pix2pix, which have one, are trained as `train_global` too."""
+        return "train_local" if self.netG == "local" else "train_global"
 
     @model_validator(mode="after")
     def _averages_what_apex_trains(self) -> Self:

@@ -11,8 +11,8 @@ class Ema:
     evaluate and save.
 
     It starts from the weights as they are, in float32, and stays in the mode (train or eval) they
-    are in. Not torch's AveragedModel, which reads its own counter twice an update, so that an
-    accelerator is waited for in every step."""
+    are in. Not torch's AveragedModel: it moves its counter between host and device in every update,
+    and each of these copies waits for the accelerator."""
 
     def __init__(self, network: nn.Module, decay: float):
         self.source, self.decay = network, decay
