@@ -25,6 +25,7 @@ from shared.networks.layers import InstanceNorm, instance_norm, with_picture_sta
 from shared.networks.pix2pix import ResnetGenerator, UnetGenerator
 from shared.networks.pix2pixhd import Encoder, GlobalGenerator, LocalEnhancer
 from tests import reference, tiny
+from tests.twins import NORMS, conv_keys, equals, norm_keys, settled, shapes, weights_only
 
 
 @pytest.fixture(autouse=True)
@@ -66,35 +67,6 @@ def test_encoder_is_an_hourglass_without_blocks():
 
 
 # BatchNorm, and the networks of pix2pix.
-
-
-def settled(network):
-    """float64, and BatchNorms as after some training: all their values count."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor, low, high in (
-                (module.weight, 0.5, 1.5),
-                (module.bias, -1, 1),
-                (module.running_mean, -0.1, 0.1),
-                (module.running_var, 0.5, 1.5),
-            ):
-                nn.init.uniform_(tensor, low, high)
-    return network.double()
-
-
-def equals(network, x, answer):
-    """In training and in evaluation mode, `answer(weights, x, training)`; their scale is of order
-    1."""
-    x = x.double()
-    for training in (True, False):
-        weights = {
-            key: value.clone() for key, value in network.state_dict().items()
-        }  # training moves the statistics
-        ours, wanted = network.train(training)(x), answer(weights, x, training)
-        torch.testing.assert_close(ours, wanted, atol=1e-10, rtol=0)
-
-
-NORMS = pytest.mark.parametrize("norm", [instance_norm, nn.BatchNorm2d], ids=["instance", "batch"])
 
 
 def test_pix2pixHD_with_batch_norm_equals_reference():
@@ -186,29 +158,6 @@ def test_unet_takes_odd_sizes_in_training_and_evaluation():
 
 
 # Key layouts of the published checkpoints.
-
-
-def norm_keys(*keys):
-    return {
-        f"{key}.{name}"
-        for key in keys
-        for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-    }
-
-
-def conv_keys(*keys):
-    return {f"{key}.{name}" for key in keys for name in ("weight", "bias")}
-
-
-def weights_only(*keys):
-    return {f"{key}.weight" for key in keys}
-
-
-def shapes(network):
-    """Of the 4-dimensional tensors: convolution weights."""
-    return {
-        key: tuple(value.shape) for key, value in network.state_dict().items() if value.ndim == 4
-    }
 
 
 UNET_CONVS = {  # unet_128, ngf 4, 5 channels in

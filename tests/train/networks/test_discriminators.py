@@ -15,7 +15,7 @@ from components.train.networks.discriminators import (
 )
 from shared.networks.layers import instance_norm
 from tests import reference, tiny
-from tests.shared.networks.test_networks import (
+from tests.twins import (
     NORMS,
     conv_keys,
     equals,

@@ -1,0 +1,58 @@
+"""Networks beside a second implementation: what both are given, and what keys they have."""
+
+import pytest
+import torch
+from torch import nn
+
+from shared.networks.layers import instance_norm
+
+NORMS = pytest.mark.parametrize("norm", [instance_norm, nn.BatchNorm2d], ids=["instance", "batch"])
+
+
+def settled(network):
+    """float64, and BatchNorms as after some training: all their values count."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low, high in (
+                (module.weight, 0.5, 1.5),
+                (module.bias, -1, 1),
+                (module.running_mean, -0.1, 0.1),
+                (module.running_var, 0.5, 1.5),
+            ):
+                nn.init.uniform_(tensor, low, high)
+    return network.double()
+
+
+def equals(network, x, answer):
+    """In training and in evaluation mode, `answer(weights, x, training)`; their scale is of order
+    1."""
+    x = x.double()
+    for training in (True, False):
+        weights = {
+            key: value.clone() for key, value in network.state_dict().items()
+        }  # training moves the statistics
+        ours, wanted = network.train(training)(x), answer(weights, x, training)
+        torch.testing.assert_close(ours, wanted, atol=1e-10, rtol=0)
+
+
+def shapes(network):
+    """Of the 4-dimensional tensors: convolution weights."""
+    return {
+        key: tuple(value.shape) for key, value in network.state_dict().items() if value.ndim == 4
+    }
+
+
+def weights_only(*keys):
+    return {f"{key}.weight" for key in keys}
+
+
+def conv_keys(*keys):
+    return {f"{key}.{name}" for key in keys for name in ("weight", "bias")}
+
+
+def norm_keys(*keys):
+    return {
+        f"{key}.{name}"
+        for key in keys
+        for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    }
