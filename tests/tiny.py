@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.train.data.augment import Augmentation
-from components.train.data.batches import PairDataset
+from components.train.data.batches import Augmentation, PairDataset
 from components.train.networks.init import initialise
 from shared.contracts.clusters import ClusterTable, LabelClusters
 from shared.contracts.dataset import DatasetManifest, Pair

@@ -5,14 +5,13 @@ from pathlib import Path
 
 from components.train.checks import check
 from components.train.config import TrainConfig
-from components.train.data.augment import Augmentation
 from components.train.data.batches import (
+    Augmentation,
     EpochLoader,
     PairDataset,
     collate,
-    hold_frames,
-    read_features,
 )
+from components.train.data.held import hold_frames, read_features
 from components.train.devices.launch import launch, must_launch
 from components.train.devices.loss_scale import apex_amp
 from components.train.devices.world import World, broadcast_weights, gathered, joined

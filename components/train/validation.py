@@ -7,8 +7,7 @@ from typing import get_args
 import numpy as np
 
 from components.train.config import BestBy, ValidationOptions
-from components.train.data.augment import Augmentation
-from components.train.data.batches import Batch, PairDataset, collate
+from components.train.data.batches import Augmentation, Batch, PairDataset, collate
 from components.train.step import Trainer
 from shared.condition import to_uint8
 from shared.data.pictures import show_inputs, side_by_side

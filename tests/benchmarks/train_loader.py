@@ -20,8 +20,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from components.train.data.augment import Augmentation
-from components.train.data.batches import PairDataset, collate
+from components.train.data.batches import Augmentation, PairDataset, collate
 from shared.command import command_line
 from shared.contracts.dataset import DatasetManifest, parse_size
 from shared.data.names import CITYSCAPES_ENDINGS

@@ -14,7 +14,8 @@ import torch
 
 from components.train import step
 from components.train.config import TrainConfig
-from components.train.data.batches import FRAMES_SHARE, EpochLoader, collate, read_features
+from components.train.data.batches import EpochLoader, collate
+from components.train.data.held import FRAMES_SHARE, read_features
 from components.train.networks.build import architecture_for, build
 from components.train.run import run
 from components.train.schedule import learning_rate

@@ -1,11 +1,10 @@
-"""Training pairs as batches of integer tensors; they become channels on the device, in
-`condition`."""
+"""Training pairs, cut out and mirrored at random, as batches of integer tensors; they become
+channels on the device, in `condition`."""
 
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,18 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from components.train.config import CacheName
-from components.train.data.augment import Augmentation
 from components.train.devices.world import ALONE, World
-from shared.contracts.clusters import ClusterTable
-from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import FeatureRegions
-from shared.data.frames import record_bytes
 from shared.data.reader import PairReader
-from shared.device import Runtime, pick
-from shared.errors import InputError
 
-FRAMES_SHARE = 0.8  # of the free memory that frames may take: the networks need the rest
 PER_FRAME = ("num_regions", "features")  # tables of the whole frame: a crop leaves them as they are
 
 
@@ -59,6 +50,45 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a frame, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    mirrored: bool
+
+    def cut(self, frame: Tensor) -> Tensor:
+        """(..., H, W) -> (..., height, width)"""
+        part = frame[..., self.top : self.top + self.height, self.left : self.left + self.width]
+        return part.flip(-1) if self.mirrored else part
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is random about a sample; it follows from (seed, epoch, index) alone."""
+
+    crop: tuple[int, int] | None  # (height, width) in pixels, None = whole frames
+    flip: bool  # mirror half of the samples
+    seed: int
+
+    def window(self, epoch: int, index: int, height: int, width: int) -> Window:
+        """The window of sample `index` in a frame of height x width.
+
+        As the references crop (get_params in base_dataset.py): the corner is uniform over all
+        places where the crop fits; a crop as large as the frame or larger takes all of that side.
+        """
+        random = np.random.default_rng((self.seed, epoch, index))
+        mirrored = self.flip and bool(random.random() < 0.5)
+        crop_height, crop_width = self.crop or (height, width)
+        crop_height, crop_width = min(crop_height, height), min(crop_width, width)
+        top = int(random.integers(height - crop_height + 1))
+        left = int(random.integers(width - crop_width + 1))
+        return Window(top, left, crop_height, crop_width, mirrored)
 
 
 class PairDataset(Dataset):
@@ -126,57 +156,6 @@ def _tensor(array: np.ndarray) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(array)
-
-
-def hold_frames(
-    pairs: PairDataset, cache: CacheName, runtime: Runtime, size: tuple[int, int] | None
-) -> None:
-    """Read all frames into memory or onto the device where --cache says so; refuses what does not
-    fit.
-
-    size: (height, width) of the frames, None = their own."""
-    if cache not in ("memory", "device"):
-        return
-    keeper = runtime if cache == "device" else pick("cpu", "fp32")
-
-    # Whether they fit, and leave the networks their part.
-    manifest = pairs.reader.manifest
-    frames = [
-        replace(pair, height=size[0], width=size[1]) if size else pair for pair in manifest.train
-    ]
-    needed_gb = sum(record_bytes(manifest, frame) for frame in frames) / 1e9
-    free_gb = keeper.free_memory_bytes() / 1e9
-    if needed_gb > FRAMES_SHARE * free_gb:
-        raise InputError(
-            f"--cache {cache}: the frames take {needed_gb:.1f} GB but {free_gb:.1f} GB are "
-            "free, of which the networks need a part: say --cache auto."
-        )
-
-    pairs.keep(keeper.torch_device)
-    print(f"all frames are held in {cache}: {needed_gb:.2f} GB", flush=True)
-
-
-def read_features(
-    clusters: Path, manifest: DatasetManifest
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Image name -> its instance ids (K,), sorted, and their features (F, K), as the cluster step
-    stored them."""
-    table = ClusterTable.read(clusters)
-    if table.dataset_digest != manifest.digest:
-        raise InputError(
-            f"--clusters {clusters} was made from another data set: run the cluster step on this "
-            "one."
-        )
-    if not (clusters / ClusterTable.FEATURES).is_file():
-        raise InputError(
-            f"--clusters {clusters} has no {ClusterTable.FEATURES}: make it with `python -m "
-            "components.cluster`, or "
-            "with its exchange read-maps."
-        )
-    stored = np.load(clusters / ClusterTable.FEATURES)
-    names, start, ids, features = (stored[name] for name in ("names", "start", "ids", "features"))
-    bounds = zip(names, start[:-1], start[1:], strict=True)
-    return {str(name): (ids[a:b], features[a:b].T) for name, a, b in bounds}
 
 
 def collate(items: list[dict[str, Tensor]]) -> Batch:

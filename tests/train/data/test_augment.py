@@ -9,8 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.train.data.augment import Augmentation, Window
-from components.train.data.batches import Batch, EpochLoader
+from components.train.data.batches import Augmentation, Batch, EpochLoader, Window
 from shared.condition import edges, one_hot
 from tests import tiny
 

@@ -1,0 +1,67 @@
+"""What training pairs are made of beside their files: frames held in memory, features of the
+cluster step."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from components.train.config import CacheName
+from components.train.data.batches import PairDataset
+from shared.contracts.clusters import ClusterTable
+from shared.contracts.dataset import DatasetManifest
+from shared.data.frames import record_bytes
+from shared.device import Runtime, pick
+from shared.errors import InputError
+
+FRAMES_SHARE = 0.8  # of the free memory that frames may take: the networks need the rest
+
+
+def hold_frames(
+    pairs: PairDataset, cache: CacheName, runtime: Runtime, size: tuple[int, int] | None
+) -> None:
+    """Read all frames into memory or onto the device where --cache says so; refuses what does not
+    fit.
+
+    size: (height, width) of the frames, None = their own."""
+    if cache not in ("memory", "device"):
+        return
+    keeper = runtime if cache == "device" else pick("cpu", "fp32")
+
+    # Whether they fit, and leave the networks their part.
+    manifest = pairs.reader.manifest
+    frames = [
+        replace(pair, height=size[0], width=size[1]) if size else pair for pair in manifest.train
+    ]
+    needed_gb = sum(record_bytes(manifest, frame) for frame in frames) / 1e9
+    free_gb = keeper.free_memory_bytes() / 1e9
+    if needed_gb > FRAMES_SHARE * free_gb:
+        raise InputError(
+            f"--cache {cache}: the frames take {needed_gb:.1f} GB but {free_gb:.1f} GB are "
+            "free, of which the networks need a part: say --cache auto."
+        )
+
+    pairs.keep(keeper.torch_device)
+    print(f"all frames are held in {cache}: {needed_gb:.2f} GB", flush=True)
+
+
+def read_features(
+    clusters: Path, manifest: DatasetManifest
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Image name -> its instance ids (K,), sorted, and their features (F, K), as the cluster step
+    stored them."""
+    table = ClusterTable.read(clusters)
+    if table.dataset_digest != manifest.digest:
+        raise InputError(
+            f"--clusters {clusters} was made from another data set: run the cluster step on this "
+            "one."
+        )
+    if not (clusters / ClusterTable.FEATURES).is_file():
+        raise InputError(
+            f"--clusters {clusters} has no {ClusterTable.FEATURES}: make it with `python -m "
+            "components.cluster`, or with its exchange read-maps."
+        )
+    stored = np.load(clusters / ClusterTable.FEATURES)
+    names, start, ids, features = (stored[name] for name in ("names", "start", "ids", "features"))
+    bounds = zip(names, start[:-1], start[1:], strict=True)
+    return {str(name): (ids[a:b], features[a:b].T) for name, a, b in bounds}
