@@ -1,7 +1,6 @@
 """The pipeline on one page, and its verbs: `python pipeline.py --help`."""
 
 import signal
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -154,28 +153,12 @@ def submit(
         server.submit(host, recipe, build(recipe, config), raw_data, config)
         return
 
-    # Here: what can be refused before the first step.
-    if raw_data is not None and "://" not in raw_data:
-        if not Path(raw_data).exists():
-            raise InputError(
-                f"--raw-data {raw_data} does not exist: give a folder, archive or URL of paired "
-                "images."
-            )
-        raw_data = str(Path(raw_data).resolve())
+    # Here: what can be refused before the first step, then the run.
+    place = None if raw_data is None else embedded.find_raw_data(raw_data)
     for step in {"train_global", "train_local"} & set(config):
         TrainConfig.check(config[step]).check_vgg_weights()
-
-    # Here: the run.
-    runs = runs.resolve()
-    runs.mkdir(parents=True, exist_ok=True)
-    print(f"No --host given: recipe {recipe} runs here, on the embedded engine.")
-    embedded.stop_steps_with_us()
-    if raw_data is None:
-        raw_data = str(runs / "demo_scenes")
-        draw = [sys.executable, "-m", "components.prepare", "demo", "--out", raw_data]
-        subprocess.run(draw, cwd=ROOT, check=True)
     named_tags = dict(tag.split("=", 1) for tag in tags)
-    embedded.run_here(recipe, build(recipe, config), raw_data, config, runs, named_tags)
+    embedded.run_here(recipe, build(recipe, config), place, config, runs, named_tags)
 
 
 def nightly(

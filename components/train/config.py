@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from components.train.schedule import ScheduleOptions
 from shared.command import Options, StepConfig
 from shared.contracts.dataset import parse_size
 from shared.contracts.model import UNETS, DiscriminatorName, FeatureRegions, GeneratorName, NormName
@@ -19,8 +20,6 @@ SMALLEST_SIDE = 16  # pixels; below, VGG19 and the coarsest scale of D have noth
 InitType = Literal["normal", "xavier", "kaiming", "orthogonal"]
 GanMode = Literal["lsgan", "vanilla"]
 CacheName = Literal["auto", "off", "memory", "device"]
-Policy = Literal["linear_hd", "linear", "step", "cosine", "constant", "plateau"]
-LearningRateScaling = Literal["none", "linear", "sqrt"]
 BestBy = Literal["psnr_db", "ssim", "L1", "lpips", "fid"]  # figures of `shared/quality.py`
 
 
@@ -105,37 +104,6 @@ class LossOptions(Options):
                 "no file: download torchvision's vgg19-dcbb9e9d.pth from "
                 "download.pytorch.org/models and name it, or set --lambda-vgg 0."
             )
-
-
-class ScheduleOptions(Options):
-    """How long, and how large a step at a time."""
-
-    epochs: int = Field(100, ge=1)
-    """Epochs at the full learning rate (niter)."""
-    epochs_decay: int = Field(100, ge=0)
-    """Epochs after those in which the learning rate falls linearly towards 0 (niter_decay)."""
-    epochs_fix_global: int = Field(0, ge=0)
-    """Stage local: first epochs in which only the outermost enhancer learns (niter_fix_global)."""
-    learning_rate: float = Field(2e-4, gt=0)
-    """Adam's step size for G, E and D (lr)."""
-    lr_policy: Policy = "linear_hd"
-    """Learning rate over the epochs. linear_hd: pix2pixHD's, flat, then linear. linear, step,
-    cosine, plateau: pix2pix; cosine reaches 0 after --epochs: give --epochs-decay 0; plateau goes
-    by the mean losses of G."""
-    lr_decay_epochs: int = Field(50, ge=1)
-    """Policy step: epochs after which the learning rate falls to a tenth (lr_decay_iters)."""
-    lr_scaling: LearningRateScaling = "none"
-    """What the learning rate is multiplied by with several devices: their number, or its root."""
-    beta1: float = Field(0.5, ge=0, lt=1)
-    """Adam's first momentum; the second is 0.999."""
-    clip_gradient_norm: float = Field(0.0, ge=0)
-    """Largest norm of the gradients of G with E, and of D; 0: not clipped."""
-    ema_decay: float = Field(0.0, ge=0, lt=1)
-    """Decay per step of a moving average of G, which is then what is saved and shown; 0: none."""
-
-    @property
-    def total_epochs(self) -> int:
-        return self.epochs + self.epochs_decay
 
 
 class DataOptions(Options):

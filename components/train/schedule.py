@@ -1,45 +1,50 @@
-"""The learning rate of an epoch."""
+"""How long training takes and how large its steps are: the options, and the learning rate that they
+give an epoch."""
 
 import math
-from typing import assert_never
+from typing import Literal, assert_never
 
-import torch
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from pydantic import Field
 
-from components.train.config import ScheduleOptions
+from shared.command import Options
+
+Policy = Literal["linear_hd", "linear", "step", "cosine", "constant", "plateau"]
+LearningRateScaling = Literal["none", "linear", "sqrt"]
 
 
-class Plateau(ReduceLROnPlateau):
-    """A fifth of the learning rate once a metric, the lower the better, has not improved for 6
-    epochs, as in pix2pix.
+class ScheduleOptions(Options):
+    """How long, and how large a step at a time."""
 
-    `step(metric)` is to be called at the end of each epoch; nan is no improvement."""
-
-    def __init__(self, learning_rate: float):
-        # torch's class keeps the rate in an optimiser: this one has nothing else to do.
-        holder = torch.optim.SGD([torch.zeros(1)], lr=learning_rate)
-        super().__init__(holder, factor=0.2, threshold=0.01, patience=5)
+    epochs: int = Field(100, ge=1)
+    """Epochs at the full learning rate (niter)."""
+    epochs_decay: int = Field(100, ge=0)
+    """Epochs after those in which the learning rate falls linearly towards 0 (niter_decay)."""
+    epochs_fix_global: int = Field(0, ge=0)
+    """Stage local: first epochs in which only the outermost enhancer learns (niter_fix_global)."""
+    learning_rate: float = Field(2e-4, gt=0)
+    """Adam's step size for G, E and D (lr)."""
+    lr_policy: Policy = "linear_hd"
+    """Learning rate over the epochs. linear_hd: pix2pixHD's, flat, then linear. linear, step,
+    cosine, plateau: pix2pix; cosine reaches 0 after --epochs: give --epochs-decay 0; plateau goes
+    by the mean losses of G."""
+    lr_decay_epochs: int = Field(50, ge=1)
+    """Policy step: epochs after which the learning rate falls to a tenth (lr_decay_iters)."""
+    lr_scaling: LearningRateScaling = "none"
+    """What the learning rate is multiplied by with several devices: their number, or its root."""
+    beta1: float = Field(0.5, ge=0, lt=1)
+    """Adam's first momentum; the second is 0.999."""
+    clip_gradient_norm: float = Field(0.0, ge=0)
+    """Largest norm of the gradients of G with E, and of D; 0: not clipped."""
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    """Decay per step of a moving average of G, which is then what is saved and shown; 0: none."""
 
     @property
-    def learning_rate(self) -> float:
-        """The learning rate of the next epoch."""
-        return self.optimizer.param_groups[0]["lr"]
-
-    def state_dict(self) -> dict[str, float | int]:
-        """What changes, under the names that checkpoints have for it."""
-        return {
-            "learning_rate": self.learning_rate,
-            "best": self.best,
-            "bad_epochs": self.num_bad_epochs,
-        }
-
-    def load_state_dict(self, state: dict[str, float | int]) -> None:
-        self.optimizer.param_groups[0]["lr"] = state["learning_rate"]
-        self.best, self.num_bad_epochs = state["best"], state["bad_epochs"]
+    def total_epochs(self) -> int:
+        return self.epochs + self.epochs_decay
 
 
 def learning_rate(
-    options: ScheduleOptions, epoch: int, world_size: int = 1, plateau: Plateau | None = None
+    options: ScheduleOptions, epoch: int, world_size: int = 1, plateau: float | None = None
 ) -> float:
     """Learning rate of epoch 1 .. options.total_epochs on `world_size` devices together.
 
@@ -52,7 +57,7 @@ def learning_rate(
     step: a tenth of it after every `lr_decay_epochs` epochs.
     cosine: half a wave over `epochs`, to 0 in epoch `epochs` + 1; in further epochs it rises again,
         as in pix2pix.
-    plateau: what `plateau` has made of it."""
+    plateau: `plateau`, what the class of that name has made of it so far."""
     full = options.learning_rate
     match options.lr_policy:
         case "linear_hd":  # the reference lowers the rate at the end of each epoch above niter
@@ -67,7 +72,7 @@ def learning_rate(
         case "constant":
             rate = full
         case "plateau":
-            rate = plateau.learning_rate
+            rate = plateau
         case _:
             assert_never(options.lr_policy)
     match options.lr_scaling:

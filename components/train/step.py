@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from components.train.config import LossOptions, ScheduleOptions, TrainConfig
+from components.train.config import LossOptions, TrainConfig
 from components.train.data.batches import Batch
 from components.train.devices.loss_scale import add_finite, means, start_apex
 from components.train.devices.update import Update
@@ -16,8 +16,9 @@ from components.train.ema import Ema
 from components.train.losses import discriminator_losses, generator_losses
 from components.train.networks.build import Networks
 from components.train.networks.memory import stays_nhwc
+from components.train.plateau import Plateau
 from components.train.pool import ImagePool
-from components.train.schedule import Plateau, learning_rate
+from components.train.schedule import ScheduleOptions, learning_rate
 from shared.condition import encode_maps, instance_mean, paint, to_signed
 from shared.contracts.model import Architecture
 from shared.device import Runtime
@@ -77,7 +78,8 @@ class Trainer:
         local enhancer."""
         if self.batches == 0:
             torch.manual_seed((self.seed * 1_000_003 + epoch) * self.world.size + self.world.rank)
-        rate = learning_rate(self.schedule, epoch, self.world.size, self.plateau)
+        reduced = self.plateau.learning_rate if self.plateau else None
+        rate = learning_rate(self.schedule, epoch, self.world.size, reduced)
         for update in (self.update_G, self.update_D):
             for group in update.optimizer.param_groups:
                 group["lr"] = rate

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from kfp import local
 from kfp.dsl.graph_component import GraphComponent
 
 from shared import tracking
+from shared.errors import InputError
 from shared.pipeline.graph import step_of
 from shared.pipeline.recipes import Recipe
 
@@ -26,10 +28,22 @@ def run_name(recipe: str) -> str:
     return f"{recipe}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
 
 
+def find_raw_data(raw_data: str) -> str:
+    """The absolute path of raw data on this machine; a URL as it is. Raises InputError for a path
+    that is not there."""
+    if "://" in raw_data:
+        return raw_data
+    if not Path(raw_data).exists():
+        raise InputError(
+            f"--raw-data {raw_data} does not exist: give a folder, archive or URL of paired images."
+        )
+    return str(Path(raw_data).resolve())
+
+
 def run_here(
     recipe: str,
     graph: GraphComponent,
-    raw_data: str,
+    raw_data: str | None,
     config: Recipe,
     runs: Path,
     tags: dict[str, str],
@@ -38,12 +52,23 @@ def run_here(
 
     Args:
         recipe: Name of the experiment in MLflow.
+        raw_data: Absolute path or URL of paired images; None: demo scenes, which are drawn.
         config: Config of every step, for MLflow; the graph holds the same numbers.
-        runs: Folder, absolute, that takes the steps' folders and the log.
+        runs: Folder that takes the steps' folders and the log; made where it is not there.
         tags: Tags of the MLflow run.
 
     Raises SystemExit with 2 where a step refused, else 1 where it failed.
     """
+    # From here on a signal stops the running step too.
+    print(f"No --host given: recipe {recipe} runs here, on the embedded engine.")
+    _stop_steps_with_us()
+    runs = runs.resolve()
+    runs.mkdir(parents=True, exist_ok=True)
+    if raw_data is None:
+        raw_data = str(runs / "demo_scenes")
+        draw = [sys.executable, "-m", "components.prepare", "demo", "--out", raw_data]
+        subprocess.run(draw, cwd=ROOT, check=True)
+
     # The steps find our packages wherever they are started.
     path = [str(ROOT), os.environ.get("PYTHONPATH")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
@@ -138,8 +163,8 @@ class Console:
         self.screen.flush()
 
 
-def stop_steps_with_us() -> None:
-    """From here on SIGTERM and SIGHUP stop the running step too, which kfp would leave alive."""
+def _stop_steps_with_us() -> None:
+    """Make SIGTERM and SIGHUP stop the running step too, which kfp would leave alive."""
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _stop)
 

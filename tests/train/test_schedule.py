@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from components.train.config import ScheduleOptions
-from components.train.schedule import Plateau, learning_rate
+from components.train.plateau import Plateau
+from components.train.schedule import ScheduleOptions, learning_rate
 from shared.networks.checkpoint import load_tensors, save_tensors
 
 BASE, EPOCHS, EPOCHS_DECAY, DECAY_EVERY = 2e-4, 25, 35, 7

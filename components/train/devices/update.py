@@ -9,9 +9,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from components.train.config import PrecisionOptions, ScheduleOptions
+from components.train.config import PrecisionOptions
 from components.train.devices.loss_scale import ApexScaler, LossScaler
 from components.train.devices.world import World
+from components.train.schedule import ScheduleOptions
 from shared.device import Runtime
 
 BUCKET_BYTES = 25 * 2**20  # of gradients that are sent together

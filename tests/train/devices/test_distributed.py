@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from components.train.config import ScheduleOptions
 from components.train.data.batches import Batch, batches_of_rank, collate
 from components.train.devices import update
 from components.train.devices.launch import launch, must_launch
@@ -22,7 +21,7 @@ from components.train.devices.world import (
     joined,
     mean_over_ranks,
 )
-from components.train.schedule import learning_rate
+from components.train.schedule import ScheduleOptions, learning_rate
 from components.train.step import Trainer
 from shared.command import StepConfig, execute
 from shared.device import pick
