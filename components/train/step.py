@@ -12,9 +12,9 @@ from components.train.data.batches import Batch
 from components.train.devices.loss_scale import add_finite, means, start_apex
 from components.train.devices.update import Update
 from components.train.devices.world import ALONE, World, gathered, mean_over_ranks
-from components.train.ema import Ema
 from components.train.losses import discriminator_losses, generator_losses
 from components.train.networks.build import Networks
+from components.train.networks.ema import Ema
 from components.train.networks.memory import stays_nhwc
 from components.train.plateau import Plateau
 from components.train.pool import ImagePool

@@ -8,8 +8,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from components.train.ema import Ema
 from components.train.losses import feature_matching_loss, gan_loss, l1_loss, vgg_loss
+from components.train.networks.ema import Ema
 from components.train.networks.vgg import VGG19Features
 from components.train.pool import ImagePool
 from shared.networks.checkpoint import load_tensors, save_tensors
