@@ -1,7 +1,7 @@
 """train -> cluster, train, export, benchmark: a trained model."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -43,8 +43,7 @@ class GeneratorInput(Record):
         if (found := describe_input(manifest)) != (wanted := describe_input(self)):
             raise InputError(
                 f"--dataset {dataset} has {found} as input but the model was trained with "
-                f"{wanted}: "
-                "give a data set of the same input."
+                f"{wanted}: give a data set of the same input."
             )
         if self.use_instances and not manifest.has_instances:
             raise InputError(
@@ -97,12 +96,10 @@ class Architecture(GeneratorInput):
 
 
 def describe_input(of: DatasetManifest | GeneratorInput) -> str:
-    """For people."""
-    return (
-        f"maps of {of.num_labels} labels"
-        if of.num_labels
-        else f"pictures of {of.input_nc} channels"
-    )
+    """What is read or held as input, in words for people."""
+    if of.num_labels:
+        return f"maps of {of.num_labels} labels"
+    return f"pictures of {of.input_nc} channels"
 
 
 class ModelCard(Folder):
@@ -127,11 +124,15 @@ class ModelCard(Folder):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_an_earlier_version(cls, fields: dict) -> dict:
+    def _of_an_earlier_version(cls, fields: Any) -> Any:
         """Cards were written without `one_size`; it follows from --size of the training."""
-        if "one_size" not in fields and "size" in fields.get("config", {}):
-            return fields | {"one_size": bool(fields["config"]["size"])}
-        return fields
+        match fields:
+            case {"one_size": _}:
+                return fields
+            case {"config": {"size": size}}:
+                return fields | {"one_size": bool(size)}
+            case _:  # no card: what is wrong with it is found next
+                return fields
 
     @property
     def frame_size(self) -> tuple[int, int] | None:

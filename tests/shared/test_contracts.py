@@ -144,6 +144,13 @@ def test_size_is_height_then_width():
             parse_size(text)
 
 
+@pytest.mark.parametrize("content", ["[]", "5", '{"config": null}', '{"config": 5}', "{"])
+def test_a_file_that_holds_no_card_is_refused_too(tmp_path, content):
+    (tmp_path / "model.json").write_text(content)
+    with pytest.raises(InputError, match="model.json does not fit this version: "):
+        ModelCard.read(tmp_path)
+
+
 @pytest.mark.parametrize(("size", "wanted"), [("16x32", (16, 32)), ("", None)])
 def test_a_card_written_before_it_knew_the_size_of_its_frames_tells_it_by_its_config(
     tmp_path, size, wanted
