@@ -161,42 +161,14 @@ def test_helpers_of_tests_are_no_tests():
 # torch
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_help_loads_no_torch(step):
-    """That of the step, and of each command that it lists."""
-    listed = help_of(step).partition("\ncommands ")[2].partition("\n\n")[0]
-    for command in re.findall(r"^  (\S+(?: \S+)?)  ", listed, re.MULTILINE):
-        help_of(step, *command.split())
-
-
-def help_of(step: str, *command: str) -> str:
-    text = loads_no_torch(
-        f"import runpy; sys.argv = {['', *command, '--help']}\n"
-        f"try: runpy.run_module('components.{step}', run_name='__main__', alter_sys=True)\n"
-        "except SystemExit as end: assert not end.code"
-    )
-    assert "usage: " in text
-    return text
-
-
-def test_the_pipeline_loads_no_torch():
-    loads_no_torch("import pipeline")
-
-
 def test_contracts_and_files_are_read_without_torch():
-    """But for pairs as tensors."""
+    """But for pairs as tensors. Where `--help` is tested it is tested to load none either."""
     modules = [name for name in MODULES if within(name, "shared.contracts", "shared.data")]
     modules.remove("shared.data.reader")
-    loads_no_torch(f"import {', '.join(modules)}")
-
-
-def loads_no_torch(code: str) -> str:
-    """Run the code in a fresh interpreter; what it prints."""
     heavy = "{'torch', 'onnxruntime'} & sys.modules.keys()"
-    code = f"import sys\n{code}\nassert not (loaded := {heavy}), f'loads {{loaded}}'"
+    code = f"import sys, {', '.join(modules)}\nassert not (loaded := {heavy}), f'loads {{loaded}}'"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 # One home
