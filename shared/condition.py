@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+GREY_LEVEL = 1 / 127.5  # one of 0 .. 255, in pictures in [-1, 1]
+
 
 def one_hot(labels: Tensor, num_labels: int) -> Tensor:
     """(N, H, W) integer labels -> (N, num_labels, H, W) float32 of 0 and 1; ids from num_labels on
@@ -59,9 +61,6 @@ def paint(table: Tensor, ids: Tensor) -> Tensor:
     n, f, _ = table.shape
     index = ids.reshape(n, 1, -1).long().expand(n, f, -1)
     return table.gather(2, index).view(n, f, *ids.shape[1:])
-
-
-GREY_LEVEL = 1 / 127.5  # of 0 .. 255, in pictures in [-1, 1]
 
 
 def to_signed(picture: Tensor) -> Tensor:

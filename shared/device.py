@@ -1,5 +1,5 @@
-"""The file that knows npu, cuda and cpu: pick one, its precision, autocast, scaler, clock, memory,
-random numbers, meeting place."""
+"""The file that knows npu, cuda and cpu: pick one, its precision, autocast, loss scaler, clock,
+memory, random numbers, collectives."""
 
 import contextlib
 import importlib.util
@@ -150,6 +150,7 @@ class Runtime:
             _accelerator(self.name).set_rng_state(states["device"])
 
     def describe(self) -> str:
+        """The device, its arithmetic and torch's version, for people."""
         hardware = _cpu_name() if self.name == "cpu" else _accelerator(self.name).get_device_name(0)
         return f"{self.name} ({hardware}), {self.precision}, torch {torch.__version__}"
 
@@ -159,9 +160,8 @@ def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runt
     available."""
     match device:
         case "auto":
-            name = (
-                "npu" if _npu_problem() is None else "cuda" if torch.cuda.is_available() else "cpu"
-            )
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+            name = "npu" if _npu_problem() is None else name
         case "npu":
             if problem := _npu_problem():
                 raise InputError(f"--device npu: {problem}")
@@ -169,8 +169,8 @@ def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runt
         case "cuda":
             if not torch.cuda.is_available():
                 raise InputError(
-                    "--device cuda: torch sees no NVIDIA GPU here; "
-                    "install a CUDA build of torch and the driver, or use --device cpu."
+                    "--device cuda: torch sees no NVIDIA GPU here; install a CUDA build of torch "
+                    "and the driver, or use --device cpu."
                 )
             name = "cuda"
         case "cpu":
@@ -185,8 +185,8 @@ def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runt
 
 
 def _pick_precision(name: str, precision: str) -> str:
-    """auto: fp32 on a CPU, bf16 on a GPU that has it (else fp16), fp16 on an NPU (no bf16
-    transposed convolution)."""
+    """The precision asked for; auto is fp32 on a CPU, bf16 on a GPU that has it (else fp16), fp16
+    on an NPU (no bf16 transposed convolution). Raises InputError for one that the device lacks."""
     match name, precision:
         case "cpu", "auto":
             return "fp32"
@@ -213,20 +213,16 @@ def _pick_precision(name: str, precision: str) -> str:
 def _npu_problem() -> str | None:
     """Why there is no NPU here, as a sentence; None when there is one."""
     if importlib.util.find_spec("torch_npu") is None and not hasattr(torch, "npu"):
-        return (
-            "torch_npu is not installed; install it with CANN (`pip install "
-            "torch-npu==2.13.0`), or use --device cpu."
-        )
+        install = "`pip install torch-npu==2.13.0`"
+        return f"torch_npu is not installed; install it with CANN ({install}), or use --device cpu."
     try:
         if not hasattr(torch, "npu"):
             import torch_npu  # noqa: F401
         if torch.npu.is_available():
             return None
-        return (
-            "torch_npu is installed but sees no NPU; check `npu-smi info` and the driver, or "
-            "use --device cpu."
-        )
-    # without CANN: ImportError on libhccl.so, or a bare Exception from its own environment check
+        check = "check `npu-smi info` and the driver"
+        return f"torch_npu is installed but sees no NPU; {check}, or use --device cpu."
+    # Without CANN: ImportError on libhccl.so, or a bare Exception from its own environment check.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         fix = "run `source /usr/local/Ascend/ascend-toolkit/set_env.sh`, or use --device cpu"

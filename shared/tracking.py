@@ -66,6 +66,7 @@ def _forgiving(function):
 
 
 def _active():
+    """The run that is open in this process, or None; does not load MLflow."""
     mlflow = sys.modules.get("mlflow")
     return mlflow.active_run() if mlflow else None
 
@@ -198,7 +199,7 @@ def log_headline(figures: dict[str, float]) -> None:
 
 @_forgiving
 def log_picture(name: str, picture: np.ndarray, step: int) -> None:
-    """(3, H, W) uint8; pictures of one name form a series over `step` in the UI."""
+    """Log a picture (3, H, W) uint8; those of one name form a series over `step` in the UI."""
     from shared.data.images import to_hwc  # which needs codecs that a pipeline's machine may lack
 
     _mlflow().log_image(to_hwc(picture), key=name, step=step)
@@ -269,6 +270,5 @@ def ui_command() -> str:
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if uri.startswith("http"):
         return uri
-    return shlex.join(
-        [str(Path(sys.executable).parent / "mlflow"), "ui", "--backend-store-uri", uri]
-    )
+    mlflow = str(Path(sys.executable).parent / "mlflow")
+    return shlex.join([mlflow, "ui", "--backend-store-uri", uri])

@@ -16,8 +16,7 @@ class LabelClusters(Record):
     centres: list[list[float]]
     counts: list[int]  # instances per centre
     spread: list[float]  # root mean square distance of the instances to their centre
-    # share of the instances' variance that the centres explain; None = all are equal
-    explained: float | None
+    explained: float | None  # share of their variance that the centres do; None = all are equal
     fallback: bool  # no instance was large enough: one centre, the mean of all of them
 
 
@@ -42,8 +41,8 @@ class ClusterTable(Folder):
 
     @classmethod
     def read_for(cls, clusters: Path, model: Path, card: ModelCard) -> Self:
-        """Raises InputError for a model that takes no features, or whose encoder did not make
-        these.
+        """Read the styles of a model. Raises InputError for a model that takes no features, or
+        whose encoder did not make these.
 
         They are clustered after stage one; stage two is trained from that model on the same
         features."""
@@ -54,15 +53,12 @@ class ClusterTable(Folder):
                 "leave it out."
             )
         table = cls.read(clusters)
-        if (
-            table.model_digest not in (card.digest, card.parent_digest)
-            or table.feat_num != feat_num
-        ):
+        made_by_it = table.model_digest in (card.digest, card.parent_digest)
+        if not made_by_it or table.feat_num != feat_num:
             raise InputError(
                 f"--clusters {clusters} belongs to model {table.model_digest} ({table.feat_num} "
-                "features), not to "
-                f"--model {model}, which is {card.digest} ({feat_num} features) from {parent}: "
-                f"cluster the features of this model or of its parent."
+                f"features), not to --model {model}, which is {card.digest} ({feat_num} features) "
+                f"from {parent}: cluster the features of this model or of its parent."
             )
         return table
 

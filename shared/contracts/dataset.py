@@ -56,15 +56,13 @@ class DatasetManifest(Folder):
     def path(
         self, folder: Path, split: str, kind: Literal["photo", "input", "instance"], name: str
     ) -> Path:
-        """File of one map."""
+        """The file of one map or photo."""
         match kind:
             case "photo":
                 place, suffix = "img" if self.num_labels else "B", ".png"
             case "input":
-                place, suffix = (
-                    "label" if self.num_labels else "A",
-                    ".png" if self.input_nc <= 4 else ".npy",
-                )
+                place = "label" if self.num_labels else "A"
+                suffix = ".png" if self.input_nc <= 4 else ".npy"
             case "instance":
                 place, suffix = "inst", self.instance_suffix
         return Path(folder) / f"{split}_{place}" / f"{name}{suffix}"

@@ -63,6 +63,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 class Record(BaseModel):
+    """Base of what is written as JSON: frozen, no unknown fields."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
@@ -70,9 +72,9 @@ class Folder(Record):
     """A folder described by one JSON file; `write` is atomic, `read` names what is missing or
     unknown."""
 
-    FILE: ClassVar[str]
-    FLAG: ClassVar[str]
-    MADE_BY: ClassVar[str]
+    FILE: ClassVar[str]  # name of the JSON file
+    FLAG: ClassVar[str]  # by which steps are given the folder
+    MADE_BY: ClassVar[str]  # step that writes it
     format: Literal[1] = 1
 
     def write(self, folder: Path, write: Write = write_atomically) -> None:
@@ -80,11 +82,12 @@ class Folder(Record):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
+        """Raises InputError where the file is missing or does not fit this version."""
         path = Path(folder) / cls.FILE
         if not path.is_file():
             raise InputError(
-                f"{cls.FLAG} {folder} holds no {cls.FILE}: "
-                f"give the folder that `python -m components.{cls.MADE_BY}` wrote."
+                f"{cls.FLAG} {folder} holds no {cls.FILE}: give the folder that "
+                f"`python -m components.{cls.MADE_BY}` wrote."
             )
         try:
             return cls.model_validate_json(path.read_bytes())

@@ -54,8 +54,7 @@ class LabelStyles(Record):
     instances: int
     fallback: bool
     explained: float | None  # see LabelClusters
-    # mean |difference| in [0, 255] between pictures of two centres, on the label
-    picture_difference: float | None
+    picture_difference: float | None  # mean |difference|, 0 .. 255, of two centres on the label
 
 
 class BenchmarkReport(Folder):
@@ -64,7 +63,6 @@ class BenchmarkReport(Folder):
     FILE: ClassVar[str] = "benchmark.json"
     FLAG: ClassVar[str] = "--report"
     MADE_BY: ClassVar[str] = "benchmark"
-
     format: Literal[2] = 2
 
     speed: list[SpeedRow]

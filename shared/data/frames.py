@@ -39,9 +39,8 @@ def _parts(manifest: DatasetManifest, pair: Pair) -> dict[str, tuple[np.dtype, t
 
 def record_bytes(manifest: DatasetManifest, pair: Pair) -> int:
     """Length of a record, a multiple of ALIGNMENT."""
-    length = sum(
-        dtype.itemsize * int(np.prod(shape)) for dtype, shape in _parts(manifest, pair).values()
-    )
+    parts = _parts(manifest, pair).values()
+    length = sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in parts)
     return -(-length // ALIGNMENT) * ALIGNMENT
 
 
@@ -62,9 +61,12 @@ def cache_file(dataset: Path, split: str) -> Path:
 
 def seal(dataset: Path, manifest: DatasetManifest) -> None:
     """Declare the cache files of this data set complete."""
-    write_atomically(
-        Path(dataset) / CACHE / KEY, CacheKey(digest=manifest.digest).model_dump_json().encode()
-    )
+    write_atomically(Path(dataset) / CACHE / KEY, _key(manifest))
+
+
+def _key(manifest: DatasetManifest) -> bytes:
+    """The content of the file KEY."""
+    return CacheKey(digest=manifest.digest).model_dump_json().encode()
 
 
 class FrameCache:
@@ -83,7 +85,7 @@ class FrameCache:
         if not key.is_file() or not getattr(manifest, split):
             return None
         wanted = sum(record_bytes(manifest, pair) for pair in getattr(manifest, split))
-        same = key.read_bytes() == CacheKey(digest=manifest.digest).model_dump_json().encode()
+        same = key.read_bytes() == _key(manifest)
         if not same or not file.is_file() or file.stat().st_size != wanted:
             print(
                 f"the cache in {key.parent} belongs to other data and is not used: prepare the "

@@ -147,8 +147,8 @@ def read_ids(path: Path) -> np.ndarray:
     with _open(path) as image:
         if image.mode not in ID_MODES:
             raise WrongContent(
-                f"{path} is a {image.mode} picture, not a map of ids: "
-                f"give one grey or palette channel, or --num-labels 0 for pictures as input."
+                f"{path} is a {image.mode} picture, not a map of ids: give one grey or palette "
+                "channel, or --num-labels 0 for pictures as input."
             )
         step = GREY_STEPS.get(image.tile[0][3], 1) if image.format == "PNG" else 1
         ids = _load(path, image)

@@ -21,9 +21,7 @@ def colour_labels(labels: np.ndarray) -> np.ndarray:
     """(H, W) label ids 0..255 -> (3, H, W) uint8: Cityscapes' colours, well spread hues for ids
     above 34."""
     ids = np.arange(256, dtype=np.uint32)
-    spread = np.stack(
-        [(ids * 67 + 29) % 256, (ids * 151 + 83) % 256, (ids * 211 + 7) % 256], axis=1
-    ).astype(np.uint8)
+    spread = np.stack([ids * 67 + 29, ids * 151 + 83, ids * 211 + 7], axis=1).astype(np.uint8)
     colours = np.concatenate([CITYSCAPES, spread[len(CITYSCAPES) :]])  # (256, 3)
     return colours.T[:, labels]
 

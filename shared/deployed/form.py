@@ -38,7 +38,7 @@ class Form:
             graph=card.graph,
             style=Style(np.array(card.style, np.float32)) if card.style else None,
             size=card.size,
-            # a dynamic file reflects maps of two strides or more
+            # A file for any size reflects maps of two strides or more.
             least_side=2 if card.size else 2 * card.architecture.stride,
             batch_norm=card.batch_norm,
         )
@@ -126,12 +126,13 @@ def stack(feeds: list[Feeds]) -> Feeds:
         arrays = [feed[name] for feed in feeds]
         if name == "style":
             longest = max(array.shape[1] for array in arrays)
-            arrays = [
-                np.pad(array, ((0, 0), (0, longest - array.shape[1]), (0, 0))) for array in arrays
-            ]
+            missing = [longest - array.shape[1] for array in arrays]
+            pairs = zip(arrays, missing, strict=True)
+            arrays = [np.pad(array, ((0, 0), (0, rows), (0, 0))) for array, rows in pairs]
         batch[name] = np.concatenate(arrays)
     return batch
 
 
 def _one(array: np.ndarray) -> Tensor:
+    """The array as a batch of one; a copy, since it may be read-only."""
     return torch.tensor(array).unsqueeze(0)

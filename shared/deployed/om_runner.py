@@ -49,6 +49,7 @@ class OmRunner:
         self._check_output()
 
     def _choose_batch(self) -> None:
+        """Set the session to `batch_size`. Raises InputError where the file does not take it."""
         for desc in self.session.get_inputs():
             if -1 in desc.shape[1:]:
                 raise InputError(
@@ -72,12 +73,12 @@ class OmRunner:
             ) from None
 
     def _check_output(self) -> None:
+        """Raises InputError for a file that does not return what the graph says."""
         outputs = [desc.datatype.name for desc in self.session.get_outputs()]
         if len(outputs) != 1 or (outputs[0] == "uint8") != (self.graph.output == "uint8"):
             raise InputError(
                 f"{self.file} returns {', '.join(outputs)} but the export has one "
-                f"{self.graph.output} picture: compile "
-                "it from the ONNX file of the same export."
+                f"{self.graph.output} picture: compile it from the ONNX file of the same export."
             )
 
     def __call__(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
@@ -89,16 +90,15 @@ class OmRunner:
 
     def upload(self, feeds: dict[str, np.ndarray]) -> list:
         """The batch in the NPU's memory."""
-        return [
-            self.session.create_tensor_from_arrays_to_device(array) for array in self._arrays(feeds)
-        ]
+        to_device = self.session.create_tensor_from_arrays_to_device
+        return [to_device(array) for array in self._arrays(feeds)]
 
     def compute(self, uploaded: list) -> None:
         """Pictures stay in the NPU's memory; returns when they are done."""
         self.session.run(uploaded, out_array=False)
 
     def peak_memory_mb(self) -> float:
-        # Of the process: ais_bench does not tell that of the NPU.
+        """Of the process: ais_bench does not tell that of the NPU."""
         return pick("cpu").peak_memory_mb()
 
     def close(self) -> None:
@@ -106,20 +106,22 @@ class OmRunner:
         self.session.free_resource()
 
     def _arrays(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-        """In the file's order, filled up to its batch. The NPU is given bytes: what does not fit
-        would be misread."""
+        """The arrays in the file's order, filled up to its batch. The NPU is given bytes: what does
+        not fit would be misread."""
         wanted = self.session.get_inputs()
-        if sorted(feeds) != sorted(desc.name for desc in wanted):
+        names = [desc.name for desc in wanted]
+        if sorted(feeds) != sorted(names):
             raise InputError(
-                f"{self.file} takes {', '.join(desc.name for desc in wanted)} but is given "
-                f"{', '.join(feeds)}: compile it from the ONNX file of the same export."
+                f"{self.file} takes {', '.join(names)} but is given {', '.join(feeds)}: compile "
+                "it from the ONNX file of the same export."
             )
         return [self._fitted(desc, feeds[desc.name]) for desc in wanted]
 
     def _fitted(self, desc, array: np.ndarray) -> np.ndarray:
         assert 0 < len(array) <= self.batch_size
         shape = (self.batch_size, *desc.shape[1:])
-        array = np.concatenate([array, np.repeat(array[-1:], self.batch_size - len(array), axis=0)])
+        fill = np.repeat(array[-1:], self.batch_size - len(array), axis=0)
+        array = np.concatenate([array, fill])
         if array.shape != shape or array.dtype.name != desc.datatype.name:
             raise InputError(
                 f"{self.file} takes {desc.name} as {desc.datatype.name} {shape} but is given "
@@ -137,14 +139,13 @@ def unavailable(reason: str) -> InputError:
         return InputError(
             f"ais_bench is not there for {sys.executable} ({one_clause(reason)}): it is not on "
             "PyPI, so install the wheels of ais_bench and aclruntime from Ascend's tools "
-            "repository, "
-            "https://gitee.com/ascend/tools/tree/master/ais-bench_workload/tool/ais_bench."
+            "repository, https://gitee.com/ascend/tools/tree/master/ais-bench_workload/tool/ais_bench."
         )
     if ".so" in reason:
         return InputError(
             f"ais_bench finds no CANN ({one_clause(reason)}): run `source "
-            "/usr/local/Ascend/ascend-toolkit/set_env.sh` "
-            "first, on a machine with the NPU's driver."
+            "/usr/local/Ascend/ascend-toolkit/set_env.sh` first, on a machine with the NPU's "
+            "driver."
         )
     return InputError(
         f"ais_bench cannot be loaded ({one_clause(reason)}): repair its installation."

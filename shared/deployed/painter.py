@@ -35,20 +35,18 @@ class ExportedFile:
     def of(cls, exported: Path, card: ExportCard, runtime: RuntimeName) -> Self:
         """The file of an export that `runtime` opens; of compiled ones that of the smallest
         batches. Raises InputError where there is none."""
-        match runtime:
-            case "om":
-                if not card.om:
-                    raise InputError(
-                        f"--runtime om: --exported {exported} holds no compiled file: export it "
-                        "with --format om."
-                    )
-                return cls.compiled(exported, min(card.om, key=lambda om: min(om.batch_sizes)))
-            case _:
-                if not (exported / card.file).is_file():
-                    raise InputError(
-                        f"--exported {exported} has lost its {card.file}: export the model again."
-                    )
-                return cls(exported / card.file, card.precision)
+        if runtime == "om":
+            if not card.om:
+                raise InputError(
+                    f"--runtime om: --exported {exported} holds no compiled file: export it with "
+                    "--format om."
+                )
+            return cls.compiled(exported, min(card.om, key=lambda om: min(om.batch_sizes)))
+        if not (exported / card.file).is_file():
+            raise InputError(
+                f"--exported {exported} has lost its {card.file}: export the model again."
+            )
+        return cls(exported / card.file, card.precision)
 
     @classmethod
     def compiled(cls, exported: Path, om: OmFile) -> Self:
@@ -73,10 +71,9 @@ def open_runner(
         precision: Arithmetic of PyTorch; exported files have their own.
     """
     match runtime:
-        case "torch":
-            return TorchRunner(form.synthesiser(source), pick(device, precision))
-        case "torch-compile":
-            return TorchRunner(form.synthesiser(source), pick(device, precision), compiled=True)
+        case "torch" | "torch-compile":
+            compiled = runtime == "torch-compile"
+            return TorchRunner(form.synthesiser(source), pick(device, precision), compiled)
         case "onnxruntime":
             device = pick("auto").name if device == "auto" else device
             return OnnxRunner(source.path, source.precision, device)
@@ -96,6 +93,7 @@ class Painter:
 
         For a file of another size the maps are resized to that, and its picture back."""
         maps = replace(sample, photo=None)
-        maps = resize_sample(maps, *self.form.size) if self.form.size else maps
+        if self.form.size:
+            maps = resize_sample(maps, *self.form.size)
         picture = self.runner(self.form.feed(maps, style))[0]  # (3, h, w)
         return resize_picture(to_pixels(picture), *sample.inputs.shape[-2:])

@@ -61,12 +61,10 @@ def passes(parity: Parity, output: str) -> bool:
 
 def describe(parity: Parity) -> str:
     """The figures in one line, for people."""
-    return (
-        f"{parity.runtime} on {parity.device}, {parity.precision}: "
-        f"max abs error {parity.max_abs_error:.2e}, mean {parity.mean_abs_error:.2e}, "
-        f"cosine {parity.cosine:.7f}, PSNR {parity.psnr_db:.1f} dB, "
-        f"limit {parity.limit:g}, on {parity.samples} samples"
-    )
+    figures = f"max abs error {parity.max_abs_error:.2e}, mean {parity.mean_abs_error:.2e}, "
+    figures += f"cosine {parity.cosine:.7f}, PSNR {parity.psnr_db:.1f} dB, limit {parity.limit:g}"
+    where = f"{parity.runtime} on {parity.device}, {parity.precision}"
+    return f"{where}: {figures}, on {parity.samples} samples"
 
 
 def signed(picture: np.ndarray) -> np.ndarray:

@@ -49,9 +49,14 @@ class TorchRunner:
 
     def __init__(self, synthesiser: Synthesiser, runtime: Runtime, compiled: bool = False):
         """compiled: by torch.compile, a graph for every batch size and size of the maps."""
+        # What it says of itself.
         self.name = "torch-compile" if compiled else "torch"
         self.device = runtime.name
         self.precision = runtime.precision
+        self.batch_size = None
+        self.names = synthesiser.input_names
+
+        # The network where it computes.
         self.runtime = runtime
         self.synthesiser = synthesiser.eval().to(runtime.torch_device)
         # GPUs and NPUs keep layout and autocast as they are: what would help there was not
@@ -62,27 +67,23 @@ class TorchRunner:
             # Compiled norms and paddings keep this layout; an eager InstanceNorm goes to the other
             # one and back.
             layout = torch.channels_last if compiled else torch.contiguous_format
+
+            def cast(conv: nn.Module) -> nn.Module:
+                return copy.deepcopy(conv).to(dtype=dtype, memory_format=layout)
+
             convolutions = (nn.Conv2d, nn.ConvTranspose2d)
-            self.synthesiser = replace_layers(
-                self.synthesiser,
-                convolutions,
-                lambda conv: copy.deepcopy(conv).to(dtype=dtype, memory_format=layout),
-            )
+            self.synthesiser = replace_layers(self.synthesiser, convolutions, cast)
         self.function = compile_per_shape(self.synthesiser) if compiled else self.synthesiser
-        self.batch_size = None
-        self.names = synthesiser.input_names
 
     def __call__(self, feeds: Feeds) -> np.ndarray:
         picture = self._compute(self.upload(feeds))
-        picture = picture.float() if picture.is_floating_point() else picture
-        picture = picture.cpu()
+        picture = (picture.float() if picture.is_floating_point() else picture).cpu()
         self.runtime.synchronize()  # a clock read after the call is true
         return picture.numpy()
 
     def upload(self, feeds: Feeds) -> list[torch.Tensor]:
-        tensors = [
-            torch.from_numpy(feeds[name]).to(self.runtime.torch_device) for name in self.names
-        ]
+        device = self.runtime.torch_device
+        tensors = [torch.from_numpy(feeds[name]).to(device) for name in self.names]
         if self.name == "torch-compile" and self.synthesiser.graph.style == "instance":
             table = tensors[self.names.index("style")]
             # Of another length for every batch: not worth a graph.
@@ -150,9 +151,8 @@ class OnnxRunner:
     def upload(self, feeds: Feeds) -> onnxruntime.IOBinding:
         binding = self.session.io_binding()
         for name, array in feeds.items():
-            binding.bind_ortvalue_input(
-                name, onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device)
-            )
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(array, self.device)
+            binding.bind_ortvalue_input(name, value)
         binding.bind_output(self.session.get_outputs()[0].name, self.device)
         return binding
 
@@ -162,5 +162,5 @@ class OnnxRunner:
         uploaded.synchronize_outputs()
 
     def peak_memory_mb(self) -> float:
-        # Of the process: the arena on a GPU cannot be asked for.
+        """Of the process: the arena on a GPU cannot be asked for."""
         return pick("cpu").peak_memory_mb()

@@ -13,10 +13,8 @@ from shared.data.maps import Sample, label_counts
 class Style:
     """Features in [-1, 1] of every label, and of single regions that differ from their label's."""
 
-    # (num_labels + 1, feat_num) float32; the last row: pixels without label, or pictures
-    by_label: np.ndarray
-    # (feat_num,) float32 by instance id
-    by_region: dict[int, np.ndarray] = field(default_factory=dict)
+    by_label: np.ndarray  # (num_labels + 1, feat_num) float32; last: without label, or pictures
+    by_region: dict[int, np.ndarray] = field(default_factory=dict)  # (feat_num,) float32 by id
 
     @classmethod
     def commonest(cls, table: ClusterTable, num_labels: int) -> Self:

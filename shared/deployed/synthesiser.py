@@ -36,20 +36,23 @@ class Synthesiser(nn.Module):
 
     @property
     def input_names(self) -> list[str]:
+        """Names of the inputs of the file, in their order."""
         return input_names(self.reads, self.graph)
 
     @property
     def output_name(self) -> str:
+        """Name of the output of the file."""
         return FAKE if self.graph.form == "onehot" else "picture"
 
     def forward(self, *arrays: Tensor) -> Tensor:
         """Inputs by position, as `input_names` has them (see Graph) -> picture (N, 3, H, W), float
         or uint8."""
         given = dict(zip(self.input_names, arrays, strict=True))
-        picture = self.generator(given.get(CHANNELS) if CHANNELS in given else self._encode(given))
+        picture = self.generator(given[CHANNELS] if CHANNELS in given else self._encode(given))
         return to_uint8(picture) if self.graph.output == "uint8" else picture
 
     def _encode(self, given: dict[str, Tensor]) -> Tensor:
+        """Maps and styles -> input of the generator, (N, channels, H, W)."""
         reads, num_labels = self.reads, self.reads.num_labels
 
         # One-hot labels or the picture, and edges.
@@ -65,16 +68,13 @@ class Synthesiser(nn.Module):
             case "label":
                 rows = _rows(x, num_labels)
                 painted = given["style"].transpose(1, 2) @ rows.flatten(2)  # (N, feat_num, H * W)
-                features = painted.view(
-                    painted.shape[0], reads.feat_num, rows.shape[2], rows.shape[3]
-                )
+                n, height, width = painted.shape[0], rows.shape[2], rows.shape[3]
+                features = painted.view(n, reads.feat_num, height, width)
             case "instance":
                 n, k, f = given["style"].shape
                 first = torch.arange(n, device=x.device).view(-1, 1, 1) * k  # of each sample's rows
-                features = F.embedding(
-                    given["instances"].long() + first, given["style"].reshape(-1, f)
-                )
-                features = features.movedim(3, 1)
+                rows = given["instances"].long() + first
+                features = F.embedding(rows, given["style"].reshape(-1, f)).movedim(3, 1)
             case "map":
                 features = given["features"]
         return torch.cat([x, features], dim=1)

@@ -17,7 +17,8 @@ def norm_layer(a: Architecture) -> Norm:
 
 
 def build_generator(a: Architecture) -> nn.Module:
-    """Input channels: one-hot labels or picture, edge, instance features, in this order."""
+    """The generator, not yet initialised. Its input channels: one-hot labels or picture, edge,
+    instance features, in this order."""
     channels, norm = a.condition_channels + a.feat_num, norm_layer(a)
     match a.netG:
         case "global":

@@ -91,9 +91,8 @@ def load_state(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a weight file as they were saved. Raises InputError where it is missing or
     holds other things."""
     state = load_tensors(path)
-    if not isinstance(state, dict) or not all(
-        isinstance(value, torch.Tensor) for value in state.values()
-    ):
+    is_dict = isinstance(state, dict)
+    if not is_dict or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(
             f"{path} holds no state dict: save it again with torch.save(network.state_dict(), "
             "path)."

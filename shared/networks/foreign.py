@@ -94,9 +94,8 @@ def refuse_old_encoder(state: State, path: Path) -> None:
     if convs and max(convs) == 4 + 3 * (len(convs) - 2):
         raise InputError(
             f"{path} is an encoder of pix2pixHD's first release, whose last convolution "
-            f"(model.{max(convs)}) has no "
-            "padding in front of it as today's has: train the encoder anew, or remove the file to "
-            "use G alone."
+            f"(model.{max(convs)}) has no padding in front of it as today's has: train the encoder "
+            "anew, or remove the file to use G alone."
         )
 
 
@@ -144,8 +143,8 @@ def infer_architecture(
     if generator is None:
         raise InputError(
             f"--model {model}: latest_net_G.pth is no generator of pix2pixHD (global, local) or "
-            "pix2pix (unet_128, "
-            "unet_256, resnet_6blocks, resnet_9blocks): give weights of one of these."
+            "pix2pix (unet_128, unet_256, resnet_6blocks, resnet_9blocks): give weights of one of "
+            "these."
         )
     if generator["netG"] in UNETS:
         generator["dropout"] = unet_dropout
@@ -166,18 +165,15 @@ def infer_architecture(
         given = ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
         raise InputError(
             f"--model {model} has no model.json, and what the {channels} input channels of its "
-            "generator stand for "
-            f"does not follow{f' from {given}' if given else ''}: say num_labels (0 for "
-            "pictures), use_instances "
-            "(1 channel) and feat_num, which add up to them with the channels of a picture, to "
-            "`python -m components.train adopt`."
+            f"generator stand for does not follow{f' from {given}' if given else ''}: say "
+            "num_labels (0 for pictures), use_instances (1 channel) and feat_num, which add up to "
+            "them with the channels of a picture, to `python -m components.train adopt`."
         )
 
     # What no file says is as the references build it.
     usual = dict(netD="n_layers", num_D=1) if is_pix2pix else dict(netD="multiscale", num_D=2)
-    return Architecture.model_validate(
-        DEFAULTS | usual | generator | discriminator | encoder | splits[0]
-    )
+    fields = DEFAULTS | usual | generator | discriminator | encoder | splits[0]
+    return Architecture.model_validate(fields)
 
 
 def card_of(
@@ -229,7 +225,8 @@ def describe(card: ModelCard) -> str:
 def _splits(
     channels: int, num_labels: int | None, use_instances: bool | None, feat_num: int | None
 ) -> list[dict]:
-    """All that G's input channels may stand for; None = try what the references have."""
+    """All that G's input channels may stand for, as fields of Architecture; None = try what the
+    references have."""
     may_be_any_picture = num_labels == 0 and use_instances is not None
     splits = []
     for labels, edge, features in product(
@@ -243,17 +240,15 @@ def _splits(
         else:
             fits = picture == PICTURE_CHANNELS or (may_be_any_picture and picture > 0)
         if fits and features >= 0:
-            splits.append(
-                dict(num_labels=labels, input_nc=picture, use_instances=edge, feat_num=features)
-            )
+            split = dict(num_labels=labels, input_nc=picture, use_instances=edge)
+            splits.append(split | dict(feat_num=features))
     return splits
 
 
 def _generator(state: State, is_hd: bool) -> dict | None:
     """Fields of Architecture, and `channels` of its input; None for anything else."""
-    fields = dict(
-        norm="batch" if any(_is_norm(key, tensor) for key, tensor in state.items()) else "instance"
-    )
+    has_norms = any(_is_norm(key, tensor) for key, tensor in state.items())
+    fields = dict(norm="batch" if has_norms else "instance")
 
     # A U-Net, whose keys are nested.
     if "model.model.0.weight" in state:
@@ -271,13 +266,10 @@ def _generator(state: State, is_hd: bool) -> dict | None:
         n_down = _hourglass(state, has_head=False)
         if stem is None or n_down is None:
             return None
-        fields |= dict(
-            netG="local", ngf=stem.shape[0], channels=stem.shape[1], n_downsample_global=n_down
-        )
-        fields |= dict(
-            n_local_enhancers=outermost, n_blocks_local=_blocks(state, f"model{outermost}_2")
-        )
-        return fields | dict(n_blocks_global=_blocks(state, "model"))
+        ngf, channels = stem.shape[:2]
+        fields |= dict(netG="local", ngf=ngf, channels=channels, n_local_enhancers=outermost)
+        fields |= dict(n_downsample_global=n_down, n_blocks_global=_blocks(state, "model"))
+        return fields | dict(n_blocks_local=_blocks(state, f"model{outermost}_2"))
 
     # A global generator, or pix2pix's ResNet, which has the same keys.
     n_down = _hourglass(state, has_head=True)
@@ -288,9 +280,8 @@ def _generator(state: State, is_hd: bool) -> dict | None:
     fields |= dict(ngf=ngf, channels=channels, n_downsample_global=n_down, n_blocks_global=n_blocks)
     # Dropout stands between the convolutions of a block, which makes the second one the sixth
     # module; pix2pix has no biases in front of a BatchNorm, pix2pixHD does.
-    dropout = any(
-        key.endswith("conv_block.6.weight") and tensor.ndim == 4 for key, tensor in state.items()
-    )
+    sixths = [tensor for key, tensor in state.items() if key.endswith("conv_block.6.weight")]
+    dropout = any(tensor.ndim == 4 for tensor in sixths)
     only_pix2pix = dropout or "model.1.bias" not in state
     only_hd = is_hd or (fields["norm"] == "batch" and not only_pix2pix)
     if n_down == 2 and n_blocks in (6, 9) and (only_pix2pix or not only_hd):
@@ -316,7 +307,6 @@ def _discriminator(state: State) -> dict | None:
 
 def _encoder(state: State) -> dict | None:
     """Fields of Architecture; None for anything else."""
-    # A global generator, or pix2pix's ResNet, which has the same keys.
     n_down = _hourglass(state, has_head=True)
     if n_down is None:
         return None

@@ -42,18 +42,13 @@ class ResnetBlock(nn.Module):
 
     def __init__(self, channels: int, norm: Norm, bias: bool = True, dropout: bool = False):
         super().__init__()
-        first = [
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3, bias=bias),
-            norm(channels),
-            nn.ReLU(),
-        ]
-        second = [
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3, bias=bias),
-            norm(channels),
-        ]
-        self.conv_block = nn.Sequential(*first, *([nn.Dropout(0.5)] if dropout else []), *second)
+
+        def convolution() -> list[nn.Module]:
+            conv = nn.Conv2d(channels, channels, 3, bias=bias)
+            return [nn.ReflectionPad2d(1), conv, norm(channels)]
+
+        between = [nn.ReLU(), nn.Dropout(0.5)] if dropout else [nn.ReLU()]
+        self.conv_block = nn.Sequential(*convolution(), *between, *convolution())
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv_block(x)
@@ -73,9 +68,8 @@ def down(channels: int, norm: Norm, bias: bool = True) -> list[nn.Module]:
 
 def up(channels: int, norm: Norm, bias: bool = True) -> list[nn.Module]:
     """Twice the size, half the channels."""
-    conv = nn.ConvTranspose2d(
-        channels, channels // 2, 3, stride=2, padding=1, output_padding=1, bias=bias
-    )
+    twice = dict(stride=2, padding=1, output_padding=1)
+    conv = nn.ConvTranspose2d(channels, channels // 2, 3, **twice, bias=bias)
     return [conv, norm(channels // 2), nn.ReLU()]
 
 
@@ -116,16 +110,16 @@ def at_stride(
 
     At least to two strides, or `least`: where the coarsest maps get a reflection padding of their
     own, they need two rows and columns."""
+    # The size that the network takes.
     height, width = map(int, x.shape[-2:])  # numbers, also while the network is traced
     assert min(height, width) >= 2, (height, width)
-    wanted_height, wanted_width = (
-        max(-(-side // stride), least) * stride for side in (height, width)
-    )
+    wanted_height, wanted_width = (max(-(-n // stride), least) * stride for n in (height, width))
     if (height, width) == (wanted_height, wanted_width):
         return network(x)
+
+    # A side can be reflected by one pixel less than it has: tiny ones take several turns.
     padded_height, padded_width = height, width
     while (bottom := wanted_height - padded_height) + (right := wanted_width - padded_width):
-        # A side can be reflected by one pixel less than it has: tiny ones take several turns.
         bottom, right = min(bottom, padded_height - 1), min(right, padded_width - 1)
         x = F.pad(x, (0, right, 0, bottom), mode="reflect")
         padded_height, padded_width = padded_height + bottom, padded_width + right
@@ -133,8 +127,8 @@ def at_stride(
 
 
 def with_picture_statistics(network: nn.Module) -> nn.Module:
-    """Replaces every BatchNorm in place: a picture is normalised by its own statistics, not by
-    those of the training.
+    """Replace every BatchNorm in place: a picture is normalised by its own statistics, not by those
+    of the training.
 
     pix2pix tests so by default (BatchNorm in training mode with batches of one); InstanceNorm with
     the same weights computes the same for batches of any size."""
@@ -143,9 +137,6 @@ def with_picture_statistics(network: nn.Module) -> nn.Module:
             if isinstance(child, nn.BatchNorm2d):
                 own = nn.InstanceNorm2d(child.num_features, child.eps, affine=True)
                 own.load_state_dict({"weight": child.weight.detach(), "bias": child.bias.detach()})
-                setattr(
-                    module,
-                    name,
-                    own.to(child.weight.device).train(child.training).requires_grad_(False),
-                )
+                own = own.to(child.weight.device).train(child.training).requires_grad_(False)
+                setattr(module, name, own)
     return network

@@ -60,9 +60,8 @@ class LocalEnhancer(nn.Module):
         super().__init__()
         self.n_local_enhancers = n_local_enhancers
         self.stride = 2 ** (n_downsample_global + n_local_enhancers)
-        whole = hourglass(
-            in_channels, 3, ngf * 2**n_local_enhancers, n_downsample_global, n_blocks_global, norm
-        )
+        width = ngf * 2**n_local_enhancers
+        whole = hourglass(in_channels, 3, width, n_downsample_global, n_blocks_global, norm)
         self.model = whole[:-3]
         for n in range(1, n_local_enhancers + 1):
             channels = ngf * 2 ** (n_local_enhancers - n)
@@ -81,9 +80,8 @@ class LocalEnhancer(nn.Module):
             pyramid.append(halve(pyramid[-1]))
         y = self.model(pyramid.pop())
         for n in range(1, self.n_local_enhancers + 1):
-            y = self.get_submodule(f"model{n}_2")(
-                self.get_submodule(f"model{n}_1")(pyramid.pop()) + y
-            )
+            entry, rest = (self.get_submodule(f"model{n}_{part}") for part in (1, 2))
+            y = rest(entry(pyramid.pop()) + y)
         return y
 
     def outermost_enhancer(self) -> list[nn.Parameter]:

@@ -77,15 +77,9 @@ def run_here(
     # The run: steps on the screen, everything in the log, figures in MLflow.
     start = time.perf_counter()
     name = run_name(recipe)
-    numbers = {
-        f"{step}.{field}": value
-        for step, fields in config.items()
-        for field, value in fields.items()
-    }
-    with (
-        open(runs / f"{name}.log", "w") as log,
-        tracking.pipeline_run(recipe, name, numbers, tags, runs),
-    ):
+    numbers = {f"{step}.{field}": config[step][field] for step in config for field in config[step]}
+    in_mlflow = tracking.pipeline_run(recipe, name, numbers, tags, runs)
+    with open(runs / f"{name}.log", "w") as log, in_mlflow:
         console = Console(sys.stdout, log)
         try:
             with contextlib.redirect_stdout(console):
@@ -93,10 +87,8 @@ def run_here(
         except RuntimeError:
             if not console.step:
                 raise
-            print(
-                f"\nstep {console.step} failed: {console.last_line}\nfull log: {log.name}",
-                file=sys.stderr,
-            )
+            failure = f"step {console.step} failed: {console.last_line}"
+            print(f"\n{failure}\nfull log: {log.name}", file=sys.stderr)
             # An exception, so that the MLflow run is closed as failed.
             sys.exit(2 if re.match(r"\w+ refused: ", console.last_line) else 1)
 
