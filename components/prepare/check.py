@@ -3,6 +3,7 @@ at once."""
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -44,36 +45,35 @@ def check(raw_data: str, config: PrepareConfig) -> list[Problem]:
     reading = reading_for(config, source)
 
     # What headers and pixels tell: every pair is decoded once.
-    jobs = pairs["train"] + pairs["test"]
+    everything = pairs["train"] + pairs["test"]
     first_with: dict[str, str] = {}
-    sizes: dict[str, int] = {}
-    labels: dict[int, list[int]] = {}  # id -> [pixels, images]
+    sizes: Counter[str] = Counter()
+    pixels: Counter[int] = Counter()  # by label, as are images
+    images: Counter[int] = Counter()
     num_instances = 0
-    results = parallel_map(partial(examine, reading=reading), jobs, len(jobs))
-    results = progress(results, "prepare: checked:", len(jobs), "pairs")
-    for raw, found in zip(jobs, results, strict=True):
+    results = parallel_map(partial(examine, reading=reading), everything, len(everything))
+    results = progress(results, "prepare: checked:", len(everything), "pairs")
+    for raw, found in zip(everything, results, strict=True):
         problems += found.problems
         num_instances += found.num_instances
         if found.size:
-            size = "{}x{}".format(*found.size)
-            sizes[size] = sizes.get(size, 0) + 1
-        for label, pixels in found.label_pixels.items():
-            of_label = labels.setdefault(label, [0, 0])
-            of_label[0] += pixels
-            of_label[1] += 1
+            sizes["{}x{}".format(*found.size)] += 1
+        pixels.update(found.label_pixels)
+        images.update(found.label_pixels.keys())
         picture = raw.photo or raw.input
         if found.content and (first := first_with.setdefault(found.content, picture)) != picture:
-            problems.append(
-                Problem("duplicate picture", picture, f"is the same picture as {first}")
-            )
+            same = f"is the same picture as {first}"
+            problems.append(Problem("duplicate picture", picture, same))
 
     # The same report for people and for programs.
     report = {
         "layout": source.layout,
         "train_pairs": len(pairs["train"]),
         "test_pairs": len(pairs["test"]),
-        "sizes": dict(sorted(sizes.items(), key=lambda item: -item[1])),
-        "labels": {label: dict(pixels=of[0], images=of[1]) for label, of in sorted(labels.items())},
+        "sizes": dict(sizes.most_common()),
+        "labels": {
+            label: dict(pixels=pixels[label], images=images[label]) for label in sorted(pixels)
+        },
         "instances": num_instances,
         "problems": [{**asdict(problem), "remedy": REMEDIES[problem.kind]} for problem in problems],
     }
