@@ -1,5 +1,4 @@
-"""Measuring networks of a node or two whose answers are known, as ONNX files, and pictures for
-them."""
+"""Measuring networks of a node or two, as ONNX files, with known answers; pictures for them."""
 
 from pathlib import Path
 
@@ -14,27 +13,23 @@ ANY = ("n", 3, "height", "width")
 def write_network(
     path: Path, nodes, inputs: dict, rank: int, types=(FLOAT, FLOAT), constants=None
 ) -> str:
-    """An ONNX file; `inputs` are shapes by name, "out" has that rank; types are of the inputs and
-    of "out"."""
-    values = [
-        helper.make_tensor_value_info(name, types[0], shape) for name, shape in inputs.items()
-    ]
+    """Write an ONNX file; returns its path.
+
+    `inputs` are shapes by name, `rank` is of "out", `types` are of the inputs and of "out"."""
+    make_info = helper.make_tensor_value_info
+    values = [make_info(name, types[0], shape) for name, shape in inputs.items()]
     out = helper.make_tensor_value_info("out", types[1], [None] * rank)
     stored = [numpy_helper.from_array(array, name) for name, array in (constants or {}).items()]
-    model = helper.make_model(
-        helper.make_graph(nodes, "g", values, [out], stored),
-        opset_imports=[helper.make_opsetid("", 13)],
-        ir_version=8,
-    )
-    onnx.save(model, path)
+    graph = helper.make_graph(nodes, "g", values, [out], stored)
+    opset = helper.make_opsetid("", 13)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
     return str(path)
 
 
 def mean_colour(path: Path, shape=ANY) -> str:
     """Features: the mean of each channel, (N, 3, 1, 1)."""
-    return write_network(
-        path, [helper.make_node("ReduceMean", ["x"], ["out"], axes=[2, 3])], {"x": shape}, 4
-    )
+    mean = helper.make_node("ReduceMean", ["x"], ["out"], axes=[2, 3])
+    return write_network(path, [mean], {"x": shape}, 4)
 
 
 def mean_difference(path: Path, first=ANY, second=ANY, axes=(1, 2, 3)) -> str:
@@ -47,9 +42,8 @@ def mean_difference(path: Path, first=ANY, second=ANY, axes=(1, 2, 3)) -> str:
 def brightest_channel(path: Path, shape=ANY, half: bool = False) -> str:
     """Scores of three classes: red, green, blue; where asked for at half the size."""
     pool = helper.make_node("AveragePool", ["x"], ["out"], kernel_shape=[2, 2], strides=[2, 2])
-    return write_network(
-        path, [pool if half else helper.make_node("Identity", ["x"], ["out"])], {"x": shape}, 4
-    )
+    same = helper.make_node("Identity", ["x"], ["out"])
+    return write_network(path, [pool if half else same], {"x": shape}, 4)
 
 
 def red_tens(path: Path, classes: int) -> str:
@@ -76,7 +70,7 @@ def red_ids(path: Path) -> str:
 
 
 def plain(colour, size=(8, 8)) -> np.ndarray:
-    """One colour."""
+    """A picture (3, H, W) of one colour."""
     channels = np.broadcast_to(np.array(colour, np.uint8), 3)
     return np.broadcast_to(channels[:, None, None], (3, *size)).copy()
 

@@ -1,4 +1,4 @@
-"""Where the tests find what is not theirs."""
+"""Where the tests find what is outside of them."""
 
 from pathlib import Path
 

@@ -1,8 +1,5 @@
-"""The published weight files of NVIDIA's pix2pixHD and junyanz' pix2pix, written down by hand from
-their layer specs.
-
-Names and shapes, without values.
-"""
+"""Names and shapes in the published weight files of NVIDIA's pix2pixHD and junyanz' pix2pix, from
+their layer specs, by hand."""
 
 import torch
 
@@ -24,9 +21,8 @@ def batch_norm(key, channels):
 
 
 def block(key, channels):
-    return conv(f"{key}.conv_block.1", channels, channels, 3) | conv(
-        f"{key}.conv_block.5", channels, channels, 3
-    )
+    keys = (f"{key}.conv_block.1", f"{key}.conv_block.5")
+    return conv(keys[0], channels, channels, 3) | conv(keys[1], channels, channels, 3)
 
 
 def nvidia_global(channels=36, ngf=64):
@@ -59,7 +55,7 @@ def nvidia_encoder(last="model.29"):
 
 
 def nvidia_discriminator(keys, channels=39, num_D=2):
-    """keys: of the five convolutions of a scale."""
+    """`keys`: those of the five convolutions of a scale."""
     widths, state = (channels, 64, 128, 256, 512, 1), {}
     for scale in range(num_D):
         for key, n_in, n_out in zip(keys, widths, widths[1:], strict=False):
@@ -76,14 +72,13 @@ def junyanz_unet(downs=8):
     state = conv("model.model.0", 64, 3, 4, bias=False) | transposed("model.model.3", 128, 3, 4)
     place = "model.model.1.model"
     for outer, inner in zip(widths[:-2], widths[1:-1], strict=True):
-        state |= conv(f"{place}.1", inner, outer, 4, bias=False) | batch_norm(f"{place}.2", inner)
-        state |= transposed(f"{place}.5", 2 * inner, outer, 4, bias=False) | batch_norm(
-            f"{place}.6", outer
-        )
+        state |= conv(f"{place}.1", inner, outer, 4, bias=False)
+        state |= batch_norm(f"{place}.2", inner)
+        state |= transposed(f"{place}.5", 2 * inner, outer, 4, bias=False)
+        state |= batch_norm(f"{place}.6", outer)
         place += ".3.model"
-    state |= conv(f"{place}.1", 512, 512, 4, bias=False) | transposed(
-        f"{place}.3", 512, 512, 4, bias=False
-    )
+    state |= conv(f"{place}.1", 512, 512, 4, bias=False)
+    state |= transposed(f"{place}.3", 512, 512, 4, bias=False)
     return state | batch_norm(f"{place}.4", 512)
 
 
@@ -91,9 +86,8 @@ def junyanz_resnet(n_blocks=9, dropout=True):
     second = 6 if dropout else 5
     state = conv("model.1", 64, 3, 7, bias=False) | batch_norm("model.2", 64)
     for index, width in ((4, 64), (7, 128)):
-        state |= conv(f"model.{index}", 2 * width, width, 3, bias=False) | batch_norm(
-            f"model.{index + 1}", 2 * width
-        )
+        state |= conv(f"model.{index}", 2 * width, width, 3, bias=False)
+        state |= batch_norm(f"model.{index + 1}", 2 * width)
     for index in range(10, 10 + n_blocks):
         for first in (1, second):
             state |= conv(f"model.{index}.conv_block.{first}", 256, 256, 3, bias=False)
@@ -107,17 +101,14 @@ def junyanz_resnet(n_blocks=9, dropout=True):
 def junyanz_discriminator():
     state = conv("model.0", 64, 6, 4)
     for index, width in ((2, 64), (5, 128), (8, 256)):
-        state |= conv(f"model.{index}", 2 * width, width, 4, bias=False) | batch_norm(
-            f"model.{index + 1}", 2 * width
-        )
+        state |= conv(f"model.{index}", 2 * width, width, 4, bias=False)
+        state |= batch_norm(f"model.{index + 1}", 2 * width)
     return state | conv("model.11", 1, 512, 4)
 
 
 def junyanz_pixel_discriminator():
-    state = (
-        conv("net.0", 64, 6, 1) | conv("net.2", 128, 64, 1, bias=False) | batch_norm("net.3", 128)
-    )
-    return state | conv("net.5", 1, 128, 1, bias=False)
+    state = conv("net.0", 64, 6, 1) | conv("net.2", 128, 64, 1, bias=False)
+    return state | batch_norm("net.3", 128) | conv("net.5", 1, 128, 1, bias=False)
 
 
 def with_values(state, seed=0):
@@ -131,7 +122,6 @@ def with_values(state, seed=0):
         elif tensor.ndim == 4 or f"{key.rpartition('.')[0]}.running_var" not in state:
             values[key] = 0.02 * torch.randn(tensor.shape, generator=generator)
         else:
-            values[key] = 0.5 + torch.rand(
-                tensor.shape, generator=generator
-            )  # positive, as variances are
+            # Positive, as variances are.
+            values[key] = 0.5 + torch.rand(tensor.shape, generator=generator)
     return values

@@ -1,7 +1,7 @@
-"""pix2pixHD and pix2pix again, slowly, from the papers and the layer tables of the published
-checkpoints.
+"""The tests' own answer: pix2pixHD and pix2pix again, slowly, from the papers and the layer tables
+of the published checkpoints.
 
-The tests' own answer. `training` matters to BatchNorm alone; its statistics are not updated.
+`training` matters to BatchNorm alone; its statistics are not updated.
 """
 
 import torch
@@ -10,9 +10,8 @@ import torch.nn.functional as F
 
 def conv(weights, key, x, stride=1, padding=0, reflect=0):
     x = F.pad(x, [reflect] * 4, mode="reflect") if reflect else x
-    return F.conv2d(
-        x, weights[f"{key}.weight"], weights.get(f"{key}.bias"), stride=stride, padding=padding
-    )
+    weight, bias = weights[f"{key}.weight"], weights.get(f"{key}.bias")
+    return F.conv2d(x, weight, bias, stride=stride, padding=padding)
 
 
 def transposed(weights, key, x, output_padding=1):
@@ -28,11 +27,11 @@ def norm(weights, key, x, training=True):
     if f"{key}.weight" not in weights:
         return normalised(x, *moments(x, (2, 3)))
     if training:
-        x = normalised(x, *moments(x, (0, 2, 3)))
+        mean, variance = moments(x, (0, 2, 3))
     else:
-        x = normalised(
-            x, *(weights[f"{key}.running_{name}"].view(per_channel) for name in ("mean", "var"))
-        )
+        mean = weights[f"{key}.running_mean"].view(per_channel)
+        variance = weights[f"{key}.running_var"].view(per_channel)
+    x = normalised(x, mean, variance)
     return x * weights[f"{key}.weight"].view(per_channel) + weights[f"{key}.bias"].view(per_channel)
 
 
@@ -103,7 +102,7 @@ def patchgan(weights, keys, x, padding, training):
 
 
 def flat_keys(module, n_layers):
-    """Of convolutions in one sequence: 0, then 2, 5, 8, ..."""
+    """The keys of convolutions in one sequence: 0, then 2, 5, 8, ..."""
     return [f"{module}.0", *(f"{module}.{2 + 3 * j}" for j in range(n_layers + 1))]
 
 
@@ -115,9 +114,8 @@ def discriminator(weights, x, num_D, n_layers, features=True, training=True):
             keys = [f"scale{scale}_layer{j}.0" for j in range(n_layers + 2)]
             result.append(patchgan(weights, keys, x, 2, training))
         else:
-            result.append(
-                patchgan(weights, flat_keys(f"layer{scale}", n_layers), x, 2, training)[-1:]
-            )
+            keys = flat_keys(f"layer{scale}", n_layers)
+            result.append(patchgan(weights, keys, x, 2, training)[-1:])
         x = pool(x)
     return result
 
@@ -151,7 +149,7 @@ def unet_level(weights, key, x, levels_inside, training):
 
 
 def one_hot_and_edges(labels, instances, num_labels):
-    """Pixel by pixel, in Python."""
+    """The network's input (N, num_labels + 1, H, W), pixel by pixel, in Python."""
     n, height, width = labels.shape
     result = torch.zeros(n, num_labels + 1, height, width)
     for b in range(n):
@@ -160,11 +158,8 @@ def one_hot_and_edges(labels, instances, num_labels):
                 result[b, int(labels[b, y, x]), y, x] = 1
                 for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0)):
                     v, u = y + dy, x + dx
-                    if (
-                        0 <= v < height
-                        and 0 <= u < width
-                        and instances[b, v, u] != instances[b, y, x]
-                    ):
+                    inside = 0 <= v < height and 0 <= u < width
+                    if inside and instances[b, v, u] != instances[b, y, x]:
                         result[b, num_labels, y, x] = 1
     return result
 

@@ -24,40 +24,19 @@ from shared.deployed.synthesiser import input_names
 from shared.networks.build import build_encoder, build_generator
 from shared.networks.checkpoint import save_weights
 
+# Networks of four channels.
+SMALL = dict(ngf=4, n_downsample_global=2, n_blocks_global=1, n_blocks_local=1)
+SMALL |= dict(ndf=4, n_layers_D=2, nef=4, n_downsample_E=2)
+
 
 def architecture(**changes) -> Architecture:
-    values = dict(
-        netG="global",
-        num_labels=35,
-        input_nc=0,
-        use_instances=True,
-        feat_num=0,
-        ngf=4,
-        n_downsample_global=2,
-        n_blocks_global=1,
-        n_local_enhancers=1,
-        n_blocks_local=1,
-        num_D=2,
-        ndf=4,
-        n_layers_D=2,
-        nef=4,
-        n_downsample_E=2,
-    )
-    return Architecture(**values | changes)
+    values = dict(num_labels=35, input_nc=0, use_instances=True, feat_num=0)
+    values |= dict(netG="global", n_local_enhancers=1, num_D=2)
+    return Architecture(**values | SMALL | changes)
 
 
 # The same networks as options of `python -m components.train`.
-TRAIN = dict(
-    ngf=4,
-    n_downsample_global=2,
-    n_blocks_global=1,
-    n_blocks_local=1,
-    ndf=4,
-    n_layers_D=2,
-    nef=4,
-    n_downsample_E=2,
-    workers=0,
-)
+TRAIN = SMALL | dict(workers=0)
 
 
 def model(folder: Path, a: Architecture, gain: float = 0.02, **changes) -> ModelCard:
@@ -67,10 +46,9 @@ def model(folder: Path, a: Architecture, gain: float = 0.02, **changes) -> Model
     networks = {"G": build_generator(a)} | ({"E": build_encoder(a)} if a.feat_num else {})
     for network in networks.values():
         initialise(network, "normal", gain, zero_bias=False)
-    values = dict(
-        height=32, width=64, epoch=1, images_seen=1, dataset_digest="", parent_digest="", metrics={}
-    )
-    values |= dict(digest=save_weights(folder, networks), config={"size": "32x64"}, one_size=True)
+    values = dict(height=32, width=64, one_size=True, config={"size": "32x64"}, metrics={})
+    values |= dict(epoch=1, images_seen=1, dataset_digest="", parent_digest="")
+    values |= dict(digest=save_weights(folder, networks))
     card = ModelCard(architecture=a, **values | changes)
     card.write(folder)
     return card
@@ -182,13 +160,13 @@ def write(
 ) -> DatasetManifest:
     """A prepared data set of the arrays that are given by split, name and kind; `fields` are of the
     manifest."""
-    has_instances = all(
-        "instance" in content for split in splits.values() for content in split.values()
-    )
+    everything = [content for split in splits.values() for content in split.values()]
+    has_instances = all("instance" in content for content in everything)
     values = dict(num_labels=35, input_nc=0, has_instances=has_instances, instance_suffix=".png")
-    manifest = DatasetManifest(
-        train=[], test=[], source="tests", source_digest="", config={}, digest="", **values | fields
-    )
+    values |= dict(train=[], test=[], source="tests", source_digest="", config={}, digest="")
+    manifest = DatasetManifest(**values | fields)
+
+    # The images.
     pairs, files, frames = {"train": [], "test": []}, [], {"train": [], "test": []}
     for split, contents in splits.items():
         for name, content in contents.items():
@@ -198,18 +176,18 @@ def write(
                 files.append(path)
             frame = frame_of(name, content)
             num_instances = 0 if frame.ids is None else len(frame.ids)
-            pairs[split].append(
-                Pair(name, *content["input"].shape[-2:], "photo" in content, num_instances)
-            )
+            size = content["input"].shape[-2:]
+            pairs[split].append(Pair(name, *size, "photo" in content, num_instances))
             frames[split].append(frame)
+
+    # The manifest, and the cache where one is wanted.
     manifest = manifest.model_copy(update={"digest": digest_files(files), **pairs})
     manifest.write(folder)
     if cache:
         for split in splits:
-            records = [
-                pack(manifest, *both) for both in zip(pairs[split], frames[split], strict=True)
-            ]
-            write_atomically(cache_file(folder, split), b"".join(records))
+            both = zip(pairs[split], frames[split], strict=True)
+            records = b"".join(pack(manifest, pair, frame) for pair, frame in both)
+            write_atomically(cache_file(folder, split), records)
         seal(folder, manifest)
     return manifest
 
@@ -220,7 +198,7 @@ def frame_of(name: str, content: dict[str, np.ndarray]) -> Sample:
 
 
 def assert_same(one: Sample, other: Sample) -> None:
-    """In name, types and values."""
+    """Assert that two samples have the same name, types and values."""
     assert one.name == other.name
     for field in fields(Sample)[1:]:
         a, b = getattr(one, field.name), getattr(other, field.name)
@@ -232,7 +210,7 @@ def assert_same(one: Sample, other: Sample) -> None:
 
 @contextlib.contextmanager
 def warnings_are_errors():
-    """Also those that torch gives only once per process."""
+    """Make errors of all warnings, also of those that torch gives only once per process."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         torch.set_warn_always(True)

@@ -10,7 +10,7 @@ NORMS = pytest.mark.parametrize("norm", [instance_norm, nn.BatchNorm2d], ids=["i
 
 
 def settled(network):
-    """float64, and BatchNorms as after some training: all their values count."""
+    """The network in float64, its BatchNorms as after some training: all their values count."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor, low, high in (
@@ -24,22 +24,19 @@ def settled(network):
 
 
 def equals(network, x, answer):
-    """In training and in evaluation mode, `answer(weights, x, training)`; their scale is of order
-    1."""
+    """Assert that the network gives `answer(weights, x, training)`, of order 1, in both modes."""
     x = x.double()
     for training in (True, False):
-        weights = {
-            key: value.clone() for key, value in network.state_dict().items()
-        }  # training moves the statistics
+        # Copies, since training moves the statistics.
+        weights = {key: value.clone() for key, value in network.state_dict().items()}
         ours, wanted = network.train(training)(x), answer(weights, x, training)
         torch.testing.assert_close(ours, wanted, atol=1e-10, rtol=0)
 
 
 def shapes(network):
-    """Of the 4-dimensional tensors: convolution weights."""
-    return {
-        key: tuple(value.shape) for key, value in network.state_dict().items() if value.ndim == 4
-    }
+    """The shapes of all convolution weights, by key."""
+    state = network.state_dict()
+    return {key: tuple(value.shape) for key, value in state.items() if value.ndim == 4}
 
 
 def weights_only(*keys):
@@ -51,8 +48,5 @@ def conv_keys(*keys):
 
 
 def norm_keys(*keys):
-    return {
-        f"{key}.{name}"
-        for key in keys
-        for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-    }
+    names = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    return {f"{key}.{name}" for key in keys for name in names}

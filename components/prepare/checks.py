@@ -34,10 +34,10 @@ def refuse_contradictions(config: PrepareConfig) -> None:
 def survey(
     pairs: dict[str, list[RawPair]], reading: Reading, manifest: DatasetManifest
 ) -> tuple[bool, int]:
-    """Whether instance ids may need 32 bits, and the most bytes that the cache may take, by the
-    headers of all files.
+    """By the headers of all files: whether instance ids may need 32 bits, and the most bytes that
+    the cache may take.
 
-    Raises InputError where one does not fit.
+    Raises InputError where the files of a pair do not fit together.
     """
     wide_ids, cache_bytes, problems = False, 0, []
     work = partial(read_header, reading=reading)
@@ -70,7 +70,7 @@ def read_if_same(dataset: Path, wanted: DatasetManifest) -> DatasetManifest | No
             f"--dataset {dataset} is not empty and holds no data set of this version: {remedy}."
         ) from None
 
-    # Of the same options,
+    # Made with the same options,
     options = [
         f"--{name.replace('_', '-')}"
         for name in wanted.config
@@ -88,7 +88,7 @@ def read_if_same(dataset: Path, wanted: DatasetManifest) -> DatasetManifest | No
             f"but the files are others now: {remedy}."
         )
 
-    # and as it was written.
+    # and still as it was written.
     if digest_of(dataset, found) != found.digest:
         raise InputError(f"--dataset {dataset} was changed after it was prepared: {remedy}.")
     return found

@@ -44,6 +44,7 @@ REMEDIES = {
     ),
     "duplicate picture": "remove one of them",
 }
+
 # --check lists these, but prepare goes on.
 ACCEPTED = {"instances across labels", "duplicate picture"}
 

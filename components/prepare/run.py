@@ -48,7 +48,7 @@ def run(raw_data: str, dataset: Path, config: PrepareConfig) -> dict[str, float]
         test=[],
         source=without_secrets(raw_data) if is_remote(raw_data) else str(Path(raw_data).resolve()),
         source_digest=source_digest(pairs),
-        # without what does not change the images, and with the table that the file now holds
+        # Without what does not change the images, and with the table that the file now holds.
         config=config.model_dump(exclude={"cache_limit_gb", "copies"})
         | {"remap": spell_out(config.remap)},
         digest="",
@@ -59,8 +59,8 @@ def run(raw_data: str, dataset: Path, config: PrepareConfig) -> dict[str, float]
         print(f"prepare: already prepared: {dataset}", flush=True)
         return report(found, dataset)
 
-    # What headers can tell is refused before anything is written; what pixels tell, before anything
-    # is put in place.
+    # What headers tell is refused before anything is written, what pixels tell before anything is
+    # put in place.
     wide_ids, cache_bytes = survey(pairs, reading, manifest)
     if wide_ids:
         manifest = manifest.model_copy(update={"instance_suffix": ".tif"})
@@ -68,6 +68,7 @@ def run(raw_data: str, dataset: Path, config: PrepareConfig) -> dict[str, float]
         cache_bytes = 0
     manifest, pairs_per_second = write_dataset(pairs, dataset, manifest, reading, cache_bytes)
 
+    # What has been made.
     sizes = {(pair.height, pair.width) for pair in manifest.train + manifest.test}
     shown = "{}x{}".format(*sizes.pop()) if len(sizes) == 1 else f"{len(sizes)} sizes"
     print(f"prepare: wrote {dataset} at {shown}, digest {manifest.digest}", flush=True)

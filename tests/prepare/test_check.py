@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from components.prepare.__main__ import main
 from components.prepare.check import check
@@ -18,16 +17,7 @@ from components.prepare.run import run
 from components.prepare.writing import parallel
 from shared.errors import InputError
 from tests.places import EXCERPT, ROOT
-
-
-def save(path, pixels):
-    """By Pillow, or NumPy for .npy."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, pixels) if path.suffix == ".npy" else Image.fromarray(pixels).save(path)
-
-
-def noise(seed, *shape, high=256):
-    return np.random.default_rng(seed).integers(0, high, shape).astype(np.uint8)
+from tests.prepare.files import noise, save
 
 
 def add_pair(raw, split, name, label, other=None):

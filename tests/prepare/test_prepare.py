@@ -36,6 +36,7 @@ from shared.data.reader import PairReader
 from shared.errors import InputError
 from tests.asking import refusal
 from tests.places import EXCERPT, ROOT
+from tests.prepare.files import load, noise, save
 
 HEIGHT, WIDTH = 64, 128  # of the raw images
 SMALL = PrepareConfig(size="32x64")
@@ -76,20 +77,6 @@ def raw(tmp_path):
     add_pair(raw, "val", "lindau_000000_000019", 4)
     add_pair(raw, "val", "lindau_000001_000019", 5, photo=False)
     return raw
-
-
-def save(path, pixels):
-    """By Pillow, or NumPy for .npy."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, pixels) if path.suffix == ".npy" else Image.fromarray(pixels).save(path)
-
-
-def load(path):
-    return np.load(path) if path.suffix == ".npy" else np.asarray(Image.open(path))
-
-
-def noise(seed, *shape, high=256, dtype=np.uint8):
-    return np.random.default_rng(seed).integers(0, high, shape).astype(dtype)
 
 
 def add_flat(raw, split, name, seed, height=8, width=16):
@@ -184,11 +171,8 @@ def test_pairs_go_by_name_into_the_flat_layout(raw, tmp_path):
 
 
 def test_the_manifest_says_what_is_there(raw, tmp_path):
-    make(
-        raw,
-        tmp_path / "dataset",
-        PrepareConfig(size="32x64", max_images=2, cache_limit_gb=1, copies="/somewhere"),
-    )
+    config = PrepareConfig(size="32x64", max_images=2, cache_limit_gb=1, copies="/somewhere")
+    make(raw, tmp_path / "dataset", config)
     manifest = json.loads((tmp_path / "dataset" / "manifest.json").read_text())
     assert len(manifest.pop("digest")) == len(manifest.pop("source_digest")) == 16
     pair = dict(height=32, width=64, has_photo=True, num_instances=1)
@@ -282,13 +266,10 @@ def test_files_and_cache_are_the_source_resized_by_hand(sizes, geometry, highest
         expected = {}
         for number, (height, width) in enumerate(sizes):
             split, name = ("train" if number else "test"), f"{number}"
-            inputs = noise(
-                seed + number,
-                height,
-                width,
-                *(() if has_labels else (3,)),
-                high=35 if has_labels else 256,
-            )
+            if has_labels:
+                inputs = noise(seed + number, height, width, high=35)
+            else:
+                inputs = noise(seed + number, height, width, 3)
             instances = noise(3 * seed + number, height, width, high=highest, dtype=np.uint16)
             photo = noise(7 * seed + number, height, width, 3)
             save(raw / f"{split}_{'label' if has_labels else 'A'}" / f"{name}.png", inputs)
@@ -302,39 +283,30 @@ def test_files_and_cache_are_the_source_resized_by_hand(sizes, geometry, highest
                 return np.asarray(Image.fromarray(image).resize(size[::-1], Image.BICUBIC))
 
             inputs = nearest(inputs, *size) if has_labels else bicubic(inputs)
-            expected[split, name] = (
-                inputs,
-                (bicubic(photo) if number else None),
-                nearest(instances, *size),
-            )
+            photo = bicubic(photo) if number else None
+            expected[split, name] = inputs, photo, nearest(instances, *size)
 
         manifest = prepared(raw, dataset, size=geometry, num_labels=35 if has_labels else 0)
         assert [pair.name for pair in manifest.train] == [
             str(number) for number in range(1, len(sizes))
         ]
         for split in ("train", "test"):
-            readers = [
+            cached, decoding = (
                 PairReader(dataset, manifest, split, use_cache) for use_cache in (True, False)
-            ]
-            assert readers[0].cache is not None
+            )
+            assert cached.cache is not None
             for index, pair in enumerate(getattr(manifest, split)):
                 inputs, photo, instances = expected[split, pair.name]
                 assert (pair.height, pair.width) == instances.shape
-                assert (pair.has_photo, pair.num_instances) == (
-                    photo is not None,
-                    len(np.unique(instances)),
-                )
-                assert np.array_equal(
-                    load(manifest.path(dataset, split, "input", pair.name)), inputs
-                )
-                assert np.array_equal(
-                    load(manifest.path(dataset, split, "instance", pair.name)), instances
-                )
-                for sample in (reader.read(index) for reader in readers):
-                    planes = inputs if has_labels else inputs.transpose(2, 0, 1)
-                    assert np.array_equal(sample.inputs, planes) and np.array_equal(
-                        sample.instances, instances
-                    )
+                assert pair.has_photo == (photo is not None)
+                assert pair.num_instances == len(np.unique(instances))
+                for kind, array in (("input", inputs), ("instance", instances)):
+                    found = load(manifest.path(dataset, split, kind, pair.name))
+                    assert np.array_equal(found, array)
+                planes = inputs if has_labels else inputs.transpose(2, 0, 1)
+                for sample in (cached.read(index), decoding.read(index)):
+                    assert np.array_equal(sample.inputs, planes)
+                    assert np.array_equal(sample.instances, instances)
                     assert (sample.photo is None) == (photo is None)
                     assert photo is None or np.array_equal(sample.photo, photo.transpose(2, 0, 1))
 
@@ -382,12 +354,13 @@ def test_a_share_of_the_training_pairs_is_tested_on(tmp_path):
 
 def test_cityscapes_own_test_split_and_foreign_files_are_left_alone(raw, tmp_path):
     add_pair(raw, "test", "berlin_000000_000019", 9)
-    label_path(raw, "train", "ulm_000000_000019").with_name(
-        "ulm_000000_000019_gtFine_color.png"
-    ).write_text("unused")
-    photo_path(raw, "train", "ulm_000000_000019").with_name(
-        "._ulm_000000_000019_leftImg8bit.png"
-    ).write_text("macOS")
+    name = "ulm_000000_000019"
+    foreign = [
+        label_path(raw, "train", name).with_name(f"{name}_gtFine_color.png"),
+        photo_path(raw, "train", name).with_name(f"._{name}_leftImg8bit.png"),  # of macOS
+    ]
+    for path in foreign:
+        path.write_text("unused")
     figures = make(raw, tmp_path / "dataset", SMALL)
     assert (figures["train_pairs"], figures["test_pairs"]) == (3, 2)
 
@@ -596,18 +569,13 @@ def test_side_by_side_pictures_are_cut_in_the_middle(tmp_path, direction):
 
 def photo_as_prepared(folder, suffix, content, **values):
     """The photo of a data set made of one such file."""
-    save(
-        folder / "raw" / "train_label" / "a.png",
-        np.zeros(
-            content.shape[:2] if isinstance(content, np.ndarray) else content.size[::-1], np.uint8
-        ),
-    )
+    is_array = isinstance(content, np.ndarray)
+    labels = np.zeros(content.shape[:2] if is_array else content.size[::-1], np.uint8)
+    for split in ("train", "test"):
+        save(folder / "raw" / f"{split}_label" / "a.png", labels)
     photo = folder / "raw" / "train_img" / f"a.{suffix}"
     photo.parent.mkdir(exist_ok=True)
-    save(photo, content) if isinstance(content, np.ndarray) else content.save(photo)
-    shutil.copytree(
-        folder / "raw" / "train_label", folder / "raw" / "test_label", dirs_exist_ok=True
-    )
+    save(photo, content) if is_array else content.save(photo)
     prepared(folder / "raw", folder / "dataset", size="keep", instances="none", **values)
     return load(folder / "dataset" / "train_img" / "a.png")
 
@@ -646,11 +614,10 @@ def test_photos_of_16_bits_colour(tmp_path):
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
 def test_photos_of_other_modes_become_rgb(tmp_path, mode):
     """Alpha is dropped, not blended with."""
-    image = (
-        Image.fromarray(noise(0, 5, 7, 4))
-        if mode == "RGBA"
-        else Image.fromarray(noise(0, 5, 7, 3)).convert(mode)
-    )
+    if mode == "RGBA":
+        image = Image.fromarray(noise(0, 5, 7, 4))
+    else:
+        image = Image.fromarray(noise(0, 5, 7, 3)).convert(mode)
     found = photo_as_prepared(tmp_path, "tif" if mode == "CMYK" else "png", image)
     expected = np.asarray(image)[:, :, :3] if mode == "RGBA" else np.asarray(image.convert("RGB"))
     assert np.array_equal(found, expected)
@@ -667,18 +634,12 @@ def test_an_archive_is_unpacked_beside(tmp_path):
             archive.write(path, Path("some") / path.relative_to(raw))
     options = dict(size="keep", copies=str(tmp_path / "copies"))
     assert prepared(tmp_path / "raw.zip", tmp_path / "dataset", **options).digest == digest
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "raw",
-        "raw.zip",
-        "copies",
-        "from_folder",
-        "dataset",
-    }
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"raw", "raw.zip", "copies", "from_folder", "dataset"}
 
     before = tree(tmp_path / "copies")
-    assert (
-        prepared((tmp_path / "raw.zip").as_uri(), tmp_path / "by_url", **options).digest == digest
-    )
+    url = (tmp_path / "raw.zip").as_uri()
+    assert prepared(url, tmp_path / "by_url", **options).digest == digest
     assert before.items() <= tree(tmp_path / "copies").items()
 
 
@@ -863,11 +824,8 @@ COUNT = 12  # training pairs; the bad one is the tenth
 def stopped(tmp_path, capsys):
     """A run that ended at the tenth training pair, whose photo is truncated; then the photo is
     repaired."""
-    raw, dataset, partial = (
-        flat(tmp_path / "raw", COUNT),
-        tmp_path / "dataset",
-        tmp_path / ".dataset.partial",
-    )
+    raw = flat(tmp_path / "raw", COUNT)
+    dataset, partial = tmp_path / "dataset", tmp_path / ".dataset.partial"
     photo = raw / "train_img" / "009.png"
     whole = photo.read_bytes()
     photo.write_bytes(whole[:-60])
@@ -1117,20 +1075,17 @@ def test_a_photo_without_label_is_refused(raw, tmp_path, split, name):
     label_path(raw, split, name).unlink()
     instance_path(raw, split, name).unlink()
     assert refused(raw, tmp_path / "dataset") == (
-        f"--raw-data: {photo_path(raw, split, name)} is without label map: add the label maps or "
-        "input pictures, "
-        "or remove the photos; `--check` lists all problems."
+        f"--raw-data: {photo_path(raw, split, name)} is without label map: "
+        "add the label maps or input pictures, or remove the photos; `--check` lists all problems."
     )
 
 
 def test_train_labels_without_photo_are_refused(raw, tmp_path):
     photo_path(raw, "train", "aachen_000000_000019").unlink()
     photo_path(raw, "train", "aachen_000001_000019").unlink()
+    label = label_path(raw, "train", "aachen_000000_000019")
     sentence = refused(raw, tmp_path / "dataset")
-    assert (
-        f"{label_path(raw, 'train', 'aachen_000000_000019')} is without photo (2 such files): add "
-        "the" in sentence
-    )
+    assert f"{label} is without photo (2 such files): add the" in sentence
 
 
 def test_equal_counts_do_not_hide_a_pair_that_does_not_match(raw, tmp_path):
@@ -1147,8 +1102,8 @@ def test_a_missing_instance_map_is_refused(raw, tmp_path):
     instance_path(raw, "val", "lindau_000001_000019").unlink()
     assert refused(raw, tmp_path / "dataset") == (
         f"--raw-data: {label_path(raw, 'val', 'lindau_000001_000019')} is without instance map: "
-        "add them, "
-        "build them from the labels with --instances components, or say --instances none; "
+        "add them, build them from the labels with --instances components, "
+        "or say --instances none; "
         "`--check` lists all problems."
     )
 
@@ -1168,13 +1123,11 @@ def test_label_ids_without_a_channel_are_refused(raw, tmp_path):
     assert refused(raw, tmp_path / "dataset") == (
         f"--raw-data: {label_path(raw, 'train', 'aachen_000000_000019')} has ids without label: "
         "35 (0.781% of the pixels), 255 (25% of the pixels): "
-        "raise --num-labels above them, --remap them, or name them in --ignore-labels; `--check` "
-        "lists all problems."
+        "raise --num-labels above them, --remap them, or name them in --ignore-labels; "
+        "`--check` lists all problems."
     )
-    assert (
-        make(raw, tmp_path / "dataset", PrepareConfig(size="32x64", num_labels=256))["train_pairs"]
-        == 3
-    )
+    figures = make(raw, tmp_path / "dataset", PrepareConfig(size="32x64", num_labels=256))
+    assert figures["train_pairs"] == 3
 
 
 def test_the_highest_label_id_is_num_labels_minus_one(raw, tmp_path):
@@ -1189,10 +1142,7 @@ def test_the_highest_label_id_is_num_labels_minus_one(raw, tmp_path):
 
 @pytest.mark.parametrize("path", [photo_path, instance_path])
 def test_sizes_that_differ_within_a_pair_are_refused(raw, tmp_path, path):
-    odd, label = (
-        path(raw, "train", "ulm_000000_000019"),
-        label_path(raw, "train", "ulm_000000_000019"),
-    )
+    odd, label = (place(raw, "train", "ulm_000000_000019") for place in (path, label_path))
     write_ids(odd, np.zeros((HEIGHT, WIDTH + 1), int))
     assert f"{odd} is 64x129 but {label} is 64x128: give all maps of a pair one size; " in refused(
         raw, tmp_path / "dataset"
@@ -1353,16 +1303,10 @@ def test_the_kfp_face_runs_the_step_and_logs_its_figures(raw, tmp_path):
     dsl = pytest.importorskip("kfp.dsl")
     from components.prepare.component import prepare
 
-    dataset, metrics = (
-        dsl.Dataset(uri=str(tmp_path / "dataset")),
-        dsl.Metrics(uri=str(tmp_path / "metrics")),
-    )
-    prepare.python_func(
-        raw_data=str(raw),
-        dataset=dataset,
-        metrics=metrics,
-        config={"size": "32x64", "num_labels": 35.0},
-    )
+    dataset = dsl.Dataset(uri=str(tmp_path / "dataset"))
+    metrics = dsl.Metrics(uri=str(tmp_path / "metrics"))
+    config = {"size": "32x64", "num_labels": 35.0}
+    prepare.python_func(raw_data=str(raw), dataset=dataset, metrics=metrics, config=config)
     assert DatasetManifest.read(tmp_path / "dataset").common_size() == (32, 64)
     assert (metrics.metadata["train_pairs"], metrics.metadata["test_pairs"]) == (3, 2)
 
@@ -1378,12 +1322,10 @@ def test_the_real_excerpt(tmp_path):
     highest = 0
     for split in ("train", "test"):
         for pair in getattr(manifest, split):
-            labels = load(manifest.path(tmp_path / "dataset", split, "input", pair.name)).astype(
-                int
+            labels, instances = (
+                load(manifest.path(tmp_path / "dataset", split, kind, pair.name)).astype(int)
+                for kind in ("input", "instance")
             )
-            instances = load(
-                manifest.path(tmp_path / "dataset", split, "instance", pair.name)
-            ).astype(int)
             assert labels.shape == instances.shape == (pair.height, pair.width) == (64, 128)
             assert np.array_equal(labels, np.where(instances < 1000, instances, instances // 1000))
             highest = max(highest, instances.max())

@@ -42,6 +42,18 @@ DAMAGED = (  # what zipfile and tarfile raise for bytes that they do not underst
 )  # fmt: skip
 
 
+# What members are refused for.
+LEADS_OUT = "leads out of the folder it is unpacked into: remove it from the archive."
+ENCRYPTED = "is encrypted: unpack it and give the folder."
+UNUSUAL_METHOD = (
+    "is not compressed by the usual method: pack it again, or unpack it and give the folder."
+)
+NO_PLAIN_FILE = (
+    "is no plain file or folder (a link, a device): "
+    "unpack it yourself if you trust it, and give the folder."
+)
+
+
 class Member(NamedTuple):
     """A file in an archive."""
 
@@ -184,11 +196,7 @@ def _members(archive: Path) -> Iterator[Member]:
             # A name that stays inside, also where Windows wrote it.
             parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
             if re.match(r"[/\\]|[A-Za-z]:", name) or ".." in parts or "\0" in name:
-                raise _refusal(
-                    archive,
-                    name,
-                    "leads out of the folder it is unpacked into: remove it from the archive.",
-                )
+                raise _refusal(archive, name, LEADS_OUT)
 
             # As many bytes as an honest archive holds.
             if not 0 <= size <= MAX_MEMBER_BYTES:
@@ -198,8 +206,8 @@ def _members(archive: Path) -> Iterator[Member]:
             if total > most:
                 raise InputError(
                     f"--raw-data {archive} unpacks to more than {most:,} bytes, which is over "
-                    f"{MAX_RATIO} times its size: unpack it yourself if you trust it, and give the "
-                    "folder."
+                    f"{MAX_RATIO} times its size: "
+                    "unpack it yourself if you trust it, and give the folder."
                 )
 
             # Images only, and of Cityscapes' not the labels as colours.
@@ -216,28 +224,15 @@ def _members(archive: Path) -> Iterator[Member]:
         ) from None
 
 
-NO_PLAIN_FILE = (
-    "is no plain file or folder (a link, a device): "
-    "unpack it yourself if you trust it, and give the folder."
-)
-
-
 def _zip_members(archive: Path) -> Iterator[Member]:
     """All files of a zip file, of which names and sizes are not checked."""
     with zipfile.ZipFile(archive) as file:
         for info in file.infolist():
             if info.flag_bits & 1:
-                raise _refusal(
-                    archive, info.filename, "is encrypted: unpack it and give the folder."
-                )
+                raise _refusal(archive, info.filename, ENCRYPTED)
             # The other methods take memory at will.
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise _refusal(
-                    archive,
-                    info.filename,
-                    "is not compressed by the usual method: "
-                    "pack it again, or unpack it and give the folder.",
-                )
+                raise _refusal(archive, info.filename, UNUSUAL_METHOD)
             # The upper half is the file's mode where Unix wrote the archive, else 0.
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _refusal(archive, info.filename, NO_PLAIN_FILE)

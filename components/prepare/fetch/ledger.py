@@ -26,6 +26,10 @@ class Ledger:
             except ValueError:  # a kill cut the line off
                 self.complete = ""
 
+    def add_file(self, out: TextIO, file: RemoteFile, sha256: str) -> None:
+        """Append that a file was copied."""
+        self.add(out, file=file.name, size=file.size, version=file.version, sha256=sha256)
+
     def add(self, out: TextIO, **record: Any) -> None:
         """Append one of {file, size, version, sha256}, {removed} and {complete}."""
         out.write("\n" + json.dumps(record))  # newline first: a line cut off spoils no other

@@ -66,7 +66,7 @@ def fetch(url: str, into: Path) -> Path:
     except OSError as error:  # of the local disk: Store has turned all others into its own
         raise InputError(
             f"--raw-data {shown} cannot be copied to {folder} ({error.strerror}): "
-            f"give a place that can be written to and has space."
+            "give a place that can be written to and has space."
         ) from None
     return copy
 
@@ -177,9 +177,7 @@ def _copy_all(
                 # Each file goes into the ledger as soon as it is there.
                 for future in wait(pending, POLL_SECONDS, FIRST_COMPLETED).done:
                     file, sha256 = pending.pop(future), future.result()
-                    ledger.add(
-                        out, file=file.name, size=file.size, version=file.version, sha256=sha256
-                    )
+                    ledger.add_file(out, file, sha256)
                     finished, finished_bytes = finished + 1, finished_bytes + file.size
 
                 copied.show(finished, detail=megabytes_here)

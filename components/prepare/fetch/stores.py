@@ -196,7 +196,7 @@ class Store:
         promised = info.get("md5Hash") or info.get("Content-MD5") or ""
         if re.fullmatch("[A-Za-z0-9+/]{22}==", promised):
             return base64.b64decode(promised).hex()
-        # a web server's can be anything
+        # A web server's ETag can be anything.
         etag = "" if self.is_http else str(info.get("ETag", "")).strip('"')
         return etag if re.fullmatch("[0-9a-f]{32}", etag) else ""
 

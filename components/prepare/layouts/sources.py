@@ -257,6 +257,7 @@ def _choose_folder(root: str, role: str, given: str) -> str | None:
                 f"--{role}-folder {given} is no folder in {root}: give its name below --raw-data."
             )
         return folder
+
     names = subfolders(root)
     found = [name for name in FOLDERS[role] if name in names]
     if len(found) > 1:
@@ -326,9 +327,8 @@ def _by_name(files: Iterable[tuple[str, str]], problems: set[Problem]) -> dict[s
         # printed lines.
         if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", name) or not 0 < len(name.encode()) <= 240:
             shown = path.encode(errors="backslashreplace").decode()
-            problems.add(
-                Problem("unusable name", shown, "gives no name of 1..240 bytes of printable UTF-8")
-            )
+            unusable = "gives no name of 1..240 bytes of printable UTF-8"
+            problems.add(Problem("unusable name", shown, unusable))
         elif (first := by_name.setdefault(name, path)) != path:
             problems.add(Problem("duplicate name", path, f"has the same name as {first}"))
     return by_name

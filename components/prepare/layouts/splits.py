@@ -37,9 +37,8 @@ def choose_splits(
         )
 
     # The source's splits to train on, and those to test on.
-    train_from = _given(source, "--train-splits", train_splits) or _first_there(
-        source, ("train", "")
-    )
+    train_from = _given(source, "--train-splits", train_splits)
+    train_from = train_from or _first_there(source, ["train", ""])
     if not train_from:
         raise InputError(
             f"--raw-data has no split train ({_found(source)}): name one with --train-splits."
@@ -51,7 +50,7 @@ def choose_splits(
         )
     if not test_from and not test_fraction:
         # The labels of Cityscapes' own test split are dummies.
-        usual = ("val",) if source.layout == "cityscapes" else ("val", "test")
+        usual = ["val"] if source.layout == "cityscapes" else ["val", "test"]
         test_from = _first_there(source, [split for split in usual if split not in train_from])
         if not test_from:
             raise InputError(
@@ -94,7 +93,7 @@ def _given(source: Source, flag: str, splits: str) -> list[str]:
     return names
 
 
-def _first_there(source: Source, splits: list[str] | tuple[str, ...]) -> list[str]:
+def _first_there(source: Source, splits: list[str]) -> list[str]:
     return [split for split in splits if split in source.pairs][:1]
 
 
@@ -109,15 +108,14 @@ def _join(source: Source, splits: list[str], problems: list[Problem]) -> list[Ra
     for split in splits:
         for pair in source.pairs[split]:
             if (first := joined.setdefault(pair.name, pair)) is not pair:
-                problems.append(
-                    Problem("duplicate name", pair.input, f"has the same name as {first.input}")
-                )
+                same = f"has the same name as {first.input}"
+                problems.append(Problem("duplicate name", pair.input, same))
     return [joined[name] for name in sorted(joined)]
 
 
 def _cut(pairs: list[RawPair], fraction: float, seed: int) -> dict[str, list[RawPair]]:
-    """Cut the pairs whose hashed names come first off as test pairs: another pair more or less
-    changes hardly any of them.
+    """Cut off as test pairs those whose hashed names come first: another pair more or less changes
+    hardly any of them.
 
     Only pairs with a photo are cut off: a photo forgotten in the training set is to be missed, not
     hidden.

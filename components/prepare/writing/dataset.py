@@ -60,9 +60,8 @@ def write_pair(
 
     # All maps at one size.
     size = reading.resize.size_of(*frame.input.shape[-2:])
-    inputs = (
-        resize_picture(frame.input, *size) if manifest.input_nc else resize_ids(frame.input, *size)
-    )
+    resize_input = resize_picture if manifest.input_nc else resize_ids
+    inputs = resize_input(frame.input, *size)
     photo = None if frame.photo is None else resize_picture(frame.photo, *size)
     instances = None if frame.instances is None else resize_ids(frame.instances, *size)
 
@@ -103,16 +102,15 @@ def digest_of(dataset: Path, manifest: DatasetManifest) -> str:
     pairs = {split: getattr(manifest, split) for split in SPLITS}
     count = sum(map(len, pairs.values()))
     work = partial(hash_pair, folder=dataset, manifest=_without_pairs(manifest))
+    digests = parallel_map(work, jobs(pairs), count)
     finished = Finished()
-    for (split, pair), found in zip(
-        jobs(pairs), parallel_map(work, jobs(pairs), count), strict=True
-    ):
-        finished.add(split, pair, found)
+    for (split, pair), digest in zip(jobs(pairs), digests, strict=True):
+        finished.add(split, pair, digest)
     return finished.digest()
 
 
 def _without_pairs(manifest: DatasetManifest) -> DatasetManifest:
-    """What a worker needs of it."""
+    """What a worker needs of the manifest."""
     return manifest.model_copy(update={split: [] for split in SPLITS})
 
 
@@ -135,19 +133,13 @@ def write_dataset(
         finished = take_over(folder, manifest, pairs, cached)
         before = len(finished)
 
-        # The rest, on all cores. The workers end before the folder is left: nothing writes to it
-        # then.
+        # The rest, on all cores. The workers end before the folder is left: then nothing writes
+        # to it.
         start = time.monotonic()
-        work = partial(
-            write_pair,
-            folder=folder,
-            manifest=_without_pairs(manifest),
-            reading=reading,
-            cached=cached,
-        )
-        results = parallel_map(
-            work, islice(jobs(pairs), before, None), count - before, cache_bytes // count
-        )
+        small = _without_pairs(manifest)
+        work = partial(write_pair, folder=folder, manifest=small, reading=reading, cached=cached)
+        rest = islice(jobs(pairs), before, None)
+        results = parallel_map(work, rest, count - before, cache_bytes // count)
         with Journal(folder) as journal, contextlib.closing(results):
             for done in progress(results, "prepare: wrote:", count, "pairs", before):
                 refuse_first(done.problems)
