@@ -95,11 +95,7 @@ class Runtime:
         return self.precision == "fp16"
 
     def scaler(
-        self,
-        initial: float = 65536.0,
-        growth_factor: float = 2.0,
-        growth_interval: int = 2000,
-        backoff_factor: float = 0.5,
+        self, initial: float, growth_factor: float, growth_interval: int, backoff_factor: float
     ) -> torch.amp.GradScaler:
         """A scaler that skips updates by gradients that are not finite; its scale is 1 where losses
         need none."""

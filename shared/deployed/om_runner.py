@@ -11,6 +11,8 @@ from shared.contracts.exported import Graph
 from shared.device import pick
 from shared.errors import InputError
 
+DEVICE = 0  # the first NPU of `npu-smi info`
+
 
 class OmRunner:
     """A `shared.deployed.runners.Runner` on an NPU, for batches of up to `batch_size`: smaller ones
@@ -19,10 +21,8 @@ class OmRunner:
     name = "om"
     device = "npu"
 
-    def __init__(
-        self, file: Path, graph: Graph, batch_size: int, device_id: int = 0, precision: str = "fp16"
-    ):
-        """Load the file on an NPU. Raises InputError where that cannot be.
+    def __init__(self, file: Path, graph: Graph, batch_size: int, precision: str = "fp16"):
+        """Load the file on the NPU. Raises InputError where that cannot be.
 
         Args:
             batch_size: The one that the file was compiled for, or one of its gears.
@@ -38,10 +38,10 @@ class OmRunner:
             )
         self.file, self.graph, self.batch_size, self.precision = file, graph, batch_size, precision
         try:
-            self.session = InferSession(device_id, str(file.resolve()))
+            self.session = InferSession(DEVICE, str(file.resolve()))
         except (RuntimeError, ValueError) as error:
             raise InputError(
-                f"{file} cannot be loaded on NPU {device_id} ({one_clause(str(error))}): see the "
+                f"{file} cannot be loaded on NPU {DEVICE} ({one_clause(str(error))}): see the "
                 "lines of ais_bench above, and whether `npu-smi info` shows the chip that it was "
                 "compiled for."
             ) from None
