@@ -11,12 +11,11 @@ from tests.places import STEPS
 
 @pytest.mark.parametrize("step", STEPS)
 def test_command_line_config_and_kfp_face_are_one(step):
-    config = getattr(
-        importlib.import_module(f"components.{step}.config"), f"{step.capitalize()}Config"
-    )
-    run = importlib.import_module(f"components.{step}.run").run
-    command = getattr(importlib.import_module(f"components.{step}.__main__"), step)
-    face = getattr(importlib.import_module(f"components.{step}.component"), step)
+    def of_step(file: str, name: str):
+        return getattr(importlib.import_module(f"components.{step}.{file}"), name)
+
+    config, run = of_step("config", f"{step.capitalize()}Config"), of_step("run", "run")
+    command, face = of_step("__main__", step), of_step("component", step)
 
     # The folders of the three, and which may be left out; only the page of KFP's own UI is more.
     folders = dict(inspect.signature(run).parameters)

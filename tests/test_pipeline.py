@@ -18,12 +18,9 @@ def test_compile_is_deterministic_and_is_a_kfp_pipeline(tmp_path):
     files = []
     for seed in ("1", "2"):
         file = tmp_path / f"{seed}.yaml"
-        subprocess.run(
-            command("compile", "--output", file),
-            env=environment() | {"PYTHONHASHSEED": seed},
-            check=True,
-            cwd=tmp_path,
-        )
+        seeded = environment() | {"PYTHONHASHSEED": seed}
+        compiling = command("compile", "--output", file)
+        subprocess.run(compiling, env=seeded, check=True, cwd=tmp_path)
         files.append(file.read_bytes())
     assert files[0] == files[1]
     spec = next(yaml.safe_load_all(files[0]))
@@ -59,18 +56,7 @@ def test_a_recipe_decides_the_shape_of_the_graph(recipe, tasks, tmp_path):
 
 
 def test_set_may_be_repeated_or_take_several():
-    both = [
-        "--set",
-        "a.b=1",
-        "--runs",
-        "x",
-        "--set",
-        "c.d=2",
-        "e.f=-3",
-        "--tag",
-        "k=v",
-        "--tag=l=w",
-    ]
+    both = "--set a.b=1 --runs x --set c.d=2 e.f=-3 --tag k=v --tag=l=w".split()
     values = read_flags(pipeline.submit, "pipeline.py submit", both)
     assert values["overrides"] == ("a.b=1", "c.d=2", "e.f=-3")
     assert (values["tags"], values["runs"]) == (("k=v", "l=w"), Path("x"))
@@ -78,22 +64,13 @@ def test_set_may_be_repeated_or_take_several():
 
 
 def test_all_repeated_overrides_are_used(tmp_path):
-    arguments = (
-        "--set",
-        "prepare.max_images=7",
-        "--set",
-        "train_global.ngf=4",
-        "train_global.seed=5",
-    )
-    assert call("compile", *arguments, "--output", "p.yaml", cwd=tmp_path).returncode == 0
-    defaults = yaml.safe_load((tmp_path / "p.yaml").read_text())["root"]["inputDefinitions"][
-        "parameters"
-    ]
-    assert defaults["prepare"]["defaultValue"]["max_images"] == 7
-    assert (
-        defaults["train_global"]["defaultValue"]["ngf"],
-        defaults["train_global"]["defaultValue"]["seed"],
-    ) == (4, 5)
+    overrides = "--set prepare.max_images=7 --set train_global.ngf=4 train_global.seed=5".split()
+    assert call("compile", *overrides, "--output", "p.yaml", cwd=tmp_path).returncode == 0
+    root = yaml.safe_load((tmp_path / "p.yaml").read_text())["root"]
+    parameters = root["inputDefinitions"]["parameters"]
+    assert parameters["prepare"]["defaultValue"]["max_images"] == 7
+    train = parameters["train_global"]["defaultValue"]
+    assert (train["ngf"], train["seed"]) == (4, 5)
 
 
 @pytest.mark.parametrize(

@@ -53,12 +53,9 @@ def test_read_names_missing_unknown_and_wrong_fields(tmp_path, changes, words):
 )
 def test_so_does_a_pair(tmp_path, changes, words):
     manifest = tiny.dataset(tmp_path, train=2, test=1)
-    pair = {
-        key: value
-        for key, value in (asdict(manifest.train[1]) | changes).items()
-        if value is not None
-    }
-    change(tmp_path, train=[asdict(manifest.train[0]), pair])
+    first, second = map(asdict, manifest.train)
+    second = {key: value for key, value in (second | changes).items() if value is not None}
+    change(tmp_path, train=[first, second])
     with pytest.raises(InputError) as refusal:
         DatasetManifest.read(tmp_path)
     assert all(word in str(refusal.value) for word in words)
@@ -81,39 +78,31 @@ def test_files_lie_where_the_references_look_for_them(tmp_path, fields, files):
     values = dict(num_labels=0, input_nc=0, has_instances=True, instance_suffix=".png") | fields
     about = dict(train=[], test=[], source="", source_digest="", config={}, digest="")
     manifest = DatasetManifest(**values, **about)
-    assert [
-        manifest.path(tmp_path, "test", kind, "a") for kind in ("photo", "input", "instance")
-    ] == [tmp_path / file for file in files]
+    kinds = ("photo", "input", "instance")
+    found = [manifest.path(tmp_path, "test", kind, "a") for kind in kinds]
+    assert found == [tmp_path / file for file in files]
 
 
 def test_the_common_size_is_that_of_most_training_pairs(tmp_path):
     manifest = tiny.dataset(tmp_path, train=0, test=0)
-    pairs = [
-        Pair(str(i), *size, True, 0) for i, size in enumerate([(8, 9), (7, 5), (7, 5), (5, 7)])
-    ]
-    assert manifest.model_copy(update={"train": pairs, "test": [pairs[0]] * 9}).common_size() == (
-        7,
-        5,
-    )
+    sizes = [(8, 9), (7, 5), (7, 5), (5, 7)]
+    pairs = [Pair(str(i), *size, True, 0) for i, size in enumerate(sizes)]
+    manifest = manifest.model_copy(update={"train": pairs, "test": [pairs[0]] * 9})
+    assert manifest.common_size() == (7, 5)
 
 
 def test_names_and_channels_of_an_input():
-    labels, picture = (
-        tiny.architecture(),
-        tiny.architecture(num_labels=0, input_nc=5, use_instances=False),
-    )
-    assert (labels.input_name, labels.condition_channels, describe_input(labels)) == (
-        "labels",
-        36,
-        "maps of 35 labels",
-    )
+    labels = tiny.architecture()
+    assert (labels.input_name, labels.condition_channels) == ("labels", 36)
+    assert describe_input(labels) == "maps of 35 labels"
+    picture = tiny.architecture(num_labels=0, input_nc=5, use_instances=False)
     assert (picture.input_name, picture.condition_channels) == ("image", 5)
     assert describe_input(picture) == "pictures of 5 channels"
 
 
 def test_a_folder_of_something_else_is_one_sentence(tmp_path):
     with pytest.raises(
-        InputError, match=r"--dataset .* holds no manifest.json: give the folder that"
+        InputError, match="--dataset .* holds no manifest.json: give the folder that"
     ):
         DatasetManifest.read(tmp_path)
 

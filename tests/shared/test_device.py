@@ -10,7 +10,6 @@ import torch
 from shared import device
 from shared.errors import InputError
 
-
 CONSTANTS = dict(initial=65536.0, growth_factor=2.0, growth_interval=2000, backoff_factor=0.5)
 
 

@@ -11,12 +11,7 @@ from onnx import TensorProto, helper
 from shared.errors import InputError
 from shared.measuring import MeasuringOptions
 from shared.quality import frechet_distance, kernel_distance, l1
-from shared.scorers import (
-    FeatureNetwork,
-    FeatureScorer,
-    LpipsNetwork,
-    MeasuringNetworks,
-)
+from shared.scorers import FeatureNetwork, FeatureScorer, LpipsNetwork, MeasuringNetworks
 from tests.asking import refusal
 from tests.measuring import (
     ANY,

@@ -8,14 +8,7 @@ from hypothesis import strategies as st
 
 from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.folder import write_atomically
-from shared.data.frames import (
-    CacheKey,
-    FrameCache,
-    cache_file,
-    pack,
-    record_bytes,
-    seal,
-)
+from shared.data.frames import CacheKey, FrameCache, cache_file, pack, record_bytes, seal
 from shared.data.maps import Sample, dense_type
 from shared.data.reader import PairReader
 from tests import tiny

@@ -424,12 +424,7 @@ def test_adopting_foreign_files_makes_a_model_folder(tmp_path, capsys):
         card.width,
         card.architecture.num_labels,
         card.architecture.use_instances,
-    ) == (
-        64,
-        128,
-        35,
-        True,
-    )
+    ) == (64, 128, 35, True)
     with pytest.raises(SystemExit) as refused:
         main(["adopt", "--model", str(tmp_path)])
     assert refused.value.code == 2

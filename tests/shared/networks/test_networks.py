@@ -12,10 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from components.train.networks.discriminators import (
-    MultiscaleDiscriminator,
-    build_discriminator,
-)
+from components.train.networks.discriminators import MultiscaleDiscriminator, build_discriminator
 from components.train.networks.init import init_weights
 from shared.deployed.synthesiser import Synthesiser
 from shared.errors import InputError

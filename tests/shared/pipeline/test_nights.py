@@ -17,15 +17,11 @@ def test_the_second_night_is_compared_with_the_first(nights):
     assert second.returncode == 0, second.stderr[-2000:]
     assert "before: none" in first.stdout
     assert "before: demo-" in second.stdout
-    row = next(
-        line
-        for line in second.stdout.splitlines()
-        if line.startswith("fps/onnxruntime_fp32/batch_1")
-    )
+    figure = "fps/onnxruntime_fp32/batch_1"
+    row = next(line for line in second.stdout.splitlines() if line.startswith(figure))
     _, tonight, before, change = row.split()
-    assert float(tonight) / float(before) - 1 == pytest.approx(
-        float(change.rstrip("%")) / 100, abs=2e-3
-    )
+    wanted = float(change.rstrip("%")) / 100
+    assert float(tonight) / float(before) - 1 == pytest.approx(wanted, abs=2e-3)
 
 
 def test_compare_nights_shows_old_new_and_change():
@@ -47,10 +43,8 @@ def start_nightly(scenes, tmp_path):
     def start(*arguments) -> subprocess.Popen:
         endless = ["train_global.epochs=100000", *SMALL[:2]]
         options = ("nightly", "--raw-data", scenes, *arguments, "--set", *endless)
-        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        process = subprocess.Popen(
-            command(*options), cwd=tmp_path, env=environment(), text=True, **pipes
-        )
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command(*options), cwd=tmp_path, env=environment(), **pipes)
         started.append(process)
         return process
 
@@ -64,11 +58,13 @@ def wait_for(line_start: str, process: subprocess.Popen) -> list[psutil.Process]
     """All processes of a nightly run, once it has printed a line."""
     for line in process.stdout:
         if line.startswith(line_start):
-            return [
-                psutil.Process(process.pid),
-                *psutil.Process(process.pid).children(recursive=True),
-            ]
+            head = psutil.Process(process.pid)
+            return [head, *head.children(recursive=True)]
     raise AssertionError(process.stderr.read())
+
+
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def test_stopping_a_night_leaves_no_process_and_a_second_start_touches_nothing(
@@ -86,20 +82,16 @@ def test_stopping_a_night_leaves_no_process_and_a_second_start_touches_nothing(
     process.send_signal(signal.SIGTERM)
     assert process.wait(40) == 143
     deadline = time.monotonic() + 10
-    while any(member.is_running() and member.status() != psutil.STATUS_ZOMBIE for member in family):
+    while any(map(is_alive, family)):
         assert time.monotonic() < deadline, "a process was left"
         time.sleep(0.1)
 
     client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
     (experiment,) = client.search_experiments(filter_string="name = 'demo'")
-    statuses = {
-        run.info.run_name: run.info.status for run in client.search_runs([experiment.experiment_id])
-    }
-    assert (
-        statuses.pop("prepare") == "FINISHED"
-        and set(statuses.values()) == {"FAILED"}
-        and len(statuses) == 2
-    )
+    runs = client.search_runs([experiment.experiment_id])
+    statuses = {run.info.run_name: run.info.status for run in runs}
+    assert statuses.pop("prepare") == "FINISHED"
+    assert set(statuses.values()) == {"FAILED"} and len(statuses) == 2
 
 
 def test_a_night_that_takes_too_long_is_stopped(start_nightly):
@@ -107,6 +99,4 @@ def test_a_night_that_takes_too_long_is_stopped(start_nightly):
     family = wait_for("[prepare]", process)  # in time also where the machine is busy
     assert process.wait(90) == 124
     assert "stopped after --timeout-min 0.5" in process.stderr.read()
-    assert not any(
-        member.is_running() and member.status() != psutil.STATUS_ZOMBIE for member in family[1:]
-    )
+    assert not any(map(is_alive, family[1:]))

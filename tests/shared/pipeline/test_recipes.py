@@ -15,13 +15,9 @@ def test_an_override_may_be_any_text():
 
 
 def test_overrides_reach_the_step_and_are_checked():
-    parameters = read_recipe(
-        "demo", CONFIGS, ("benchmark.batch_sizes=[2]", "train_global.flip=false")
-    )
-    assert (
-        parameters["benchmark"]["batch_sizes"] == [2]
-        and parameters["train_global"]["flip"] is False
-    )
+    overrides = ("benchmark.batch_sizes=[2]", "train_global.flip=false")
+    values = read_recipe("demo", CONFIGS, overrides)
+    assert values["benchmark"]["batch_sizes"] == [2] and values["train_global"]["flip"] is False
     with pytest.raises(InputError, match="--ngf 0: should be greater than or equal to 1"):
         read_recipe("demo", CONFIGS, ("train_global.ngf=0",))
 
@@ -35,55 +31,25 @@ def test_an_override_by_an_old_name_is_told_the_new_one():
 
 
 def test_recipes_name_steps_and_fields_that_exist_and_start_with_their_command():
-
     recipes = {path.stem for path in RECIPES.glob("*.yaml")}
-    assert {
-        "demo",
-        "label2city_512p",
-        "label2city_1024p",
-        "label2city_512p_feat",
-        "label2city_1024p_feat",
-    } <= recipes
+    of_the_seed = {"label2city_512p", "label2city_1024p"}
+    assert {"demo", *of_the_seed, *(f"{name}_feat" for name in of_the_seed)} <= recipes
     for name in recipes:
         text = (RECIPES / f"{name}.yaml").read_text()
         assert text.startswith("#") and f"python pipeline.py submit --recipe {name}" in text
         recipe = yaml.safe_load(text)
-        assert list(recipe) == [step for step in CONFIGS if step in recipe], (
-            "steps in the order of the graph"
-        )
+        assert list(recipe) == [step for step in CONFIGS if step in recipe], "order of the graph"
         for step, values in recipe.items():
             assert set(values) <= set(CONFIGS[step].model_fields)
 
 
 def test_seed_recipes_have_the_seeds_numbers():
     """SEED_FACTS B.2 and NVIDIA's scripts/train_*.sh."""
-
-    base = dict(
-        epochs=100,
-        epochs_decay=100,
-        batch_size=1,
-        learning_rate=2e-4,
-        beta1=0.5,
-        ngf=64,
-        num_D=2,
-        ndf=64,
-    )
-    base |= dict(
-        n_downsample_global=4,
-        n_blocks_global=9,
-        n_layers_D=3,
-        lambda_feature_matching=10,
-        lambda_vgg=10,
-    )
-    fine = base | dict(
-        epochs=50,
-        epochs_decay=50,
-        epochs_fix_global=10,
-        ngf=32,
-        num_D=3,
-        n_blocks_local=3,
-        netG="local",
-    )
+    base = dict(epochs=100, epochs_decay=100, batch_size=1, learning_rate=2e-4, beta1=0.5)
+    base |= dict(ngf=64, n_downsample_global=4, n_blocks_global=9, num_D=2, ndf=64, n_layers_D=3)
+    base |= dict(lambda_feature_matching=10, lambda_vgg=10)
+    fine = base | dict(epochs=50, epochs_decay=50, epochs_fix_global=10)
+    fine |= dict(netG="local", ngf=32, num_D=3, n_blocks_local=3)
     features = dict(instance_features=True, feat_num=3, nef=16, n_downsample_E=4)
     for name, two_stages, with_features in (
         ("label2city_512p", False, False),
