@@ -41,30 +41,22 @@ def test_bf16_reaches_convolutions_and_leaves_weights_alone():
 
 
 @pytest.mark.parametrize(
-    "asked, sentence",
+    "precision, problem",
     [
-        (
-            ("cpu", "tf32"),
-            "--precision tf32 is an NVIDIA GPU mode, but the device is cpu: use fp32.",
-        ),
-        (
-            ("cpu", "fp16"),
-            "--precision fp16 needs a GPU or NPU, but the device is cpu: use bf16 or fp32.",
-        ),
+        ("tf32", "is an NVIDIA GPU mode, but the device is cpu: use fp32."),
+        ("fp16", "needs a GPU or NPU, but the device is cpu: use bf16 or fp32."),
     ],
 )
-def test_precision_that_the_device_lacks_is_refused(asked, sentence):
+def test_precision_that_the_device_lacks_is_refused(precision, problem):
     with pytest.raises(InputError) as refusal:
-        device.pick(*asked)
-    assert str(refusal.value) == sentence
+        device.pick("cpu", precision)
+    assert str(refusal.value) == f"--precision {precision} {problem}"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_cuda_without_a_gpu_is_one_sentence():
-    with pytest.raises(
-        InputError,
-        match="--device cuda: torch sees no NVIDIA GPU here; install a CUDA build of torch",
-    ):
+    sentence = "--device cuda: torch sees no NVIDIA GPU here; install a CUDA build of torch"
+    with pytest.raises(InputError, match=sentence):
         device.pick("cuda")
 
 

@@ -40,10 +40,8 @@ def test_lpips_network_sees_both_pictures_from_minus_1_to_1(tmp_path):
 
 def test_features_see_pictures_from_0_to_1(tmp_path):
     scorer = FeatureScorer(FeatureNetwork(mean_colour(tmp_path / "features.onnx"), (8, 8)))
-    fakes, reals = (
-        [[0, 51, 255], [51, 0, 0], [102, 0, 255]],
-        [[0, 0, 0], [255, 51, 0], [51, 51, 51]],
-    )
+    fakes = [[0, 51, 255], [51, 0, 0], [102, 0, 255]]
+    reals = [[0, 0, 0], [255, 51, 0], [51, 51, 51]]
     assert scorer.figures() == {}
     for fake, real in zip(fakes, reals, strict=True):
         scorer.add(plain(fake), plain(real))
@@ -81,8 +79,7 @@ def test_caveats_of_few_pictures(tmp_path):
     assert network.caveats(1) == ["FID needs two pairs or more."]
     assert network.caveats(3) == [
         "FID of 3 pictures is biased: compare it only at the same number; more than 3 are needed "
-        "for a covariance of "
-        "full rank."
+        "for a covariance of full rank."
     ]
     assert network.caveats(106) == [
         "FID of 106 pictures is biased: compare it only at the same number."
@@ -91,12 +88,8 @@ def test_caveats_of_few_pictures(tmp_path):
     scorer = FeatureScorer(network)
     for pictures in range(1, 4):
         scorer.add(plain(1), plain(2))
-        noisy = (
-            [f"KID of {pictures} pictures has no bias but scatters, below 0 too."]
-            if pictures > 1
-            else []
-        )
-        assert scorer.caveats() == network.caveats(pictures) + noisy
+        noisy = [f"KID of {pictures} pictures has no bias but scatters, below 0 too."]
+        assert scorer.caveats() == network.caveats(pictures) + noisy * (pictures > 1)
 
 
 # Refusals, each a sentence.
@@ -112,23 +105,17 @@ def test_refusals(tmp_path):
     feature = lambda path: refused(lambda: FeatureNetwork(path, (8, 8)))  # noqa: E731
     lpips = lambda path: refused(lambda: LpipsNetwork(path, (8, 8)))  # noqa: E731
 
-    assert (
-        feature(str(file)) == "--fid-network f.onnx is no file: give an ONNX file, or leave it out."
-    )
+    no_file = "--fid-network f.onnx is no file: give an ONNX file, or leave it out."
+    assert feature(str(file)) == no_file
     file.write_bytes(b"weights")
     assert feature(str(file)).startswith("--fid-network f.onnx cannot be loaded (")
     assert feature(str(file)).endswith("): give a complete ONNX file.")
-    assert (
-        feature(mean_difference(file))
-        == "--fid-network f.onnx has 2 inputs (a, b): give one that takes 1."
-    )
-    assert (
-        lpips(mean_colour(file))
-        == "--lpips-network f.onnx has 1 inputs (x): give one that takes 2."
-    )
-    remedy = (
-        "export it for float32 pictures (1, 3, height, width) with a batch of 1 or of any number."
-    )
+    of_two = "--fid-network f.onnx has 2 inputs (a, b): give one that takes 1."
+    assert feature(mean_difference(file)) == of_two
+    of_one = "--lpips-network f.onnx has 1 inputs (x): give one that takes 2."
+    assert lpips(mean_colour(file)) == of_one
+    remedy = "export it for float32 pictures (1, 3, height, width)"
+    remedy += " with a batch of 1 or of any number."
     for shape, found in (
         ((4, 3, 8, 8), "tensor(float) of shape [4, 3, 8, 8]"),
         ((1, 1, 8, 8), "tensor(float) of shape [1, 1, 8, 8]"),
@@ -164,7 +151,5 @@ def test_onnx_runtime_is_needed_only_by_those_who_give_a_network(tmp_path, monke
     files = MeasuringOptions(fid_network=mean_colour(tmp_path / "f.onnx"))
     with pytest.raises(InputError) as refusal:
         MeasuringNetworks.load((8, 8), "cpu", files)
-    assert (
-        str(refusal.value)
-        == "--fid-network needs ONNX Runtime: `pip install onnxruntime`, or leave it out."
-    )
+    sentence = "--fid-network needs ONNX Runtime: `pip install onnxruntime`, or leave it out."
+    assert str(refusal.value) == sentence

@@ -39,14 +39,8 @@ with tracking.pipeline_run("demo", "demo-1", {"a.b": 1}, {"nightly": "true"}, Pa
 
 def run(folder: Path, name: str, **environment) -> subprocess.CompletedProcess:
     variables = clean_environment() | {"PYTHONPATH": str(ROOT)} | environment
-    return subprocess.run(
-        [sys.executable, name],
-        cwd=folder,
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    options = dict(cwd=folder, env=variables, capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, name], **options)
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +69,8 @@ def test_step_is_a_child_of_the_pipeline_run(store):
         ("train_global", "FAILED"),
     ]
     parent, child = runs[:2]
-    assert (
-        child.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        and child.data.tags["step"] == "train_global"
-    )
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert child.data.tags["step"] == "train_global"
     assert parent.data.tags["nightly"] == "true" and parent.data.params == {"a.b": "1"}
     assert child.data.params == {"epochs": "2"} and child.data.tags["dataset.digest"] == "abc123"
     assert parent.data.metrics == {"fps": 7.5} and child.data.metrics["fps"] == 7.5
@@ -87,10 +79,8 @@ def test_step_is_a_child_of_the_pipeline_run(store):
         (i * 10, pytest.approx(1 / (i + 1))) for i in range(5)
     ]
     assert math.isnan(child.data.metrics["odd"])
-    assert {item.path for item in client.list_artifacts(child.info.run_id)} >= {
-        "checkpoints",
-        "images",
-    }
+    artifacts = {item.path for item in client.list_artifacts(child.info.run_id)}
+    assert artifacts >= {"checkpoints", "images"}
     assert bad.returncode == 1 and "boom" in bad.stderr
 
 

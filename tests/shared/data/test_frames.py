@@ -40,10 +40,9 @@ def frame_and_pair(
 
 
 def write_cache(folder, manifest: DatasetManifest, frames: list[Sample]) -> None:
-    records = [
-        pack(manifest, pair, frame) for pair, frame in zip(manifest.train, frames, strict=True)
-    ]
-    write_atomically(cache_file(folder, "train"), b"".join(records))
+    both = zip(manifest.train, frames, strict=True)
+    records = b"".join(pack(manifest, pair, frame) for pair, frame in both)
+    write_atomically(cache_file(folder, "train"), records)
     seal(folder, manifest)
 
 
@@ -66,10 +65,9 @@ def test_what_is_packed_is_read(tmp_path, seed, shapes, input_nc, has_instances)
     frames, pairs = zip(*both, strict=True)
     manifest = manifest_of(list(pairs), input_nc, has_instances)
     write_cache(tmp_path, manifest, frames)
-    assert cache_file(tmp_path, "train").stat().st_size == sum(
-        record_bytes(manifest, pair) for pair in pairs
-    )
-    assert all(record_bytes(manifest, pair) % 64 == 0 for pair in pairs)
+    lengths = [record_bytes(manifest, pair) for pair in pairs]
+    assert cache_file(tmp_path, "train").stat().st_size == sum(lengths)
+    assert all(length % 64 == 0 for length in lengths)
     cache = FrameCache.open(tmp_path, manifest, "train")
     for index in rng.permutation(len(frames)):
         tiny.assert_same(cache.read(index), frames[index])
@@ -89,10 +87,8 @@ def test_what_is_packed_is_read(tmp_path, seed, shapes, input_nc, has_instances)
 def test_positions_take_the_smallest_type_that_torch_has(tmp_path, num_ids, dtype):
     frame, pair = frame_and_pair(np.random.default_rng(0), 256, 256, num_ids, 3, True, True)
     assert dense_type(num_ids) == frame.dense_ids.dtype == dtype
-    assert (
-        frame.dense_ids.max() == num_ids - 1
-        and torch.from_numpy(frame.dense_ids).dtype.itemsize == dtype().itemsize
-    )
+    assert frame.dense_ids.max() == num_ids - 1
+    assert torch.from_numpy(frame.dense_ids).dtype.itemsize == dtype().itemsize
     manifest = manifest_of([pair], 3, True)
     write_cache(tmp_path, manifest, [frame])
     tiny.assert_same(FrameCache.open(tmp_path, manifest, "train").read(0), frame)
@@ -126,9 +122,8 @@ def other_data(folder, manifest):
 
 
 def another_format(folder, manifest):
-    (folder / "cache" / "cache.json").write_text(
-        CacheKey(format=2, digest=manifest.digest).model_dump_json()
-    )
+    key = CacheKey(format=2, digest=manifest.digest)
+    (folder / "cache" / "cache.json").write_text(key.model_dump_json())
 
 
 def truncated(folder, manifest):
@@ -167,7 +162,5 @@ def test_without_a_key_there_is_no_cache(tmp_path, capsys):
 
 def test_a_split_without_pairs_has_no_cache(tmp_path):
     manifest = tiny.dataset(tmp_path, test=0, cache=True)
-    assert (
-        FrameCache.open(tmp_path, manifest, "test") is None
-        and len(PairReader(tmp_path, manifest, "test")) == 0
-    )
+    assert FrameCache.open(tmp_path, manifest, "test") is None
+    assert len(PairReader(tmp_path, manifest, "test")) == 0

@@ -111,14 +111,10 @@ def test_the_deployed_function_has_the_statistics_and_the_style_of_the_form(batc
 def test_ids_that_do_not_fit_are_numbered_anew():
     assert np.array_equal(narrow(SAMPLE, "int16"), IDS), "they fit"
     large = sample_of_ids(np.array([[40000, 7], [33001, 7]]))
-    assert (
-        np.array_equal(narrow(large, "int16"), [[2, 0], [1, 0]])
-        and narrow(large, "int16").dtype == np.int16
-    )
-    with pytest.raises(
-        InputError,
-        match="a map has 40000 instances but the file takes int16 ids: export with --ids",
-    ):
+    numbered = narrow(large, "int16")
+    assert np.array_equal(numbered, [[2, 0], [1, 0]]) and numbered.dtype == np.int16
+    sentence = "a map has 40000 instances but the file takes int16 ids: export with --ids"
+    with pytest.raises(InputError, match=sentence):
         narrow(sample_of_ids(np.arange(40000).reshape(200, 200)), "int16")
 
 

@@ -92,32 +92,22 @@ def test_without_ais_bench_the_sentence_says_how_to_get_it(tmp_path, monkeypatch
     """None of these packages is on PyPI, nor installed here."""
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(STAND_INS)])
     text = refusal(OmRunner, tmp_path / "a.om", Graph(), 1)
-    assert (
-        f"ais_bench is not there for {sys.executable} (No module named 'ais_bench'): it is not on "
-        "PyPI" in text
-    )
+    reason = "No module named 'ais_bench'"
+    assert f"ais_bench is not there for {sys.executable} ({reason}): it is not on PyPI" in text
+
+
+NO_CANN = "libascendcl.so: cannot open shared object file: No such file or directory"
+NO_TQDM = "No module named 'tqdm'"
+WHEELS = "is not on PyPI, so install the wheels of ais_bench and aclruntime"
 
 
 @pytest.mark.parametrize(
     ("reason", "sentence"),
     [
-        (
-            "No module named 'ais_bench'",
-            "is not on PyPI, so install the wheels of ais_bench and aclruntime",
-        ),
-        (
-            "No module named 'aclruntime'",
-            "is not on PyPI, so install the wheels of ais_bench and aclruntime",
-        ),
-        (
-            "libascendcl.so: cannot open shared object file: No such file or directory",
-            "finds no CANN (libascendcl.so: cannot open shared object file: No such file or "
-            "directory): run `source",
-        ),
-        (
-            "No module named 'tqdm'",
-            "cannot be loaded (No module named 'tqdm'): repair its installation",
-        ),
+        ("No module named 'ais_bench'", WHEELS),
+        ("No module named 'aclruntime'", WHEELS),
+        (NO_CANN, f"finds no CANN ({NO_CANN}): run `source"),
+        (NO_TQDM, f"cannot be loaded ({NO_TQDM}): repair its installation"),
     ],
 )
 def test_each_way_of_not_being_there(reason, sentence):
@@ -129,18 +119,14 @@ def test_each_way_of_not_being_there(reason, sentence):
 
 def test_refuses_files_that_cannot_be_loaded(tmp_path, monkeypatch):
     text = refusal(OmRunner, tmp_path / "a.om", Graph(), 1)
-    assert (
-        f"there is no {tmp_path}/a.om: compile it with `python -m components.export --format om`"
-        in text
-    )
+    remedy = "compile it with `python -m components.export --format om`"
+    assert f"there is no {tmp_path}/a.om: {remedy}" in text
 
     file = maps_om(tmp_path / "a.om")
     monkeypatch.setenv("AIS_STAND_IN_DEVICES", "0")
     text = refusal(OmRunner, file, Graph(), 1)
-    assert (
-        f"{file} cannot be loaded on NPU 0 ([507033][Error code unknown]): see the lines of "
-        "ais_bench above" in text
-    )
+    reason = "[507033][Error code unknown]"
+    assert f"{file} cannot be loaded on NPU 0 ({reason}): see the lines of ais_bench above" in text
     monkeypatch.undo()
     monkeypatch.syspath_prepend(STAND_INS)
 
@@ -160,10 +146,8 @@ def test_refuses_another_batch_size(tmp_path):
 
 def test_refuses_an_output_of_another_export(tmp_path):
     text = refusal(OmRunner, maps_om(tmp_path / "a.om"), Graph(output="uint8"), 1)
-    assert (
-        "a.om returns float32 but the export has one uint8 picture: compile it from the ONNX file"
-        in text
-    )
+    remedy = "compile it from the ONNX file"
+    assert f"a.om returns float32 but the export has one uint8 picture: {remedy}" in text
     text = refusal(OmRunner, maps_om(tmp_path / "b.om", output="uint8"), Graph(), 1)
     assert "b.om returns uint8 but the export has one float picture" in text
 
@@ -175,13 +159,9 @@ def test_refuses_inputs_that_would_be_misread(tmp_path):
     text = refusal(runner, {"labels": batch["labels"]})
     assert "a.om takes labels, instances but is given labels: compile" in text
     text = refusal(runner, batch | {"instances": batch["instances"].astype(np.float32)})
-    assert (
-        "takes instances as int32 (1, 8, 16) but is given float32 (1, 8, 16): compile it for this "
-        "size" in text
-    )
+    given = "is given float32 (1, 8, 16): compile it for this size"
+    assert f"takes instances as int32 (1, 8, 16) but {given}" in text
     turned = {name: array.reshape(1, W, H) for name, array in batch.items()}
     text = refusal(runner.upload, turned)
-    assert (
-        "takes labels as uint8 (1, 8, 16) but is given uint8 (1, 16, 8): compile it for this size"
-        in text
-    )
+    given = "is given uint8 (1, 16, 8): compile it for this size"
+    assert f"takes labels as uint8 (1, 8, 16) but {given}" in text

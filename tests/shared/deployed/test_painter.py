@@ -52,10 +52,8 @@ def test_the_file_of_a_runtime_is_the_onnx_one_or_the_compiled_one_of_the_smalle
     assert (onnx.path, onnx.precision) == (tmp_path / "generator.onnx", "fp32")
 
     assert "holds no compiled file" in refusal(ExportedFile.of, tmp_path, card, "om")
-    large, small = (
-        OmFile(file=f"{sizes}.om", soc_version="Ascend310P3", batch_sizes=sizes)
-        for sizes in ([4, 8], [2, 4])
-    )
+    of_soc = dict(soc_version="Ascend310P3")
+    large, small = (OmFile(file=f"{n}.om", **of_soc, batch_sizes=n) for n in ([4, 8], [2, 4]))
     om = ExportedFile.of(tmp_path, card.model_copy(update={"om": [large, small]}), "om")
     assert (om.path, om.precision, om.batch_size) == (tmp_path / small.file, "fp16", 2)
 

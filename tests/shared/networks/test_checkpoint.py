@@ -6,7 +6,6 @@ import re
 import pytest
 import torch
 
-from components.train.__main__ import main
 from components.train.networks.discriminators import build_discriminator
 from components.train.networks.partial import load_what_fits
 from shared.contracts.model import ModelCard
@@ -105,15 +104,13 @@ def test_published_discriminators_and_encoder_are_known_by_their_tensors():
 
 
 def test_batch_norm_and_blocks_without_dropout_are_told_apart():
-    assert (
-        infer({"G": junyanz_resnet()}).dropout
-        and not infer({"G": junyanz_resnet(6, dropout=False)}).dropout
-    )
-    assert infer({"G": junyanz_resnet(6, dropout=False)}).netG == "resnet_6blocks"
-    assert (
-        not infer({"G": junyanz_unet(7)}).dropout
-        and infer({"G": junyanz_unet(7)}).netG == "unet_128"
-    )
+    assert infer({"G": junyanz_resnet()}).dropout
+    for state, netG in (
+        (junyanz_resnet(6, dropout=False), "resnet_6blocks"),
+        (junyanz_unet(7), "unet_128"),
+    ):
+        found = infer({"G": state})
+        assert found.netG == netG and not found.dropout
 
 
 # --- Our own networks, all kinds
@@ -128,19 +125,11 @@ KINDS = [
     dict(
         netG="local", n_local_enhancers=2, n_blocks_local=2, norm="batch", feat_num=5, n_layers_D=3
     ),
-    dict(
-        n_blocks_global=9, netD="multiscale"
-    ),  # of 2 down-samplings, as pix2pix' networks: D tells
+    dict(n_blocks_global=9, netD="multiscale"),  # 2 down-samplings as in pix2pix: D tells
     PIX2PIX | dict(netG="unet_128", n_downsample_global=7, n_blocks_global=0, norm="batch"),
     PIX2PIX
-    | dict(
-        netG="unet_256",
-        n_downsample_global=8,
-        n_blocks_global=0,
-        input_nc=1,
-        netD="pixel",
-        n_layers_D=3,
-    ),
+    | dict(netG="unet_256", n_downsample_global=8, n_blocks_global=0, input_nc=1)
+    | dict(netD="pixel", n_layers_D=3),
     PIX2PIX | dict(netG="resnet_6blocks", n_blocks_global=6, norm="batch", dropout=True),
     PIX2PIX | dict(netG="resnet_9blocks", n_blocks_global=9, dropout=True, n_layers_D=4),
     PIX2PIX | dict(netG="resnet_9blocks", n_blocks_global=9),
@@ -185,9 +174,8 @@ def test_what_input_channels_stand_for(channels, known, wanted):
 def test_discriminator_tells_how_many_channels_are_features():
     D = nvidia_discriminator(WITH_FEATURES, channels=35 + 1 + 3)
     assert infer({"G": nvidia_global(41), "D": D}).feat_num == 5
-    assert (
-        infer({"G": nvidia_global(38), "D": nvidia_discriminator(WITH_FEATURES, 38)}).feat_num == 3
-    )
+    D = nvidia_discriminator(WITH_FEATURES, 38)
+    assert infer({"G": nvidia_global(38), "D": D}).feat_num == 3
 
 
 # --- Refusals
@@ -196,18 +184,15 @@ def test_discriminator_tells_how_many_channels_are_features():
 def test_refusals_of_states():
     ask = (
         "say num_labels (0 for pictures), use_instances (1 channel) and feat_num, which add up to "
-        "them with the "
-        "channels of a picture, to `python -m components.train adopt`."
+        "them with the channels of a picture, to `python -m components.train adopt`."
     )
     start = (
         "--model model has no model.json, and what the {} input channels of its generator "
         "stand for does not follow"
     )
     assert refusal(infer, {"G": nvidia_global(20)}) == f"{start.format(20)}: {ask}"
-    assert (
-        refusal(infer, {"G": nvidia_global(36)}, num_labels=10)
-        == f"{start.format(36)} from num_labels 10: {ask}"
-    )
+    text = refusal(infer, {"G": nvidia_global(36)}, num_labels=10)
+    assert text == f"{start.format(36)} from num_labels 10: {ask}"
     pictures = dict(num_labels=0, use_instances=False)  # 6 channels, or 3 and 3 features
     assert "from num_labels 0, use_instances False: say" in refusal(
         infer, {"G": nvidia_global(6)}, **pictures
@@ -215,8 +200,7 @@ def test_refusals_of_states():
 
     no_G = (
         "--model model: latest_net_G.pth is no generator of pix2pixHD (global, local) or pix2pix "
-        "(unet_128, unet_256, "
-        "resnet_6blocks, resnet_9blocks): give weights of one of these."
+        "(unet_128, unet_256, resnet_6blocks, resnet_9blocks): give weights of one of these."
     )
     fc = {"fc.weight": torch.zeros(2, 2)}
     for state in (
@@ -229,15 +213,10 @@ def test_refusals_of_states():
     ):
         broken = {key: tensor for key, tensor in state.items() if not key.startswith("model1_1")}
         assert refusal(infer, {"G": broken}) == no_G
-    bad_D, bad_E = {"G": nvidia_global(), "D": fc}, {"G": nvidia_global(), "E": fc}
-    assert (
-        refusal(infer, bad_D)
-        == "--model model: latest_net_D.pth is no discriminator of pix2pixHD or pix2pix: remove it."
-    )
-    assert (
-        refusal(infer, bad_E)
-        == "--model model: latest_net_E.pth is no encoder of pix2pixHD: remove it."
-    )
+    no_D = "latest_net_D.pth is no discriminator of pix2pixHD or pix2pix: remove it."
+    assert refusal(infer, {"G": nvidia_global(), "D": fc}) == f"--model model: {no_D}"
+    no_E = "latest_net_E.pth is no encoder of pix2pixHD: remove it."
+    assert refusal(infer, {"G": nvidia_global(), "E": fc}) == f"--model model: {no_E}"
 
 
 def test_encoder_of_the_first_release_is_refused_with_the_reason(tmp_path):
@@ -390,13 +369,9 @@ def test_folder_with_weights_alone_works_as_with_its_card(kind, size, tmp_path, 
     card, generator = load_generator(with_card)
     assert (card.height, card.epoch) == (32, 1) and capsys.readouterr().out == ""
     inferred, other = load_generator(alone)
-    assert (inferred.height, inferred.width) == size and (inferred.epoch, inferred.digest) == (
-        0,
-        digest,
-    )
-    assert not other.training and not any(
-        parameter.requires_grad for parameter in other.parameters()
-    )
+    assert (inferred.height, inferred.width) == size
+    assert (inferred.epoch, inferred.digest) == (0, digest)
+    assert not other.training and not any(p.requires_grad for p in other.parameters())
     x = torch.randn(1, a.condition_channels + a.feat_num, 32, 64)
     assert torch.equal(generator(x), other(x))
 
@@ -409,25 +384,3 @@ def test_folder_with_weights_alone_works_as_with_its_card(kind, size, tmp_path, 
     assert ("dropout of a U-Net leaves no trace" in said) == a.netG.startswith("unet")
     assert (read_model(alone, (40, 56)).height, read_model(alone, (40, 56)).width) == (40, 56)
     ModelCard.model_validate_json(inferred.model_dump_json())  # may be written as model.json
-
-
-def test_adopting_foreign_files_makes_a_model_folder(tmp_path, capsys):
-    """Channels 36 = 35 labels and an edge; a second time it is refused."""
-    architecture = tiny.architecture(ngf=4)
-    save_weights(
-        tmp_path, {"G": build_generator(architecture), "D": build_discriminator(architecture)}
-    )
-    main(["adopt", "--model", str(tmp_path), "--size", "64x128"])
-    card = ModelCard.read(tmp_path)
-    assert (
-        card.height,
-        card.width,
-        card.architecture.num_labels,
-        card.architecture.use_instances,
-    ) == (64, 128, 35, True)
-    with pytest.raises(SystemExit) as refused:
-        main(["adopt", "--model", str(tmp_path)])
-    assert refused.value.code == 2
-    assert (
-        f"--model {tmp_path} has a model.json already: remove it first." in capsys.readouterr().err
-    )

@@ -14,7 +14,6 @@ from torch import nn
 
 from components.train.networks.discriminators import MultiscaleDiscriminator, build_discriminator
 from components.train.networks.init import init_weights
-from shared.deployed.synthesiser import Synthesiser
 from shared.errors import InputError
 from shared.networks.build import build_encoder, build_generator
 from shared.networks.checkpoint import load_strictly, load_tensors, save_tensors
@@ -165,12 +164,8 @@ UNET_CONVS = {  # unet_128, ngf 4, 5 channels in
     "model.model.1.model.3.model.3.model.3.model.1.weight": (32, 32, 4, 4),
     "model.model.1.model.3.model.3.model.3.model.3.model.1.weight": (32, 32, 4, 4),
     "model.model.1.model.3.model.3.model.3.model.3.model.3.model.1.weight": (32, 32, 4, 4),
-    "model.model.1.model.3.model.3.model.3.model.3.model.3.model.3.weight": (
-        32,
-        32,
-        4,
-        4,
-    ),  # innermost, in x out
+    # innermost, in x out
+    "model.model.1.model.3.model.3.model.3.model.3.model.3.model.3.weight": (32, 32, 4, 4),
     "model.model.1.model.3.model.3.model.3.model.3.model.5.weight": (64, 32, 4, 4),
     "model.model.1.model.3.model.3.model.3.model.5.weight": (64, 32, 4, 4),
     "model.model.1.model.3.model.3.model.5.weight": (64, 16, 4, 4),
@@ -239,24 +234,10 @@ def test_keys_of_resnet(dropout, second):
 def test_keys_of_pix2pixHD_with_batch_norm_and_without_feature_layout():
     """All convolutions keep their useless biases, as in NVIDIA's files."""
     generator = GlobalGenerator(5, 4, 2, 1, nn.BatchNorm2d)
-    convs = [
-        "model.1",
-        "model.4",
-        "model.7",
-        "model.10.conv_block.1",
-        "model.10.conv_block.5",
-        "model.11",
-        "model.14",
-    ]
-    norms = [
-        "model.2",
-        "model.5",
-        "model.8",
-        "model.10.conv_block.2",
-        "model.10.conv_block.6",
-        "model.12",
-        "model.15",
-    ]
+    places = ("1", "4", "7", "10.conv_block.1", "10.conv_block.5", "11", "14")
+    convs = [f"model.{place}" for place in places]
+    places = ("2", "5", "8", "10.conv_block.2", "10.conv_block.6", "12", "15")
+    norms = [f"model.{place}" for place in places]
     assert generator.state_dict().keys() == conv_keys(*convs, "model.18") | norm_keys(*norms)
 
     judges = MultiscaleDiscriminator(6, 4, n_layers=3, num_D=2, features=False)
@@ -274,10 +255,8 @@ def test_keys_of_pix2pixHD_with_batch_norm_and_without_feature_layout():
     "change, parameters",
     [
         (dict(netG="unet_256"), 54_413_955),
-        (
-            dict(netG="unet_128"),
-            54_413_955 - 3 * 2**22 - 2**10 * 2,
-        ),  # a level less: 512 -> 512, 1024 -> 512, 2 norms
+        # A level less: 512 -> 512, 1024 -> 512, 2 norms.
+        (dict(netG="unet_128"), 54_413_955 - 3 * 2**22 - 2**10 * 2),
         (dict(netG="resnet_9blocks"), 11_383_427),
         (dict(netG="resnet_6blocks"), 11_383_427 - 3 * (2 * 9 * 256**2 + 4 * 256)),
         (dict(netG="resnet_9blocks", norm="instance"), 11_378_179),
@@ -309,21 +288,11 @@ def test_every_network_has_the_norm_of_its_architecture(netG, norm, kind):
 def test_unet_as_an_onnx_graph(height, width):
     """Traced and run by ONNX Runtime, also at a size that is padded, with a batch of another
     size."""
-    network = (
-        settled(UnetGenerator(3, ngf=2, n_downsample=7, norm=nn.BatchNorm2d, dropout=True))
-        .float()
-        .eval()
-    )
-    buffer = io.BytesIO()
-    torch.onnx.export(
-        network,
-        (torch.rand(1, 3, height, width),),
-        buffer,
-        dynamo=False,
-        opset_version=17,
-        input_names=["x"],
-        dynamic_axes={"x": {0: "batch"}},
-    )
+    network = UnetGenerator(3, ngf=2, n_downsample=7, norm=nn.BatchNorm2d, dropout=True)
+    network = settled(network).float().eval()
+    buffer, one = io.BytesIO(), (torch.rand(1, 3, height, width),)
+    names = dict(input_names=["x"], dynamic_axes={"x": {0: "batch"}})
+    torch.onnx.export(network, one, buffer, dynamo=False, opset_version=17, **names)
     session = onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
     x = torch.rand(2, 3, height, width)
     (found,) = session.run(None, {"x": x.numpy()})
@@ -346,14 +315,8 @@ def network_of(kind):
             network = GlobalGenerator(3, ngf=2, n_downsample=2, n_blocks=1)
             return network, lambda x: reference.hourglass(network.state_dict(), x, 2, 1)
         case "local":
-            network = LocalEnhancer(
-                3,
-                2,
-                n_downsample_global=2,
-                n_blocks_global=1,
-                n_local_enhancers=1,
-                n_blocks_local=1,
-            )
+            blocks = dict(n_blocks_global=1, n_blocks_local=1)
+            network = LocalEnhancer(3, 2, n_downsample_global=2, n_local_enhancers=1, **blocks)
             return network, lambda x: reference.local_enhancer(network.state_dict(), x, 2, 1, 1)
         case "encoder":
             network = Encoder(2, nef=2, n_downsample=2)
@@ -418,7 +381,7 @@ def test_odd_sizes_train():
     torch.testing.assert_close(ours, wanted, atol=1e-4, rtol=0)
 
 
-# The deployed function.
+# The input of the networks.
 
 
 @pytest.mark.parametrize("use_instances", [True, False])
@@ -433,33 +396,6 @@ def test_networks_take_the_channels_of_the_input(num_labels, input_nc, use_insta
     assert build_generator(architecture).model[1].in_channels == condition + 2
     assert build_discriminator(architecture).scale0_layer0[0].in_channels == condition + 3
     assert build_encoder(architecture).model[1].in_channels == 3
-
-
-def test_a_picture_goes_in_signed_with_edges_and_one_style_everywhere():
-    rng = np.random.default_rng(0)
-    picture = torch.from_numpy(rng.integers(0, 256, (2, 5, 6, 7), np.uint8))
-    instances = torch.from_numpy(rng.integers(0, 2, (2, 6, 7)).astype(np.int32)) * 70000
-    style = torch.tensor([[0.25, -1.0]])
-    architecture = tiny.architecture(num_labels=0, input_nc=5, feat_num=2)
-    channels = Synthesiser(torch.nn.Identity(), architecture, style)(picture, instances)
-    assert torch.equal(channels[:, :5], picture / 127.5 - 1)
-    assert torch.equal(
-        channels[:, 5:6], reference.one_hot_and_edges(instances * 0, instances, 1)[:, 1:]
-    )
-    assert torch.equal(channels[:, 6:], style.view(1, 2, 1, 1).expand(2, 2, 6, 7))
-
-
-def test_pixels_without_label_have_no_channel_and_take_the_last_style():
-    labels = torch.tensor([[[0, 1, 2], [255, 2, 255]]], dtype=torch.uint8)
-    style = torch.tensor([[1.0, 10], [2, 20], [3, 30], [9, 90]])
-    architecture = tiny.architecture(num_labels=3, use_instances=False, feat_num=2)
-    channels = Synthesiser(torch.nn.Identity(), architecture, style)(labels)[0]
-    assert channels[:3].sum(dim=0).tolist() == [[1, 1, 1], [0, 1, 0]]
-    assert channels[:3].argmax(dim=0)[0].tolist() == [0, 1, 2]
-    assert channels[3].tolist() == [[1, 2, 3], [9, 3, 9]] and channels[4].tolist() == [
-        [10, 20, 30],
-        [90, 30, 90],
-    ]
 
 
 # The published models, and what stands beside the networks.
