@@ -6,9 +6,7 @@ from sklearn.cluster import KMeans
 from components.cluster.features import InstanceFeatures
 from shared.contracts.clusters import ClusterTable, LabelClusters
 
-# Starts of k-means, of which the best is kept: scikit-learn's default when the reference was
-# written.
-N_INIT = 10
+N_INIT = 10  # starts of k-means: scikit-learn's default when the reference was written
 
 
 def make_table(
@@ -98,16 +96,9 @@ def describe(
 def explained_by_label(table: ClusterTable) -> dict[str, float]:
     """Figures `explained/label_<id>`, and `explained/overall`, their mean weighted with the
     instances of each label."""
-    known = {
-        label: clusters
-        for label, clusters in table.labels.items()
-        if clusters.explained is not None
-    }
+    known = {label: of for label, of in table.labels.items() if of.explained is not None}
     if not known:
         return {}
-    shares = [clusters.explained for clusters in known.values()]
-    weights = [sum(clusters.counts) for clusters in known.values()]
-    figures = {"explained/overall": float(np.average(shares, weights=weights))}
-    return figures | {
-        f"explained/label_{label}": clusters.explained for label, clusters in known.items()
-    }
+    shares = {f"explained/label_{label}": of.explained for label, of in known.items()}
+    weights = [sum(of.counts) for of in known.values()]
+    return {"explained/overall": float(np.average([*shares.values()], weights=weights))} | shares

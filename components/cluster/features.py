@@ -4,15 +4,15 @@ import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 from torch import Tensor, nn
 
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest, Pair
-from shared.contracts.folder import Write, write_atomically
-from shared.contracts.model import ModelCard
+from shared.contracts.folder import Write
+from shared.contracts.model import FeatureRegions, ModelCard
 from shared.data.maps import label_counts
 from shared.data.reader import PairReader
 from shared.device import Runtime
@@ -37,26 +37,25 @@ class InstanceFeatures(ImageRows):
 
     names: np.ndarray  # (images,) image names
     start: np.ndarray  # (images + 1,) int64
-    regions: Literal[
-        "instances", "labels"
-    ]  # what a row is: an instance, or all pixels of one label
+    regions: FeatureRegions  # what a row is: an instance, or all pixels of one label
 
     @classmethod
-    def join(cls, images: list[ImageRows], names: list[str], regions: str) -> Self:
-        columns = {
-            name: np.concatenate([getattr(image, name) for image in images])
-            for name in vars(images[0])
-        }
+    def join(cls, images: list[ImageRows], names: list[str], regions: FeatureRegions) -> Self:
+        """The rows of images that have these names."""
+        kinds = vars(images[0])
+        columns = {kind: np.concatenate([getattr(one, kind) for one in images]) for kind in kinds}
         start = np.cumsum([0] + [len(image.ids) for image in images])
         return cls(**columns, names=np.array(names), start=start, regions=regions)
 
-    def write(self, clusters: Path, write: Write = write_atomically) -> None:
+    def write(self, clusters: Path, write: Write) -> None:
+        """Write features.npz."""
         buffer = io.BytesIO()
         np.savez(buffer, **vars(self))
         write(clusters / ClusterTable.FEATURES, buffer.getvalue())
 
     @classmethod
     def read(cls, clusters: Path) -> Self:
+        """What `write` wrote. Raises InputError where it is missing or of another version."""
         path = clusters / ClusterTable.FEATURES
         try:
             with np.load(path) as stored:
@@ -64,8 +63,8 @@ class InstanceFeatures(ImageRows):
             return cls(**arrays | {"regions": str(arrays["regions"])})
         except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile):
             raise InputError(
-                f"--clusters {clusters} has no {path.name} of this version: "
-                "make it again with `python -m components.cluster`."
+                f"--clusters {clusters} has no {path.name} of this version: make it again with "
+                "`python -m components.cluster`."
             ) from None
 
 
@@ -82,6 +81,8 @@ def encode_instances(
     encoder.to(runtime.torch_device)
     reader = PairReader(dataset, manifest, "train")
     over = card.architecture.feature_regions
+
+    # The rows of each image, in batches of images of one size.
     images: dict[int, ImageRows] = {}
     shown = Progress("cluster: encoded", len(reader), "images")
     for indices in batches_of_one_size(manifest.train, batch_size):
@@ -93,6 +94,8 @@ def encode_instances(
         rows = rows_of_images(encoded, regions, labels)
         images |= zip(indices, rows, strict=True)
         shown.show(len(images))
+
+    # All of them, in the data set's order.
     names = [pair.name for pair in manifest.train]
     return InstanceFeatures.join([images[index] for index in range(len(reader))], names, over)
 
@@ -116,16 +119,12 @@ def rows_of_images(
 
     Args:
         encoded: (N, feat_num, h, w), feature maps of any size.
-        regions: Per image its ids (K,), ascending, and the map (H, W) of their positions 0 .. K -
-            1.
+        regions: Per image its ids (K,), ascending, and the map (H, W) of their positions.
         labels: Per image its labels (H, W) uint8; None for pictures as input, which are one group,
             label 0.
     """
-    features = pool(
-        encoded,
-        np.stack([positions for _, positions in regions]),
-        max(len(ids) for ids, _ in regions),
-    )
+    maps = np.stack([positions for _, positions in regions])
+    features = pool(encoded, maps, max(len(ids) for ids, _ in regions))  # (N, num_regions, F)
     rows = []
     for (ids, positions), of_image, table in zip(regions, labels, features, strict=True):
         majority, areas = labels_and_areas(positions, of_image, len(ids))

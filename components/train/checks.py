@@ -4,7 +4,7 @@ from pathlib import Path
 
 from components.train.config import SMALLEST_SIDE, DataOptions, TrainConfig
 from shared.contracts.clusters import ClusterTable
-from shared.contracts.dataset import DatasetManifest, parse_size
+from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import Architecture, ModelCard
 from shared.errors import InputError
 
@@ -22,10 +22,9 @@ def check(
     smallest = min(sizes, key=min)
     least = max(SMALLEST_SIDE, 3 * 2**config.n_layers_D if config.netD == "n_layers" else 0)
     if min(smallest) < least:
+        flag = f"--dataset holds {sizes[smallest]}, which"
         if config.crop or config.size:
             flag = "--crop" if config.crop else "--size"
-        else:
-            flag = f"--dataset holds {sizes[smallest]}, which"
         raise InputError(
             f"{flag} is {smallest[0]}x{smallest[1]} but these networks need {least} pixels a side: "
             "prepare larger images, or give another --size or --crop."
@@ -40,9 +39,9 @@ def check(
     # Features: the maps that they are averaged over.
     by_labels = config.feature_regions == "labels"
     if architecture.feat_num and not (manifest.num_labels if by_labels else manifest.has_instances):
-        wanted, remedy = (
-            ("label maps", "--num-labels") if by_labels else ("instance maps", "--instances files")
-        )
+        wanted, remedy = ("instance maps", "--instances files")
+        if by_labels:
+            wanted, remedy = ("label maps", "--num-labels")
         raise InputError(
             f"--feature-regions {config.feature_regions} needs {wanted}, but the data set has "
             f"none: prepare it with {remedy}, or leave out --instance-features."
@@ -63,7 +62,7 @@ def check(
 
 def trained_sizes(options: DataOptions, manifest: DatasetManifest) -> dict[tuple[int, int], str]:
     """The (height, width) of what is trained on, and the name of an image for each."""
-    size, crop = (parse_size(text) if text else None for text in (options.size, options.crop))
+    size, crop = options.frame_size, options.crop_size
     sizes: dict[tuple[int, int], str] = {}
     for pair in manifest.train:
         frame = size or (pair.height, pair.width)

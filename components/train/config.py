@@ -128,6 +128,16 @@ class DataOptions(Options):
     """auto: the data set's cache where it has one; off: image files; memory, device: all frames are
     held there."""
 
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """(height, width) that frames are resized to, None = their own."""
+        return parse_size(self.size) if self.size else None
+
+    @property
+    def crop_size(self) -> tuple[int, int] | None:
+        """(height, width) of the part that is trained on, None = whole frames."""
+        return parse_size(self.crop) if self.crop else None
+
     @field_validator("size", "crop")
     @classmethod
     def _is_a_size(cls, size: str) -> str:

@@ -13,19 +13,18 @@ class EpochFigures:
     sample_l1: float | None = None  # of the sample pictures, in [0, 1]
     validation: dict[str, float] = field(default_factory=dict)  # val/* of the test pairs
 
+    def _of_training(self) -> dict[str, float]:
+        sample = {} if self.sample_l1 is None else {"sample_L1": self.sample_l1}
+        return self.losses | sample
+
     def metrics(self) -> dict[str, float]:
         """All of them, under the names of the model card."""
-        sample = {} if self.sample_l1 is None else {"sample_L1": self.sample_l1}
-        return self.losses | sample | self.validation
+        return self._of_training() | self.validation
 
     def curves(self) -> dict[str, float]:
         """All of them, under the names of the curves in MLflow."""
-        of_training = {
-            f"epoch_loss/{name}": value
-            for name, value in self.metrics().items()
-            if name not in self.validation
-        }
-        return of_training | self.validation
+        renamed = {f"epoch_loss/{name}": value for name, value in self._of_training().items()}
+        return renamed | self.validation
 
     def line(self) -> str:
         """All of them in one line."""

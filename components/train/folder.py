@@ -67,8 +67,8 @@ class ModelFolder:
         for name in self.trainer.parts():
             if name not in state:
                 raise InputError(f"--model {self.path} holds a training without {name}: {remedy}")
-        devices, wanted = len(state["random"]), self.trainer.world.size
-        if state["batches"] and devices != wanted:
+        wanted = self.trainer.world.size
+        if state["batches"] and (devices := len(state["random"])) != wanted:
             raise InputError(
                 f"--model {self.path} was stopped within an epoch on {devices} devices but goes on "
                 f"with {wanted}: give as many, at least to the end of this epoch."

@@ -40,11 +40,8 @@ class PerformanceReport:
     def figures(self) -> dict[str, float]:
         """What was measured, for MLflow."""
         measured = ("images_per_second", "step_ms", "data_wait", "peak_memory")
-        return {
-            f"performance/{k}": v
-            for k, v in dataclasses.asdict(self).items()
-            if k.startswith(measured)
-        }
+        found = {k: v for k, v in dataclasses.asdict(self).items() if k.startswith(measured)}
+        return {f"performance/{name}": value for name, value in found.items()}
 
     def table(self) -> str:
         """What was measured, for people."""

@@ -5,12 +5,7 @@ from pathlib import Path
 
 from components.train.checks import check
 from components.train.config import TrainConfig
-from components.train.data.batches import (
-    Augmentation,
-    EpochLoader,
-    PairDataset,
-    collate,
-)
+from components.train.data.batches import Augmentation, EpochLoader, PairDataset, collate
 from components.train.data.held import hold_frames, read_features
 from components.train.devices.launch import launch, must_launch
 from components.train.devices.loss_scale import apex_amp
@@ -24,7 +19,7 @@ from components.train.performance import performance_run, publish
 from components.train.step import Trainer
 from components.train.validation import Validation
 from shared import tracking
-from shared.contracts.dataset import DatasetManifest, parse_size
+from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import ModelCard
 from shared.data.reader import PairReader
 from shared.device import Runtime, pick
@@ -85,12 +80,13 @@ def train_model(
     """The story, in each process; files are written by the main one."""
     # What is asked for, checked before any work.
     manifest = DatasetManifest.read(dataset)
-    size = parse_size(config.size) if config.size else None
     architecture = architecture_for(config, config.lambda_feature_matching > 0, manifest, clusters)
     parent = read_parent(init_from, architecture) if init_from else None
     check(architecture, config, manifest, parent, clusters)
     features = read_features(clusters, manifest) if clusters else None
-    height, width = size or manifest.common_size()  # of the model: what it is deployed for
+    height, width = (
+        config.frame_size or manifest.common_size()
+    )  # of the model: what it is deployed for
     measuring = None
     if world.is_main:  # it alone validates
         measuring = MeasuringNetworks.load((height, width), runtime.name, config)
@@ -140,10 +136,9 @@ def train_model(
 
     # Pairs: cropped and flipped to learn from, whole for sample pictures, held out for validation.
     reader = PairReader(dataset, manifest, "train", use_cache=config.cache != "off")
-    crop = parse_size(config.crop) if config.crop else None
-    augment = Augmentation(crop, config.flip, config.seed)
-    pairs = PairDataset(reader, size, augment, features, config.feature_regions)
-    hold_frames(pairs, config.cache, runtime, size)
+    augment = Augmentation(config.crop_size, config.flip, config.seed)
+    pairs = PairDataset(reader, config.frame_size, augment, features, config.feature_regions)
+    hold_frames(pairs, config.cache, runtime)
     loader = EpochLoader(pairs, config.batch_size, config.workers, runtime.pins_memory, world)
     if config.performance_run:
         return publish(performance_run(trainer, loader, config.performance_run))

@@ -76,7 +76,7 @@ class Validation:
             if not fake.isfinite().all():
                 print("validation: the pictures hold nan, nothing is measured", flush=True)
                 return {}
-            meter.add(to_uint8(fake)[0].cpu().numpy(), pair.photos[0].cpu().numpy())
+            meter.add(to_uint8(fake)[0].cpu().numpy(), pair.photos[0].numpy())
         found = meter.figures()
         figures = {name: found.get(metric.name, math.nan) for name, metric in FIGURES.items()}
         return {name: value for name, value in figures.items() if math.isfinite(value)}
@@ -95,12 +95,14 @@ def _spread(reader: PairReader, max_pairs: int) -> list[int]:
 
 def sample_picture(trainer: Trainer, samples: Batch) -> tuple[np.ndarray, float]:
     """Rows of input | synthesised | real: (3, N * H, 3 * W) uint8, and the L1 of synthesised and
-    real in [0, 1], nan where a picture is not finite."""
+    real in [0, 1], nan where a picture is not finite.
+
+    samples: on the CPU."""
     fake = trainer.show(samples)
-    photos = samples.photos.cpu().numpy()  # (N, 3, H, W) uint8, as the next
+    photos = samples.photos.numpy()  # (N, 3, H, W) uint8, as the next
     synthesised = to_uint8(fake).cpu().numpy()
     num_labels = trainer.architecture.num_labels
-    shown = [show_inputs(inputs, num_labels) for inputs in samples.inputs.cpu().numpy()]
+    shown = [show_inputs(inputs, num_labels) for inputs in samples.inputs.numpy()]
     rows = zip(shown, synthesised, photos, strict=True)
     picture = np.concatenate([side_by_side(list(row)) for row in rows], axis=1)
     return picture, l1(synthesised, photos) if fake.isfinite().all() else math.nan

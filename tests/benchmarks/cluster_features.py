@@ -75,14 +75,9 @@ def loop(encoded: Tensor, maps: Sample) -> Table:
 
 def ours(encoded: Tensor, images: list[Sample]) -> list[Table]:
     """The same rows from a batch of feature maps."""
+    regions, labels = [m.regions("instances") for m in images], [m.inputs for m in images]
     tables = []
-    for maps, rows in zip(
-        images,
-        rows_of_images(
-            encoded, [m.regions("instances") for m in images], [m.inputs for m in images]
-        ),
-        strict=True,
-    ):
+    for maps, rows in zip(images, rows_of_images(encoded, regions, labels), strict=True):
         areas = rows.areas * maps.inputs.size / (maps.inputs.size // AREA_UNIT)
         columns = np.column_stack([rows.features, areas])
         tables.append({label: columns[rows.labels == label] for label in range(35)})
@@ -92,12 +87,9 @@ def ours(encoded: Tensor, images: list[Sample]) -> list[Table]:
 def check_equal(wanted: list[Table], found: list[Table]) -> None:
     for one, other in zip(wanted, found, strict=True):
         for label, rows in one.items():
-            assert rows.shape == other[label].shape, (
-                f"label {label}: {rows.shape} and {other[label].shape} rows"
-            )
-            np.testing.assert_allclose(
-                other[label], rows, rtol=0, atol=1e-5, err_msg=f"label {label}"
-            )
+            found = other[label]
+            assert rows.shape == found.shape, f"label {label}: {rows.shape} and {found.shape} rows"
+            np.testing.assert_allclose(found, rows, rtol=0, atol=1e-5, err_msg=f"label {label}")
 
 
 def encode(encoder: nn.Module, images: list[Sample]) -> Tensor:

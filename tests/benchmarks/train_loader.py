@@ -70,16 +70,8 @@ class PlainDataset(Dataset):
 
 
 def prepare(raw_data: Path, dataset: Path, *flags: str) -> DatasetManifest:
-    command = [
-        sys.executable,
-        "-m",
-        "components.prepare",
-        "--raw-data",
-        raw_data,
-        "--dataset",
-        dataset,
-        *flags,
-    ]
+    command = [sys.executable, "-m", "components.prepare", *flags]
+    command += ["--raw-data", raw_data, "--dataset", dataset]
     subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
     return DatasetManifest.read(dataset)
 
@@ -191,8 +183,7 @@ def train_loader(
     except subprocess.CalledProcessError:
         sys.exit(2)  # prepare has said why
     print(
-        f"samples of {size}, {workers} workers, {torch.get_num_threads()} "
-        "torch threads, "
+        f"samples of {size}, {workers} workers, {torch.get_num_threads()} torch threads, "
         f"{os.cpu_count()} cores; medians of {rounds} rounds of {seconds:g} s"
     )
     for name, result in results.items():

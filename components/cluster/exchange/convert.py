@@ -41,20 +41,18 @@ def read_reference_files(
         raise InputError(
             "read needs --features features.npy, --centres features_clustered_010.npy, or both."
         )
-    manifest, card = _read_inputs(dataset, model, clusters)
+    manifest, card = _checked(dataset, model, clusters)
     refuse_labelless(manifest, "--features" if features else "--centres")
 
     # Rows of instances and centres by label; the overall style is the mean of either.
     rows = _read(features, card, extra_columns=1) if features else {}
     given = _read(centres, card, extra_columns=0) if centres else {}
-
     feat_num = card.architecture.feat_num
     everything = np.concatenate([of_label[:, :feat_num] for of_label in (rows or given).values()])
-    labels = {
-        label: _clusters_of(rows.get(label), given.get(label))
-        for label in sorted(rows.keys() | given.keys())
-    }
+    found = sorted(rows.keys() | given.keys())
+    labels = {label: _clusters_of(rows.get(label), given.get(label)) for label in found}
 
+    # The folder.
     table = ClusterTable(
         feat_num=feat_num,
         n_clusters=max(map(len, given.values())) if given else DEFAULTS.n_clusters,
@@ -77,13 +75,8 @@ def _clusters_of(rows: np.ndarray | None, centres: np.ndarray | None) -> LabelCl
     # Centres alone: each counts one instance.
     if rows is None:
         k = len(centres)
-        return LabelClusters(
-            centres=centres.tolist(),
-            counts=[1] * k,
-            spread=[0.0] * k,
-            explained=None,
-            fallback=False,
-        )
+        known = dict(centres=centres.tolist(), counts=[1] * k, spread=[0.0] * k)
+        return LabelClusters(**known, explained=None, fallback=False)
 
     # Rows alone are clustered; with centres each row belongs to the nearest.
     points, areas = rows[:, :-1], rows[:, -1] / AREA_UNIT
@@ -159,12 +152,12 @@ def read_maps(maps: Path, model: Path, dataset: Path, clusters: Path) -> Cluster
     """Make 8-bit feature maps of the training images a clusters folder; a region has the mean of
     its pixels."""
     # What is asked for, checked before any work.
-    manifest, card = _read_inputs(dataset, model, clusters)
+    manifest, card = _checked(dataset, model, clusters)
     channels, over = card.architecture.feat_num, card.architecture.feature_regions
     if channels not in (1, 3):
         raise InputError(
-            f"--model {model} has {channels} features but PNG maps hold 1 or 3: "
-            "run the cluster step."
+            f"--model {model} has {channels} features but PNG maps hold 1 or 3: run the cluster "
+            "step."
         )
 
     # A map for every image.
@@ -201,8 +194,9 @@ def read_maps(maps: Path, model: Path, dataset: Path, clusters: Path) -> Cluster
     return table
 
 
-def _read_inputs(dataset: Path, model: Path, clusters: Path) -> tuple[DatasetManifest, ModelCard]:
-    """The data set and the model; `clusters` is a new folder outside of the data set."""
+def _checked(dataset: Path, model: Path, clusters: Path) -> tuple[DatasetManifest, ModelCard]:
+    """The data set and the model. Raises InputError unless `clusters` is a new folder outside of
+    the data set."""
     manifest, card = read_inputs(dataset, model)
     refuse_inside(dataset, clusters, "--clusters")
     refuse_occupied(clusters)

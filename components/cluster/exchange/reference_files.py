@@ -1,9 +1,8 @@
 """features.npy and features_clustered_010.npy of pix2pixHD's encode_features.py: pickled dicts of
 arrays by label.
 
-A pickle is a program. The reader here gives it nothing to call but four functions of its own that
-make arrays out of bytes; NumPy itself is not called either, as its arrays take their state on
-trust."""
+A pickle is a program. The reader here gives it nothing to call but functions of its own that make
+arrays out of bytes; not NumPy's either, whose arrays take their state on trust."""
 
 import io
 import pickle
@@ -44,8 +43,7 @@ def write_reference_files(
     num_labels - 1.
 
     A label without large instances has no centre in the references' file, and garbage in pictures;
-    here its fallback.
-    """
+    here it has its fallback."""
     # Rows of features and area, of every label, with or without instances.
     of_image = np.array([pair.height * pair.width for pair in manifest.train])
     pixels = of_image.repeat(np.diff(features.start))  # of the image of each instance
@@ -86,9 +84,7 @@ def read_table(path: Path) -> Table:
             _skip_header(path, file)
             content = _ArrayUnpickler(path, file).load()
     except FileNotFoundError:
-        raise InputError(
-            f"{path} is missing: give a file of pix2pixHD's encode_features.py."
-        ) from None
+        refuse(path, "is missing")
     except InputError:
         raise
     except Exception as error:  # a damaged pickle raises errors of many types

@@ -25,10 +25,8 @@ class Batch:
 
     inputs: Tensor  # labels (N, H, W) uint8, or pictures (N, C, H, W) uint8
     photos: Tensor  # (N, 3, H, W) uint8
-    # (N, H, W) uint8, int16 or int32: instances, numbered from 0 per image
-    dense_ids: Tensor | None
-    # (N, H, W), what features are pooled over: instances or labels, 0 .. num_regions - 1
-    regions: Tensor | None
+    dense_ids: Tensor | None  # (N, H, W) uint8, int16 or int32: instances from 0 on, per image
+    regions: Tensor | None  # (N, H, W): what features are pooled over, 0 .. num_regions - 1
     num_regions: int
     features: Tensor | None  # (N, F, num_regions) float32, of the cluster step
 
@@ -160,11 +158,8 @@ def _tensor(array: np.ndarray) -> Tensor:
 
 def collate(items: list[dict[str, Tensor]]) -> Batch:
     """Stack a batch; feature tables are padded to the longest."""
-
     # What differs between pairs: the number of regions, and with it the narrowest type of ids.
-    num_regions = max(
-        (int(item["num_regions"]) for item in items if "num_regions" in item), default=0
-    )
+    num_regions = max(int(item.get("num_regions", 0)) for item in items)
     if "dense_ids" in items[0] and len({item["dense_ids"].dtype for item in items}) > 1:
         for item in items:
             item["dense_ids"] = item["dense_ids"].int()

@@ -17,22 +17,19 @@ from shared.errors import InputError
 FRAMES_SHARE = 0.8  # of the free memory that frames may take: the networks need the rest
 
 
-def hold_frames(
-    pairs: PairDataset, cache: CacheName, runtime: Runtime, size: tuple[int, int] | None
-) -> None:
-    """Read all frames into memory or onto the device where --cache says so; refuses what does not
-    fit.
+def hold_frames(pairs: PairDataset, cache: CacheName, runtime: Runtime) -> None:
+    """Read all frames into memory or onto the device where --cache says so.
 
-    size: (height, width) of the frames, None = their own."""
+    Raises InputError where they do not fit."""
     if cache not in ("memory", "device"):
         return
     keeper = runtime if cache == "device" else pick("cpu", "fp32")
 
     # Whether they fit, and leave the networks their part.
-    manifest = pairs.reader.manifest
-    frames = [
-        replace(pair, height=size[0], width=size[1]) if size else pair for pair in manifest.train
-    ]
+    manifest, frames = pairs.reader.manifest, pairs.reader.pairs
+    if pairs.size:
+        height, width = pairs.size
+        frames = [replace(pair, height=height, width=width) for pair in frames]
     needed_gb = sum(record_bytes(manifest, frame) for frame in frames) / 1e9
     free_gb = keeper.free_memory_bytes() / 1e9
     if needed_gb > FRAMES_SHARE * free_gb:

@@ -106,11 +106,9 @@ def _cause(failure: ChildFailedError, folder: Path) -> Exception:
         return RuntimeError(
             f"rank {notes[0]['rank']} failed, and all were ended:\n{notes[0]['traceback']}"
         )
-    how = (
-        f"was killed by {first.signal_name()}"
-        if first.exitcode < 0
-        else f"ended with exit code {first.exitcode}"
-    )
+    how = f"ended with exit code {first.exitcode}"
+    if first.exitcode < 0:
+        how = f"was killed by {first.signal_name()}"
     return RuntimeError(
         f"rank {rank} {how} without a message, and all were ended; look for it in the system's log."
     )

@@ -3,6 +3,7 @@ refused."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -99,9 +100,8 @@ class LossScaler:
         )
         if in_a_row >= limit and (self.is_static or scale < 1):
             raise FloatingPointError(
-                f"the gradients of {network} were not finite in {in_a_row} updates in a "
-                f"row{at_scale}: "
-                f"give a lower --learning-rate, {self._other_advice()}."
+                f"the gradients of {network} were not finite in {in_a_row} updates in a row"
+                f"{at_scale}: give a lower --learning-rate, {self._other_advice()}."
             )
         return new
 
@@ -146,7 +146,7 @@ class LossScaler:
 class ApexScaler:
     """What LossScaler does, by apex's amp: it scales, skips and prints by its own rules."""
 
-    def __init__(self, amp, loss_id: int):
+    def __init__(self, amp: ModuleType, loss_id: int):
         self.amp, self.loss_id = amp, loss_id
 
     @contextmanager
@@ -173,16 +173,15 @@ class ApexScaler:
         self.amp.load_state_dict(state)
 
 
-def apex_amp():
+def apex_amp() -> ModuleType:
     """apex's amp module. Raises InputError where there is none."""
     try:
         from apex import amp
     # PyPI's apex is a web toolkit, and NVIDIA's lost amp in 2025: they land here too.
     except ImportError:
         raise InputError(
-            "--amp-backend apex needs apex.amp, which is not installed: "
-            "install Ascend's apex or NVIDIA's up to 25.05 from its source, or use --amp-backend "
-            "torch."
+            "--amp-backend apex needs apex.amp, which is not installed: install Ascend's apex or "
+            "NVIDIA's up to 25.05 from its source, or use --amp-backend torch."
         ) from None
     return amp
 
@@ -193,8 +192,8 @@ def start_apex(
     """Let apex change networks and optimisers in place; returns a scaler for each optimiser.
 
     O1 casts the inputs of functions, for every network of the process; O2 makes the weights fp16.
-    To be called once, on networks that are on their device and not yet in
-    DistributedDataParallel. Raises InputError."""
+    To be called once, on networks that are on their device. Raises InputError where apex is not
+    installed, or has constants of its own for what is asked for."""
     amp, default = apex_amp(), PrecisionOptions()
     is_static = options.loss_scale == "static"
     constants = [name for name in PrecisionOptions.model_fields if name.startswith("loss_scale_")]
@@ -215,19 +214,16 @@ def start_apex(
 
 def clip(optimizer: Optimizer, max_norm: float) -> None:
     """Scale all gradients down together where their norm is larger."""
-    nn.utils.clip_grad_norm_(
-        [weight for group in optimizer.param_groups for weight in group["params"]], max_norm
-    )
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    nn.utils.clip_grad_norm_(weights, max_norm)
 
 
 def add_finite(sums: dict[str, Tensor], losses: dict[str, Tensor]) -> dict[str, Tensor]:
     """The sums with a step's losses added, on the device; nothing is added where one of them is not
     finite."""
     finite = torch.stack(list(losses.values())).isfinite().all()
-    added = {
-        name: sums.get(name, 0) + torch.where(finite, loss, 0) for name, loss in losses.items()
-    }
-    return added | {COUNT: sums.get(COUNT, 0) + finite}
+    added = {name: torch.where(finite, loss, 0) for name, loss in losses.items()} | {COUNT: finite}
+    return {name: sums.get(name, 0) + value for name, value in added.items()}
 
 
 def means(sums: dict[str, Tensor]) -> dict[str, float]:

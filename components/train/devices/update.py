@@ -135,12 +135,9 @@ class GradientSync:
             if bucket.work is not None:
                 bucket.work.wait()
                 gradients = [parameter.grad for parameter in bucket.learning()]
-                means = (bucket.flat.float() / self.world.size).split(
-                    [gradient.numel() for gradient in gradients]
-                )
-                views = [
-                    mean.view_as(gradient) for mean, gradient in zip(means, gradients, strict=True)
-                ]
-                torch._foreach_copy_(gradients, views)
+                means = bucket.flat.float() / self.world.size
+                parts = means.split([gradient.numel() for gradient in gradients])
+                pairs = zip(parts, gradients, strict=True)
+                torch._foreach_copy_(gradients, [part.view_as(own) for part, own in pairs])
             bucket.arrived, bucket.work, bucket.flat = 0, None, None
         self.sent = 0

@@ -32,9 +32,8 @@ class World:
     def from_environment(cls) -> Self:
         """The world that torchrun, a Kubernetes operator or `launch` has set; a world of one where
         nothing is set."""
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-        alone = (0, 1, 0)
-        return cls(*(int(os.environ.get(*pair)) for pair in zip(names, alone, strict=True)))
+        given = os.environ.get
+        return cls(int(given("RANK", 0)), int(given("WORLD_SIZE", 1)), int(given("LOCAL_RANK", 0)))
 
 
 ALONE = World()
@@ -67,9 +66,8 @@ def joined(world: World, runtime: Runtime) -> Iterator[None]:
     # The others print nowhere.
     with contextlib.ExitStack() as stack:
         if not world.is_main:
-            stack.enter_context(
-                contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w")))
-            )
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
         yield
     # not after an exception: it could wait for ranks that no longer answer
     dist.destroy_process_group()

@@ -92,12 +92,8 @@ def build(
     vgg_file: torchvision's VGG19, None = no VGG loss. With the features of `clusters` there is no
     encoder. Raises InputError where stage local does not fit its global model."""
     torch.manual_seed(seed)
-    fresh = partial(
-        initialise,
-        init_type=options.init_type,
-        gain=options.init_gain,
-        zero_bias=architecture.is_pix2pix,
-    )
+    how = dict(init_type=options.init_type, gain=options.init_gain)
+    fresh = partial(initialise, **how, zero_bias=architecture.is_pix2pix)
     G, D = fresh(build_generator(architecture)), fresh(build_discriminator(architecture))
     learns_features = architecture.feat_num and clusters is None
     E = fresh(build_encoder(architecture)) if learns_features else None

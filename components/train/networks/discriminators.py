@@ -18,9 +18,8 @@ def build_discriminator(a: Architecture) -> nn.Module:
     channels, norm = a.condition_channels + 3, norm_layer(a)
     match a.netD:
         case "multiscale":
-            return MultiscaleDiscriminator(
-                channels, a.ndf, a.n_layers_D, a.num_D, a.D_features, norm
-            )
+            size = a.ndf, a.n_layers_D, a.num_D
+            return MultiscaleDiscriminator(channels, *size, a.D_features, norm)
         case "n_layers":
             return NLayerDiscriminator(channels, a.ndf, a.n_layers_D, norm)
         case "pixel":
@@ -34,9 +33,8 @@ def patchgan(
     scores."""
     layers = [[nn.Conv2d(in_channels, widths[0], 4, stride=2, padding=padding), nn.LeakyReLU(0.2)]]
     for i, (narrow, wide) in enumerate(pairwise(widths), start=2):
-        conv = nn.Conv2d(
-            narrow, wide, 4, stride=2 if i < len(widths) else 1, padding=padding, bias=bias
-        )
+        stride = 2 if i < len(widths) else 1
+        conv = nn.Conv2d(narrow, wide, 4, stride, padding, bias=bias)
         layers.append([conv, norm(wide), nn.LeakyReLU(0.2)])
     return [*layers, [nn.Conv2d(widths[-1], 1, 4, padding=padding)]]
 
@@ -58,9 +56,7 @@ class MultiscaleDiscriminator(nn.Module):
         norm: Norm = instance_norm,
     ):
         super().__init__()
-        self.num_D = num_D
-        self.n_layers = n_layers
-        self.features = features
+        self.num_D, self.n_layers, self.features = num_D, n_layers, features
         widths = [min(ndf * 2**i, 512) for i in range(n_layers + 1)]
         for scale in range(num_D):
             layers = patchgan(in_channels, widths, norm, padding=2)

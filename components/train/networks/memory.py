@@ -18,6 +18,7 @@ from shared.errors import InputError
 from shared.networks.layers import ResnetBlock
 
 CONVOLUTION = nn.Conv2d | nn.ConvTranspose2d
+BEGINS_A_STAGE = nn.ReflectionPad2d | ResnetBlock
 
 
 def stays_nhwc(architecture: Architecture, runtime: Runtime) -> bool:
@@ -59,11 +60,7 @@ def checkpoint_activations(network: nn.Module) -> None:
     modules, of which only the residual blocks are stages: of 30 MiB of pix2pixHD's generator 24
     stayed with it, and 9 stay so."""
     hourglasses = [module for module in network.children() if isinstance(module, nn.Sequential)]
-    assert any(
-        isinstance(module, nn.ReflectionPad2d | ResnetBlock)
-        for part in hourglasses
-        for module in part
-    )
+    assert any(isinstance(module, BEGINS_A_STAGE) for part in hourglasses for module in part)
     for hourglass in hourglasses:
         hourglass.forward = partial(_in_stages, _stages(hourglass))
 
@@ -71,9 +68,8 @@ def checkpoint_activations(network: nn.Module) -> None:
 def _stages(hourglass: nn.Sequential) -> list[list[nn.Module]]:
     stages, padded = [], False
     for module in hourglass:
-        if isinstance(module, nn.ReflectionPad2d | ResnetBlock) or (
-            isinstance(module, CONVOLUTION) and not padded
-        ):
+        unpadded = isinstance(module, CONVOLUTION) and not padded
+        if unpadded or isinstance(module, BEGINS_A_STAGE):
             stages.append([])
         stages[-1].append(module)
         padded = isinstance(module, nn.ReflectionPad2d)
@@ -84,9 +80,9 @@ def _in_stages(stages: list[list[nn.Module]], x: Tensor) -> Tensor:
     for stage in stages:
         # A compiled graph updates statistics once, whatever it computes again, and no contexts can
         # be compiled.
-        contexts = (
-            {} if torch.compiler.is_compiling() else {"context_fn": partial(_contexts, stage)}
-        )
+        contexts = {}
+        if not torch.compiler.is_compiling():
+            contexts["context_fn"] = partial(_contexts, stage)
         x = checkpoint(_apply, stage, x, use_reentrant=False, **contexts)
     return x
 
@@ -105,9 +101,8 @@ def _contexts(stage: list[nn.Module]) -> tuple:
 @contextmanager
 def _statistics_untouched(stage: list[nn.Module]) -> Iterator[None]:
     """BatchNorm has counted this batch already."""
-    norms = [
-        part for module in stage for part in module.modules() if isinstance(part, nn.BatchNorm2d)
-    ]
+    parts = (part for module in stage for part in module.modules())
+    norms = [part for part in parts if isinstance(part, nn.BatchNorm2d)]
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

@@ -19,14 +19,11 @@ class LoadReport:
     changes: list[str]  # of the file's names, for people
 
     def __str__(self) -> str:
-        parts = [
-            f"{self.file}: {len(self.taken)} of {len(self.taken) + len(self.new)} tensors taken"
-        ]
-        parts += [
-            f"{what}: {', '.join(_modules(keys))}"
-            for what, keys in (("new", self.new), ("left", self.left))
-            if keys
-        ]
+        wanted = len(self.taken) + len(self.new)
+        parts = [f"{self.file}: {len(self.taken)} of {wanted} tensors taken"]
+        for what, keys in (("new", self.new), ("left", self.left)):
+            if keys:
+                parts.append(f"{what}: {', '.join(_modules(keys))}")
         return "; ".join(parts + self.changes)
 
 
@@ -34,15 +31,11 @@ def load_what_fits(network: nn.Module, path: Path) -> LoadReport:
     """Load the tensors whose name and shape fit; the report says what was taken, what stays new,
     what was left."""
     (state, changes), wanted = state_for(network, path), network.state_dict()
-    fits = {
-        key: value
-        for key, value in state.items()
-        if key in wanted and wanted[key].shape == value.shape
-    }
+    common = wanted.keys() & state.keys()
+    fits = {key: state[key] for key in common if state[key].shape == wanted[key].shape}
     network.load_state_dict(fits, strict=False)
-    return LoadReport(
-        path.name, set(fits), wanted.keys() - fits.keys(), state.keys() - fits.keys(), changes
-    )
+    new, left = wanted.keys() - fits.keys(), state.keys() - fits.keys()
+    return LoadReport(path.name, set(fits), new, left, changes)
 
 
 def _modules(keys: set[str]) -> list[str]:
