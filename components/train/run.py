@@ -84,9 +84,7 @@ def train_model(
     parent = read_parent(init_from, architecture) if init_from else None
     check(architecture, config, manifest, parent, clusters)
     features = read_features(clusters, manifest) if clusters else None
-    height, width = (
-        config.frame_size or manifest.common_size()
-    )  # of the model: what it is deployed for
+    height, width = config.frame_size or manifest.common_size()  # what it is deployed for
     measuring = None
     if world.is_main:  # it alone validates
         measuring = MeasuringNetworks.load((height, width), runtime.name, config)

@@ -12,7 +12,6 @@ from components.cluster.features import batches_of_one_size, labels_and_areas
 from components.cluster.run import run
 from components.prepare.config import PrepareConfig
 from components.prepare.run import run as prepare
-from components.train.config import TrainConfig
 from components.train.run import run as train
 from shared.condition import to_signed
 from shared.contracts.clusters import ClusterTable
@@ -25,6 +24,7 @@ from shared.networks.checkpoint import load_encoder
 from tests import tiny
 from tests.asking import refusal
 from tests.places import EXCERPT
+from tests.training import config
 
 CONFIG = ClusterConfig(n_clusters=2, min_area=0.02, device="cpu")
 
@@ -45,10 +45,8 @@ def folders(tmp_path_factory):
             content["input"][at], content["instance"][at] = label, ident
         contents[name] = content
     tiny.write(root / "dataset", {"train": contents})
-    options = tiny.TRAIN | dict(
-        epochs=1, epochs_decay=0, instance_features=True, device="cpu", size="32x64"
-    )
-    train(root / "dataset", root / "model", config=TrainConfig.check(options))
+    options = config(epochs_decay=0, instance_features=True, size="32x64")
+    train(root / "dataset", root / "model", config=options)
     run(root / "dataset", root / "model", root / "clusters", config=CONFIG)
     return root
 
@@ -61,17 +59,15 @@ def slow_features(root):
     for pair in manifest.train:
         photo = read_picture(manifest.path(root / "dataset", "train", "photo", pair.name))
         photo = resize_fast(photo, *card.frame_size) if card.frame_size else photo
-        instances = read_ids(
-            manifest.path(root / "dataset", "train", "instance", pair.name)
-        ).astype(int)
+        file = manifest.path(root / "dataset", "train", "instance", pair.name)
+        instances = read_ids(file).astype(int)
         encoded = encoder(to_signed(torch.from_numpy(photo.copy()))[None])
         encoded = F.interpolate(encoded, size=instances.shape, mode="nearest")[0]
         for i in np.unique(instances):
             inside = torch.from_numpy(instances == i)
             label = i if i < 1000 else i // 1000  # the reference's rule
-            rows.append(
-                (i, label, inside.double().mean().item(), encoded[:, inside].mean(dim=1).numpy())
-            )
+            area, feature = inside.double().mean().item(), encoded[:, inside].mean(dim=1).numpy()
+            rows.append((i, label, area, feature))
     return rows
 
 
@@ -85,12 +81,8 @@ def assert_equal_features(stored, rows):
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_every_instance_has_the_mean_feature_of_its_pixels(folders, tmp_path, batch_size):
-    run(
-        folders / "dataset",
-        folders / "model",
-        tmp_path / "clusters",
-        config=changed(CONFIG, batch_size=batch_size),
-    )
+    options = changed(CONFIG, batch_size=batch_size)
+    run(folders / "dataset", folders / "model", tmp_path / "clusters", config=options)
     stored = np.load(tmp_path / "clusters" / "features.npz")
     assert_equal_features(stored, slow_features(folders))
     assert {26, 33001} <= set(stored["ids"].tolist()) and stored["names"].tolist() == list("abcdef")
@@ -113,18 +105,13 @@ def test_centres_are_those_of_kmeans_over_the_large_instances(folders):
             assert np.allclose(clusters.centres, [everything.mean(axis=0)], atol=1e-6)
             distances = np.linalg.norm(everything - everything.mean(axis=0), axis=1)
             assert clusters.spread == pytest.approx([np.sqrt(np.mean(distances**2))], abs=1e-6)
-            assert (
-                clusters.explained is None
-                if len(members) == 1
-                else clusters.explained == pytest.approx(0, abs=1e-6)
-            )
+            nothing = None if len(members) == 1 else pytest.approx(0, abs=1e-6)
+            assert clusters.explained == nothing
             kinds.add("fallback")
             continue
         expected = KMeans(min(2, len(large)), n_init=10, random_state=0).fit(large)
-        order = sorted(range(len(clusters.centres)), key=lambda c: clusters.centres[c])
-        wanted = sorted(
-            range(len(clusters.centres)), key=lambda c: expected.cluster_centers_[c].tolist()
-        )
+        order = np.lexsort(np.transpose(clusters.centres)[::-1])
+        wanted = np.lexsort(expected.cluster_centers_.T[::-1])
         assert not clusters.fallback and clusters.counts == sorted(clusters.counts, reverse=True)
         for mine, theirs in zip(order, wanted, strict=True):
             inside = large[expected.labels_ == theirs]
@@ -164,34 +151,25 @@ def test_figures_and_the_printed_table(folders, tmp_path, capsys):
     lines = out[out.index("label  instances") :].splitlines()
     assert len(lines) == 1 + len(table.labels)
     ids = [row[1] for row in slow_features(folders)]
-    label, instances, clustered, styles, *_ = next(
-        line for line in lines if line.split()[0] == "33"
-    ).split()
+    (of_33,) = (line.split() for line in lines if line.split()[0] == "33")
+    _, instances, clustered, styles, *_ = of_33
     assert (int(instances), int(styles)) == (ids.count(33), len(table.labels[33].centres))
     assert int(clustered) == sum(table.labels[33].counts)
     assert any(line.endswith("none above --min-area: mean of all") for line in lines)
     known = {label: c for label, c in table.labels.items() if c.explained is not None}
     for label, clusters in known.items():
         assert figures[f"explained/label_{label}"] == clusters.explained
-    weighted = sum(c.explained * sum(c.counts) for c in known.values()) / sum(
-        sum(c.counts) for c in known.values()
-    )
-    assert figures["explained/overall"] == pytest.approx(weighted)
+    weights = [sum(clusters.counts) for clusters in known.values()]
+    weighted = sum(c.explained * n for c, n in zip(known.values(), weights, strict=True))
+    assert figures["explained/overall"] == pytest.approx(weighted / sum(weights))
     assert figures["fallback_labels"] == sum(c.fallback for c in table.labels.values())
 
 
 def train_and_cluster(root, **options):
     """The stored features and the table of a data set in root/dataset."""
-    options = (
-        tiny.TRAIN | dict(epochs=1, epochs_decay=0, instance_features=True, device="cpu") | options
-    )
-    train(root / "dataset", root / "model", config=TrainConfig.check(options))
-    run(
-        root / "dataset",
-        root / "model",
-        root / "clusters",
-        config=ClusterConfig(n_clusters=2, device="cpu"),
-    )
+    dataset, model = root / "dataset", root / "model"
+    train(dataset, model, config=config(epochs_decay=0, instance_features=True, **options))
+    run(dataset, model, root / "clusters", config=ClusterConfig(n_clusters=2, device="cpu"))
     return dict(np.load(root / "clusters" / "features.npz")), ClusterTable.read(root / "clusters")
 
 
@@ -226,9 +204,8 @@ def test_frames_of_differing_sizes_are_encoded_each_at_its_own_or_at_the_models(
             inside = content["instance"] == stored["ids"][row]
             assert stored["areas"][row] == pytest.approx(inside.mean())
             mean = encoded[:, torch.from_numpy(inside)].mean(dim=1)
-            assert np.allclose(
-                stored["features"][row], mean, atol=0.02 if size else 1e-5
-            )  # one grey level of a photo
+            tolerance = 0.02 if size else 1e-5  # one grey level of a photo
+            assert np.allclose(stored["features"][row], mean, atol=tolerance)
 
 
 def test_features_of_labels_are_pooled_over_all_pixels_of_a_label(tmp_path):
@@ -243,12 +220,10 @@ def test_features_of_labels_are_pooled_over_all_pixels_of_a_label(tmp_path):
         encoded = encoder(to_signed(torch.from_numpy(photo.copy()))[None])[0]
         of_image = slice(stored["start"][i], stored["start"][i + 1])
         assert stored["ids"][of_image].tolist() == np.unique(labels).tolist()
-        for label, feature in zip(
-            stored["ids"][of_image], stored["features"][of_image], strict=True
-        ):
-            assert np.allclose(
-                feature, encoded[:, torch.from_numpy(labels == label)].mean(dim=1), atol=1e-5
-            )
+        rows = zip(stored["ids"][of_image], stored["features"][of_image], strict=True)
+        for label, feature in rows:
+            mean = encoded[:, torch.from_numpy(labels == label)].mean(dim=1)
+            assert np.allclose(feature, mean, atol=1e-5)
     assert set(table.labels) == set(stored["labels"].tolist())
 
 
@@ -290,11 +265,8 @@ def test_the_real_excerpt(tmp_path):
     manifest = DatasetManifest.read(tmp_path / "dataset")
     present = set()
     for pair in manifest.train:
-        present |= set(
-            np.unique(
-                read_ids(manifest.path(tmp_path / "dataset", "train", "input", pair.name))
-            ).tolist()
-        )
+        labels = read_ids(manifest.path(tmp_path / "dataset", "train", "input", pair.name))
+        present |= set(np.unique(labels).tolist())
     assert set(table.labels) == present and {26, 33} <= present
     assert all(len(clusters.centres) >= 1 for clusters in table.labels.values())
     assert any(clusters.fallback for clusters in table.labels.values())
@@ -353,9 +325,7 @@ def test_refusals_before_any_work(folders, tmp_path):
         assert text in refusal(run, dataset, model, clusters, config=config)
         assert not clusters.exists()
 
-    options = TrainConfig.check(
-        tiny.TRAIN | dict(epochs=1, epochs_decay=0, device="cpu", size="32x64")
-    )
+    options = config(epochs_decay=0, size="32x64")
     train(dataset, tmp_path / "plain", config=options)
     refused("has no encoder: train it with --instance-features", model=tmp_path / "plain")
 

@@ -106,9 +106,8 @@ def numbered(first: int, count: int) -> torch.Tensor:
 
 def ask(pool: ImagePool, first: int, count: int) -> list[int]:
     answer = pool.query(numbered(first, count))
-    assert torch.equal(
-        answer, answer[:, :1, :1, :1].expand(count, 2, 1, 3)
-    )  # images come back whole
+    first_pixels = answer[:, :1, :1, :1].expand(count, 2, 1, 3)
+    assert torch.equal(answer, first_pixels), "images come back whole"
     return answer[:, 0, 0, 0].int().tolist()
 
 

@@ -49,14 +49,8 @@ def global_model(tmp_path_factory, dataset):
 def instances_of(dataset, count):
     """(N, H, W) int32 as in the files of the first training pairs, whatever the loader makes of
     them."""
-    return torch.from_numpy(
-        np.stack(
-            [
-                read_ids(dataset / "train_inst" / f"train_{i}.png").astype(np.int32)
-                for i in range(count)
-            ]
-        )
-    )
+    files = [dataset / "train_inst" / f"train_{i}.png" for i in range(count)]
+    return torch.from_numpy(np.stack([read_ids(file).astype(np.int32) for file in files]))
 
 
 @pytest.mark.parametrize(
@@ -77,12 +71,8 @@ def test_losses_and_gradients_of_one_step_equal_the_reference(
     """Also after the update: Adam of torch on the reference's gradients gives the same weights."""
     dataset = tmp_path
     tiny.dataset(dataset, input_nc=input_nc)
-    numbers = dict(
-        feat_num=feat_num,
-        feature_regions=regions,
-        num_labels=0 if input_nc else 35,
-        input_nc=input_nc,
-    )
+    numbers = dict(num_labels=0 if input_nc else 35, input_nc=input_nc)
+    numbers |= dict(feat_num=feat_num, feature_regions=regions)
     architecture = tiny.architecture(netG=netG, **numbers)
     trainer = trainer_for(architecture, config())
     trainer.start_epoch(1)
@@ -112,23 +102,14 @@ def test_losses_and_gradients_of_one_step_equal_the_reference(
         fake = reference.local_enhancer(weights["G"], x, 2, 1, 1)
     expected = reference.losses(weights["D"], condition, fake, photo, 2, 2, 10.0)
     of_G = expected["G_GAN"] + expected["G_GAN_Feat"]
-    synthesis = {
-        f"{net}.{key}": weights[net][key]
-        for net in ("G", "E")
-        if net in weights
-        for key in weights[net]
-    }
-    gradients = dict(
-        zip(
-            synthesis, torch.autograd.grad(of_G, synthesis.values(), retain_graph=True), strict=True
-        )
-    )
+    synthesis = {f"G.{key}": weight for key, weight in weights["G"].items()}
+    synthesis |= {f"E.{key}": weight for key, weight in weights.get("E", {}).items()}
+    found = torch.autograd.grad(of_G, synthesis.values(), retain_graph=True)
+    gradients = dict(zip(synthesis, found, strict=True))
     detached = reference.losses(weights["D"], condition, fake.detach(), photo, 2, 2, 10.0)
     of_D = 0.5 * (detached["D_real"] + detached["D_fake"])
-    gradients |= {
-        f"D.{k}": g
-        for k, g in zip(weights["D"], torch.autograd.grad(of_D, weights["D"].values()), strict=True)
-    }
+    found = torch.autograd.grad(of_D, weights["D"].values())
+    gradients |= zip([f"D.{key}" for key in weights["D"]], found, strict=True)
 
     losses = trainer.step(batch)
     assert losses.keys() == expected.keys()
@@ -144,13 +125,8 @@ def test_losses_and_gradients_of_one_step_equal_the_reference(
             assert torch.allclose(moved[clear], 2e-4 * wanted[clear].sign(), atol=2e-6)
 
 
-PIX2PIX = dict(
-    netG="resnet_6blocks",
-    netD="n_layers",
-    norm="batch",
-    lambda_L1=100.0,
-    lambda_feature_matching=0.0,
-)
+PIX2PIX = dict(netG="resnet_6blocks", netD="n_layers", norm="batch")
+PIX2PIX |= dict(lambda_L1=100.0, lambda_feature_matching=0.0)
 
 
 @pytest.mark.parametrize("mode", ["vanilla", "lsgan"])
@@ -174,16 +150,14 @@ def test_one_step_of_pix2pix_equals_its_algorithm(tmp_path, mode):
         return -(target * chance.log() + (1 - target) * (1 - chance).log()).mean()
 
     def adam(network, loss):
-        for parameter, gradient in zip(
-            network.parameters(), torch.autograd.grad(loss, list(network.parameters())), strict=True
-        ):
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        for parameter, gradient in zip(network.parameters(), gradients, strict=True):
             parameter.data -= 1e-3 * gradient / (gradient.abs() + 1e-8)
 
     G, D = networks.G, networks.D
     photo = batch.photos.float() / 127.5 - 1
-    edges = reference.one_hot_and_edges(torch.zeros_like(batch.dense_ids), batch.dense_ids, 1)[
-        :, 1:
-    ]
+    no_labels = torch.zeros_like(batch.dense_ids)
+    edges = reference.one_hot_and_edges(no_labels, batch.dense_ids, 1)[:, 1:]
     condition = torch.cat([batch.inputs.float() / 127.5 - 1, edges], dim=1)
     scores = lambda picture: D(torch.cat([condition, picture], dim=1))[-1][-1]  # noqa: E731
     fake = G(condition)
@@ -209,22 +183,12 @@ def test_one_step_of_pix2pix_equals_its_algorithm(tmp_path, mode):
 
 def test_pix2pix_trains_saves_a_moving_average_and_continues(tmp_path):
     tiny.dataset(tmp_path / "dataset", input_nc=3)
-    options = dict(
-        **PIX2PIX,
-        dropout=True,
-        gan_mode="vanilla",
-        pool_size=3,
-        ema_decay=0.9,
-        clip_gradient_norm=1.0,
-    )
-    run(
-        tmp_path / "dataset", tmp_path / "whole", config=config(**options, epochs=2, epochs_decay=2)
-    )
+    options = dict(dropout=True, gan_mode="vanilla", pool_size=3, ema_decay=0.9)
+    options = config(**PIX2PIX, **options, clip_gradient_norm=1.0, epochs=2, epochs_decay=2)
+    run(tmp_path / "dataset", tmp_path / "whole", config=options)
     card = ModelCard.read(tmp_path / "whole")
-    assert (
-        card.architecture.is_pix2pix
-        and {"G_GAN", "G_L1", "D_real", "D_fake", "sample_L1"} <= card.metrics.keys()
-    )
+    assert card.architecture.is_pix2pix
+    assert {"G_GAN", "G_L1", "D_real", "D_fake", "sample_L1"} <= card.metrics.keys()
     state = load_tensors(tmp_path / "whole" / "state" / "training.pt")
     published = load_tensors(tmp_path / "whole" / "latest_net_G.pth")
     assert all(torch.equal(published[key], state["ema"][key]) for key in published)
@@ -244,42 +208,25 @@ def test_label_features_need_no_instances_and_reach_the_next_stage(tmp_path):
     card = ModelCard.read(tmp_path / "global")
     assert card.architecture.feature_regions == "labels" and not card.architecture.use_instances
 
-    cluster = [
-        "--dataset",
-        tmp_path / "dataset",
-        "--model",
-        tmp_path / "global",
-        "--clusters",
-        tmp_path / "clusters",
-    ]
-    subprocess.run(
-        [sys.executable, "-m", "components.cluster", *map(str, cluster)],
-        check=True,
-        capture_output=True,
-    )
+    command = [sys.executable, "-m", "components.cluster", "--dataset", tmp_path / "dataset"]
+    command += ["--model", tmp_path / "global", "--clusters", tmp_path / "clusters"]
+    subprocess.run(command, check=True, capture_output=True)
     stored = np.load(tmp_path / "clusters" / "features.npz")
     first = stored["ids"][: stored["start"][1]]
     assert np.array_equal(first, np.unique(splits["train"]["train_0"]["input"]))
     folders = dict(init_from=tmp_path / "global", clusters=tmp_path / "clusters")
-    run(
-        tmp_path / "dataset",
-        tmp_path / "local",
-        **folders,
-        config=config(netG="local", ngf=2, **options),
-    )
+    options = config(netG="local", ngf=2, **options)
+    run(tmp_path / "dataset", tmp_path / "local", **folders, config=options)
 
 
 def test_sample_pictures_leave_batch_norm_and_modes_as_they_are(dataset):
     """Those of E too, which reads the photos for them."""
     options = config(norm="batch", instance_features=True)
     architecture = architecture_for(options, True, DatasetManifest.read(dataset), None)
-    trainer = Trainer(
-        build(architecture, options, options.seed), architecture, options, pick("cpu")
-    )
+    built = build(architecture, options, options.seed)
+    trainer = Trainer(built, architecture, options, pick("cpu"))
     networks = trainer.networks.trained().values()
-    before = [
-        {key: value.clone() for key, value in network.state_dict().items()} for network in networks
-    ]
+    before = [copy.deepcopy(network.state_dict()) for network in networks]
     sample_picture(trainer, collate([tiny.pairs(dataset)[i] for i in range(2)]))
     for network, state in zip(networks, before, strict=True):
         assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
@@ -415,15 +362,8 @@ def test_a_run_killed_within_an_epoch_continues_to_the_same_weights(
     """4 pairs and 2 epochs are 8 steps; with dropout, a pool and a moving average, all of which
     have a memory."""
     tiny.dataset(tmp_path / "dataset", input_nc=3)
-    options = config(
-        **PIX2PIX,
-        dropout=True,
-        pool_size=2,
-        ema_decay=0.9,
-        epochs=1,
-        epochs_decay=1,
-        save_every_steps=1,
-    )
+    remembering = dict(dropout=True, pool_size=2, ema_decay=0.9)
+    options = config(**PIX2PIX, **remembering, save_every_steps=1)
     whole = run(tmp_path / "dataset", tmp_path / "whole", config=options)
 
     step, steps = Trainer.step, []
@@ -453,9 +393,8 @@ def test_policy_plateau_lowers_the_rate_by_the_losses_of_G_and_remembers_them(
     options = dict(lr_policy="plateau", learning_rate=1e-3, epochs_decay=0, sample_every_epochs=99)
     run(dataset, tmp_path, config=config(**options, epochs=4))
     run(dataset, tmp_path, config=config(**options, epochs=7))
-    assert load_tensors(tmp_path / "state" / "training.pt")["plateau"][
-        "learning_rate"
-    ] == pytest.approx(2e-4)
+    state = load_tensors(tmp_path / "state" / "training.pt")
+    assert state["plateau"]["learning_rate"] == pytest.approx(2e-4)
 
 
 def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint(dataset, tmp_path, monkeypatch):
@@ -474,8 +413,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint(dataset, tmp_path, m
         run(dataset, tmp_path, config=config(epochs=2, epochs_decay=0))
     assert str(refusal.value) == (
         f"--model {tmp_path} has no room for a checkpoint (No space left on device): the one "
-        "before is whole, "
-        "make room and say the same command again."
+        "before is whole, make room and say the same command again."
     )
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert {path: after[path] for path in before} == before

@@ -30,9 +30,8 @@ STATIC_64 = PrecisionOptions(loss_scale="static", loss_scale_initial=64.0)
 
 
 def on_cpu(precision: str) -> Runtime:
-    return Runtime(
-        torch.device("cpu"), precision
-    )  # `pick` refuses fp16 here; the scaler itself is the same
+    """Also fp16, which `pick` refuses here; the scaler itself is the same."""
+    return Runtime(torch.device("cpu"), precision)
 
 
 class Fit:
@@ -309,15 +308,13 @@ def test_apex_takes_a_static_scale_and_refuses_other_constants(monkeypatch):
         start_apex([fit.layer], [fit.optimizer], scaling(backoff_factor=0.8))
     assert str(refusal.value) == (
         "--amp-backend apex has constants of its own for a dynamic loss scale, but others are "
-        "asked for: "
-        "leave them out, make the scale static, or use --amp-backend torch."
+        "asked for: leave them out, make the scale static, or use --amp-backend torch."
     )
 
 
-@pytest.mark.parametrize(
-    "installed", [None, types.ModuleType("apex")]
-)  # none; PyPI's, or NVIDIA's of today
+@pytest.mark.parametrize("installed", [None, types.ModuleType("apex")])
 def test_apex_without_amp_is_one_sentence(monkeypatch, installed):
+    """No apex, then PyPI's, which is another, or NVIDIA's of today."""
     monkeypatch.setitem(sys.modules, "apex", installed)
     with pytest.raises(InputError) as refusal:
         apex_amp()
@@ -330,18 +327,16 @@ def test_apex_without_amp_is_one_sentence(monkeypatch, installed):
 @pytest.mark.parametrize("precision, dtype", [("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_batch_norm_and_losses_are_of_fp32_under_autocast(precision, dtype):
     generator = torch.Generator().manual_seed(0)
-    x = (100 + torch.randn(1, 4, 32, 32, generator=generator)).to(
-        dtype
-    )  # statistics in 8 bits would be far off
+    # Statistics in 8 bits would be far off.
+    x = (100 + torch.randn(1, 4, 32, 32, generator=generator)).to(dtype)
     exact = x.double() - x.double().mean((2, 3), keepdim=True)
     exact /= (exact.square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
     norm = nn.BatchNorm2d(4)
     with on_cpu(precision).autocast():
         y = norm(x)
         assert y.dtype == dtype and norm.running_mean.dtype == torch.float32
-        assert (y.double() - exact).abs().max() < 4 * torch.finfo(
-            dtype
-        ).eps / 2 * 1.01  # rounded once, below 4
+        rounded_once = 4 * torch.finfo(dtype).eps / 2  # below 4
+        assert (y.double() - exact).abs().max() < rounded_once * 1.01
         assert l1_loss(y, y).dtype == torch.float32
         assert all(
             gan_loss([[y]], is_real=True, mode=mode).dtype == torch.float32

@@ -64,12 +64,10 @@ def test_a_training_in_nhwc_equals_one_in_nchw(labels, case):
         assert all(in_nhwc(weight) for weight in network.parameters() if weight.dim() == 4)
     for weight, moments in nhwc.update_G.optimizer.state.items():
         assert weight.stride() == weight.grad.stride() == moments["exp_avg"].stride()
-    for average, wanted in zip(
-        nhwc.ema.network.parameters(), nchw.ema.network.parameters(), strict=True
-    ):
-        torch.testing.assert_close(
-            average, wanted, rtol=0, atol=4e-4
-        )  # where gradients are 0, Adam follows rounding
+    # Where gradients are 0, Adam follows rounding.
+    averages = (trainer.ema.network.parameters() for trainer in (nhwc, nchw))
+    for average, wanted in zip(*averages, strict=True):
+        torch.testing.assert_close(average, wanted, rtol=0, atol=4e-4)
 
 
 def test_in_a_unet_with_batch_norm_every_map_stays_nhwc(labels):
@@ -105,11 +103,8 @@ def test_auto_takes_nhwc_where_it_is_known_to_gain():
 
 def test_an_npu_has_formats_of_its_own():
     npu = Runtime(types.SimpleNamespace(type="npu"), "fp16")
-    assert (
-        npu.memory_format("auto", True)
-        == npu.memory_format("nchw", True)
-        == torch.contiguous_format
-    )
+    for wanted in ("auto", "nchw"):
+        assert npu.memory_format(wanted, True) == torch.contiguous_format
     with pytest.raises(InputError) as refusal:
         npu.memory_format("nhwc", True)
     assert str(refusal.value) == (
@@ -126,30 +121,26 @@ def test_files_do_not_tell_the_layout(labels, tmp_path):
         trainer.step(collate([tiny.pairs(labels)[0]]))
         save_tensors(tmp_path / "training.pt", trainer.state_dict())
         state = load_tensors(tmp_path / "training.pt")
-        moments = [
-            moment[name] for moment in state["optimizer_G"]["state"].values() for name in MOMENTS
-        ]
-        assert all(
-            tensor.is_contiguous()
-            for tensor in [*moments, *state["G"].values(), *state["D"].values()]
-        )
+        of_weights = state["optimizer_G"]["state"].values()
+        moments = [of_weight[name] for of_weight in of_weights for name in MOMENTS]
+        tensors = [*moments, *state["G"].values(), *state["D"].values()]
+        assert all(tensor.is_contiguous() for tensor in tensors)
     assert len(digests) == 1
 
 
 @pytest.mark.parametrize("first, second", [("nchw", "nhwc"), ("nhwc", "nchw")])
 def test_a_run_continues_in_the_other_layout(labels, tmp_path, first, second):
     options = dict(**CASES["resnet"], pool_size=2, ema_decay=0.9, validate_every_epochs=0)
-    run(
-        labels,
-        tmp_path / "whole",
-        config=config(**options, memory_format="nchw", epochs=2, epochs_decay=0),
-    )
-    for epochs, layout in ((1, first), (2, second)):
+    options |= dict(epochs_decay=0)
+
+    def train(folder: str, layout: str, epochs: int) -> None:
         run(
-            labels,
-            tmp_path / "changed",
-            config=config(**options, memory_format=layout, epochs=epochs, epochs_decay=0),
+            labels, tmp_path / folder, config=config(**options, memory_format=layout, epochs=epochs)
         )
+
+    train("whole", "nchw", epochs=2)
+    train("changed", first, epochs=1)
+    train("changed", second, epochs=2)
     wanted, found = (ModelCard.read(tmp_path / name).metrics for name in ("whole", "changed"))
     for name in ("G_GAN", "G_L1", "D_real", "D_fake", "sample_L1"):
         assert found[name] == pytest.approx(wanted[name], rel=1e-4), name

@@ -87,12 +87,8 @@ def test_keys_of_the_pix2pix_discriminators():
     assert list(shapes(patch).values()) == [
         (wide, narrow, 4, 4) for narrow, wide in itertools.pairwise(widths)
     ]
-    assert shapes(NLayerDiscriminator(6, 4, 5, instance_norm))["model.14.weight"] == (
-        32,
-        32,
-        4,
-        4,
-    )  # at most 8 ndf
+    deep = shapes(NLayerDiscriminator(6, 4, 5, instance_norm))
+    assert deep["model.14.weight"] == (32, 32, 4, 4), "at most 8 ndf"
 
     pixel = PixelDiscriminator(6, 4, nn.BatchNorm2d)
     assert pixel.state_dict().keys() == conv_keys("net.0") | weights_only(
