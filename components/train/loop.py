@@ -30,14 +30,14 @@ def train(
     progress = Progress(total, len(loader), quiet=not is_main)
     all_images, all_seconds = 0, 0.0
     for epoch in range(trainer.epoch + 1, total + 1):
-        # Its steps.
+        # The steps of the epoch.
         seen_before, start = trainer.images_seen, time.perf_counter()
         train_epoch(trainer, loader, folder, progress, epoch, options)
         seconds, images = time.perf_counter() - start, trainer.images_seen - seen_before
         all_seconds, all_images = all_seconds + seconds, all_images + images
         figures = EpochFigures(trainer.finish_epoch(epoch))
 
-        # Pictures of the same pairs, and how far they are from the photos.
+        # Pictures of the sample pairs, and how far they are from the photos.
         if is_main and (epoch == total or epoch % options.sample_every_epochs == 0):
             picture, figures.sample_l1 = sample_picture(trainer, samples)
             write_picture(folder.path / "samples" / f"epoch_{epoch:04d}.png", picture)

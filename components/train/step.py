@@ -59,8 +59,9 @@ class Trainer:
 
         # Two players.
         encoder = networks.E.parameters() if networks.E else ()
-        self.update_G = Update((*encoder, *networks.G.parameters()), config, config, runtime, world)
-        self.update_D = Update(networks.D.parameters(), config, config, runtime, world)
+        same = dict(schedule=config, precision=config, runtime=runtime, world=world)
+        self.update_G = Update((*encoder, *networks.G.parameters()), **same)
+        self.update_D = Update(networks.D.parameters(), **same)
         if config.amp_backend == "apex":
             trained = list(networks.trained().values())
             optimizers = [self.update_G.optimizer, self.update_D.optimizer]
@@ -76,13 +77,18 @@ class Trainer:
     def start_epoch(self, epoch: int) -> None:
         """Set the learning rate and the generators of dropout, freeze or thaw the global part of a
         local enhancer."""
+        # Dropout, unless its generators go on within the epoch.
         if self.batches == 0:
             torch.manual_seed((self.seed * 1_000_003 + epoch) * self.world.size + self.world.rank)
+
+        # The learning rate.
         reduced = self.plateau.learning_rate if self.plateau else None
         rate = learning_rate(self.schedule, epoch, self.world.size, reduced)
         for update in (self.update_G, self.update_D):
             for group in update.optimizer.param_groups:
                 group["lr"] = rate
+
+        # What learns of a local enhancer: all of it, or at first its outermost part.
         if isinstance(self.networks.G, LocalEnhancer):
             fixed = epoch <= self.schedule.epochs_fix_global
             self.networks.G.requires_grad_(not fixed)
@@ -251,10 +257,13 @@ class Trainer:
     def load_state_dict(self, state: dict) -> None:
         """Go on from a state that has all `parts`, and within an epoch random states of as many
         ranks."""
+        # Networks, optimisers and what else has a state of its own.
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
         for update in (self.update_G, self.update_D):
             update.lay_out_as_weights()
+
+        # The place among the epochs, batches and random numbers.
         self.epoch, self.images_seen = state["epoch"], state["images_seen"]
         self.batches = state["batches"]
         device = self.runtime.torch_device

@@ -69,6 +69,8 @@ class Validation:
         are not finite are left out."""
         if self._lacks_features():
             return {}
+
+        # Pair by pair; what a picture with nan would give is no figure.
         meter = PictureMeter(self.networks)
         for index in self.indices:
             pair = collate([self.pairs[index]])
@@ -77,6 +79,8 @@ class Validation:
                 print("validation: the pictures hold nan, nothing is measured", flush=True)
                 return {}
             meter.add(to_uint8(fake)[0].cpu().numpy(), pair.photos[0].numpy())
+
+        # Under the names of the model card.
         found = meter.figures()
         figures = {name: found.get(metric.name, math.nan) for name, metric in FIGURES.items()}
         return {name: value for name, value in figures.items() if math.isfinite(value)}

@@ -133,10 +133,13 @@ class PairDataset(Dataset):
 
     def _frame(self, index: int) -> dict[str, Tensor]:
         """The tensors of a whole frame, under the names of `Batch`."""
+        # Maps and photo.
         sample = self.reader.read(index, self.size)
         arrays = {"inputs": sample.inputs, "photos": sample.photo}
         if sample.ids is not None:
             arrays["dense_ids"] = sample.dense_ids
+
+        # What features are pooled over, and the features where they are known already.
         if sample.ids is not None or self.regions == "labels":
             ids, positions = sample.regions(self.regions)
             arrays["num_regions"] = np.array(len(ids))
