@@ -102,9 +102,8 @@ def test_a_slow_data_set_is_seen(loader, monkeypatch):
     faster."""
     frame = loader.pairs._frame
     monkeypatch.setattr(loader.pairs, "_frame", lambda index: (time.sleep(0.05), frame(index))[1])
-    report = performance_run(
-        trainer_for(tiny.architecture(n_downsample_global=1), config()), loader, steps=3, warmup=1
-    )
+    trainer = trainer_for(tiny.architecture(n_downsample_global=1), config())
+    report = performance_run(trainer, loader, steps=3, warmup=1)
     assert report.images_per_second < 1 / 0.05
     assert report.images_per_second < report.images_per_second_without_loading
     assert 0.3 < report.data_wait_share < 1
@@ -121,9 +120,7 @@ def test_nothing_is_written_and_the_training_is_where_it_was(loader, tmp_path, c
     figures = publish(report)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     assert (trainer.epoch, trainer.batches, trainer.sums) == (2, 0, {})
-    assert trainer.update_G.optimizer.param_groups[0]["lr"] == pytest.approx(
-        learning_rate(trainer.schedule, 2)
-    )
+    assert trainer.learning_rate == pytest.approx(learning_rate(trainer.schedule, 2))
 
     *table, line = capsys.readouterr().out.splitlines()
     assert PerformanceReport(**json.loads(line)) == report

@@ -22,13 +22,8 @@ def rates_over(
     policy: str, base: float, epochs: int, epochs_decay: int, decay_every: int
 ) -> list[float]:
     """Learning rates of all epochs; values unchecked, as no command line gives them."""
-    options = ScheduleOptions.model_construct(
-        lr_policy=policy,
-        learning_rate=base,
-        epochs=epochs,
-        epochs_decay=epochs_decay,
-        lr_decay_epochs=decay_every,
-    )
+    values = dict(epochs=epochs, epochs_decay=epochs_decay, lr_decay_epochs=decay_every)
+    options = ScheduleOptions.model_construct(lr_policy=policy, learning_rate=base, **values)
     return [learning_rate(options, epoch) for epoch in range(1, options.total_epochs + 1)]
 
 
@@ -49,8 +44,7 @@ def torchs(make: Callable[[torch.optim.Optimizer], lr_scheduler.LRScheduler]) ->
 
 
 def test_linear_hd_is_the_loop_of_pix2pixhd():
-    """niter 25, niter_decay 35: at the end of each epoch above 25 the rate is lowered by lr /
-    35."""
+    """niter 25, niter_decay 35: each epoch above 25 ends with a rate lower by a 35th of lr."""
     rate, rates = BASE, []
     for epoch in range(1, 61):
         rates.append(rate)
@@ -68,9 +62,8 @@ def test_linear_hd_is_flat_then_falls_to_one_part_in_epochs_decay():
 def test_linear_is_the_lambda_of_pix2pix():
     """LambdaLR counts from 0, epoch_count is 1."""
     rule = lambda epoch: 1.0 - max(0, epoch + 1 - EPOCHS) / (EPOCHS_DECAY + 1)  # noqa: E731
-    assert ours("linear") == pytest.approx(
-        torchs(lambda sgd: lr_scheduler.LambdaLR(sgd, rule)), rel=1e-9
-    )
+    expected = torchs(lambda sgd: lr_scheduler.LambdaLR(sgd, rule))
+    assert ours("linear") == pytest.approx(expected, rel=1e-9)
     rates = rates_over("linear", 1.0, 3, 4, 1)
     assert rates == pytest.approx([1, 1, 1, 0.8, 0.6, 0.4, 0.2])
 
@@ -120,9 +113,8 @@ HISTORIES = {
 
 def rates_of_torch(history: list[float]) -> list[float]:
     sgd, rates = optimizer(), []
-    scheduler = lr_scheduler.ReduceLROnPlateau(
-        sgd, mode="min", factor=0.2, threshold=0.01, patience=5
-    )
+    options = dict(mode="min", factor=0.2, threshold=0.01, patience=5)
+    scheduler = lr_scheduler.ReduceLROnPlateau(sgd, **options)
     for metric in history:
         rates.append(sgd.param_groups[0]["lr"])
         scheduler.step(metric)
@@ -143,16 +135,12 @@ def test_plateau_is_torchs_on_the_same_history(history):
 
 
 def test_plateau_histories_tell_their_rules_apart():
-    reductions = {
-        name: len(set(rates_of(Plateau(BASE), history))) - 1 for name, history in HISTORIES.items()
-    }
+    rates = {name: rates_of(Plateau(BASE), history) for name, history in HISTORIES.items()}
+    reductions = {name: len(set(of_history)) - 1 for name, of_history in rates.items()}
     # From epoch 7 on every sixth; each of the first seven changes is above 1e-8.
     assert reductions["never better"] == 7 and reductions["always better"] == 0
-    assert (
-        reductions["better in the last epoch of patience"]
-        == 0
-        < reductions["better one epoch too late"]
-    )
+    assert reductions["better in the last epoch of patience"] == 0
+    assert reductions["better one epoch too late"] > 0
 
 
 @pytest.mark.parametrize("stopped_after", [0, 6, 17, 40])

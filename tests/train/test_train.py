@@ -251,9 +251,8 @@ def test_the_learning_rate_follows_the_policy():
 def test_fixed_phase_freezes_the_global_part_and_thaws_it(dataset):
     """The reference never thaws it (SEED_FACTS 0.1)."""
     architecture = tiny.architecture(netG="local")
-    trainer = trainer_for(
-        architecture, config(netG="local", epochs=3, epochs_decay=2, epochs_fix_global=1)
-    )
+    options = config(netG="local", epochs=3, epochs_decay=2, epochs_fix_global=1)
+    trainer = trainer_for(architecture, options)
     batch = collate([tiny.pairs(dataset)[0]])
 
     def moved_by_epoch(epoch):
@@ -422,55 +421,37 @@ def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint(dataset, tmp_path, m
 
 def test_weights_of_the_latest_checkpoints_are_kept(dataset, tmp_path):
     run(dataset, tmp_path, config=config(epochs=3, epochs_decay=0, keep_checkpoints=2))
-    assert {path.name for path in tmp_path.glob("[0-9]*_net_G.pth")} == {
-        "2_net_G.pth",
-        "3_net_G.pth",
-    }
+    copies = ["2_net_G.pth", "3_net_G.pth"]
+    assert sorted(path.name for path in tmp_path.glob("[0-9]*_net_G.pth")) == copies
     third, latest = (load_tensors(tmp_path / f"{name}_net_G.pth") for name in ("3", "latest"))
     assert all(torch.equal(third[key], latest[key]) for key in latest)
     run(dataset, tmp_path, config=config(epochs=4, epochs_decay=0, keep_checkpoints=0))
-    assert {path.name for path in tmp_path.glob("[0-9]*_net_G.pth")} == {
-        "2_net_G.pth",
-        "3_net_G.pth",
-    }
-    assert all(
-        torch.equal(load_tensors(tmp_path / "3_net_G.pth")[key], third[key]) for key in third
-    )
+    assert sorted(path.name for path in tmp_path.glob("[0-9]*_net_G.pth")) == copies
+    again = load_tensors(tmp_path / "3_net_G.pth")
+    assert all(torch.equal(again[key], third[key]) for key in third)
 
 
 def test_two_devices_train_as_one_with_the_joined_batch(dataset, global_model, tmp_path):
     """Through the fixed phase of a local enhancer and beyond it: then its global part is
     synchronised too."""
-    options = dict(
-        netG="local", ngf=2, instance_features=True, epochs_fix_global=1, epochs=2, epochs_decay=0
-    )
-    two = run(
-        dataset, tmp_path / "two", init_from=global_model, config=config(**options, devices=2)
-    )
-    one = run(
-        dataset, tmp_path / "one", init_from=global_model, config=config(**options, batch_size=2)
-    )
+    options = dict(netG="local", ngf=2, instance_features=True)
+    options |= dict(epochs_fix_global=1, epochs=2, epochs_decay=0)
+    of_two, of_one = config(**options, devices=2), config(**options, batch_size=2)
+    two = run(dataset, tmp_path / "two", init_from=global_model, config=of_two)
+    one = run(dataset, tmp_path / "one", init_from=global_model, config=of_one)
     for name in ("G_GAN", "G_GAN_Feat", "D_real", "D_fake", "sample_L1"):
         assert two[name] == pytest.approx(one[name], rel=1e-3), name
-    assert (
-        ModelCard.read(tmp_path / "two").images_seen
-        == ModelCard.read(tmp_path / "one").images_seen
-        == 8
-    )
-    G, of_one, before = (
-        load_tensors(path / "latest_net_G.pth")
-        for path in (tmp_path / "two", tmp_path / "one", global_model)
-    )
+    folders = tmp_path / "two", tmp_path / "one", global_model
+    assert [ModelCard.read(path).images_seen for path in folders[:2]] == [8, 8]
+    G, of_one, before = (load_tensors(path / "latest_net_G.pth") for path in folders)
     for key in ("model.1.weight", "model1_2.0.conv_block.1.weight"):
         assert torch.allclose(G[key], of_one[key], atol=2e-4), key
     assert not torch.equal(G["model.1.weight"], before["model.1.weight"])
 
 
 def test_a_refusal_of_a_started_process_is_that_of_the_step(dataset, tmp_path):
-    with pytest.raises(
-        InputError,
-        match="--netG local starts from a global model: give its folder with --init-from.",
-    ):
+    sentence = "--netG local starts from a global model: give its folder with --init-from."
+    with pytest.raises(InputError, match=sentence):
         run(dataset, tmp_path, config=config(netG="local", devices=2))
 
 
@@ -560,11 +541,8 @@ def test_pictures_as_input(tmp_path, input_nc, instance_features):
     tiny.dataset(tmp_path / "data", input_nc=input_nc)
     run(tmp_path / "data", tmp_path / "model", config=config(instance_features=instance_features))
     card = ModelCard.read(tmp_path / "model")
-    assert (card.architecture.num_labels, card.architecture.input_nc, card.epoch) == (
-        0,
-        input_nc,
-        2,
-    )
+    found = card.architecture.num_labels, card.architecture.input_nc, card.epoch
+    assert found == (0, input_nc, 2)
     G, D = (load_tensors(tmp_path / "model" / f"latest_net_{name}.pth") for name in "GD")
     assert G["model.1.weight"].shape[1] == input_nc + 1 + 3 * instance_features
     assert D["scale0_layer0.0.weight"].shape[1] == input_nc + 1 + 3
@@ -573,9 +551,8 @@ def test_pictures_as_input(tmp_path, input_nc, instance_features):
     assert shown.shape == (3, 4 * 32, 3 * 64)
     first = tmp_path / "data" / "train_A" / ("train_0.png" if input_nc == 3 else "train_0.npy")
     assert np.array_equal(shown[:, :32, :64], read_picture(first, input_nc)[:3])
-    assert np.array_equal(
-        shown[:, :32, 128:], read_picture(tmp_path / "data" / "train_B" / "train_0.png")
-    )
+    photo = read_picture(tmp_path / "data" / "train_B" / "train_0.png")
+    assert np.array_equal(shown[:, :32, 128:], photo)
 
 
 @pytest.fixture(scope="module")
@@ -624,27 +601,19 @@ def test_crop_or_size_makes_batches_of_frames_of_differing_sizes(
     shapes, step = set(), Trainer.step
 
     def watched(self, batch):
-        shapes.add(
-            (
-                tuple(batch.inputs.shape[1:]),
-                tuple(batch.photos.shape[2:]),
-                tuple(batch.dense_ids.shape[1:]),
-            )
-        )
+        maps = batch.inputs, batch.photos, batch.dense_ids
+        shapes.update(tuple(tensor.shape[-2:]) for tensor in maps)
         return step(self, batch)
 
     monkeypatch.setattr(Trainer, "step", watched)
     run(mixed, tmp_path, config=config(batch_size=2, instance_features=True, **options))
     size = parse_size(options.get("crop") or options["size"])
-    assert shapes == {(size, size, size)}
+    assert shapes == {size}
     whole = parse_size(options["size"]) if "size" in options else (24, 40)
     card = ModelCard.read(tmp_path)
     assert (card.height, card.width, card.images_seen) == (*whole, 6)
-    assert read_picture(tmp_path / "samples" / "epoch_0002.png").shape == (
-        3,
-        3 * whole[0],
-        3 * whole[1],
-    )
+    shown = read_picture(tmp_path / "samples" / "epoch_0002.png")
+    assert shown.shape == (3, 3 * whole[0], 3 * whole[1])
 
 
 @pytest.mark.parametrize("size", ["30x64", "33x50", "17x19"])
@@ -653,9 +622,8 @@ def test_sizes_that_are_no_multiple_of_the_stride_train(dataset, tmp_path, size)
     options = config(size=size, instance_features=True)
     run(dataset, tmp_path, config=options)
     card, (height, width) = ModelCard.read(tmp_path), parse_size(size)
-    assert (card.height, card.width) == (height, width) and np.isfinite(
-        list(card.metrics.values())
-    ).all()
+    assert (card.height, card.width) == (height, width)
+    assert np.isfinite(list(card.metrics.values())).all()
     assert read_picture(tmp_path / "samples" / "epoch_0002.png").shape == (3, 4 * height, 3 * width)
 
 
@@ -710,8 +678,7 @@ def test_frames_that_do_not_fit_are_refused(dataset, tmp_path, monkeypatch, cach
         run(dataset, tmp_path / "model", config=config(cache=cache, size=size))
     assert str(refusal.value) == (
         f"--cache {cache}: the frames take 0.0 GB but 0.0 GB are free, of which the networks need "
-        "a part: "
-        "say --cache auto."
+        "a part: say --cache auto."
     )
     assert not (tmp_path / "model").exists()
     monkeypatch.setattr(Runtime, "free_memory_bytes", lambda _: needed / FRAMES_SHARE * 1.001)
@@ -723,10 +690,8 @@ def test_frames_in_memory_are_not_the_mapped_file(tmp_path):
     pairs = tiny.pairs(tmp_path)
     assert np.shares_memory(pairs[0]["photos"].numpy(), pairs.reader.cache.bytes)
     pairs.keep(torch.device("cpu"))
-    for frame in pairs.kept:
-        assert not any(
-            np.shares_memory(tensor.numpy(), pairs.reader.cache.bytes) for tensor in frame.values()
-        )
+    tensors = [tensor.numpy() for frame in pairs.kept for tensor in frame.values()]
+    assert not any(np.shares_memory(tensor, pairs.reader.cache.bytes) for tensor in tensors)
 
 
 def test_batches_of_frames_on_the_device_fetch_nothing_from_it(dataset):
@@ -735,9 +700,8 @@ def test_batches_of_frames_on_the_device_fetch_nothing_from_it(dataset):
     pairs.keep(torch.device("meta"))
     batch = collate([pairs[0], pairs[1]])
     assert batch.photos.is_meta and batch.dense_ids.is_meta and batch.photos.shape == (2, 3, 16, 16)
-    assert batch.num_regions == max(
-        len(instances.unique()) for instances in instances_of(dataset, 2)
-    )
+    most = max(len(instances.unique()) for instances in instances_of(dataset, 2))
+    assert batch.num_regions == most
 
 
 # Refusals.
@@ -794,32 +758,17 @@ def test_images_too_small_for_the_networks_are_refused_unless_they_are_resized(t
 
 def test_refusals_of_folders_that_do_not_belong_together(dataset, global_model, tmp_path):
     local = dict(netG="local", instance_features=True)
-    for options, folders, sentence in (
-        (
-            local | dict(ngf=4),
-            dict(init_from=global_model),
-            "needs half the --ngf of its global model",
-        ),
-        (local | dict(ngf=2), dict(init_from=tmp_path), "holds no model.json"),
-        (
-            local | dict(ngf=2),
-            dict(
-                init_from=global_model,
-                clusters=cluster_table(tmp_path / "a", global_model, model_digest="x"),
-            ),
-            "was not made from --init-from",
-        ),
-        (
-            local | dict(ngf=2),
-            dict(
-                init_from=global_model,
-                clusters=cluster_table(tmp_path / "b", global_model, dataset_digest="x"),
-            ),
-            "was made from another data set",
-        ),
+    of_other_model = cluster_table(tmp_path / "a", global_model, model_digest="x")
+    of_other_data = cluster_table(tmp_path / "b", global_model, dataset_digest="x")
+    for ngf, init_from, clusters, sentence in (
+        (4, global_model, None, "needs half the --ngf of its global model"),
+        (2, tmp_path, None, "holds no model.json"),
+        (2, global_model, of_other_model, "was not made from --init-from"),
+        (2, global_model, of_other_data, "was made from another data set"),
     ):
+        options = config(**local, ngf=ngf)
         with pytest.raises(InputError, match=sentence):
-            run(dataset, tmp_path / "model", config=config(**options), **folders)
+            run(dataset, tmp_path / "model", init_from, clusters, config=options)
     with pytest.raises(InputError, match="holds a training with ngf 4, but 8 is asked for"):
         run(dataset, global_model, config=config(instance_features=True, ngf=8))
 
@@ -827,18 +776,12 @@ def test_refusals_of_folders_that_do_not_belong_together(dataset, global_model, 
 def test_a_table_without_features_is_refused(dataset, global_model, tmp_path):
     """`exchange read` makes tables of pix2pixHD's centres alone: enough to paint, not to train."""
     clusters = cluster_table(tmp_path / "clusters", global_model)
+    options = config(netG="local", ngf=2, instance_features=True)
     with pytest.raises(InputError) as refusal:
-        run(
-            dataset,
-            tmp_path / "model",
-            init_from=global_model,
-            clusters=clusters,
-            config=config(netG="local", ngf=2, instance_features=True),
-        )
+        run(dataset, tmp_path / "model", global_model, clusters, config=options)
     assert str(refusal.value) == (
         f"--clusters {clusters} has no features.npz: make it with `python -m components.cluster`, "
-        "or with its exchange "
-        "read-maps."
+        "or with its exchange read-maps."
     )
     assert not (tmp_path / "model").exists()
 

@@ -53,8 +53,8 @@ def joined(world: World, runtime: Runtime) -> Iterator[None]:
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         if name not in os.environ:
             raise InputError(
-                f"WORLD_SIZE is {world.size} but {name} is not set: start with torchrun, "
-                "or leave out RANK and WORLD_SIZE and say --devices."
+                f"WORLD_SIZE is {world.size} but {name} is not set: start with torchrun, or leave "
+                "out RANK and WORLD_SIZE and say --devices."
             )
     runtime.take_device(world.local_rank)
     # A rank that dies is noticed by whoever started it, so a long validation or save of the main

@@ -37,9 +37,8 @@ def write_model(folder: Path, **changes) -> ModelCard:
 def folders(tmp_path_factory):
     root, rng = tmp_path_factory.mktemp("exchange"), np.random.default_rng(1)
     contents = {f"train_{i}": tiny.sample(rng, 32, 64) for i in range(4)}
-    for content in (
-        contents.values()
-    ):  # two large instances, of which one needs 16 bits; a group; a small instance
+    # Two large instances, of which one needs 16 bits; a group; a small instance.
+    for content in contents.values():
         elsewhere = content["input"] == 34
         content["input"][elsewhere], content["instance"][elsewhere] = 5, 5
         content["input"][:4, 20:24], content["instance"][:4, 20:24] = 34, 34000
@@ -97,9 +96,8 @@ def test_clustered_file_is_that_of_the_references_clustering(folders):
     for label, rows in features.items():
         large = rows[rows[:, 3] > 0.5, :3]
         if len(large):
-            centres = (
-                KMeans(min(len(large), 10), n_init=10, random_state=0).fit(large).cluster_centers_
-            )
+            kmeans = KMeans(min(len(large), 10), n_init=10, random_state=0)
+            centres = kmeans.fit(large).cluster_centers_
             assert written[label].dtype == np.float64 and written[label].shape == centres.shape
             assert np.allclose(sorted(written[label].tolist()), sorted(centres.tolist()), atol=1e-5)
             clustered += 1
@@ -113,9 +111,8 @@ def test_clustered_file_is_that_of_the_references_clustering(folders):
 def test_written_files_suit_a_numpy_as_old_as_the_references(folders):
     for name in ("features.npy", "features_clustered_010.npy"):
         content = (folders / "clusters" / name).read_bytes()
-        assert (
-            b"cnumpy.core.multiarray\n_reconstruct\n" in content and b"numpy._core" not in content
-        )
+        assert b"cnumpy.core.multiarray\n_reconstruct\n" in content
+        assert b"numpy._core" not in content
         # pickle of Python 2
         assert content.startswith(b"\x93NUMPY\x01\x00") and b"\x80\x02" in content
 
@@ -307,26 +304,20 @@ def test_features_read_give_the_table_of_the_cluster_step(folders, tmp_path):
     assert (table.model_digest, table.dataset_digest) == (own.model_digest, own.dataset_digest)
     assert np.allclose(table.overall, own.overall) and set(table.labels) == set(own.labels)
     for label, clusters in own.labels.items():
-        assert (
-            table.labels[label].counts == clusters.counts
-            and table.labels[label].fallback == clusters.fallback
-        )
-        assert np.allclose(table.labels[label].centres, clusters.centres)
-        assert table.labels[label].spread == pytest.approx(clusters.spread)
+        found = table.labels[label]
+        assert found.counts == clusters.counts and found.fallback == clusters.fallback
+        assert np.allclose(found.centres, clusters.centres)
+        assert found.spread == pytest.approx(clusters.spread)
 
 
 def test_centres_read_are_taken_as_they_are(folders, tmp_path):
     centres = {7: np.array([[0.5, 0.0, -0.5], [1.0, 1.0, 1.0]]), 33: np.array([[-1.0, 0.0, 0.0]])}
     np.save(tmp_path / "centres.npy", centres)
     table = read(folders, tmp_path / "read", centres=tmp_path / "centres.npy")
-    assert {label: clusters.centres for label, clusters in table.labels.items()} == {
-        label: rows.tolist() for label, rows in centres.items()
-    }
-    assert (
-        table.labels[7].counts == [1, 1]
-        and table.labels[7].explained is None
-        and table.n_clusters == 2
-    )
+    wanted = {label: rows.tolist() for label, rows in centres.items()}
+    assert {label: clusters.centres for label, clusters in table.labels.items()} == wanted
+    assert table.labels[7].counts == [1, 1] and table.labels[7].explained is None
+    assert table.n_clusters == 2
     assert np.allclose(table.overall, np.concatenate(list(centres.values())).mean(axis=0))
 
 
@@ -372,13 +363,8 @@ def test_read_refuses(folders, tmp_path):
     tiny.dataset(tmp_path / "pictures", input_nc=3)
     write_model(tmp_path / "of_pictures", num_labels=0, input_nc=3)
     with pytest.raises(InputError, match="--features: the references' files are by label"):
-        read(
-            folders,
-            tmp_path / "read",
-            features,
-            model=tmp_path / "of_pictures",
-            dataset=tmp_path / "pictures",
-        )
+        pictures = dict(model=tmp_path / "of_pictures", dataset=tmp_path / "pictures")
+        read(folders, tmp_path / "read", features, **pictures)
     assert not (tmp_path / "read").exists()
 
 
@@ -390,9 +376,8 @@ def slow_map(root, stored, number, size):
     resized."""
     manifest = DatasetManifest.read(root / "dataset")
     kind = "instance" if str(stored["regions"]) == "instances" else "input"
-    ids = read_ids(
-        manifest.path(root / "dataset", "train", kind, manifest.train[number].name)
-    ).astype(np.int32)
+    file = manifest.path(root / "dataset", "train", kind, manifest.train[number].name)
+    ids = read_ids(file).astype(np.int32)
     ids = np.asarray(Image.fromarray(ids).resize(size[::-1], Image.Resampling.NEAREST))
     painted = np.zeros((3, *size))
     for row in range(stored["start"][number], stored["start"][number + 1]):
@@ -410,20 +395,15 @@ def test_maps_are_the_stored_features_with_sharp_borders(folders, tmp_path, size
     for number in range(4):
         written = np.load(folder / f"train_{number}.npy")
         assert written.dtype == np.float16 and written.shape == (3, *height_width)
-        assert np.array_equal(
-            written, slow_map(folders, stored, number, height_width).astype(np.float16)
-        )
+        wanted = slow_map(folders, stored, number, height_width)
+        assert np.array_equal(written, wanted.astype(np.float16))
 
 
 def test_maps_of_label_features_and_the_usual_place(tmp_path):
     tiny.dataset(tmp_path / "dataset", train=1)
     write_model(tmp_path / "model", feature_regions="labels")
-    run(
-        tmp_path / "dataset",
-        tmp_path / "model",
-        tmp_path / "clusters",
-        config=ClusterConfig(device="cpu"),
-    )
+    config = ClusterConfig(device="cpu")
+    run(tmp_path / "dataset", tmp_path / "model", tmp_path / "clusters", config=config)
     folder = write_maps(tmp_path / "clusters", tmp_path / "dataset", None, None, "npy")
     assert folder == tmp_path / "clusters" / "maps" / "train_feat"
     stored = np.load(tmp_path / "clusters" / "features.npz")
@@ -468,19 +448,15 @@ def test_maps_refuse(folders, tmp_path):
     table.write(tmp_path / "alone")
     refused("has no features.npz of this version", clusters=tmp_path / "alone")
     table.model_copy(update={"feat_num": 5}).write(tmp_path / "five")
-    refused(
-        "--form png holds 1 or 3 channels but .* has 5 features: use npy",
-        clusters=tmp_path / "five",
-        form="png",
-    )
+    text = "--form png holds 1 or 3 channels but .* has 5 features: use npy"
+    refused(text, clusters=tmp_path / "five", form="png")
     tiny.dataset(tmp_path / "other", train=1)
     refused("was made from another data set", dataset=tmp_path / "other")
 
 
 def test_read_maps_refuses(folders, tmp_path):
-    with pytest.raises(
-        InputError, match="--maps .* has no train_0.png: give a map for every training image"
-    ):
+    text = "--maps .* has no train_0.png: give a map for every training image"
+    with pytest.raises(InputError, match=text):
         read_maps(tmp_path, folders / "model", folders / "dataset", tmp_path / "read")
     write_model(tmp_path / "five", feat_num=5)
     with pytest.raises(InputError, match="has 5 features but PNG maps hold 1 or 3"):
@@ -489,47 +465,21 @@ def test_read_maps_refuses(folders, tmp_path):
 
 
 def test_command_line(folders, tmp_path, capsys):
-    places = ["--dataset", str(folders / "dataset"), "--clusters"]
-    main(
-        [
-            "exchange",
-            "maps",
-            *places,
-            str(folders / "clusters"),
-            "--out",
-            str(tmp_path / "maps"),
-            "--form",
-            "png",
-        ]
-    )
-    model = ["--model", str(folders / "model")]
-    main(
-        [
-            "exchange",
-            "read-maps",
-            *places,
-            str(tmp_path / "a"),
-            *model,
-            "--maps",
-            str(tmp_path / "maps" / "train_feat"),
-        ]
-    )
-    main(
-        [
-            "exchange",
-            "read",
-            *places,
-            str(tmp_path / "b"),
-            *model,
-            "--features",
-            str(folders / "clusters" / "features.npy"),
-        ]
-    )
+
+    def exchange(command: str, **flags) -> None:
+        flags |= dict(dataset=folders / "dataset")
+        texts = [text for name, value in flags.items() for text in (f"--{name}", str(value))]
+        main(["exchange", command, *texts])
+
+    clusters, model = folders / "clusters", folders / "model"
+    exchange("maps", clusters=clusters, out=tmp_path / "maps", form="png")
+    maps, features = tmp_path / "maps" / "train_feat", clusters / "features.npy"
+    exchange("read-maps", clusters=tmp_path / "a", model=model, maps=maps)
+    exchange("read", clusters=tmp_path / "b", model=model, features=features)
     out = capsys.readouterr().out
     assert "wrote 4 maps to" in out and "instances of 4 images to" in out and "styles of" in out
     with pytest.raises(SystemExit) as ended:
-        main(["exchange", "read", *places, str(tmp_path / "b"), *model])
+        exchange("read", clusters=tmp_path / "b", model=model)
     assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith(
-        "exchange refused: read needs --features features.npy"
-    )
+    refusal = "exchange refused: read needs --features features.npy"
+    assert capsys.readouterr().err.startswith(refusal)

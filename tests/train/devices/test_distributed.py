@@ -47,9 +47,8 @@ CASES = {
 def train(case: str, dataset: Path, world: World, batch_size: int, seed: int) -> dict:
     """Weights by network after each step, the losses of each step, and the pairs of each step."""
     options = CASES[case]
-    architecture = tiny.architecture(
-        **{k: v for k, v in options.items() if k in ("netG", "netD", "norm", "feat_num")}
-    )
+    kinds = ("netG", "netD", "norm", "feat_num")
+    architecture = tiny.architecture(**{k: v for k, v in options.items() if k in kinds})
     options = {key: value for key, value in options.items() if key != "feat_num"}
     options = config(epochs=STEPS, epochs_decay=0, compress_gradients=case == "bf16", **options)
     trainer = trainer_for(architecture, options, world, seed)
@@ -69,12 +68,10 @@ def train(case: str, dataset: Path, world: World, batch_size: int, seed: int) ->
 
 
 def snapshot(trainer: Trainer) -> dict[str, torch.Tensor]:
-    networks = trainer.networks.trained().items()
-    return {
-        f"{name}.{key}": value.clone()
-        for name, net in networks
-        for key, value in net.state_dict().items()
-    }
+    tensors = {}
+    for name, network in trainer.networks.trained().items():
+        tensors |= {f"{name}.{key}": value.clone() for key, value in network.state_dict().items()}
+    return tensors
 
 
 def train_all(dataset: Path, folder: Path) -> int:
@@ -82,9 +79,8 @@ def train_all(dataset: Path, folder: Path) -> int:
     update.BUCKET_BYTES = 2000  # several buckets
     world = World.from_environment()
     with joined(world, pick("cpu")):
-        results = {
-            case: train(case, dataset, world, batch_size=2, seed=3 + world.rank) for case in CASES
-        }
+        own = dict(batch_size=2, seed=3 + world.rank)
+        results = {case: train(case, dataset, world, **own) for case in CASES}
         for compress in (False, True):
             results["mean", compress] = mean_gradient(inputs_of(world.rank), world, compress)
             overflow = torch.tensor([1.0, 2.0, float("inf") if world.rank else 4.0])
@@ -131,9 +127,8 @@ def test_all_weights_are_equal_on_both_ranks_after_every_step(ranks, case):
             if "running" not in name:  # BatchNorm's statistics are of the pairs that a rank saw
                 assert torch.equal(ours[name], theirs[name]), name
     start, *_, end = ranks[0][case]["weights"]
-    assert {name[0] for name in start if not torch.equal(start[name], end[name])} == {
-        name[0] for name in start
-    }
+    moved = {name[0] for name in start if not torch.equal(start[name], end[name])}
+    assert moved == {name[0] for name in start}
 
 
 def test_batch_norm_starts_from_one_set_of_statistics(ranks):
@@ -302,8 +297,8 @@ def test_a_world_without_a_meeting_place_is_refused(monkeypatch):
     with pytest.raises(InputError) as refusal, joined(World(1, 2, 1), pick("cpu")):
         pass
     assert str(refusal.value) == (
-        "WORLD_SIZE is 2 but MASTER_ADDR is not set: start with torchrun, "
-        "or leave out RANK and WORLD_SIZE and say --devices."
+        "WORLD_SIZE is 2 but MASTER_ADDR is not set: start with torchrun, or leave out RANK and "
+        "WORLD_SIZE and say --devices."
     )
 
 
