@@ -47,16 +47,13 @@ class PlainDataset(Dataset):
         photos = label.parents[3] / "leftImg8bit" / "train" / city
         photo = photos / f"{stem}{CITYSCAPES_ENDINGS['photo']}.png"
         mirrored = self.flip and np.random.rand() < 0.5
-        pixels = np.asarray(
-            self._open(photo, Image.Resampling.BICUBIC, mirrored, "RGB"), np.float32
-        )
+        picture = self._open(photo, Image.Resampling.BICUBIC, mirrored, "RGB")
+        labels = self._open(label, Image.Resampling.NEAREST, mirrored)
+        instances = self._open(instance, Image.Resampling.NEAREST, mirrored)
+        pixels = np.asarray(picture, np.float32)
         return {
-            "label": torch.from_numpy(
-                np.array(self._open(label, Image.Resampling.NEAREST, mirrored), np.float32)
-            ),
-            "instance": torch.from_numpy(
-                np.array(self._open(instance, Image.Resampling.NEAREST, mirrored), np.int32)
-            ),
+            "label": torch.from_numpy(np.array(labels, np.float32)),
+            "instance": torch.from_numpy(np.array(instances, np.int32)),
             "photo": (torch.from_numpy(pixels).permute(2, 0, 1).contiguous() / 255 - 0.5) / 0.5,
         }
 
@@ -83,9 +80,8 @@ def check_pixels(plain: PlainDataset, ours: PairDataset) -> int:
         reference, batch = plain[index], collate([ours[index]])
         ids = ours.reader.read(index, ours.size).ids
         assert torch.equal(batch.inputs[0], reference["label"].to(torch.uint8)), "labels differ"
-        assert np.array_equal(ids[batch.dense_ids[0].numpy()], reference["instance"].numpy()), (
-            "instance ids differ"
-        )
+        instances = ids[batch.dense_ids[0].numpy()]
+        assert np.array_equal(instances, reference["instance"].numpy()), "instance ids differ"
         photo = ((reference["photo"] + 1) * 127.5).round().int()
         largest = max(largest, int((batch.photos[0].int() - photo).abs().max()))
     return largest
@@ -94,12 +90,11 @@ def check_pixels(plain: PlainDataset, ours: PairDataset) -> int:
 def samples_per_second(
     dataset: Dataset, collate_fn: Callable | None, workers: int, seconds: float
 ) -> float:
-    """Of a DataLoader with batches of one, over about `seconds`; the start of its workers does not
-    count."""
+    """The rate of a DataLoader with batches of one, over about `seconds` after its workers have
+    started."""
     endless = RandomSampler(dataset, replacement=True, num_samples=1 << 20)
-    batches = iter(
-        DataLoader(dataset, 1, sampler=endless, num_workers=workers, collate_fn=collate_fn)
-    )
+    options = dict(sampler=endless, num_workers=workers, collate_fn=collate_fn)
+    batches = iter(DataLoader(dataset, batch_size=1, **options))
     for _ in range(2 * workers + 1):
         next(batches)
     count, start = 0, time.perf_counter()
@@ -113,36 +108,35 @@ def measure(raw_data: Path, size: str, workers: int, rounds: int, seconds: float
     """Samples a second of each loader: median over rounds in which they take turns."""
     height_width = parse_size(size)
     with tempfile.TemporaryDirectory() as folder:
-        stored = prepare(raw_data, Path(folder) / "stored", "--size", size)
-        full = prepare(raw_data, Path(folder) / "full", "--size", "keep", "--cache-limit-gb", "0")
-        # The loaders.
-        of = lambda name, manifest, resize, augment, cache: PairDataset(  # noqa: E731
-            PairReader(Path(folder) / name, manifest, "train", use_cache=cache),
-            resize,
-            augment,
-            None,
-        )
+        # The data, prepared at the size of the samples and at its own.
+        stored, full = Path(folder) / "stored", Path(folder) / "full"
+        of_stored = prepare(raw_data, stored, "--size", size)
+        of_full = prepare(raw_data, full, "--size", "keep", "--cache-limit-gb", "0")
+
+        # What reads it, and the size that it is resized to on the way.
+        files = PairReader(stored, of_stored, "train", use_cache=False)
+        large = PairReader(full, of_full, "train", use_cache=False)
         ours = {
-            "full-size PNG files, resized on the way": ("full", full, height_width, False),
-            "PNG files of the data set": ("stored", stored, None, False),
-            "cache of the data set": ("stored", stored, None, True),
+            "full-size PNG files, resized on the way": (large, height_width),
+            "PNG files of the data set": (files, None),
+            "cache of the data set": (PairReader(stored, of_stored, "train"), None),
         }
         plain = PlainDataset(raw_data, height_width, flip=False)
-        if len(plain) != len(stored.train):
+        if len(plain) != len(files):
             raise InputError(
                 f"--raw-data {raw_data} is not in Cityscapes' raw layout: give one that is."
             )
 
         # The pixels.
         differences = {
-            name: check_pixels(plain, of(folder_name, manifest, resize, NO_FLIP, cache))
-            for name, (folder_name, manifest, resize, cache) in ours.items()
+            name: check_pixels(plain, PairDataset(reader, resize, NO_FLIP, features=None))
+            for name, (reader, resize) in ours.items()
         }
 
         # The clock.
         loaders = {"plain Pillow": (PlainDataset(raw_data, height_width, flip=True), None)}
-        for name, (folder_name, manifest, resize, cache) in ours.items():
-            loaders[name] = (of(folder_name, manifest, resize, FLIP, cache), collate)
+        for name, (reader, resize) in ours.items():
+            loaders[name] = PairDataset(reader, resize, FLIP, features=None), collate
         rates: dict[str, list[float]] = {name: [] for name in loaders}
         for _ in range(rounds):
             for name, (dataset, collate_fn) in loaders.items():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from components.train.config import TrainConfig
 from components.train.data.batches import Batch
-from components.train.losses import feature_matching_loss
+from components.train.losses import Scales, feature_matching_loss
 from components.train.networks.build import Networks
 from shared.command import command_line
 from shared.condition import instance_mean, paint, to_signed
@@ -33,9 +33,8 @@ PIX2PIXHD |= dict(nef=16, n_downsample_E=4)
 def street_batch(height: int, width: int) -> Batch:
     """One image of a street."""
     maps = street(np.random.default_rng(0), height, width)
-    inputs, photos, dense = (
-        torch.from_numpy(array[None]) for array in (maps.inputs, maps.photo, maps.dense_ids)
-    )
+    arrays = maps.inputs, maps.photo, maps.dense_ids
+    inputs, photos, dense = (torch.from_numpy(array[None]) for array in arrays)
     return Batch(inputs, photos, dense, regions=dense, num_regions=len(maps.ids), features=None)
 
 
@@ -71,9 +70,8 @@ class PlainStep:
     def step(self, batch: Batch) -> dict[str, Tensor]:
         # The condition: labels, edges of the instances, pooled features.
         photo, ids = to_signed(batch.photos), batch.dense_ids
-        one_hot = torch.zeros(len(batch), NUM_LABELS, *ids.shape[1:]).scatter_(
-            1, batch.inputs[:, None].long(), 1.0
-        )
+        one_hot = torch.zeros(len(batch), NUM_LABELS, *ids.shape[1:])
+        one_hot.scatter_(1, batch.inputs[:, None].long(), 1.0)
         edge = torch.zeros_like(ids, dtype=torch.bool)
         across, down = ids[:, :, 1:] != ids[:, :, :-1], ids[:, 1:] != ids[:, :-1]
         edge[:, :, 1:] |= across
@@ -85,16 +83,17 @@ class PlainStep:
         fake = self.G(torch.cat([condition, *features], dim=1))
 
         # D sees the fake twice.
-        target = lambda scales, value: sum(  # noqa: E731
-            F.mse_loss(maps[-1], torch.full_like(maps[-1], value)) for maps in scales
-        )
+        def target(scales: Scales, value: float) -> Tensor:
+            scores = [maps[-1] for maps in scales]
+            return sum(F.mse_loss(score, torch.full_like(score, value)) for score in scores)
+
         fake_cut = self.D(torch.cat([condition, fake.detach()], dim=1))
         real = self.D(torch.cat([condition, photo], dim=1))
         fake_live = self.D(torch.cat([condition, fake], dim=1))
+        matching = feature_matching_loss(fake_live, real)
         losses = {
             "G_GAN": target(fake_live, 1.0),
-            "G_GAN_Feat": self.config.lambda_feature_matching
-            * feature_matching_loss(fake_live, real),
+            "G_GAN_Feat": self.config.lambda_feature_matching * matching,
             "D_real": target(real, 1.0),
             "D_fake": target(fake_cut, 0.0),
         }
@@ -124,9 +123,8 @@ def compare_steps(
     # The same weights everywhere.
     config = TrainConfig(ngf=ngf, instance_features=features, n_downsample_E=4, device="cpu")
     architecture = tiny.architecture(**PIX2PIXHD | dict(ngf=ngf, feat_num=3 * features))
-    start = lambda precision: trainer_for(architecture, config, precision=precision)  # noqa: E731
-    plain = PlainStep(start("fp32").networks, config)
-    ours = {precision: start(precision) for precision in ("fp32", "bf16")}
+    fp32, bf16 = (trainer_for(architecture, config, precision=name) for name in ("fp32", "bf16"))
+    plain, ours = PlainStep(fp32.networks, config), {"fp32": fp32, "bf16": bf16}
 
     # The losses.
     batch = street_batch(height, width)
@@ -153,10 +151,8 @@ def compare_pooling(height: int, width: int, rounds: int) -> dict[str, Turns]:
 
     torch.testing.assert_close(ours(), pooling_loop(features, ids), rtol=1e-4, atol=1e-4)
     both_ways = {"loop": lambda: pooling_loop(features, ids), "scatter-mean": ours}
-    return interleaved(
-        {name: lambda pool=pool: pool().sum().backward() for name, pool in both_ways.items()},
-        rounds,
-    )
+    calls = {name: lambda pool=pool: pool().sum().backward() for name, pool in both_ways.items()}
+    return interleaved(calls, rounds)
 
 
 def train_step(rounds: int = 7, ngf: int = 16) -> None:

@@ -37,6 +37,7 @@ from shared.quality import frechet_distance
 from shared.scorers import MeasuringNetworks
 from tests import reference, tiny
 from tests.measuring import mean_colour, mean_difference
+from tests.training import config
 
 
 class Brighter(nn.Module):
@@ -53,7 +54,7 @@ class Brighter(nn.Module):
 
 
 def trainer_of(dataset, G=None, **changes) -> Trainer:
-    options = TrainConfig.check(tiny.TRAIN | dict(epochs=1, device="cpu") | changes)
+    options = config(**changes)
     architecture = architecture_for(options, True, DatasetManifest.read(dataset), None)
     networks = build(architecture, options, options.seed)
     if G is not None:
@@ -106,16 +107,14 @@ def test_a_generator_that_returns_the_photo_is_perfect(tmp_path):
 
 def test_figures_of_a_constant_offset(tmp_path):
     write_test_pairs(tmp_path, grey(100))
-    figures = validate(
-        trainer_of(tmp_path, Brighter(10 / 127.5)), held_out(tmp_path), (16, 16), max_pairs=1
-    )
+    trainer = trainer_of(tmp_path, Brighter(10 / 127.5))
+    figures = validate(trainer, held_out(tmp_path), (16, 16), max_pairs=1)
     assert figures["val/L1"] == pytest.approx(10 / 255, rel=1e-5)
     assert figures["val/psnr_db"] == pytest.approx(20 * math.log10(255 / 10))
     c1 = (0.01 * 255) ** 2
     assert figures["val/ssim"] == pytest.approx((2 * 100 * 110 + c1) / (100**2 + 110**2 + c1))
-    assert all(type(value) is float for value in figures.values()), (
-        "as JSON and a checkpoint hold them"
-    )
+    types = {type(value) for value in figures.values()}
+    assert types == {float}, "as JSON and a checkpoint hold them"
 
 
 def test_pairs_are_spread_over_those_with_a_photo(tmp_path):
@@ -131,12 +130,9 @@ def test_pairs_are_spread_over_those_with_a_photo(tmp_path):
 
 def test_without_photos_nothing_is_measured(tmp_path):
     write_test_pairs(tmp_path, {"input": grey(1)["input"]})
-    trainer = trainer_of(tmp_path, Brighter())
-    assert validate(trainer, held_out(tmp_path), None, 4) == {}
-    assert (
-        validation_of(trainer, held_out(tmp_path), max_pairs=4).describe()
-        == "no validation: no test pair has a photo"
-    )
+    validation = validation_of(trainer_of(tmp_path, Brighter()), held_out(tmp_path))
+    assert validation.measure() == {}
+    assert validation.describe() == "no validation: no test pair has a photo"
 
 
 def test_nan_is_said_and_not_measured(tmp_path, capsys):
@@ -159,9 +155,8 @@ def test_the_encoder_reads_the_features_off_the_photo(tmp_path):
 
     sample = reader.read(0)
     photo = torch.from_numpy(sample.photo / 127.5 - 1).float().unsqueeze(0)
-    condition = reference.one_hot_and_edges(
-        *(torch.from_numpy(x[None].copy()) for x in (sample.inputs, sample.instances)), 35
-    )
+    maps = (torch.from_numpy(x[None].copy()) for x in (sample.inputs, sample.instances))
+    condition = reference.one_hot_and_edges(*maps, 35)
     with torch.no_grad():
         features = E(photo)
         for number in np.unique(sample.instances):
@@ -186,22 +181,15 @@ def test_validation_leaves_training_as_it_was(tmp_path):
     """Neither dropout's random numbers nor batch norm's statistics move; of G the moving average is
     measured."""
     tiny.dataset(tmp_path, input_nc=3)
-    options = dict(
-        netG="resnet_6blocks",
-        netD="n_layers",
-        norm="batch",
-        dropout=True,
-        lambda_feature_matching=0.0,
-    )
-    trainer = trainer_of(tmp_path, **options, ema_decay=0.5)
+    networks = dict(netG="resnet_6blocks", netD="n_layers", norm="batch", dropout=True)
+    trainer = trainer_of(tmp_path, **networks, lambda_feature_matching=0.0, ema_decay=0.5)
     random = torch.get_rng_state()
     before = {key: value.clone() for key, value in trainer.networks.G.state_dict().items()}
     figures = validate(trainer, held_out(tmp_path), None, 5)
     assert figures == validate(trainer, held_out(tmp_path), None, 5)
     assert torch.equal(random, torch.get_rng_state())
-    assert all(
-        torch.equal(value, before[key]) for key, value in trainer.networks.G.state_dict().items()
-    )
+    after = trainer.networks.G.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
     with torch.no_grad():
         for weight in trainer.networks.G.parameters():
             weight.zero_()
@@ -223,60 +211,44 @@ def test_lpips_is_a_mean_and_fid_is_of_all_pairs(tmp_path):
     trainer, reader = trainer_of(tmp_path, Brighter()), held_out(tmp_path)
     figures = validate(trainer, reader, None, 9, networks)
     assert list(figures) == ["val/psnr_db", "val/ssim", "val/L1", "val/lpips", "val/fid"]
-    assert (
-        figures["val/lpips"]
-        == pytest.approx(2 * figures["val/L1"], rel=1e-5)
-        == pytest.approx(60 / 255, rel=1e-5)
-    )
+    for lpips in (2 * figures["val/L1"], 60 / 255):
+        assert figures["val/lpips"] == pytest.approx(lpips, rel=1e-5)
     real = np.array([[100 + offset] * 3 for offset in offsets]) / 255
-    assert figures["val/fid"] == pytest.approx(
-        frechet_distance(np.full((3, 3), 100 / 255), real), rel=1e-5
-    )
+    fid = frechet_distance(np.full((3, 3), 100 / 255), real)
+    assert figures["val/fid"] == pytest.approx(fid, rel=1e-5)
     assert all(type(value) is float for value in figures.values())
-    assert figures == validate(trainer, reader, None, 9, networks), (
-        "nothing is left of the time before"
-    )
-    assert "val/fid" not in validate(trainer, reader, None, 1, networks), (
-        "of one pair there is none"
-    )
+
+    # Nothing is left of the time before; of one pair there is no FID.
+    assert figures == validate(trainer, reader, None, 9, networks)
+    assert "val/fid" not in validate(trainer, reader, None, 1, networks)
     assert validation_of(trainer, reader, None, 9, networks).describe().splitlines() == [
         "validation on 3 test pairs",
         "FID of 3 pictures is biased: compare it only at the same number; more than 3 are needed "
-        "for a covariance of "
-        "full rank.",
+        "for a covariance of full rank.",
     ]
 
 
 def test_training_measures_with_the_files_that_are_given(tmp_path, capsys):
     tiny.dataset(tmp_path / "dataset", test=3)
-    files = {
-        "lpips_network": mean_difference(tmp_path / "l.onnx"),
-        "fid_network": mean_colour(tmp_path / "f.onnx"),
-    }
-    config = TrainConfig.check(
-        tiny.TRAIN | dict(epochs=1, epochs_decay=0, device="cpu", best_by="lpips") | files
-    )
-    run(tmp_path / "dataset", tmp_path / "model", config=config)
+    lpips, fid = mean_difference(tmp_path / "l.onnx"), mean_colour(tmp_path / "f.onnx")
+    options = config(epochs_decay=0, best_by="lpips", lpips_network=lpips, fid_network=fid)
+    run(tmp_path / "dataset", tmp_path / "model", config=options)
     metrics = ModelCard.read(tmp_path / "model").metrics
-    assert (
-        metrics["val/lpips"] == pytest.approx(2 * metrics["val/L1"], abs=1 / 255)
-        and metrics["val/fid"] > 0
-    )
+    assert metrics["val/lpips"] == pytest.approx(2 * metrics["val/L1"], abs=1 / 255)
+    assert metrics["val/fid"] > 0
     assert (tmp_path / "model" / "best_net_G.pth").is_file()
     lines = capsys.readouterr().out.splitlines()
-    assert (
-        "FID of 2 pictures is biased: compare it only at the same number; more than 3 are needed"
-        in "".join(lines)
-    )
+    biased = "FID of 2 pictures is biased: compare it only at the same number; more than 3 are"
+    assert f"{biased} needed" in "".join(lines)
     assert f"best lpips {metrics['val/lpips']:.4f} after epoch 1" in lines
 
 
 def test_files_are_tried_before_training(tmp_path):
     tiny.dataset(tmp_path / "dataset")
     file = mean_difference(tmp_path / "l.onnx", (1, 3, 64, 64), (1, 3, 64, 64))
-    config = TrainConfig.check(tiny.TRAIN | dict(device="cpu", lpips_network=file))
+    options = config(lpips_network=file)
     with pytest.raises(InputError, match="takes pictures of 64x64 but these are 32x64"):
-        run(tmp_path / "dataset", tmp_path / "model", config=config)
+        run(tmp_path / "dataset", tmp_path / "model", config=options)
     assert not (tmp_path / "model").exists()
 
 
@@ -299,21 +271,16 @@ def test_best_is_the_highest_psnr_or_the_lowest_distance():
     wins_of |= {name: [1, 2] for name in ("val/L1", "val/lpips", "val/fid")}
     for metric, wins in wins_of.items():
         best = Best(metric)
-        found = [
-            epoch
-            for epoch, value in enumerate(values, 1)
-            if best.update({metric: value, "G_GAN": 9.0}, epoch)
-        ]
+        epochs = enumerate(values, 1)
+        found = [epoch for epoch, v in epochs if best.update({metric: v, "G_GAN": 9.0}, epoch)]
         assert (found, best.epoch) == (wins, wins[-1])
 
 
 def test_nan_and_epochs_without_validation_never_win():
     best = Best("val/ssim")
-    assert (
-        not best.update({"val/ssim": math.nan}, 1)
-        and not best.update({"val/L1": 0.1}, 2)
-        and best.epoch == 0
-    )
+    assert not best.update({"val/ssim": math.nan}, 1)
+    assert not best.update({"val/L1": 0.1}, 2)
+    assert best.epoch == 0
     assert best.update({"val/ssim": -0.5}, 3)
 
 
@@ -342,24 +309,22 @@ def test_best_weights_have_the_names_of_the_latest(tmp_path):
     for name in "GD":
         best = load_state(tmp_path / f"best_net_{name}.pth")
         assert best.keys() == {"weight", "bias"}
-        assert all(
-            torch.equal(best[key], value)
-            for key, value in load_state(weights_path(tmp_path, name)).items()
-        )
+        latest = load_state(weights_path(tmp_path, name))
+        assert all(torch.equal(best[key], value) for key, value in latest.items())
 
 
 def test_the_best_L1_of_an_older_state_goes_on_as_half_of_it(tmp_path):
     """Before, L1 was of pictures in [-1, 1]."""
     tiny.dataset(tmp_path / "dataset")
-    options = tiny.TRAIN | dict(epochs=1, epochs_decay=0, device="cpu", best_by="L1")
-    run(tmp_path / "dataset", tmp_path / "model", config=TrainConfig.check(options))
+    options = config(epochs_decay=0, best_by="L1")
+    run(tmp_path / "dataset", tmp_path / "model", config=options)
     path = tmp_path / "model" / "state" / "training.pt"
     state = load_tensors(path)
     del state["L1_range"]
     old = state["best"]["value"]
     state["best"]["value"] = state["metrics"]["val/L1"] = 2 * old
     save_tensors(path, state)
-    run(tmp_path / "dataset", tmp_path / "model", config=TrainConfig.check(options))
+    run(tmp_path / "dataset", tmp_path / "model", config=options)
     state = load_tensors(path)
     assert state["best"] == {"metric": "val/L1", "value": old, "epoch": 1}
     assert ModelCard.read(tmp_path / "model").metrics["val/L1"] == old
@@ -370,9 +335,8 @@ def test_the_best_L1_of_an_older_state_goes_on_as_half_of_it(tmp_path):
 
 
 def test_final_table():
-    figures = EpochFigures(
-        {"G_GAN": 1.25, "D_real": 0.5}, 0.3, {"val/L1": 0.125, "val/psnr_db": 20.5}
-    )
+    validation = {"val/L1": 0.125, "val/psnr_db": 20.5}
+    figures = EpochFigures({"G_GAN": 1.25, "D_real": 0.5}, 0.3, validation)
     best = Best("val/psnr_db")
     only = EpochFigures({"G_GAN": 1.25})
     assert final_table(only, 1, best) == "mean losses of epoch 1\n  G_GAN      1.2500"
@@ -389,15 +353,8 @@ def test_final_table():
 
 
 def test_durations():
-    seconds = {
-        0: "0 s",
-        59.4: "59 s",
-        60: "1 min",
-        3569: "59 min",
-        3599: "1 h 00 min",
-        7500: "2 h 05 min",
-    }
-    seconds |= {100 * 3600: "4 d 04 h"}
+    seconds = {0: "0 s", 59.4: "59 s", 60: "1 min", 3569: "59 min"}
+    seconds |= {3599: "1 h 00 min", 7500: "2 h 05 min", 100 * 3600: "4 d 04 h"}
     assert [duration(value) for value in seconds] == list(seconds.values())
 
 
@@ -411,9 +368,8 @@ def run_epochs(progress: Progress) -> None:
     before."""
     images_seen = 0
     for epoch, start in ((1, 2), (2, 0)):
-        for step, _ in enumerate(
-            progress.epoch(epoch, iter(range(4 - start)), start, images_seen), start + 1
-        ):
+        batches = progress.epoch(epoch, iter(range(4 - start)), start, images_seen)
+        for step, _ in enumerate(batches, start + 1):
             images_seen += 2
             if step % 2 == 0:
                 progress.show({"G_GAN": 0.5}, 2e-4, progress.measure(images_seen))
@@ -442,14 +398,8 @@ def test_a_terminal_shows_a_bar_with_losses_and_what_is_left(terminal):
     stream, read = terminal
     run_epochs(Progress(total_epochs=2, steps_per_epoch=4, stream=stream))
     shown = read()
-    for part in (
-        "epoch 1/2 |",
-        "epoch 2/2 |",
-        "| 2/4",
-        " 0 s left",
-        "images/s  data ",
-        "%  lr 0.0002  G_GAN 0.500",
-    ):
+    parts = "epoch 1/2 |", "epoch 2/2 |", "| 2/4", " 0 s left", "images/s  data "
+    for part in (*parts, "%  lr 0.0002  G_GAN 0.500"):
         assert part in shown
     assert shown.endswith("  \r"), "the bar is gone when the epoch's line is printed"
 
