@@ -64,7 +64,7 @@ def adopt(
     """
     if use_instances and no_use_instances:
         raise InputError("--use-instances and --no-use-instances were both given: leave one out.")
-    edges = True if use_instances else False if no_use_instances else None
+    edges = use_instances if use_instances or no_use_instances else None
 
     from components.train.adopt import adopt as write_card
 

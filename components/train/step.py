@@ -230,10 +230,8 @@ class Trainer:
         """(N, 3, H, W) float32 in [-1, 1] of the networks as they are saved, in evaluation mode."""
         batch, networks = batch.to(self.runtime.torch_device), self.published()
         with evaluating(*networks.values()), self.runtime.autocast():
-            fake = self.synthesise(
-                batch, self.condition(batch), to_signed(batch.photos), networks["G"]
-            )
-        return fake.float()
+            condition, photo = self.condition(batch), self.photo(batch)
+            return self.synthesise(batch, condition, photo, networks["G"]).float()
 
     def published(self) -> dict[str, nn.Module]:
         """The networks that are saved: of G its moving average, where there is one."""
