@@ -60,9 +60,10 @@ def pure(
         python -m components.benchmark ais_bench pure --om runs/exported/generator_bs4.om \\
             --batch-size 4
     """
-    from components.benchmark.ais_bench.tool import print_figures, pure_inference
+    from components.benchmark.ais_bench.tool import failures_exit, print_figures, pure_inference
 
-    print_figures(om, lambda: pure_inference(om, batch_size, loop, device, warmup, gears))
+    with failures_exit():
+        print_figures(om, pure_inference(om, batch_size, loop, device, warmup, gears))
 
 
 def inputs(
@@ -90,14 +91,14 @@ def inputs(
 
     Example:
         python -m components.benchmark ais_bench inputs --om runs/exported/generator_bs1.om \\
-            --inputs runs/inputs/label,runs/inputs/instance --out runs/results
+            --inputs runs/inputs/labels,runs/inputs/instances --out runs/results
     """
-    from components.benchmark.ais_bench.tool import over_inputs, print_figures
+    from components.benchmark.ais_bench.tool import failures_exit, over_inputs, print_figures
 
     folders = [Path(folder) for folder in inputs.split(",")]
-    print_figures(
-        om, lambda: over_inputs(om, folders, out, batch_size, outfmt, device, warmup, gears)
-    )
+    with failures_exit():
+        result = over_inputs(om, folders, out, batch_size, outfmt, device, warmup, gears)
+        print_figures(om, result)
 
 
 def main(argv: list[str] | None = None) -> None:

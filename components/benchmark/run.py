@@ -60,21 +60,19 @@ def run(
     check_same_model(exported, export, dataset, manifest, model, card)
     table = ClusterTable.read_for(clusters, model, card) if clusters else None
 
-    # The same function in several runtimes, on real maps.
+    # Networks that measure quality: a wrong one is refused before the long work.
     size = export.size or (card.height, card.width)
+    networks = MeasuringNetworks.load(size, runtime.name, config)
+    segmentation = None
+    if file := config.segmentation_network:
+        segmentation = SegmentationNetwork(file, size, manifest.num_labels, runtime.name)
+
+    # The same function in several runtimes, on real maps.
     form = replace(Form.of_export(export), size=size)
     pairs = min(max(config.batch_sizes), len(manifest.test) + len(manifest.train))
     workload = Workload(dataset, manifest, form, pairs)
     of_torch = torch_runners(form, generator, config)
-    of_files = file_runners(form, exported, export, runtime.name, config)
-
-    # Networks that measure quality: a wrong one is refused before the long work.
-    networks = MeasuringNetworks.load(size, runtime.name, config)
-    segmentation = None
-    if config.segmentation_network:
-        segmentation = SegmentationNetwork(
-            config.segmentation_network, size, manifest.num_labels, runtime.name
-        )
+    of_files = file_runners(form, exported, export, runtime.name, config.runtimes)
 
     # Correct first, then speed.
     parity = parities(of_torch, of_files, generator, export, workload)
@@ -119,9 +117,8 @@ def run(
     result.write(report)
     for row in shown:
         write_pictures(report / "pictures", row)
-        tracking.log_picture(
-            f"{row.split}_{row.name}", side_by_side(list(row.pictures().values())), step=0
-        )
+        strip = side_by_side(list(row.pictures().values()))
+        tracking.log_picture(f"{row.split}_{row.name}", strip, step=0)
     write_atomically(report / TABLE, (text_table(result) + "\n").encode())
     write_page(report, result, shown, read_past(), styles_fragment(sheet, table) if sheet else "")
     tracking.log_headline(result.headline())
@@ -140,8 +137,6 @@ def paint_styles(
     runner = open_runner(form, "torch", generator, config.device, config.precisions[-1])
     split = "test" if workload.manifest.test else "train"
     reader = PairReader(workload.dataset, workload.manifest, split)
-    samples = [
-        reader.read(i, form.size, with_photo=False)
-        for i in range(min(config.max_styled_maps, len(reader)))
-    ]
+    count = min(config.max_styled_maps, len(reader))
+    samples = [reader.read(i, form.size, with_photo=False) for i in range(count)]
     return render_styles(Painter(form, runner), table, samples, config.max_styled_labels)

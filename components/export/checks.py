@@ -4,7 +4,6 @@ from pathlib import Path
 
 from torch import nn
 
-from components.export.config import ExportConfig
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import ModelCard
@@ -13,15 +12,14 @@ from shared.networks.checkpoint import load_generator
 
 
 def read_inputs(
-    model: Path, dataset: Path | None, config: ExportConfig
+    model: Path, dataset: Path | None, size: tuple[int, int] | None, dropout: bool
 ) -> tuple[ModelCard, nn.Module]:
-    """The model, with what its weight file does not tell taken from the options and the data
-    set."""
+    """The model, with what its weight file does not tell taken from the options and the data set.
+
+    size: (height, width) of --size. dropout: of --dropout; refused where the model has none."""
     num_labels = DatasetManifest.read(dataset).num_labels if dataset else None
-    card, generator = load_generator(
-        model, config.fixed_size, num_labels=num_labels, unet_dropout=config.dropout
-    )
-    if config.dropout and not any(isinstance(module, nn.Dropout) for module in generator.modules()):
+    card, generator = load_generator(model, size, num_labels=num_labels, unet_dropout=dropout)
+    if dropout and not any(isinstance(module, nn.Dropout) for module in generator.modules()):
         raise InputError(f"--dropout was given but --model {model} has no dropout: leave it out.")
     return card, generator
 

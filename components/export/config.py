@@ -99,8 +99,7 @@ class ProofOptions(Options):
     """Label maps on which the file is compared with PyTorch."""
     parity_limit: float = Field(0.0, ge=0)
     """Largest absolute difference of pictures in [-1, 1] that passes; above it the step fails and
-    leaves no file.
-    0: 1e-4 for fp32, 0.05 for fp16 and NPUs."""
+    leaves no file. 0: 1e-4 for fp32, 0.05 for fp16 and NPUs."""
 
     def limit(self, precision: str) -> float:
         """The largest difference that a runtime with that arithmetic may have."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from components.export.config import ExportConfig
+from components.export.config import ProofOptions
 from shared.contracts.exported import OmFile, Parity
 from shared.deployed.form import Feeds, Form
 from shared.deployed.painter import ExportedFile, open_runner
@@ -35,15 +35,21 @@ def om_runners(form: Form, exported: Path, om: list[OmFile]) -> Iterator[Runner]
 
 
 def prove(
-    runners: Iterator[Runner], reference: Runner, samples: list[Feeds], config: ExportConfig
+    runners: Iterator[Runner],
+    reference: Runner,
+    samples: list[Feeds],
+    output: str,
+    options: ProofOptions,
 ) -> list[Parity]:
     """What the runtimes of a file differ by from `reference`, PyTorch in fp32. Raises RuntimeError
-    where it is too much."""
+    where it is too much.
+
+    output: type of the file's pictures, see `Graph.output`."""
     found = []
     for runner in runners:
-        limit = largest_difference(config.limit(runner.precision), config.output)
+        limit = largest_difference(options.limit(runner.precision), output)
         parity = measure_parity(runner, reference, samples, limit)
-        if not passes(parity, config.output):
+        if not passes(parity, output):
             raise RuntimeError(
                 f"the file differs from the PyTorch model and was not kept: {describe(parity)}."
             )

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from components.export.config import ExportConfig
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import GeneratorInput, ModelCard
 from shared.data.maps import Sample
@@ -14,17 +13,15 @@ from shared.deployed.form import Form
 from shared.errors import InputError
 
 
-def maps_of_proof(
-    form: Form, card: ModelCard, dataset: Path | None, config: ExportConfig
-) -> list[Sample]:
-    """Real maps where there is a data set, at the size of the file; where that is dynamic some of
-    odd size."""
+def maps_of_proof(form: Form, card: ModelCard, dataset: Path | None, count: int) -> list[Sample]:
+    """Real maps where there is a data set, `count` at the size of the file; where that is dynamic
+    as many more of odd size."""
     if dataset is None:
         print("export: no --dataset, so the proof is on generated maps", flush=True)
         size = form.size or (card.height, card.width)
-        samples = generated_maps(form.reads, config.parity_samples, size)
+        samples = generated_maps(form.reads, count, size)
     else:
-        samples = real_maps(dataset, form, config.parity_samples)
+        samples = real_maps(dataset, form, count)
     if form.graph.style == "instance" and any(sample.ids is None for sample in samples):
         raise InputError(
             f"--style instance needs instance maps but --dataset {dataset} has none: give label "

@@ -13,7 +13,7 @@ import torch
 from onnx import ModelProto
 
 from components.export.checks import read_clusters, read_inputs
-from components.export.config import ExportConfig
+from components.export.config import ExportConfig, OmOptions, OnnxOptions
 from components.export.om.atc import Target, compile_om, find_atc
 from components.export.om.chip import soc_version
 from components.export.onnx_graph.dropout import check_drops, with_dropout
@@ -25,7 +25,7 @@ from components.export.proof_maps import maps_of_proof
 from shared import tracking
 from shared.contracts.exported import ExportCard, OmFile, Parity
 from shared.contracts.model import ModelCard
-from shared.deployed.form import Feeds, Form, stack
+from shared.deployed.form import Form, stack
 from shared.deployed.painter import ExportedFile, open_runner
 from shared.deployed.styles import Style
 
@@ -42,7 +42,7 @@ def run(
 ) -> dict[str, float]:
     """Export a trained generator and prove on label maps that the file equals the PyTorch model."""
     # The deployed function.
-    card, generator = read_inputs(model, dataset, config)
+    card, generator = read_inputs(model, dataset, config.fixed_size, config.dropout)
     table = read_clusters(clusters, model, card)
     form = Form(
         reads=card.architecture,
@@ -56,7 +56,8 @@ def run(
     deployed = with_precise_norm(synthesiser) if config.instance_norm == "precise" else synthesiser
 
     # What it is proven on.
-    samples = [form.feed(maps) for maps in maps_of_proof(form, card, dataset, config)]
+    maps = maps_of_proof(form, card, dataset, config.parity_samples)
+    samples = [form.feed(sample) for sample in maps]
 
     # Export into a folder of work, proof, and only then the files.
     with work_folder(exported) as work:
@@ -72,7 +73,7 @@ def run(
 
         # Random pictures cannot be compared: dropout is proven without.
         runners = onnx_runners(form, ExportedFile(work / FILE, config.precision))
-        parity = prove(runners, reference, samples, config)
+        parity = prove(runners, reference, samples, config.output, config)
         if config.dropout:
             graph = to_onnx(with_dropout(deployed), example, work / FILE, **settings)
             check_drops(graph, deployed)
@@ -85,17 +86,19 @@ def run(
     # What it is, for the steps after this one and for people.
     exported_card = card_of(form, card, graph, parity, config)
     exported_card.write(exported)
-    size = sizes(exported, samples[0])
+    onnx_mb = sum(file.stat().st_size for file in exported.glob(f"{FILE}*")) / 2**20
+    input_bytes = sum(array.nbytes for array in samples[0].values())
     print(
-        f"export: {exported / FILE}: opset {config.opset}, {size['onnx_mb']:.1f} MB; "
-        f"{size['input_mb'] * 1e6:,.0f} bytes in per picture"
+        f"export: {exported / FILE}: opset {config.opset}, {onnx_mb:.1f} MB; "
+        f"{input_bytes:,} bytes in per picture"
     )
 
     # For an NPU. The ONNX file stays where atc or the proof of what it made fails.
     if config.format == "om":
         om = compile_files(exported, exported_card, config)
+        runners = om_runners(form, exported, om)
         try:
-            parity += prove(om_runners(form, exported, om), reference, samples, config)
+            parity += prove(runners, reference, samples, config.output, config)
         except BaseException:
             for file in om:
                 (exported / file.file).unlink()
@@ -109,7 +112,8 @@ def run(
         "parity/mean_abs_error": worst.mean_abs_error,
         "parity/cosine": min(one.cosine for one in parity),
         "parity/psnr_db": min(one.psnr_db for one in parity),
-        **size,
+        "onnx_mb": onnx_mb,
+        "input_mb": input_bytes / 1e6,
     }
     tracking.log_figures(figures)
     tracking.log_files(exported)
@@ -130,16 +134,16 @@ def work_folder(exported: Path) -> Iterator[Path]:
 
 
 def card_of(
-    form: Form, card: ModelCard, graph: ModelProto, parity: list[Parity], config: ExportConfig
+    form: Form, card: ModelCard, graph: ModelProto, parity: list[Parity], options: OnnxOptions
 ) -> ExportCard:
     """What the file is, for the steps after this one."""
     return ExportCard(
         file=FILE,
         graph=form.graph,
-        opset=config.opset,
-        precision=config.precision,
+        opset=options.opset,
+        precision=options.precision,
         batch_norm=form.batch_norm,
-        dropout=config.dropout,
+        dropout=options.dropout,
         **specs(graph, form.graph, form.reads.num_labels),
         style=form.style.by_label.tolist() if form.style else [],
         parity=parity,
@@ -153,20 +157,13 @@ def card_of(
     )
 
 
-def sizes(exported: Path, sample: Feeds) -> dict[str, float]:
-    """Figures: the ONNX file with its weights in 2^20 bytes, one picture's inputs in 10^6 bytes."""
-    return {
-        "onnx_mb": sum(file.stat().st_size for file in exported.glob(f"{FILE}*")) / 2**20,
-        "input_mb": sum(array.nbytes for array in sample.values()) / 1e6,
-    }
-
-
-def compile_files(exported: Path, card: ExportCard, config: ExportConfig) -> list[OmFile]:
+def compile_files(exported: Path, card: ExportCard, options: OmOptions) -> list[OmFile]:
     """The .om files of the ONNX file in `exported`."""
     find_atc()  # it is said first if there is none
     target = Target(
-        soc_version=soc_version(config.soc_version),
-        precision_mode=config.om_precision_mode or None,
-        aipp=Path(config.om_aipp) if config.om_aipp else None,
+        soc_version=soc_version(options.soc_version),
+        precision_mode=options.om_precision_mode or None,
+        aipp=Path(options.om_aipp) if options.om_aipp else None,
     )
-    return compile_om(exported / FILE, card.inputs, config.om_batch_sizes, config.om_gears, target)
+    sizes, gears = options.om_batch_sizes, options.om_gears
+    return compile_om(exported / FILE, card.inputs, sizes, gears, target)

@@ -1,12 +1,13 @@
 """A compiled .om measured, or run over files, by ais_bench, Ascend's own tool."""
 
+import contextlib
 import json
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 from tabulate import tabulate
@@ -59,8 +60,8 @@ def over_inputs(
     for folder in inputs:
         if not folder.is_dir():
             raise InputError(
-                f"--inputs {folder} is not a folder: "
-                "give what `python -m components.export offline inputs` wrote."
+                f"--inputs {folder} is not a folder: give what `python -m components.export "
+                "offline inputs` wrote."
             )
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -106,8 +107,7 @@ def _run(
             f"--om {om} is not a file: compile one with `python -m components.export --format om`."
         )
 
-    # Without --batchsize it takes the file's own: a wrong one here would be a wrong throughput
-    # there.
+    # Without --batchsize: it takes the file's own, and a wrong one would be a wrong throughput.
     command = [sys.executable, "-m", "ais_bench", "--model", str(om.resolve()), *arguments]
     command += ["--device", str(device), "--warmup_count", str(warmup)]
     command += ["--output", str(output.resolve()), "--output_dirname", OUTPUTS]
@@ -135,13 +135,18 @@ def summary_file(output: Path) -> Path:
     return output / f"{OUTPUTS}_summary.json"
 
 
-def print_figures(om: Path, measure: Callable[[], AisResult]) -> None:
-    """Measure, and print the figures as a table and as JSON; exit with 1 where ais_bench fails."""
+@contextlib.contextmanager
+def failures_exit() -> Iterator[None]:
+    """Say in a line why ais_bench failed, and exit with 1."""
     try:
-        result = measure()
+        yield
     except AisBenchFailed as failure:
         print(f"ais_bench failed: {failure}", file=sys.stderr)
         sys.exit(1)
+
+
+def print_figures(om: Path, result: AisResult) -> None:
+    """Print the figures as a table and as JSON."""
     print(table(om, result))
     print(json.dumps({"om": str(om)} | result.figures()))
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import onnxruntime
 import torch
 
-from components.benchmark.config import BenchmarkConfig
+from components.benchmark.config import SpeedOptions
 from shared.device import Runtime
 
 
@@ -22,12 +22,12 @@ def environment(runtime: Runtime) -> dict[str, str]:
     }
 
 
-def method(config: BenchmarkConfig, painter: str) -> str:
+def method(options: SpeedOptions, painter: str) -> str:
     """What each figure of the report means, and how it was obtained.
 
     painter: name of the runtime whose pictures quality was measured of."""
     speed = (
-        f"Speed: {config.rounds} timed rounds per runtime and batch size after {config.warmup} "
+        f"Speed: {options.rounds} timed rounds per runtime and batch size after {options.warmup} "
         "that do not count, the runtimes in turn on the same batches of real maps, 10 ms of rest "
         "before each. Device: maps and pictures stay on the device. Images/s and latency: from "
         "integer maps in host memory to pictures in host memory, copies to and from the device "

@@ -33,19 +33,25 @@ def torch_runners(form: Form, generator: nn.Module, config: BenchmarkConfig) -> 
 
 
 def file_runners(
-    form: Form, exported: Path, export: ExportCard, device: str, config: BenchmarkConfig
+    form: Form, exported: Path, export: ExportCard, device: str, runtimes: tuple[str, ...]
 ) -> list[Runner]:
-    """The exported files in the runtimes asked for, on `device` where they can; without those that
-    are not here, of which a line says why."""
-    asked = {"om" if name == "ais_bench" else name for name in config.runtimes} - {*TORCH}
-    asked -= set() if export.om else {"om"}
+    """The exported files in those of the runtimes, as --runtimes names them, that open files.
+
+    On `device` where they can; without those that are not here, of which a line says why."""
+    asked = {"om" if name == "ais_bench" else name for name in runtimes}
+    if not export.om:
+        asked.discard("om")
+
     runners = []
-    for runtime in (name for name in get_args(RuntimeName) if name in asked):
+    for runtime in get_args(RuntimeName):
+        if runtime in TORCH or runtime not in asked:
+            continue
         try:
             file = ExportedFile.of(exported, export, runtime)
             runners.append(open_runner(form, runtime, file, device))
         except InputError as missing:
-            print(f"benchmark: {runtime} is not measured: {missing}", flush=True)
+            what = "the compiled files are" if runtime == "om" else f"{runtime} is"
+            print(f"benchmark: {what} not measured: {missing}", flush=True)
     return runners
 
 

@@ -10,9 +10,8 @@ from shared.errors import InputError
 KNOWN_SOC = re.compile(
     r"Ascend(310|310B[1-4]|310P[1-9]|610|910(A|B(\d(C|-1)?)?|Pro[AB]|PremiumA)|910_\d{2,4}.*|950\w*_\d+\w*)"
 )
-# `| 0       310P3     | OK     |`: the row of an NPU in `npu-smi info`; a 950's is `| 0      |
-# Ascend950PR      | OK `. Rows of chips and processes are alike, but have no such name, or no word
-# of health after it.
+# The row of an NPU in `npu-smi info`, `| 0 310P3 | OK |`, or `| 0 | Ascend950PR | OK |`. Rows of
+# chips and processes are alike, but have no such name, or no word of health after it.
 NPU_ROW = re.compile(
     r"^\|\s*(\d+)\s+(?:\|\s+)?((?:Ascend)?(?:310|610|910|950)\w*(?:-\d)?)\s*\|\s*[A-Za-z]+\s*\|",
     re.MULTILINE,

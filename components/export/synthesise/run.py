@@ -72,9 +72,8 @@ def open_model(config: SynthesiseConfig) -> tuple[Painter, Styles | None]:
     styles = styles_for_model(config, config.model, card, runtime)
     graph = Graph(style=styles.graph_style if styles else "none")
     form = Form(card.architecture, graph, batch_norm=config.batch_norm)
-    return Painter(
-        form, open_runner(form, "torch", generator, config.device, config.precision)
-    ), styles
+    runner = open_runner(form, "torch", generator, config.device, config.precision)
+    return Painter(form, runner), styles
 
 
 def open_exported(config: SynthesiseConfig) -> tuple[Painter, Styles | None]:

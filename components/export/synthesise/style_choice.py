@@ -48,9 +48,8 @@ def styles_for_model(
                 f"--photo {options.photo} needs an encoder but --model {model} has no "
                 "latest_net_E.pth: give the model that it was trained with."
             )
-        return PhotoStyles(
-            load_encoder(model, card.architecture).to(runtime.torch_device), card, runtime
-        )
+        encoder = load_encoder(model, card.architecture).to(runtime.torch_device)
+        return PhotoStyles(encoder, card, runtime)
     table = read_clusters(options.clusters, model, card)
     return CentreStyles.chosen(options, table, card.architecture.num_labels)
 
@@ -146,40 +145,35 @@ class CentreStyles:
 
     @property
     def instances_for(self) -> str | None:
-        return (
-            "--per-instance"
-            if self.per_instance
-            else "--instance-style"
-            if self.of_instance
-            else None
-        )
+        if self.per_instance:
+            return "--per-instance"
+        return "--instance-style" if self.of_instance else None
 
     @property
     def graph_style(self) -> GraphStyle:
+        if self.per_instance:
+            return "instance"
         # A table by instance would paint each of the others in one style, whatever labels it is of.
-        return "instance" if self.per_instance else "map" if self.of_instance else "label"
+        return "map" if self.of_instance else "label"
 
     def of(self, scene: Sample, variant: int) -> Style:
         """Random ones depend on the seed, the scene's name, and the variant: not on which files
         come before."""
-        rng = (
-            None
-            if self.seed is None
-            else np.random.default_rng((self.seed, variant, *scene.name.encode()))
-        )
+        # A style for every label.
+        rng = None
+        if self.seed is not None:
+            rng = np.random.default_rng((self.seed, variant, *scene.name.encode()))
         by_label = np.stack([self._pick(row, rng) for row in range(len(self.centres))])
         if not self.instances_for:
             return Style(by_label)
-        rows = self._rows(scene)
-        by_region = (
-            {region: self._pick(row, rng) for region, row in rows.items()}
-            if self.per_instance
-            else {}
-        )
-        chosen = self.of_instance.keys() & rows.keys()
-        return Style(
-            by_label, by_region | {r: self.centres[rows[r]][self.of_instance[r]] for r in chosen}
-        )
+
+        # For single instances random ones, then those chosen.
+        rows, by_region = self._rows(scene), {}
+        if self.per_instance:
+            by_region = {region: self._pick(row, rng) for region, row in rows.items()}
+        for region in self.of_instance.keys() & rows.keys():
+            by_region[region] = self.centres[rows[region]][self.of_instance[region]]
+        return Style(by_label, by_region)
 
     def _pick(self, row: int, rng: np.random.Generator | None) -> np.ndarray:
         # A number is drawn for chosen ones too: choosing the style of one label leaves the others
