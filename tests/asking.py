@@ -1,4 +1,4 @@
-"""How a test asks for what is refused: by a call, or on the command line.
+"""How a test writes a command line, and asks for what is refused: by a call, or by a command.
 
 Every refusal is held to one form: a single sentence on a single line.
 """
@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from shared.errors import InputError
+from shared.flags import as_flag
 
 
 def refusal(call: Callable, *arguments, **options) -> str:
@@ -26,6 +27,16 @@ def refusal_of_command(capsys: pytest.CaptureFixture, main: Callable, *argv: obj
     command, found, sentence = capsys.readouterr().err.partition(" refused: ")
     assert found and " " not in command and sentence.endswith("\n")
     return one_sentence(sentence.removesuffix("\n"))
+
+
+def as_flags(**options: object) -> list[str]:
+    """The words of a command line: a flag for each option, `batch_sizes=(1, 2)` with both values,
+    `gears=True` with none."""
+    words = []
+    for name, value in options.items():
+        values = value if isinstance(value, list | tuple) else [] if value is True else [value]
+        words += [as_flag(name), *map(str, values)]
+    return words
 
 
 def one_sentence(text: str) -> str:

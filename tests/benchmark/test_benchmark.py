@@ -32,7 +32,7 @@ from shared.device import pick
 from shared.networks.checkpoint import load_generator
 from shared.quality import psnr_db, ssim
 from tests import tiny
-from tests.asking import refusal
+from tests.asking import as_flags, refusal
 from tests.places import ROOT
 from tests.tiny import one_thread  # noqa: F401 - a fixture
 
@@ -367,17 +367,7 @@ def test_bad_values_are_refused(tmp_path, folders, capsys, flags, sentence):
 
 def test_as_a_user_runs_it(tmp_path, folders):
     inputs = [text for name, path in folders.items() for text in (f"--{name}", str(path))]
-    flags = [
-        "--report",
-        str(tmp_path),
-        "--batch-sizes",
-        "1",
-        "2",
-        "--rounds",
-        "1",
-        "--max-pictures",
-        "1",
-    ]
+    flags = as_flags(report=tmp_path, batch_sizes=(1, 2), rounds=1, max_pictures=1)
     command = [sys.executable, "-m", "components.benchmark", *inputs, *flags, "--device", "cpu"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

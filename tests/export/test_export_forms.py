@@ -27,6 +27,7 @@ from shared.deployed.synthesiser import Synthesiser
 from shared.errors import InputError
 from shared.networks.checkpoint import load_generator
 from tests import published, reference, tiny
+from tests.asking import as_flags
 from tests.places import EXCERPT, ROOT
 from tests.tiny import one_thread  # noqa: F401 - a fixture
 
@@ -356,18 +357,9 @@ def street_maps(tmp_path_factory):
     if not raw.is_dir():
         raw = folder / "raw"
         demo(raw, train=2, test=2)
-    command = [
-        sys.executable,
-        "-m",
-        "components.prepare",
-        "--raw-data",
-        raw,
-        "--dataset",
-        folder / "labels",
-    ]
-    subprocess.run(
-        [*map(str, command), "--size", "128x256"], check=True, capture_output=True, cwd=ROOT
-    )
+    flags = as_flags(raw_data=raw, dataset=folder / "labels", size="128x256")
+    command = [sys.executable, "-m", "components.prepare", *flags]
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
     rng = np.random.default_rng(0)
     tiny.write(
         folder / "pictures",
@@ -392,24 +384,9 @@ def test_a_bare_checkpoint_is_exported_and_equals_an_independent_network(
     torch.save(weights, tmp_path / "model" / "latest_net_G.pth")
     is_hd = name.startswith("nvidia")
     size, data = ("128x256", "labels") if is_hd else ("256x256", "pictures")
-    flags = [
-        "--model",
-        tmp_path / "model",
-        "--exported",
-        tmp_path / "exported",
-        "--dataset",
-        street_maps / data,
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "components.export",
-        *map(str, flags),
-        "--size",
-        size,
-        "--parity-samples",
-        "2",
-    ]
+    folders = dict(model=tmp_path / "model", exported=tmp_path / "exported")
+    flags = as_flags(**folders, dataset=street_maps / data, size=size, parity_samples=2)
+    command = [sys.executable, "-m", "components.export", *flags]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     for sample in samples(street_maps / data):

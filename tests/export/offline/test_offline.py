@@ -14,7 +14,7 @@ from shared.contracts.exported import Graph
 from shared.contracts.model import Architecture
 from shared.data.images import read_ids, read_picture
 from tests import tiny
-from tests.asking import refusal_of_command
+from tests.asking import as_flags, refusal_of_command
 
 H, W = 8, 16
 
@@ -219,15 +219,7 @@ def test_inputs_of_an_exported_file(tmp_path, capsys):
 
 def test_bytes_of_style_tables_do_not_grow_with_the_maps(dataset, tmp_path, capsys):
     export(tmp_path / "exported", Graph(style="label"), tiny.architecture(feat_num=3))
-    run(
-        "inputs",
-        "--dataset",
-        dataset,
-        "--exported",
-        tmp_path / "exported",
-        "--out",
-        tmp_path / "out",
-    )
+    run("inputs", *as_flags(dataset=dataset, exported=tmp_path / "exported", out=tmp_path / "out"))
     printed = capsys.readouterr().out
     written = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*.bin"))
     assert written == 2 * (H * W * (1 + 4) + 36 * 3 * 4) == 2144
@@ -238,15 +230,7 @@ def test_bytes_of_style_tables_do_not_grow_with_the_maps(dataset, tmp_path, caps
 
 def test_maps_get_the_size_of_the_exported_file(dataset, tmp_path):
     export(tmp_path / "exported", Graph(), tiny.architecture(use_instances=False), size=(4, 8))
-    run(
-        "inputs",
-        "--dataset",
-        dataset,
-        "--exported",
-        tmp_path / "exported",
-        "--out",
-        tmp_path / "out",
-    )
+    run("inputs", *as_flags(dataset=dataset, exported=tmp_path / "exported", out=tmp_path / "out"))
     labels = np.fromfile(tmp_path / "out" / "labels" / "test_1.bin", np.uint8).reshape(4, 8)
     np.testing.assert_array_equal(labels, read_ids(dataset / "test_label" / "test_1.png")[::2, ::2])
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["labels"]
@@ -385,17 +369,7 @@ def test_values_are_rounded_and_clipped(tmp_path):
     run("pictures", "--outputs", tmp_path / "raw", "--out", tmp_path, "--size", "2x3")
     pixels = np.asarray(Image.open(tmp_path / "a.png"))
     assert pixels[:, :, 0].tolist() == [[0, 255, 128], [0, 255, 153]]  # (0.2 + 1) * 127.5
-    run(
-        "pictures",
-        "--outputs",
-        tmp_path / "raw",
-        "--out",
-        tmp_path,
-        "--size",
-        "2x3",
-        "--suffix",
-        "jpg",
-    )
+    run("pictures", *as_flags(outputs=tmp_path / "raw", out=tmp_path, size="2x3", suffix="jpg"))
     jpeg = Image.open(tmp_path / "a.jpg")
     # 16 of the standard's table, at quality 95
     assert jpeg.format == "JPEG" and jpeg.quantization[0][0] == 2
@@ -510,16 +484,8 @@ def test_pictures_takes_one_source_of_sizes(tmp_path, capsys, sizes):
 
 
 def test_command_line(dataset, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "components.export",
-        "offline",
-        "inputs",
-        "--dataset",
-        dataset,
-        "--out",
-    ]
-    done = subprocess.run([*command, tmp_path / "out"], capture_output=True, text=True)
+    flags = as_flags(dataset=dataset, out=tmp_path / "out")
+    command = [sys.executable, "-m", "components.export", "offline", "inputs", *flags]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.endswith(f"\n--input {tmp_path}/out\n"), done.stderr
     assert (tmp_path / "out" / "test_1.bin").stat().st_size == 36 * H * W * 4

@@ -85,9 +85,8 @@ def test_operators_without_a_parser_are_named():
     group_norm = helper.make_node(
         "GroupNormalization", ["x", "s", "b"], ["z"], name="/norm/G", num_groups=1
     )
-    gelu = helper.make_node(
-        "FastGelu", ["z"], ["y"], domain="com.microsoft"
-    )  # without a name: its output's
+    # Without a name it is called by its output.
+    gelu = helper.make_node("FastGelu", ["z"], ["y"], domain="com.microsoft")
     assert problems(model(group_norm, gelu)) == [
         "GroupNormalization '/norm/G' is an operator for which ATC has no parser.",
         "FastGelu 'y' is an operator of com.microsoft, for which ATC has no parser.",

@@ -24,6 +24,7 @@ from shared.deployed.form import Form
 from shared.deployed.synthesiser import Synthesiser, to_pixels
 from shared.networks.checkpoint import load_generator
 from tests import tiny
+from tests.asking import as_flags
 from tests.places import ROOT, STAND_INS
 
 H, W = 32, 64
@@ -39,9 +40,8 @@ def machine(tmp_path_factory):
     atc.write_text(f'#!/bin/sh\nexec {sys.executable} {STAND_INS / "atc.py"} "$@"\n')
     atc.chmod(0o755)
     tiny.dataset(root / "dataset", test=3, height=H, width=W)
-    tiny.model(
-        root / "plain" / "model", tiny.architecture(), gain=0.1
-    )  # large enough for pictures with contrast
+    # The gain is large enough for pictures with contrast.
+    tiny.model(root / "plain" / "model", tiny.architecture(), gain=0.1)
     styled = tiny.model(root / "styled" / "model", tiny.architecture(feat_num=3), gain=0.1)
     tiny.write_clusters(root / "styled" / "clusters", styled.digest, tiny.style_of_each_label(3))
     with pytest.MonkeyPatch.context() as patch:
@@ -56,18 +56,11 @@ def machine(tmp_path_factory):
 
 def arguments(machine: Path, model: str, exported: Path, *flags: str) -> list[str]:
     """Of `python -m components.export`."""
-    folders = [
-        "--model",
-        machine / model / "model",
-        "--dataset",
-        machine / "dataset",
-        "--exported",
-        exported,
-    ]
+    folders = dict(model=machine / model / "model", dataset=machine / "dataset", exported=exported)
     if model == "styled":
-        folders += ["--clusters", machine / model / "clusters"]
-    om = ["--format", "om", "--soc-version", "Ascend310P3", "--parity-samples", "2"]
-    return [*map(str, folders), *om, *flags]
+        folders["clusters"] = machine / model / "clusters"
+    om = dict(format="om", soc_version="Ascend310P3", parity_samples=2)
+    return [*as_flags(**folders, **om), *flags]
 
 
 def export(*args) -> int:
@@ -162,10 +155,8 @@ def test_without_cann_the_onnx_file_stays(machine, tmp_path, monkeypatch, capsys
     assert export(machine, "plain", tmp_path) == 2
     assert capsys.readouterr().err == (
         "export refused: --format om needs atc, which is not on PATH: install the CANN toolkit "
-        "and run `source "
-        "/usr/local/Ascend/ascend-toolkit/set_env.sh`, or use the image of docker/npu.Dockerfile; "
-        "the ONNX file stays "
-        "as it is.\n"
+        "and run `source /usr/local/Ascend/ascend-toolkit/set_env.sh`, or use the image of "
+        "docker/npu.Dockerfile; the ONNX file stays as it is.\n"
     )
     check_onnx_stays(tmp_path)
 
@@ -203,29 +194,10 @@ def test_a_file_that_computes_something_else_does_not_stay(machine, tmp_path, mo
 
 
 def test_the_benchmark_has_rows_of_the_npu(machine, plain, tmp_path):
-    folders = [
-        "--exported",
-        plain,
-        "--dataset",
-        machine / "dataset",
-        "--model",
-        machine / "plain" / "model",
-    ]
-    quick = [
-        "--batch-sizes",
-        "1",
-        "4",
-        "8",
-        "--rounds",
-        "2",
-        "--warmup",
-        "1",
-        "--max-pictures",
-        "1",
-        "--device",
-        "cpu",
-    ]
-    done = command("components.benchmark", *folders, "--report", tmp_path, *quick)
+    model, dataset = machine / "plain" / "model", machine / "dataset"
+    folders = as_flags(exported=plain, dataset=dataset, model=model, report=tmp_path)
+    quick = as_flags(batch_sizes=(1, 4, 8), rounds=2, warmup=1, max_pictures=1, device="cpu")
+    done = command("components.benchmark", *folders, *quick)
     assert done.returncode == 0, done.stderr
     report = BenchmarkReport.read(tmp_path)
     one, four, eight = (row for row in report.speed if row.runtime == "ais_bench")
@@ -257,31 +229,13 @@ def test_pictures_from_ais_bench_are_those_of_pytorch(
         ["offline", "inputs", *dataset, "--exported", str(exported), "--out", f"{tmp_path}/inputs"]
     )
     inputs = capsys.readouterr().out.splitlines()[-1].removeprefix("--input ")
-    flags = [
-        "--om",
-        f"{exported / om}",
-        "--inputs",
-        inputs,
-        "--out",
-        f"{tmp_path}/results",
-        "--outfmt",
-        outfmt,
-    ]
+    flags = as_flags(om=f"{exported / om}", inputs=inputs, out=f"{tmp_path}/results", outfmt=outfmt)
     benchmark_main(["ais_bench", "inputs", *flags, *batch_flags])
     # a .bin does not tell that it is uint8
     sizes = ["--size", f"{H}x{W}"] if model == "styled" else dataset
     pictures = tmp_path / "pictures"
-    main(
-        [
-            "offline",
-            "pictures",
-            "--outputs",
-            f"{tmp_path}/results/outputs",
-            "--out",
-            str(pictures),
-            *sizes,
-        ]
-    )
+    outputs = as_flags(outputs=f"{tmp_path}/results/outputs", out=pictures)
+    main(["offline", "pictures", *outputs, *sizes])
 
     card, generator = load_generator(machine / model / "model")
     style = torch.tensor(ExportCard.read(exported).style) if model == "styled" else None

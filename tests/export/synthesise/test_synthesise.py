@@ -39,7 +39,7 @@ from shared.networks.build import build_generator
 from shared.networks.checkpoint import load_encoder, load_generator, save_weights
 from shared.networks.layers import with_picture_statistics
 from tests import tiny
-from tests.asking import refusal_of_command
+from tests.asking import as_flags, refusal_of_command
 from tests.places import EXCERPT, ROOT
 from tests.tiny import one_thread  # noqa: F401 - a fixture
 
@@ -225,16 +225,8 @@ def test_a_file_of_dynamic_size_takes_two_strides_or_more(raw, tmp_path, capsys)
 
 def test_one_file_and_the_map_given_with_it_are_a_pair(raw, plain, tmp_path):
     (tmp_path / "numbers.png").write_bytes((raw / "inst" / "b.png").read_bytes())
-    run(
-        "--model",
-        plain,
-        "--labels",
-        raw / "label/b.png",
-        "--instances",
-        tmp_path / "numbers.png",
-        "--out",
-        tmp_path,
-    )
+    files = dict(labels=raw / "label/b.png", instances=tmp_path / "numbers.png")
+    run(*as_flags(model=plain, **files, out=tmp_path))
     np.testing.assert_array_equal(read_picture(tmp_path / "b.png"), by_hand(plain, *maps(33, 47)))
 
 
@@ -261,16 +253,7 @@ def test_cityscapes_raw_names(plain, tmp_path):
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_prepared_data_set(plain, tmp_path, split):
     manifest = tiny.dataset(tmp_path / "dataset", train=1, test=2)
-    run(
-        "--model",
-        plain,
-        "--dataset",
-        tmp_path / "dataset",
-        "--split",
-        split,
-        "--out",
-        tmp_path / "out",
-    )
+    run(*as_flags(model=plain, dataset=tmp_path / "dataset", split=split, out=tmp_path / "out"))
     found = pictures(tmp_path / "out")
     assert list(found) == [f"{pair.name}.png" for pair in getattr(manifest, split)]
     labels, instances = (
@@ -303,16 +286,8 @@ def test_a_bare_checkpoint_of_pictures(tmp_path, batch_norm):
     save_weights(tmp_path / "model", {"G": generator})
     picture = np.random.default_rng(0).integers(0, 256, (3, 33, 47), dtype=np.uint8)
     write_picture(tmp_path / "A" / "house.png", picture)
-    run(
-        "--model",
-        tmp_path / "model",
-        "--image",
-        tmp_path / "A",
-        "--batch-norm",
-        batch_norm,
-        "--out",
-        tmp_path / "out",
-    )
+    files = dict(model=tmp_path / "model", image=tmp_path / "A", out=tmp_path / "out")
+    run(*as_flags(**files, batch_norm=batch_norm))
     generator.eval()
     if batch_norm == "picture":
         generator = with_picture_statistics(generator)
@@ -343,24 +318,9 @@ def test_the_same_seed_gives_the_same_pictures(raw, styled, tmp_path, per_instan
         found[name] = contents(tmp_path / name)
     assert found["first"] == found["second"] and len(found["first"]) == 3
     assert all(found["first"][name] != found["other"][name] for name in ("a.png", "b.png"))
-    model = [
-        "--model",
-        styled / "model",
-        "--clusters",
-        styled / "clusters",
-        "--instances",
-        raw / "inst",
-    ]
-    run(
-        *model,
-        "--labels",
-        raw / "label/b.png",
-        "--style-seed",
-        3,
-        *per_instance,
-        "--out",
-        tmp_path / "alone",
-    )
+    model = as_flags(model=styled / "model", clusters=styled / "clusters", instances=raw / "inst")
+    flags = as_flags(labels=raw / "label/b.png", style_seed=3, out=tmp_path / "alone")
+    run(*model, *flags, *per_instance)
     assert contents(tmp_path / "alone") == {"b.png": found["first"]["b.png"]}
 
 
@@ -425,14 +385,8 @@ def test_an_instance_changes_alone(raw, mirror, tmp_path, form):
 def test_every_instance_has_a_random_style_of_its_label(raw, mirror, tmp_path, form):
     """Every style comes up, the two instances of a label differ at times; others stay as they are
     when one is set."""
-    files = [
-        "--exported",
-        mirror / form,
-        "--clusters",
-        mirror / "clusters",
-        "--per-instance",
-        *of_raw(raw),
-    ]
+    file = as_flags(exported=mirror / form, clusters=mirror / "clusters", per_instance=True)
+    files = [*file, *of_raw(raw)]
     run(*files, "--variants", 10, "--out", tmp_path / "free")
     run(*files, "--variants", 10, "--label-style", "7=2", "--out", tmp_path / "set")
     free, chosen = (
@@ -529,14 +483,8 @@ def test_photographs_are_paired_by_name(raw, styled, tmp_path):
 def test_maps_are_resized_to_a_file_of_static_size_and_pictures_back(
     raw, plain, tmp_path, capsys, batch_size
 ):
-    export(
-        tmp_path / "e",
-        load_generator(plain)[1],
-        PLAIN,
-        Graph(ids="int16"),
-        (16, 24),
-        batch_size=batch_size,
-    )
+    generator, graph = load_generator(plain)[1], Graph(ids="int16")
+    export(tmp_path / "e", generator, PLAIN, graph, (16, 24), batch_size=batch_size)
     run("--exported", tmp_path / "e", *of_raw(raw), "--out", tmp_path / "out")
     printed = capsys.readouterr().out
     assert "3 inputs, onnxruntime on cpu in fp32\n" in printed
@@ -554,14 +502,8 @@ def test_pictures_as_input_of_a_file(tmp_path):
     export(tmp_path / "e", Features(), a, Graph(output="uint8"), None)
     manifest = tiny.dataset(tmp_path / "dataset", input_nc=3)
     run("--exported", tmp_path / "e", "--dataset", tmp_path / "dataset", "--out", tmp_path / "out")
-    run(
-        "--exported",
-        tmp_path / "e",
-        "--image",
-        tmp_path / "dataset" / "test_A",
-        "--out",
-        tmp_path / "again",
-    )
+    image = tmp_path / "dataset" / "test_A"
+    run(*as_flags(exported=tmp_path / "e", image=image, out=tmp_path / "again"))
     for pair in manifest.test:
         wanted = read_picture(tmp_path / "dataset" / "test_A" / f"{pair.name}.png")
         np.testing.assert_array_equal(read_picture(tmp_path / "out" / f"{pair.name}.png"), wanted)
@@ -833,14 +775,7 @@ def test_instances_that_only_a_style_needs(capsys, raw, tmp_path):
     """A model without edges takes instance maps for styles of instances, and none otherwise."""
     card = tiny.model(tmp_path / "model", tiny.architecture(feat_num=3, use_instances=False))
     table = tiny.write_clusters(tmp_path / "clusters", card.digest, **STYLES)
-    flags = [
-        "--model",
-        tmp_path / "model",
-        "--clusters",
-        tmp_path / "clusters",
-        "--labels",
-        raw / "label",
-    ]
+    flags = as_flags(model=tmp_path / "model", clusters=tmp_path / "clusters", labels=raw / "label")
     text = refusal(capsys, *flags, "--out", tmp_path / "out", "--per-instance")
     assert text == (
         "--instances is missing but --per-instance needs it: give the instance maps of "
@@ -851,16 +786,8 @@ def test_instances_that_only_a_style_needs(capsys, raw, tmp_path):
         f"--instances {raw}/inst was given but --model {tmp_path}/model takes none: leave it out."
     )
     run(*flags, "--out", tmp_path / "plain")
-    run(
-        *flags,
-        "--out",
-        tmp_path / "each",
-        "--instances",
-        raw / "inst",
-        "--per-instance",
-        "--style-seed",
-        1,
-    )
+    each = dict(instances=raw / "inst", per_instance=True, style_seed=1)
+    run(*flags, *as_flags(**each, out=tmp_path / "each"))
     assert contents(tmp_path / "plain") != contents(tmp_path / "each")
     export(tmp_path / "e", Features(), card.architecture, Graph(style="instance"), None, table)
     text = refusal(
@@ -963,14 +890,7 @@ def test_real_maps(styled, tmp_path):
     city = EXCERPT / "gtFine" / "train" / "aachen"
     for file in sorted(city.glob("aachen_00000[02]*Ids.png")):
         write_ids(tmp_path / "gt" / file.name, resize_ids(read_ids(file), 129, 257))
-    model = [
-        "--model",
-        styled / "model",
-        "--clusters",
-        styled / "clusters",
-        "--labels",
-        tmp_path / "gt",
-    ]
+    model = as_flags(model=styled / "model", clusters=styled / "clusters", labels=tmp_path / "gt")
     flags = [*model, "--instances", tmp_path / "gt", "--per-instance"]
     for name, seed in (("first", 0), ("second", 0), ("other", 1)):
         run(*flags, "--style-seed", seed, "--out", tmp_path / name)
