@@ -114,6 +114,7 @@ class Metric:
         function: Takes (picture, photo) where no network is needed, else what the network made of
             all pairs: two sets of features, or a confusion matrix. None where the network itself
             gives the figure of a pair.
+        how: How it is measured, for the report's method; "" where the network says it.
     """
 
     name: str
@@ -122,12 +123,14 @@ class Metric:
     better: Literal["higher", "lower"]
     network: Literal["", "lpips", "features", "segmentation"]
     function: Callable[..., float] | None
+    how: str = ""
 
 
+PSNR_HOW = "from the mean squared error over pixels and channels (100 dB = identical)"
 METRICS = (
-    Metric("psnr_db", "PSNR", "{:.2f} dB", "higher", "", psnr_db),
-    Metric("ssim", "SSIM", "{:.3f}", "higher", "", ssim),
-    Metric("l1", "L1", "{:.4f}", "lower", "", l1),
+    Metric("psnr_db", "PSNR", "{:.2f} dB", "higher", "", psnr_db, PSNR_HOW),
+    Metric("ssim", "SSIM", "{:.3f}", "higher", "", ssim, "with 7x7 windows"),
+    Metric("l1", "L1", "{:.4f}", "lower", "", l1, "of pictures in [0, 1]"),
     Metric("lpips", "LPIPS", "{:.3f}", "lower", "lpips", None),
     Metric("fid", "FID", "{:.1f}", "lower", "features", frechet_distance),
     Metric("kid", "KID", "{:.4f}", "lower", "features", kernel_distance),

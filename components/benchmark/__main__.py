@@ -60,10 +60,10 @@ def pure(
         python -m components.benchmark ais_bench pure --om runs/exported/generator_bs4.om \\
             --batch-size 4
     """
-    from components.benchmark.ais_bench.tool import failures_exit, print_figures, pure_inference
+    from components.benchmark.ais_bench.tool import AisBench, failures_exit, print_figures
 
     with failures_exit():
-        print_figures(om, pure_inference(om, batch_size, loop, device, warmup, gears))
+        print_figures(om, AisBench(om, batch_size, gears, device, warmup).pure(loop))
 
 
 def inputs(
@@ -93,12 +93,12 @@ def inputs(
         python -m components.benchmark ais_bench inputs --om runs/exported/generator_bs1.om \\
             --inputs runs/inputs/labels,runs/inputs/instances --out runs/results
     """
-    from components.benchmark.ais_bench.tool import failures_exit, over_inputs, print_figures
+    from components.benchmark.ais_bench.tool import AisBench, failures_exit, print_figures
 
     folders = [Path(folder) for folder in inputs.split(",")]
     with failures_exit():
-        result = over_inputs(om, folders, out, batch_size, outfmt, device, warmup, gears)
-        print_figures(om, result)
+        tool = AisBench(om, batch_size, gears, device, warmup)
+        print_figures(om, tool.over_inputs(folders, out, outfmt))
 
 
 def main(argv: list[str] | None = None) -> None:

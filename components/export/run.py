@@ -14,7 +14,7 @@ from onnx import ModelProto
 
 from components.export.checks import read_clusters, read_inputs
 from components.export.config import ExportConfig, OmOptions, OnnxOptions
-from components.export.om.atc import Target, compile_om, find_atc
+from components.export.om.atc import Target, check_atc, compile_om
 from components.export.om.chip import soc_version
 from components.export.onnx_graph.dropout import check_drops, with_dropout
 from components.export.onnx_graph.file import data_file, to_onnx
@@ -159,7 +159,7 @@ def card_of(
 
 def compile_files(exported: Path, card: ExportCard, options: OmOptions) -> list[OmFile]:
     """The .om files of the ONNX file in `exported`."""
-    find_atc()  # it is said first if there is none
+    check_atc()  # it is said first if there is none
     target = Target(
         soc_version=soc_version(options.soc_version),
         precision_mode=options.om_precision_mode or None,

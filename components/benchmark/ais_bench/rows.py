@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from components.benchmark.ais_bench.figures import AisBenchFailed, AisResult
-from components.benchmark.ais_bench.tool import pure_inference
+from components.benchmark.ais_bench.tool import AisBench
 from shared.contracts.exported import OmFile
 from shared.contracts.measured import SpeedRow
 
@@ -26,10 +26,9 @@ def measure_om(
             continue
 
         gears = len(file.batch_sizes) > 1
+        tool = AisBench(folder / file.file, batch_size, gears, warmup=warmup)
         try:
-            result = pure_inference(
-                folder / file.file, batch_size, loop, warmup=warmup, dynamic_batch=gears
-            )
+            result = tool.pure(loop)
         except AisBenchFailed as failure:
             rows.append(SpeedRow(**names, precision=file.precision, problem=str(failure)))
         else:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tabulate import tabulate
@@ -21,113 +22,99 @@ FOLDER_MODE = 0o750  # it writes into no folder that others may look into
 INPUT_SUFFIXES = (".bin", ".BIN", ".npy", ".NPY")
 
 
-def pure_inference(
-    om: Path,
-    batch_size: int,
-    loop: int,
-    device: int = 0,
-    warmup: int = 1,
-    dynamic_batch: bool = False,
-) -> AisResult:
-    """Execute a compiled file `loop` times on zeros.
+@dataclass(frozen=True)
+class AisBench:
+    """ais_bench on a compiled file, at one batch size.
 
-    dynamic_batch: the file has gears, and this batch size is one of them.
+    Its methods raise InputError where ais_bench or the NPU is not there, AisBenchFailed for
+    everything else, such as want of memory at this batch size."""
 
-    Raises InputError where ais_bench or the NPU is not there, AisBenchFailed for everything else,
-    such as want of memory at this batch size."""
-    with tempfile.TemporaryDirectory(prefix="ais_bench_") as output:
-        arguments = ["--loop", str(loop)]
-        return _run(om, Path(output), batch_size, device, warmup, dynamic_batch, arguments)
+    om: Path
+    batch_size: int
+    gears: bool = False  # the file has several batch sizes, of which this is one
+    device: int = 0  # number of the NPU in `npu-smi info`
+    warmup: int = 1  # executions before those that count
 
+    def pure(self, loop: int) -> AisResult:
+        """Execute the file `loop` times on zeros."""
+        with tempfile.TemporaryDirectory(prefix="ais_bench_") as output:
+            return self._run(Path(output), ["--loop", str(loop)])
 
-def over_inputs(
-    om: Path,
-    inputs: list[Path],
-    out: Path,
-    batch_size: int,
-    outfmt: str = "BIN",
-    device: int = 0,
-    warmup: int = 1,
-    dynamic_batch: bool = False,
-) -> AisResult:
-    """Execute a compiled file over the files of `inputs`, one folder per input of the network, as
-    `python -m components.export offline inputs` writes them.
+    def over_inputs(self, inputs: list[Path], out: Path, outfmt: str = "BIN") -> AisResult:
+        """Execute the file over the files of `inputs`, one folder per input of the network, as
+        `python -m components.export offline inputs` writes them.
 
-    The network's outputs are `<out>/outputs/<name>_0.bin` (or .npy), one per input file; none is
-    left where the run fails. A last batch that is not full is filled up, and counts as full in the
-    figures. Raises as `pure_inference` does."""
-    # The folders.
-    for folder in inputs:
-        if not folder.is_dir():
+        The network's outputs are `<out>/outputs/<name>_0.bin` (or .npy), one per input file; none
+        is left where the run fails. A last batch that is not full is filled up, and counts as full
+        in the figures."""
+        # The folders.
+        for folder in inputs:
+            if not folder.is_dir():
+                raise InputError(
+                    f"--inputs {folder} is not a folder: give what `python -m components.export "
+                    "offline inputs` wrote."
+                )
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            if any(out.iterdir()):
+                raise InputError(f"--out {out} is not empty: give a new or empty folder.")
+            out.chmod(FOLDER_MODE)
+        except OSError as error:
             raise InputError(
-                f"--inputs {folder} is not a folder: give what `python -m components.export "
-                "offline inputs` wrote."
+                f"--out {out} cannot be written ({error.strerror}): give a place you can write to."
+            ) from None
+
+        # The run; nothing stays of one that fails.
+        folders = ",".join(str(folder.resolve()) for folder in inputs)
+        wanted = sum(path.suffix in INPUT_SUFFIXES for path in inputs[0].iterdir())
+        try:
+            result = self._run(out, ["--input", folders, "--outfmt", outfmt])
+            suffix = f".{outfmt.lower()}"
+            written = sum(path.suffix == suffix for path in (out / OUTPUTS).iterdir())
+            if written != wanted:
+                raise AisBenchFailed(f"there are {written} result files for {wanted} inputs")
+        except BaseException:
+            shutil.rmtree(out / OUTPUTS, ignore_errors=True)
+            summary_file(out).unlink(missing_ok=True)
+            raise
+        reader = "`python -m components.export offline pictures`"
+        print(f"benchmark: results for {reader}: {out / OUTPUTS}")
+        return result
+
+    def _run(self, output: Path, arguments: list[str]) -> AisResult:
+        """Run ais_bench in the folder `output`, and read its figures.
+
+        arguments: what differs between pure inference and a run over files."""
+        om = self.om
+        if not om.is_file():
+            raise InputError(
+                f"--om {om} is not a file: compile one with `python -m components.export --format "
+                "om`."
             )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()):
-            raise InputError(f"--out {out} is not empty: give a new or empty folder.")
-        out.chmod(FOLDER_MODE)
-    except OSError as error:
-        raise InputError(
-            f"--out {out} cannot be written ({error.strerror}): give a place you can write to."
-        ) from None
 
-    # The run; nothing stays of one that fails.
-    folders = ",".join(str(folder.resolve()) for folder in inputs)
-    arguments = ["--input", folders, "--outfmt", outfmt]
-    wanted = sum(path.suffix in INPUT_SUFFIXES for path in inputs[0].iterdir())
-    try:
-        result = _run(om, out, batch_size, device, warmup, dynamic_batch, arguments)
-        written = sum(path.suffix == f".{outfmt.lower()}" for path in (out / OUTPUTS).iterdir())
-        if written != wanted:
-            raise AisBenchFailed(f"there are {written} result files for {wanted} inputs")
-    except BaseException:
-        shutil.rmtree(out / OUTPUTS, ignore_errors=True)
-        summary_file(out).unlink(missing_ok=True)
-        raise
-    print(f"benchmark: results for `python -m components.export offline pictures`: {out / OUTPUTS}")
-    return result
+        # Without --batchsize: it takes the file's own, and a wrong one would be a wrong throughput.
+        command = [sys.executable, "-m", "ais_bench", "--model", str(om.resolve()), *arguments]
+        command += ["--device", str(self.device), "--warmup_count", str(self.warmup)]
+        command += ["--output", str(output.resolve()), "--output_dirname", OUTPUTS]
+        command += ["--dymBatch", str(self.batch_size)] if self.gears else []
 
+        # In that folder, since it looks at --output_dirname as a path from where it runs.
+        print(f"benchmark: {shlex.join(command)}", flush=True)
+        done = subprocess.run(command, cwd=output, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            raise failure_of(done, self.device)
 
-def _run(
-    om: Path,
-    output: Path,
-    batch_size: int,
-    device: int,
-    warmup: int,
-    dynamic_batch: bool,
-    arguments: list[str],
-) -> AisResult:
-    """Run ais_bench in the folder `output`, and read its figures.
-
-    arguments: what differs between pure inference and a run over files."""
-    if not om.is_file():
-        raise InputError(
-            f"--om {om} is not a file: compile one with `python -m components.export --format om`."
-        )
-
-    # Without --batchsize: it takes the file's own, and a wrong one would be a wrong throughput.
-    command = [sys.executable, "-m", "ais_bench", "--model", str(om.resolve()), *arguments]
-    command += ["--device", str(device), "--warmup_count", str(warmup)]
-    command += ["--output", str(output.resolve()), "--output_dirname", OUTPUTS]
-    command += ["--dymBatch", str(batch_size)] if dynamic_batch else []
-
-    # In that folder, since it looks at --output_dirname as a path from where it runs.
-    print(f"benchmark: {shlex.join(command)}", flush=True)
-    done = subprocess.run(command, cwd=output, capture_output=True, text=True, errors="replace")
-    if done.returncode:
-        raise failure_of(done, device)
-
-    # Its figures, which are of the file's own batch size.
-    summary = summary_file(output)
-    if summary.is_file():
-        result = read_summary(json.loads(summary.read_text()))
-    else:
-        result = read_printed(done.stdout)
-    if result.batch_size != batch_size:
-        raise AisBenchFailed(f"{om.name} takes batches of {result.batch_size}, not of {batch_size}")
-    return result
+        # Its figures, which are of the file's own batch size.
+        summary = summary_file(output)
+        if summary.is_file():
+            result = read_summary(json.loads(summary.read_text()))
+        else:
+            result = read_printed(done.stdout)
+        if result.batch_size != self.batch_size:
+            raise AisBenchFailed(
+                f"{om.name} takes batches of {result.batch_size}, not of {self.batch_size}"
+            )
+        return result
 
 
 def summary_file(output: Path) -> Path:

@@ -8,6 +8,7 @@ import torch
 
 from components.benchmark.config import SpeedOptions
 from shared.device import Runtime
+from shared.quality import METRICS
 
 
 def environment(runtime: Runtime) -> dict[str, str]:
@@ -38,11 +39,10 @@ def method(options: SpeedOptions, painter: str) -> str:
         "process (on a CPU, all runtimes together) or of PyTorch on its device: it grows down the "
         "table."
     )
+    metrics = ", ".join(f"{metric.title} {metric.how}" for metric in METRICS if metric.how)
     quality = (
-        f"Quality: pictures of {painter}, batch 1, rounded to uint8; PSNR from the mean squared "
-        "error over pixels and channels (100 dB = identical), SSIM with 7x7 windows, L1 of "
-        "pictures in [0, 1]; means over pairs that have a photo: all test pairs, and the training "
-        "pairs shown."
+        f"Quality: pictures of {painter}, batch 1, rounded to uint8; {metrics}; means over pairs "
+        "that have a photo: all test pairs, and the training pairs shown."
     )
     parity = "Parity: against PyTorch in fp32, on the first of the maps, before anything is timed."
     return f"{speed} {quality} {parity}"

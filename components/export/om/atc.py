@@ -62,16 +62,14 @@ ADVICE = (
 )
 
 
-def find_atc() -> str:
-    """Path of `atc`. Raises InputError without one."""
-    atc = shutil.which("atc")
-    if atc is None:
+def check_atc() -> None:
+    """Raises InputError where `atc` is not on PATH."""
+    if shutil.which("atc") is None:
         raise InputError(
             "--format om needs atc, which is not on PATH: install the CANN toolkit and run "
             "`source /usr/local/Ascend/ascend-toolkit/set_env.sh`, or use the image of "
             "docker/npu.Dockerfile; the ONNX file stays as it is."
         )
-    return atc
 
 
 @dataclass(frozen=True)
@@ -180,7 +178,7 @@ def compile_om(
     name = onnx_file.stem
     for earlier in onnx_file.parent.glob(f"{glob.escape(name)}_*.om"):
         earlier.unlink()
-    find_atc()
+    check_atc()
     batch_sizes = tuple(sorted(set(batch_sizes)))
     if gears and not 2 <= len(batch_sizes) <= MAX_GEARS:
         raise InputError(
@@ -204,10 +202,9 @@ def compile_om(
             job: atc_command(onnx_file, outputs[job], inputs, sizes, target)
             for job, sizes in jobs.items()
         }
-        made = {
-            job: _compile(commands[job], outputs[job], folder / f"atc_{job}.log", timeout_s)
-            for job in jobs
-        }
+        made = {}
+        for job, command in commands.items():
+            made[job] = _compile(command, outputs[job], folder / f"atc_{job}.log", timeout_s)
         for job, path in made.items():
             path.chmod(FILE_MODE)
             os.replace(path, folder / f"{name}_{job}.om")
@@ -224,6 +221,7 @@ def compile_om(
 
 
 def _place(flag: str, path: Path) -> Path:
+    """The path without links. Raises InputError for one that atc cannot take."""
     real = path.resolve()
     if not PATH.fullmatch(str(real)):
         raise InputError(
@@ -261,12 +259,8 @@ def _compile(command: list[str], output: Path, log: Path, timeout_s: float) -> P
 
     # Why not: its words, and those of CANN's own logs.
     plogs = _plogs({str(pid), *re.findall(r"\[PID: (\d+)\]", text)}, started)
-    missing = [
-        line
-        for path in plogs
-        for line in path.read_text(errors="replace").splitlines()
-        if "No module" in line
-    ]
+    said = "\n".join(path.read_text(errors="replace") for path in plogs)
+    missing = [line for line in said.splitlines() if "No module" in line]
     lines = [
         f"atc did not compile {output.name}.om: {problem}.",
         *(f"  {line}" for line in _telling_lines(text)),

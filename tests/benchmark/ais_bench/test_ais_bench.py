@@ -14,7 +14,7 @@ from components.benchmark.__main__ import main
 from components.benchmark.ais_bench.failures import AisBenchFailed
 from components.benchmark.ais_bench.figures import read_printed
 from components.benchmark.ais_bench.rows import measure_om
-from components.benchmark.ais_bench.tool import over_inputs, pure_inference
+from components.benchmark.ais_bench.tool import AisBench
 from components.export.__main__ import main as export_main
 from shared.contracts.exported import OmFile
 from shared.data.images import read_ids, read_picture
@@ -52,7 +52,7 @@ def problem(function, *args, **kwargs) -> str:
 def test_figures_of_pure_inference(tmp_path, capsys):
     """Executions of 10 .. 14 ms; two inputs of 0.5 ms and one output of 0.25 ms are copied."""
     om = maps_om(tmp_path / "a_bs4.om", batch=4)
-    result = pure_inference(om, batch_size=4, loop=5, device=0, warmup=2)
+    result = AisBench(om, batch_size=4, device=0, warmup=2).pure(loop=5)
     assert result.figures() == pytest.approx(
         dict(
             batch_size=4,
@@ -77,13 +77,12 @@ def test_figures_of_pure_inference(tmp_path, capsys):
 
 def test_a_file_with_gears(tmp_path, capsys):
     om = maps_om(tmp_path / "gears.om", batch=None, dynamic_batch_size="1,2,4")
-    assert pure_inference(om, 2, loop=1, dynamic_batch=True).batch_size == 2
+    assert AisBench(om, 2, gears=True).pure(loop=1).batch_size == 2
     assert "--dymBatch 2" in capsys.readouterr().out
     assert (
-        problem(pure_inference, om, 8, loop=1, dynamic_batch=True)
-        == "the dymBatch parameter is not correct"
+        problem(AisBench(om, 8, gears=True).pure, loop=1) == "the dymBatch parameter is not correct"
     )
-    assert "dynamic batch om model detected" in problem(pure_inference, om, 2, loop=1)
+    assert "dynamic batch om model detected" in problem(AisBench(om, 2).pure, loop=1)
 
 
 def test_rows_of_several_batch_sizes(tmp_path):
@@ -135,7 +134,7 @@ def test_want_of_memory_is_a_row(tmp_path, monkeypatch, memory, sentence):
 
 def test_older_summaries_without_counts(tmp_path, monkeypatch):
     monkeypatch.setenv("AIS_STAND_IN_PRINTS", "2023")
-    result = pure_inference(maps_om(tmp_path / "a.om"), 1, loop=2)
+    result = AisBench(maps_om(tmp_path / "a.om"), 1).pure(loop=2)
     assert (result.h2d_ms, result.d2h_ms, result.compute_ms_mean) == (1.0, 0.25, 10.5)
 
 
@@ -143,7 +142,7 @@ def test_older_summaries_without_counts(tmp_path, monkeypatch):
 def test_without_a_summary_file_the_printed_figures_are_taken(tmp_path, monkeypatch, year):
     monkeypatch.setenv("AIS_STAND_IN_SUMMARY", "0")
     monkeypatch.setenv("AIS_STAND_IN_PRINTS", year)
-    result = pure_inference(maps_om(tmp_path / "a.om", batch=2), 2, loop=5)
+    result = AisBench(maps_om(tmp_path / "a.om", batch=2), 2).pure(loop=5)
     assert result.figures() == pytest.approx(
         dict(
             batch_size=2,
@@ -231,7 +230,7 @@ def test_from_a_data_set_to_pictures_with_maps(dataset, tmp_path, capsys, file_f
 
 def test_from_a_data_set_to_pictures_with_the_seeds_channels(dataset, tmp_path):
     inputs = prepared(dataset, tmp_path / "inputs")
-    over_inputs(channels_om(tmp_path / "seed.om"), inputs, tmp_path / "out", batch_size=1)
+    AisBench(channels_om(tmp_path / "seed.om"), 1).over_inputs(inputs, tmp_path / "out")
     outputs, pictures = tmp_path / "out" / "outputs", tmp_path / "pictures"
     assert (outputs / "scene_2_0.bin").stat().st_size == OUTPUT_BYTES
     export_main(["offline", "pictures", *as_flags(outputs=outputs, size=f"{H}x{W}", out=pictures)])
@@ -243,21 +242,22 @@ def test_from_a_data_set_to_pictures_with_the_seeds_channels(dataset, tmp_path):
 def test_inputs_that_ais_bench_refuses_leave_no_results(dataset, tmp_path):
     labels, instances = prepared(dataset, tmp_path / "inputs", "--form", "maps")
     om, out = maps_om(tmp_path / "a.om"), tmp_path / "out"
-    text = problem(over_inputs, om, [labels], out, 1)
+    text = problem(AisBench(om, 1).over_inputs, [labels], out)
     assert text == "Invalid args, args input dir num:1 not equal to model inputs num:2"
-    text = problem(over_inputs, om, [instances, labels], out, 1)
+    text = problem(AisBench(om, 1).over_inputs, [instances, labels], out)
     assert text == f"arg0 tensorsize: {H * W} filesize: {4 * H * W} not match"
     assert (
-        problem(over_inputs, om, [labels, instances], out, 2) == "a.om takes batches of 1, not of 2"
+        problem(AisBench(om, 2).over_inputs, [labels, instances], out)
+        == "a.om takes batches of 1, not of 2"
     )
     (labels / "scene_2.bin").chmod(0o666)
-    text = problem(over_inputs, om, [labels, instances], out, 1)
+    text = problem(AisBench(om, 1).over_inputs, [labels, instances], out)
     assert text.startswith(
         f"The file {labels}/scene_2.bin is group writable, or is others writable, as import file"
     )
     assert list(out.iterdir()) == []
     (labels / "scene_2.bin").chmod(0o640)
-    over_inputs(om, [labels, instances], out, 1)
+    AisBench(om, 1).over_inputs([labels, instances], out)
     assert (out / "outputs" / "scene_2_0.bin").is_file()
 
 
@@ -269,24 +269,24 @@ def test_results_that_overwrite_each_other_are_noticed(tmp_path):
         np.save(file, np.zeros((36, H, W), np.float32))
         file.chmod(0o640)
     om = channels_om(tmp_path / "a.om")
-    text = problem(over_inputs, om, [tmp_path / "inputs"], tmp_path / "out", 1)
+    text = problem(AisBench(om, 1).over_inputs, [tmp_path / "inputs"], tmp_path / "out")
     assert text == "there are 1 result files for 2 inputs"
 
 
 def test_over_inputs_refuses_before_it_starts(tmp_path):
     om, folder = maps_om(tmp_path / "a.om"), tmp_path / "inputs"
-    text = refusal(over_inputs, om, [folder], tmp_path / "out", 1)
+    text = refusal(AisBench(om, 1).over_inputs, [folder], tmp_path / "out")
     assert (
         f"--inputs {folder} is not a folder: "
         "give what `python -m components.export offline inputs` wrote" in text
     )
     folder.mkdir()
     assert f"--out {tmp_path} is not empty: give a new or empty folder" in refusal(
-        over_inputs, om, [folder], tmp_path, 1
+        AisBench(om, 1).over_inputs, [folder], tmp_path
     )
-    text = refusal(over_inputs, om, [folder], om, 1)
+    text = refusal(AisBench(om, 1).over_inputs, [folder], om)
     assert f"--out {om} cannot be written (File exists): give a place you can write to" in text
-    text = refusal(over_inputs, tmp_path / "b.om", [folder], tmp_path / "out", 1)
+    text = refusal(AisBench(tmp_path / "b.om", 1).over_inputs, [folder], tmp_path / "out")
     assert (
         f"--om {tmp_path}/b.om is not a file: compile one with `python -m components.export "
         "--format om`" in text
@@ -298,7 +298,7 @@ def test_over_inputs_refuses_before_it_starts(tmp_path):
 
 def test_not_installed(tmp_path, monkeypatch):
     monkeypatch.delenv("PYTHONPATH")
-    text = refusal(pure_inference, maps_om(tmp_path / "a.om"), 1, loop=1)
+    text = refusal(AisBench(maps_om(tmp_path / "a.om"), 1).pure, loop=1)
     assert text.startswith(
         f"ais_bench is not there for {sys.executable} (No module named ais_bench): it is not on "
         "PyPI"
@@ -321,12 +321,12 @@ def test_not_installed(tmp_path, monkeypatch):
 )
 def test_half_installed(tmp_path, monkeypatch, code, sentence):
     other_ais_bench(tmp_path, monkeypatch, code)
-    assert sentence in refusal(pure_inference, maps_om(tmp_path / "a.om"), 1, loop=1)
+    assert sentence in refusal(AisBench(maps_om(tmp_path / "a.om"), 1).pure, loop=1)
 
 
 def test_no_npu(tmp_path, monkeypatch):
     monkeypatch.setenv("AIS_STAND_IN_DEVICES", "1")
-    text = refusal(pure_inference, maps_om(tmp_path / "a.om"), 1, loop=1, device=1)
+    text = refusal(AisBench(maps_om(tmp_path / "a.om"), 1, device=1).pure, loop=1)
     assert text.startswith(
         "--device 1 cannot be opened by ais_bench (acl open device 1 failed): look at `npu-smi "
         "info`"
@@ -336,23 +336,23 @@ def test_no_npu(tmp_path, monkeypatch):
 def test_files_that_the_npu_cannot_run(tmp_path, monkeypatch):
     om = maps_om(tmp_path / "a.om", soc_version="Ascend910B")
     assert (
-        problem(pure_inference, om, 1, loop=1)
+        problem(AisBench(om, 1).pure, loop=1)
         == "compiled for Ascend910B but the NPU is an Ascend310P3"
     )
     om.chmod(0o664)
-    assert "is group writable" in problem(pure_inference, om, 1, loop=1)
+    assert "is group writable" in problem(AisBench(om, 1).pure, loop=1)
     om.chmod(0o600)
     om.write_bytes(b"no model")
     assert (
-        problem(pure_inference, om, 1, loop=1) == f"load model from file failed, model file is {om}"
+        problem(AisBench(om, 1).pure, loop=1) == f"load model from file failed, model file is {om}"
     )
-    text = problem(pure_inference, maps_om(tmp_path / "ä.om"), 1, loop=1)
+    text = problem(AisBench(maps_om(tmp_path / "ä.om"), 1).pure, loop=1)
     assert text == "path contains illegal char, legal chars include A-Z a-z 0-9 _ - / ."
 
 
 def test_another_batch_size_than_the_files(tmp_path):
     om = maps_om(tmp_path / "bs4.om", batch=4)
-    assert problem(pure_inference, om, 8, loop=1) == "bs4.om takes batches of 4, not of 8"
+    assert problem(AisBench(om, 8).pure, loop=1) == "bs4.om takes batches of 4, not of 8"
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ def test_another_batch_size_than_the_files(tmp_path):
 )
 def test_other_ends(tmp_path, monkeypatch, code, sentence):
     other_ais_bench(tmp_path, monkeypatch, code)
-    assert sentence in problem(pure_inference, maps_om(tmp_path / "a.om"), 1, loop=1)
+    assert sentence in problem(AisBench(maps_om(tmp_path / "a.om"), 1).pure, loop=1)
 
 
 # The command

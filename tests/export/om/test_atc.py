@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from components.export.om.atc import Target, atc_command, compile_om, find_atc
+from components.export.om.atc import Target, atc_command, check_atc, compile_om
 from components.export.om.chip import soc_version
 from shared.contracts.exported import TensorSpec
 from tests.asking import refusal
@@ -183,28 +183,18 @@ def left(folder):
 def test_the_seeds_command(tmp_path):
     """SEED_FACTS E.1, point 5."""
     concat = CONCAT.model_copy(update={"shape": ["batch", 36, 1024, 2048]})
-    command = atc_command(
-        tmp_path / "pix2pixhd.onnx",
-        tmp_path / "pix2pixhd_bs1",
-        [concat],
-        (1,),
-        Target("Ascend310P3"),
-    )
+    onnx_file, output = tmp_path / "pix2pixhd.onnx", tmp_path / "pix2pixhd_bs1"
+    command = atc_command(onnx_file, output, [concat], (1,), Target("Ascend310P3"))
     assert shlex.join(command) == (
         f"atc --model={tmp_path}/pix2pixhd.onnx --framework=5 --output={tmp_path}/pix2pixhd_bs1 "
-        "--input_format=NCHW "
-        "--input_shape=input_concat:1,36,1024,2048 --soc_version=Ascend310P3 --log=error"
+        "--input_format=NCHW --input_shape=input_concat:1,36,1024,2048 "
+        "--soc_version=Ascend310P3 --log=error"
     )
 
 
 def test_maps_have_three_axes_and_one_shape_each(tmp_path):
-    command = atc_command(
-        tmp_path / "g.onnx",
-        tmp_path / "g",
-        [LABELS, INSTANCES],
-        (4,),
-        Target("Ascend910B3", "origin"),
-    )
+    onnx_file, target = tmp_path / "g.onnx", Target("Ascend910B3", "origin")
+    command = atc_command(onnx_file, tmp_path / "g", [LABELS, INSTANCES], (4,), target)
     assert "--input_format=ND" in command
     assert "--input_shape=labels:4,64,128;instances:4,64,128" in command
     assert command[-1] == "--precision_mode_v2=origin"
@@ -424,14 +414,12 @@ def test_the_error_block_and_both_logs_are_shown(cann, monkeypatch):
         (
             "E10001: Value Ascend1 for parameter --soc_version is invalid. Reason: x",
             "compare --soc-version with `npu-smi info`; since CANN 8.5 the ops package of that "
-            "very chip must be "
-            "installed (docker/npu.Dockerfile: the chip in CANN_TAG)",
+            "very chip must be installed (docker/npu.Dockerfile: the chip in CANN_TAG)",
         ),
         (
             "EZ3003: No supported Ops kernel and engine are found for [Pad_3], optype [PadV3].",
             "compare --soc-version with `npu-smi info`; since CANN 8.5 the ops package of that "
-            "very chip must be "
-            "installed (docker/npu.Dockerfile: the chip in CANN_TAG)",
+            "very chip must be installed (docker/npu.Dockerfile: the chip in CANN_TAG)",
         ),
         (
             "EC0010: Failed to import Python module [ModuleNotFoundError: No module named "
@@ -532,12 +520,11 @@ def test_the_stand_in_refuses_what_atc_refuses(cann):
 
 def test_no_toolkit(machine):
     sentence = refusal(compiled, machine / "exported")
-    assert sentence == refusal(find_atc)
+    assert sentence == refusal(check_atc)
     assert sentence == (
         "--format om needs atc, which is not on PATH: install the CANN toolkit and run `source "
         "/usr/local/Ascend/ascend-toolkit/set_env.sh`, or use the image of docker/npu.Dockerfile; "
-        "the ONNX file stays "
-        "as it is."
+        "the ONNX file stays as it is."
     )
     assert left(machine / "exported") == ["generator.onnx"]
 
