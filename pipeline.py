@@ -154,12 +154,13 @@ def submit(
         return
 
     # Here: what can be refused before the first step, then the run.
-    place = None if raw_data is None else embedded.find_raw_data(raw_data)
+    if raw_data is not None:
+        raw_data = embedded.find_raw_data(raw_data)
     for step, numbers in config.items():
         if CONFIGS[step] is TrainConfig:
             TrainConfig.check(numbers).check_vgg_weights()
     named_tags = dict(tag.split("=", 1) for tag in tags)
-    embedded.run_here(recipe, build(recipe, config), place, config, runs, named_tags)
+    embedded.run_here(recipe, build(recipe, config), raw_data, config, runs, named_tags)
 
 
 def nightly(

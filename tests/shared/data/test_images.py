@@ -43,20 +43,17 @@ def plain_png(path: Path, rows: np.ndarray, bits: int, colour_type: int) -> None
     of `bits` each."""
     height, width = rows.shape[:2]
     samples = rows.reshape(height, -1).astype(np.uint16)
-    bit = np.unpackbits(samples.astype(">u2").view(np.uint8).reshape(*samples.shape, 2), axis=2)[
-        :, :, 16 - bits :
-    ]
+    both_bytes = samples.astype(">u2").view(np.uint8).reshape(*samples.shape, 2)
+    bit = np.unpackbits(both_bytes, axis=2)[:, :, 16 - bits :]
     lines = np.packbits(bit.reshape(height, -1), axis=1)  # each row fills up whole bytes
     content = zlib.compress(b"".join(b"\0" + line.tobytes() for line in lines))
     header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", content), (b"IEND", b""))
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + b"".join(
-            struct.pack(">I", len(c)) + t + c + struct.pack(">I", zlib.crc32(t + c))
-            for t, c in chunks
-        )
-    )
+    with open(path, "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for kind, body in chunks:
+            check = zlib.crc32(kind + body)
+            file.write(struct.pack(">I", len(body)) + kind + body + struct.pack(">I", check))
 
 
 # Ids.
@@ -188,10 +185,8 @@ def test_palette_maps_are_read_as_indices(tmp_path, bits, options):
     mode=st.sampled_from(["L", "LA", "RGB", "RGBA", "I;16"]), shape=SHAPES, seed=st.integers(0, 99)
 )
 def test_the_fast_decoder_reads_what_pillow_reads(tmp_path, mode, shape, seed):
-    rng, channels = (
-        np.random.default_rng(seed),
-        {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 1}[mode],
-    )
+    rng = np.random.default_rng(seed)
+    channels = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 1}[mode]
     pixels = rng.integers(0, 65536, shape, np.uint16)
     if mode != "I;16":
         pixels = rng.integers(0, 256, shape if channels == 1 else (*shape, channels), np.uint8)
@@ -211,14 +206,10 @@ def test_the_fast_decoder_reads_what_pillow_reads(tmp_path, mode, shape, seed):
 def test_pictures_of_16_bits_are_scaled_by_their_white_level(tmp_path, channels, white_level):
     """All 65536 levels: to the nearest of 255 * level / white, and white for what is brighter; no
     level is a tie."""
-    levels = (
-        np.random.default_rng(0)
-        .permutation(np.arange(65536 * channels) % 65536)
-        .reshape(256, 256, channels)
-    )
-    plain_png(
-        tmp_path / "deep.png", levels, bits=16, colour_type={1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    )
+    levels = np.random.default_rng(0).permutation(np.arange(65536 * channels) % 65536)
+    levels = levels.reshape(256, 256, channels)
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    plain_png(tmp_path / "deep.png", levels, 16, colour_type)
     nearest = np.minimum((2 * 255 * levels + white_level) // (2 * white_level), 255)
     picture = read_picture(tmp_path / "deep.png", channels, white_level)
     assert picture.dtype == np.uint8 and np.array_equal(picture, to_chw(nearest))
@@ -238,26 +229,12 @@ def test_grey_tiffs_of_16_bits_of_either_byte_order(tmp_path):
 def grey_tiff(levels: np.ndarray, order: str) -> bytes:
     """An uncompressed grey TIFF of 16 bits by its specification."""
     height, width = levels.shape
-    tags = [
-        (256, width),
-        (257, height),
-        (258, 16),
-        (259, 1),
-        (262, 1),
-        (273, 8),
-        (277, 1),
-        (278, height),
-    ]
-    tags.append((279, levels.nbytes))
-    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags)
+    tags = {256: width, 257: height, 258: 16, 259: 1, 262: 1, 273: 8, 277: 1, 278: height}
+    tags[279] = levels.nbytes
     head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8 + levels.nbytes)
-    return (
-        head
-        + levels.tobytes()
-        + struct.pack(f"{order}H", len(tags))
-        + entries
-        + struct.pack(f"{order}I", 0)
-    )
+    entries = [struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items()]
+    count, end = struct.pack(f"{order}H", len(tags)), struct.pack(f"{order}I", 0)
+    return b"".join([head, levels.tobytes(), count, *entries, end])
 
 
 @settings(max_examples=40, **ON_TMP)
@@ -309,28 +286,19 @@ def test_numbers_that_are_no_grey_levels_are_refused(tmp_path, array):
 
 def test_probe_reads_the_header_alone(tmp_path):
     """Of a file that ends after 60 bytes."""
-    for mode, channels in (
-        ("L", 1),
-        ("LA", 2),
-        ("RGB", 3),
-        ("RGBA", 4),
-        ("I;16", 1),
-        ("1", 1),
-        ("P", 1),
-    ):
+    channels_of = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 1, "1": 1, "P": 1}
+    for mode, channels in channels_of.items():
         Image.fromarray(np.zeros((3, 4, 3), np.uint8)).convert(mode).save(tmp_path / "picture.png")
         assert probe(tmp_path / "picture.png") == (mode, 3, 4, channels)
-    write_picture(
-        tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (3, 30, 40), np.uint8)
-    )
+    noise = np.random.default_rng(0).integers(0, 256, (3, 30, 40), np.uint8)
+    write_picture(tmp_path / "noise.png", noise)
     (tmp_path / "noise.png").write_bytes((tmp_path / "noise.png").read_bytes()[:60])
     assert probe(tmp_path / "noise.png") == ("RGB", 30, 40, 3)
     np.save(tmp_path / "array.npy", np.zeros((3, 4, 7), np.uint8))
     assert probe(tmp_path / "array.npy") == ("npy", 3, 4, 7)
     np.save(tmp_path / "line.npy", np.zeros(3, np.uint8))
-    with pytest.raises(
-        InputError, match=r"line.npy is an array of shape \(3,\): give \(height, width\) or"
-    ):
+    sentence = r"line.npy is an array of shape \(3,\): give \(height, width\) or"
+    with pytest.raises(InputError, match=sentence):
         probe(tmp_path / "line.npy")
 
 
