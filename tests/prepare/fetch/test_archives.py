@@ -13,7 +13,6 @@ import pytest
 
 from components.prepare.fetch import archives
 from components.prepare.fetch.archives import archives_in, extract
-from shared.errors import InputError
 from tests.asking import refusal
 
 NOISE = os.urandom(3000)  # does not compress
@@ -90,10 +89,8 @@ def test_an_archive_elsewhere_is_not_taken_through_a_link(tmp_path):
     (tmp_path / "a.zip").touch()
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "b.zip").symlink_to(tmp_path / "a.zip")
-    with pytest.raises(
-        InputError, match=f"b.zip is a link to {tmp_path}/a.zip, outside of {tmp_path}/root"
-    ):
-        archives_in(tmp_path / "root")
+    sentence = refusal(archives_in, tmp_path / "root")
+    assert f"b.zip is a link to {tmp_path}/a.zip, outside of {tmp_path}/root" in sentence
 
 
 def test_cityscapes_comes_in_two(tmp_path, into):
@@ -206,10 +203,8 @@ def test_it_continues_where_it_was_interrupted(archive, into, monkeypatch):
 )
 def test_members_that_lead_outside(archive, into, name):
     sentence = refused(any_file(archive, {"train/1.png": b"1", name: b"2"}), into)
-    assert (
-        f"--raw-data {archive} holds {name!r}, which leads out of the folder it is unpacked into"
-        in sentence
-    )
+    found = f"--raw-data {archive} holds {name!r}, which leads out of the folder "
+    assert f"{found}it is unpacked into" in sentence
 
 
 @pytest.mark.parametrize(
@@ -220,12 +215,8 @@ def test_links_and_devices_in_a_tar(tmp_path, into, kind):
     special = tarfile.TarInfo("train/2.png")
     special.type, special.linkname = kind, "/etc/passwd"
     path = tar_file(tmp_path / "x.tgz", {"train/1.png": b"1", "special": special})
-    sentence = (
-        f"{path} holds 'train/2.png', which is no plain file or folder (a link, a "
-        "device): "
-        "unpack it yourself"
-    )
-    assert sentence in refused(path, into)
+    found = f"{path} holds 'train/2.png', which is no plain file or folder (a link, a device): "
+    assert f"{found}unpack it yourself" in refused(path, into)
 
 
 def test_a_sparse_file_in_a_tar(tmp_path, into):
@@ -270,10 +261,8 @@ def test_members_that_come_twice(tmp_path, into, again):
         "remove one."
     )
 
-    one, two = (
-        tar_file(tmp_path / "1.tar", {"train/1.png": b"1"}),
-        tar_file(tmp_path / "2.tar", {again: b"2"}),
-    )
+    one = tar_file(tmp_path / "1.tar", {"train/1.png": b"1"})
+    two = tar_file(tmp_path / "2.tar", {again: b"2"})
     assert f"{two} holds 'train/1.png', which {one} holds too" in refused([one, two], into)
 
 

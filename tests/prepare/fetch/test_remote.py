@@ -20,9 +20,8 @@ from components.prepare.fetch.remote import fetch, is_remote
 from tests.asking import refusal
 
 BODY = bytes(range(256)) * 40  # 10,240 bytes: eleven chunks of the test's size
-LARGE = b"".join(
-    i.to_bytes(4, "big") for i in range(2**20)
-)  # 4 MiB, more than what connections buffer
+# 4 MiB, more than what connections buffer.
+LARGE = b"".join(i.to_bytes(4, "big") for i in range(2**20))
 
 
 @pytest.fixture(autouse=True)
@@ -145,9 +144,8 @@ def test_a_folder_is_copied_with_its_tree_but_without_hidden_files(memory, tmp_p
 
     copy = fetch("memory://data/set/", tmp_path / "into")
 
-    assert copy.parent == tmp_path / "into" and re.fullmatch(
-        r"memory-data-set-[0-9a-f]{10}", copy.name
-    )
+    assert copy.parent == tmp_path / "into"
+    assert re.fullmatch(r"memory-data-set-[0-9a-f]{10}", copy.name)
     assert tree(copy) == files
     assert hidden(copy) == [".remote.jsonl"]
     *records, last = ledger(copy)
@@ -193,9 +191,8 @@ def test_progress_is_printed_while_a_copy_runs(memory, tmp_path, capsys, monkeyp
     fetch("memory://many", tmp_path)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 1 and lines[-1] == "prepare: copied 50 of 50 files, 0.0 of 0.0 MB"
-    assert all(
-        re.fullmatch(r"prepare: copied \d+ of 50 files, 0.0 of 0.0 MB", line) for line in lines
-    )
+    shown = re.compile(r"prepare: copied \d+ of 50 files, 0.0 of 0.0 MB")
+    assert all(map(shown.fullmatch, lines))
 
 
 def test_the_second_call_reads_nothing_and_a_third_only_what_changed(store, tmp_path, capsys):
@@ -238,9 +235,8 @@ def test_a_ledger_that_was_cut_off_costs_one_file(store, tmp_path):
     store.pipe_file("/set/b", b"b")
     copy = fetch("counted://set", tmp_path)
     lines = (copy / ".remote.jsonl").read_text().splitlines()
-    (copy / ".remote.jsonl").write_text(
-        "\n".join(lines[:2]) + "\n" + lines[2][:20]
-    )  # killed in the second record
+    killed = lines[2][:20]  # in the second record
+    (copy / ".remote.jsonl").write_text("\n".join([*lines[:2], killed]))
     CountingStore.reads.clear()
 
     fetch("counted://set", tmp_path)
@@ -457,9 +453,7 @@ class Site:
     statuses: dict = field(default_factory=dict)  # by method, 200 without
     has_ranges: bool = True
     has_length: bool = True
-    cuts: list = field(
-        default_factory=list
-    )  # the next answers to GET break off after so many bytes
+    cuts: list = field(default_factory=list)  # bytes of the next answers to GET, which break off
     requests: list = field(default_factory=list)  # (method, Range header)
 
     def ranges(self):
@@ -599,8 +593,8 @@ def test_checksum_in_the_url(site, tmp_path):
     copy.write_bytes(BODY[::-1])  # damaged, and of the same length
     assert refused(f"{site.url}#sha256={digest}", tmp_path) == (
         f"--raw-data {site.url} has SHA-256 {hashlib.sha256(BODY[::-1]).hexdigest()} and not "
-        f"{digest} as its URL says "
-        f"(the copy is removed): correct the URL or get the right file."
+        f"{digest} as its URL says (the copy is removed): "
+        "correct the URL or get the right file."
     )
     assert not copy.exists()
     assert fetch(f"{site.url}#sha256={digest}", tmp_path).read_bytes() == BODY
@@ -655,15 +649,11 @@ def test_a_password_and_a_signature_go_nowhere_but_to_the_server(site, tmp_path,
 def test_refusals_of_a_server(site, tmp_path):
     for status in (401, 403):
         site.statuses = {"HEAD": status, "GET": status}
-        assert (
-            refused(site.url, tmp_path)
-            == f"--raw-data {site.url}: access denied: check the credentials."
-        )
+        sentence = f"--raw-data {site.url}: access denied: check the credentials."
+        assert refused(site.url, tmp_path) == sentence
     site.statuses = {"HEAD": 404, "GET": 404}
-    assert (
-        refused(site.url, tmp_path)
-        == f"--raw-data {site.url}: nothing found there: check the address."
-    )
+    sentence = f"--raw-data {site.url}: nothing found there: check the address."
+    assert refused(site.url, tmp_path) == sentence
     site.statuses = {"HEAD": 503, "GET": 503}
     assert refused(site.url, tmp_path) == (
         f"--raw-data {site.url} cannot be reached (HTTP 503): check the address and the network."
@@ -719,10 +709,8 @@ def test_a_folder_has_no_checksum(memory, tmp_path):
 
 def test_a_folder_of_hidden_files_holds_nothing(memory, tmp_path):
     memory.pipe_file("/set/.hidden", b"a")
-    assert (
-        refused("memory://set", tmp_path)
-        == "--raw-data memory://set: nothing found there: check the address."
-    )
+    sentence = "--raw-data memory://set: nothing found there: check the address."
+    assert refused("memory://set", tmp_path) == sentence
 
 
 def test_a_place_that_cannot_be_written_is_refused(memory, tmp_path):

@@ -44,12 +44,8 @@ def short(root, source):
 
 def cityscapes(root, split, name, photo=True):
     city = name.split("_")[0]
-    make(
-        root,
-        f"gtFine/{split}/{city}/{name}_gtFine_labelIds.png",
-        f"gtFine/{split}/{city}/{name}_gtFine_color.png",
-    )
-    make(root, f"gtFine/{split}/{city}/{name}_gtFine_instanceIds.png")
+    for kind in ("labelIds", "instanceIds", "color"):
+        make(root, f"gtFine/{split}/{city}/{name}_gtFine_{kind}.png")
     if photo:
         make(root, f"leftImg8bit/{split}/{city}/{name}_leftImg8bit.png")
 
@@ -79,16 +75,9 @@ def test_cityscapes(tmp_path):
 
     def files(split, name):
         start = f"{split}/{name.split('_')[0]}/{name}"
-        labels, instances = (
-            f"gtFine/{start}_gtFine_labelIds.png",
-            f"gtFine/{start}_gtFine_instanceIds.png",
-        )
-        return (
-            name,
-            labels,
-            None if split == "val" else f"leftImg8bit/{start}_leftImg8bit.png",
-            instances,
-        )
+        photo = None if split == "val" else f"leftImg8bit/{start}_leftImg8bit.png"
+        maps = f"gtFine/{start}_gtFine"
+        return name, f"{maps}_labelIds.png", photo, f"{maps}_instanceIds.png"
 
     assert (source.layout, source.problems) == ("cityscapes", [])
     assert short(tmp_path, source) == {
@@ -241,17 +230,11 @@ def test_one_layout_is_asked_for_where_several_fit(tmp_path):
 
 
 def test_no_layout(tmp_path):
-    make(
-        tmp_path, "train/A/x.png", "train/B/x.png", "notes.txt"
-    )  # halves of these would be wrong without a word
+    # Halves of these would be wrong without a word.
+    make(tmp_path, "train/A/x.png", "train/B/x.png", "notes.txt")
     sentence = refusal(find, tmp_path)
-    for part in (
-        f"--raw-data {tmp_path} has no known layout",
-        "gtFine/<split>",
-        "train_label/",
-        "A/ and B/",
-        "halves",
-    ):
+    assert f"--raw-data {tmp_path} has no known layout" in sentence
+    for part in ("gtFine/<split>", "train_label/", "A/ and B/", "halves"):
         assert part in sentence
     assert sentence.endswith("name it with --layout.")
 
@@ -284,19 +267,14 @@ def test_all_that_has_no_partner_is_reported(tmp_path):
     labels, photos = tmp_path / "gtFine/train/ulm", tmp_path / "leftImg8bit/train/ulm"
     (labels / "ulm_1_gtFine_labelIds.png").unlink()
     (labels / "ulm_2_gtFine_instanceIds.png").unlink()
-    (photos / "ulm_3_leftImg8bit.png").rename(
-        photos / "ulm_9_leftImg8bit.png"
-    )  # equal counts hide nothing
+    # Equal counts hide nothing.
+    (photos / "ulm_3_leftImg8bit.png").rename(photos / "ulm_9_leftImg8bit.png")
 
+    instances = labels / "ulm_1_gtFine_instanceIds.png"
+    second = labels / "ulm_2_gtFine_labelIds.png"
     assert find(tmp_path, want_instances=True).problems == [
-        Problem(
-            "instance map without input",
-            f"{labels}/ulm_1_gtFine_instanceIds.png",
-            "is without label map",
-        ),
-        Problem(
-            "missing instance map", f"{labels}/ulm_2_gtFine_labelIds.png", "is without instance map"
-        ),
+        Problem("instance map without input", f"{instances}", "is without label map"),
+        Problem("missing instance map", f"{second}", "is without instance map"),
         Problem("photo without input", f"{photos}/ulm_1_leftImg8bit.png", "is without label map"),
         Problem("photo without input", f"{photos}/ulm_9_leftImg8bit.png", "is without label map"),
     ]
@@ -306,8 +284,8 @@ def test_all_that_has_no_partner_is_reported(tmp_path):
 def test_a_source_without_one_instance_map(tmp_path):
     make(tmp_path, "train_label/x.png", "train_img/x.png", "train_inst/notes.txt")
     assert refusal(find, tmp_path, want_instances=True) == (
-        f"--instances files: {tmp_path} has no instance maps: say --instances none or --instances "
-        "components."
+        f"--instances files: {tmp_path} has no instance maps: "
+        "say --instances none or --instances components."
     )
 
 
@@ -361,8 +339,7 @@ def test_links_that_lead_outside_are_refused(tmp_path, link):
         make(tmp_path, "root/B/train/1.png")
     assert refusal(find, tmp_path / "root") == (
         f"--raw-data: {tmp_path / 'root' / link} is a link to {target}, outside of "
-        f"{tmp_path / 'root'}: "
-        "copy it, or give the folder that holds both."
+        f"{tmp_path / 'root'}: copy it, or give the folder that holds both."
     )
 
 
@@ -388,10 +365,8 @@ def test_links_to_nothing_and_in_circles_are_refused(tmp_path):
     link.unlink()
 
     (tmp_path / "train/a/up").symlink_to(tmp_path / "train")
-    assert (
-        "a/up is a link to" in (sentence := refusal(find, tmp_path, "side_by_side"))
-        and "a folder that holds it" in sentence
-    )
+    sentence = refusal(find, tmp_path, "side_by_side")
+    assert "a/up is a link to" in sentence and "a folder that holds it" in sentence
     (tmp_path / "train/a/up").unlink()
     (tmp_path / "train/a/other").symlink_to("../b")
     (tmp_path / "train/b/other").symlink_to("../a")
