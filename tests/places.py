@@ -1,8 +1,15 @@
 """Where the tests find what is outside of them."""
 
+import importlib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 STEPS = ("prepare", "train", "cluster", "export", "benchmark")  # in the order of the graph
 STAND_INS = ROOT / "tests" / "stand_ins"
 EXCERPT = ROOT.parent / "shared" / "data" / "cityscapes_samples"  # real images; not everywhere
+
+
+def config_of(step: str) -> type:
+    """The class of a step's config."""
+    module = importlib.import_module(f"components.{step}.config")
+    return getattr(module, f"{step.capitalize()}Config")

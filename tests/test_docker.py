@@ -17,10 +17,7 @@ import yaml
 from shared.contracts.dataset import DatasetManifest
 from tests.places import ROOT, STEPS
 
-DOCKERFILES = {
-    path.name.removesuffix(".Dockerfile"): path
-    for path in sorted((ROOT / "docker").glob("*.Dockerfile"))
-}
+DOCKERFILES = {path.stem: path for path in sorted((ROOT / "docker").glob("*.Dockerfile"))}
 
 # (CANN, torch, torch_npu) that the vendor's release notes call matching, or compatible (TorchNPU
 # 26.2 with CANN 9.1).
@@ -46,21 +43,15 @@ VENDORS = {"torch_npu", "apex", "ais_bench"}
 
 def instructions(device: str) -> list[str]:
     """Lines of a Dockerfile without comments, continuations joined."""
-    lines = [
-        line for line in DOCKERFILES[device].read_text().splitlines() if not line.startswith("#")
-    ]
-    return [
-        line.strip() for line in "\n".join(lines).replace("\\\n", " ").splitlines() if line.strip()
-    ]
+    lines = DOCKERFILES[device].read_text().splitlines()
+    text = "\n".join(line for line in lines if not line.startswith("#"))
+    return [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip()]
 
 
 def arguments(device: str) -> dict[str, str]:
     """Build arguments and their defaults; no default is an empty string."""
-    found = [
-        line.removeprefix("ARG ").partition("=")
-        for line in instructions(device)
-        if line.startswith("ARG ")
-    ]
+    found = [line.split(maxsplit=1) for line in instructions(device)]
+    found = [rest.partition("=") for word, rest in found if word == "ARG"]
     return {name: value for name, _, value in found}
 
 
@@ -76,9 +67,8 @@ def requirements(step: str) -> dict[str, str]:
     lines = (ROOT / "components" / step / "requirements.txt").read_text().splitlines()
     lines = [line.partition("#")[0].strip() for line in lines]
     for line in filter(None, lines):
-        assert re.fullmatch(r"[a-z][a-z0-9-]*==[0-9][\w.]*", line), (
-            f"{step}: {line!r} is no exact pin"
-        )
+        is_pin = re.fullmatch(r"[a-z][a-z0-9-]*==[0-9][\w.]*", line)
+        assert is_pin, f"{step}: {line!r} is no exact pin"
     return pins("\n".join(lines))
 
 
@@ -106,9 +96,8 @@ def test_image_is_of_one_known_step_and_does_not_run_as_root(device):
 
 @pytest.mark.parametrize("device", DOCKERFILES)
 def test_nothing_floats(device):
-    base = arguments(device)["BASE_IMAGE"].replace(
-        "${CANN_TAG}", arguments(device).get("CANN_TAG", "")
-    )
+    given = arguments(device)
+    base = given["BASE_IMAGE"].replace("${CANN_TAG}", given.get("CANN_TAG", ""))
     assert re.search(r":[0-9][^:]*$", base), f"{base} has no version"
     assert "latest" not in DOCKERFILES[device].read_text()
     assert pins("\n".join(instructions(device)))["kfp"] == embedded()["kfp"]
@@ -117,12 +106,13 @@ def test_nothing_floats(device):
 @pytest.mark.parametrize("device", DOCKERFILES)
 def test_requirements_are_a_layer_below_the_code(device):
     lines = instructions(device)
-    order = [lines.index("COPY constraints.txt components/${COMPONENT}/requirements.txt /tmp/")]
-    order += [
-        lines.index("COPY components/${COMPONENT} /app/components/${COMPONENT}"),
-        lines.index("COPY shared /app/shared"),
+    layers = [
+        "COPY constraints.txt components/${COMPONENT}/requirements.txt /tmp/",
+        "COPY components/${COMPONENT} /app/components/${COMPONENT}",
+        "COPY shared /app/shared",
+        'ARG CODE_VERSION=""',
     ]
-    order += [lines.index('ARG CODE_VERSION=""')]
+    order = [lines.index(layer) for layer in layers]
     assert order == sorted(order)
 
 
@@ -173,10 +163,8 @@ def test_versions_agree():
     everywhere = {"requirements.txt": embedded() | {"mlflow-skinny": embedded()["mlflow"]}}
     everywhere |= {step: requirements(step) for step in STEPS}
     everywhere["constraints.txt"] = pins((ROOT / "constraints.txt").read_text())
-    for name in everywhere["requirements.txt"] | requirements("benchmark"):
-        assert name in everywhere["constraints.txt"] or name == "torch", (
-            f"{name}: run `make constraints`"
-        )
+    for name in set().union(*everywhere.values()) - {"torch"}:
+        assert name in everywhere["constraints.txt"], f"{name}: run `make constraints`"
     for step in STEPS:
         for name, version in requirements(step).items():
             for place, others in everywhere.items():
@@ -211,10 +199,8 @@ def test_requirements_are_what_the_code_imports(step):
 def test_compose_file_serves_mlflow_of_the_same_version_to_this_machine_only():
     mlflow = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]["mlflow"]
     version = requirements("prepare")["mlflow-skinny"]
-    assert (
-        mlflow["image"].endswith(f":{version}")
-        and f"mlflow=={version}" in mlflow["build"]["dockerfile_inline"]
-    )
+    assert mlflow["image"].endswith(f":{version}")
+    assert f"mlflow=={version}" in mlflow["build"]["dockerfile_inline"]
     assert all(port.startswith("127.0.0.1:") for port in mlflow["ports"])
 
 
@@ -224,12 +210,8 @@ def test_systemd_units_are_valid(tmp_path):
     python = tmp_path / "pix2pixhd" / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.symlink_to(sys.executable)
-    command = [
-        "systemd-analyze",
-        "verify",
-        "--user",
-        *sorted((ROOT / "docker" / "systemd").iterdir()),
-    ]
+    units = sorted((ROOT / "docker" / "systemd").iterdir())
+    command = ["systemd-analyze", "verify", "--user", *units]
     environment = os.environ | {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -238,17 +220,13 @@ def test_systemd_units_are_valid(tmp_path):
 
 def test_pipeline_takes_the_command_of_the_systemd_unit(tmp_path):
     """Only the data is not there, and that is what it says."""
-    unit = (
-        (ROOT / "docker" / "systemd" / "pix2pixhd-nightly.service").read_text().replace("\\\n", " ")
-    )
-    python, *arguments = (
-        re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE)[1].replace("%h", str(tmp_path)).split()
-    )
+    unit = (ROOT / "docker" / "systemd" / "pix2pixhd-nightly.service").read_text()
+    unit = unit.replace("\\\n", " ").replace("%h", str(tmp_path))
+    python, *arguments = re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE)[1].split()
     command = [sys.executable, *arguments, "--runs", str(tmp_path / "runs")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and f"--raw-data {tmp_path}/data/cityscapes" in done.stderr, (
-        done.stderr
-    )
+    assert done.returncode == 2, done.stderr
+    assert f"--raw-data {tmp_path}/data/cityscapes" in done.stderr
 
 
 # In containers.
@@ -289,15 +267,12 @@ def run_in_image(engine, prepare_image, tmp_path):
     tmp_path.chmod(0o777)
     user = []
     if os.getuid():
-        user = ["--user", f"{os.getuid()}:{os.getgid()}"] + (
-            ["--userns=keep-id"] if engine == "podman" else []
-        )
+        user = ["--user", f"{os.getuid()}:{os.getgid()}"]
+        user += ["--userns=keep-id"] if engine == "podman" else []
 
     def run(*command: str) -> subprocess.CompletedProcess:
-        options = ["--rm", *user, "-v", f"{tmp_path}:/out"]
-        return subprocess.run(
-            [engine, "run", *options, prepare_image, *command], capture_output=True, text=True
-        )
+        start = [engine, "run", "--rm", *user, "-v", f"{tmp_path}:/out", prepare_image]
+        return subprocess.run([*start, *command], capture_output=True, text=True)
 
     return run
 
@@ -329,11 +304,8 @@ def test_prepare_runs_in_its_image(run_in_image, tmp_path):
     assert DatasetManifest.read(tmp_path / "outside").digest == manifest.digest
 
     refused = run_in_image("python", *prepare("/out/nowhere", "/out/other"))
-    assert (
-        refused.returncode == 2
-        and "/out/nowhere" in refused.stderr
-        and "Traceback" not in refused.stderr
-    )
+    assert refused.returncode == 2
+    assert "/out/nowhere" in refused.stderr and "Traceback" not in refused.stderr
 
 
 @pytest.mark.containers

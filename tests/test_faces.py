@@ -6,7 +6,7 @@ import inspect
 import pytest
 
 from shared.flags import as_flag, read_flags
-from tests.places import STEPS
+from tests.places import STEPS, config_of
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -14,7 +14,7 @@ def test_command_line_config_and_kfp_face_are_one(step):
     def of_step(file: str, name: str):
         return getattr(importlib.import_module(f"components.{step}.{file}"), name)
 
-    config, run = of_step("config", f"{step.capitalize()}Config"), of_step("run", "run")
+    config, run = config_of(step), of_step("run", "run")
     command, face = of_step("__main__", step), of_step("component", step)
 
     # The folders of the three, and which may be left out; only the page of KFP's own UI is more.
