@@ -61,21 +61,15 @@ def run(
 
     # Export into a folder of work, proof, and only then the files.
     with work_folder(exported) as work:
-        settings = dict(
-            opset=config.opset,
-            precision=config.precision,
-            dynamic_batch=config.batch_size == 0,
-            dynamic_size=config.is_dynamic,
-            external_data_above_mb=config.external_data_above_mb,
-        )
+        axes = dict(dynamic_batch=config.batch_size == 0, dynamic_size=config.is_dynamic)
         example = stack([samples[0]] * max(config.batch_size, 1))
-        graph = to_onnx(deployed, example, work / FILE, **settings)
+        graph = to_onnx(deployed, example, work / FILE, config, **axes)
 
         # Random pictures cannot be compared: dropout is proven without.
         runners = onnx_runners(form, ExportedFile(work / FILE, config.precision))
         parity = prove(runners, reference, samples, config.output, config)
         if config.dropout:
-            graph = to_onnx(with_dropout(deployed), example, work / FILE, **settings)
+            graph = to_onnx(with_dropout(deployed), example, work / FILE, config, **axes)
             check_drops(graph, deployed)
 
         # It is what it should be.

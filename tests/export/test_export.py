@@ -18,7 +18,7 @@ from torch import nn
 import components.export.run
 from components.export.__main__ import main
 from components.export.component import export
-from components.export.config import ExportConfig
+from components.export.config import ExportConfig, OnnxOptions
 from components.export.onnx_graph.file import to_onnx
 from components.export.onnx_graph.norm import PreciseInstanceNorm, with_precise_norm
 from components.export.proof_maps import generated_maps, real_maps
@@ -68,23 +68,10 @@ def by_torch(synthesiser: Synthesiser, feed: Feeds) -> np.ndarray:
     return synthesiser(*map(torch.from_numpy, feed.values())).numpy()
 
 
-def traced(
-    synthesiser: Synthesiser, example: Feeds, path: Path, **changes
-) -> onnxruntime.InferenceSession:
+def traced(synthesiser: Synthesiser, example: Feeds, path: Path) -> onnxruntime.InferenceSession:
     """A session on the file that `to_onnx` makes."""
-    settings = dict(
-        opset=17,
-        precision="fp32",
-        dynamic_batch=True,
-        dynamic_size=False,
-        external_data_above_mb=1900,
-    )
-    to_onnx(
-        synthesiser,
-        {name: array[:1] for name, array in example.items()},
-        path,
-        **settings | changes,
-    )
+    first = {name: array[:1] for name, array in example.items()}
+    to_onnx(synthesiser, first, path, OnnxOptions())
     return session(path)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from components.benchmark.measure.quality import QualityMeter
 from components.benchmark.measure.workload import Workload
+from components.benchmark.page.table import counted
 from components.benchmark.page.templates import data_uri
 from shared.contracts.measured import Quality
 from shared.data.images import encode_picture, write_picture
@@ -32,8 +33,8 @@ class Difference:
     def __str__(self) -> str:
         if self.largest == 0:
             return "identical"
-        plural = "" if self.largest == 1 else "s"
-        return f"×{self.factor}: at most {self.largest} grey level{plural}, mean {self.mean:.2g}"
+        largest = counted(self.largest, "grey level")
+        return f"×{self.factor}: at most {largest}, mean {self.mean:.2g}"
 
 
 def difference(picture: np.ndarray, other: np.ndarray) -> Difference:

@@ -14,6 +14,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 from torch import Tensor, nn
 
+from components.export.config import OnnxOptions
 from components.export.om.atc_rules import problems
 from shared.deployed.form import Feeds
 from shared.deployed.synthesiser import Synthesiser
@@ -27,28 +28,22 @@ def to_onnx(
     synthesiser: Synthesiser,
     example: Feeds,
     path: Path,
-    *,
-    opset: int,
-    precision: str,
-    dynamic_batch: bool,
-    dynamic_size: bool,
-    external_data_above_mb: int,
+    options: OnnxOptions,
+    dynamic_batch: bool = True,
+    dynamic_size: bool = False,
 ) -> ModelProto:
     """Write the whole of `synthesiser` as one ONNX file, or two where it is large, and return its
     graph.
 
     Args:
-        example: Inputs of a batch of one, see `shared.deployed.form.Form.feed`; axes that are
-            not dynamic get its lengths.
+        example: Inputs of a batch, see `shared.deployed.form.Form.feed`; axes that are not dynamic
+            get its lengths.
         dynamic_size: H and W from two strides of the generator on.
-        external_data_above_mb: A larger file keeps its weights in <path>.data.
     """
     axes = dynamic_axes(synthesiser, example, dynamic_batch, dynamic_size)
     if dynamic_size:
-        padded = Padded(synthesiser.generator)
-        synthesiser = Synthesiser(
-            padded, synthesiser.reads, synthesiser.style, synthesiser.graph
-        ).eval()
+        reads, style, graph = synthesiser.reads, synthesiser.style, synthesiser.graph
+        synthesiser = Synthesiser(Padded(synthesiser.generator), reads, style, graph).eval()
 
     # The tracing exporter honours every opset that Ascend's ATC has parsers for, 11 to 18. The
     # newer one (dynamo=True) starts at 18 and, as Pad cannot be converted down, stays there without
@@ -62,7 +57,7 @@ def to_onnx(
             tuple(torch.from_numpy(example[name]) for name in synthesiser.input_names),
             str(traced),  # of a Path torch makes one file, which ends at 2 GB
             dynamo=False,
-            opset_version=opset,
+            opset_version=options.opset,
             input_names=synthesiser.input_names,
             output_names=[synthesiser.output_name],
             dynamic_axes=axes,
@@ -72,21 +67,19 @@ def to_onnx(
     model = fold_constants(onnx.load(traced))
     if not dynamic_size:  # tracing left names where there are numbers
         model.graph.output[0].type.tensor_type.ClearField("shape")
-    if precision == "fp16":
+    if options.precision == "fp16":
         model = to_fp16(model)
-    save(model, path, external_data_above_mb)
-    return check(path, opset, for_atc=not dynamic_size)
+    save(model, path, options.external_data_above_mb)
+    return check(path, options.opset, for_atc=not dynamic_size)
 
 
 def dynamic_axes(
     synthesiser: Synthesiser, example: Feeds, dynamic_batch: bool, dynamic_size: bool
 ) -> dict[str, dict[int, str]]:
     """Names of the dynamic axes by input and output, as torch.onnx.export takes them."""
+    ranks = {name: array.ndim for name, array in example.items()} | {synthesiser.output_name: 4}
     axes = {}
-    for name, rank in [
-        *((name, array.ndim) for name, array in example.items()),
-        (synthesiser.output_name, 4),
-    ]:
+    for name, rank in ranks.items():
         axes[name] = {0: BATCH} if dynamic_batch else {}
         if name == "style":
             axes[name] |= {1: INSTANCES} if synthesiser.graph.style == "instance" else {}

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from components.export.__main__ import main
+from components.export.config import OnnxOptions
 from components.export.onnx_graph.file import to_onnx
 from components.export.synthesise.run import grid
 from components.export.synthesise.style_choice import CentreStyles, PhotoStyles
@@ -178,16 +179,9 @@ def export(
     form = Form(a, graph, Style(table.default_style(a.num_labels)) if table else None, size)
     feed = form.feed(Sample.of_maps("", inputs, instances))
     folder.mkdir(parents=True, exist_ok=True)
-    to_onnx(
-        form.synthesiser(generator),
-        stack([feed] * (batch_size or 1)),
-        folder / "generator.onnx",
-        opset=17,
-        precision="fp32",
-        dynamic_batch=batch_size is None,
-        dynamic_size=size is None,
-        external_data_above_mb=1900,
-    )
+    synthesiser, example = form.synthesiser(generator), stack([feed] * (batch_size or 1))
+    axes = dict(dynamic_batch=batch_size is None, dynamic_size=size is None)
+    to_onnx(synthesiser, example, folder / "generator.onnx", OnnxOptions(), **axes)
     return tiny.export_card(
         folder,
         a.model_copy(update={"n_downsample_global": 0}),  # these generators have no stride
