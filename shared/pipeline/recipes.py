@@ -65,5 +65,5 @@ def _parse(override: str) -> tuple[str, str, Any]:
         )
     try:
         return step, field, yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # the latter of 2024-13-45, which looks like a date
         return step, field, text

@@ -12,6 +12,8 @@ def test_an_override_may_be_any_text():
     overrides = ("train_global.vgg_weights=%h/vgg: 19.pth", "train_global.learning_rate=1e-3")
     values = read_recipe("demo", CONFIGS, overrides)["train_global"]
     assert (values["vgg_weights"], values["learning_rate"]) == ("%h/vgg: 19.pth", 1e-3)
+    no_day = read_recipe("demo", CONFIGS, ("train_global.vgg_weights=2024-13-45",))
+    assert no_day["train_global"]["vgg_weights"] == "2024-13-45"
 
 
 def test_overrides_reach_the_step_and_are_checked():
