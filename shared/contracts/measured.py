@@ -1,4 +1,4 @@
-"""benchmark -> people: speed, parity, quality."""
+"""benchmark -> people, and who acts on its verdict: speed, parity, quality."""
 
 from typing import ClassVar, Literal
 
@@ -57,6 +57,52 @@ class LabelStyles(Record):
     picture_difference: float | None  # mean |difference|, 0 .. 255, of two centres on the label
 
 
+class Comparison(Record):
+    """One figure of tonight's model beside the champion's, both measured in turn on one machine.
+
+    A change is tonight - champion; of a speed it is tonight / champion - 1."""
+
+    name: str  # as in the headline of a report: fps/onnxruntime_fp32/batch_1, test/psnr_db
+    better: Literal["higher", "lower"]
+    champion: float
+    tonight: float
+    change: float
+    low: float  # confidence interval of the change
+    high: float
+    noise: float  # changes up to this size are none: measured, or too small to matter
+    limit: float  # the worst change that the rules allow
+    # equal: no change beyond the noise; loss: a change for the worse that the rules allow.
+    judgement: Literal["better", "equal", "loss", "worse"]
+
+
+class Verdict(Record):
+    """What the gate says of tonight's model.
+
+    first: there is no champion to compare with. better: some figure is, and none is worse. equal:
+    within noise and allowance. worse: a rule is broken. not comparable: `reasons` says why."""
+
+    outcome: Literal["first", "better", "equal", "worse", "not comparable"]
+    reasons: list[str]  # whole sentences
+    figures: list[Comparison] = []
+    champion: str = ""  # digest of its model, '' = there is none or it cannot be read
+    source: str = ""  # where it is: a folder, or a version in MLflow's registry
+
+    @property
+    def refused(self) -> bool:
+        """Whether the model must not take the champion's place."""
+        return self.outcome in ("worse", "not comparable")
+
+    def headline(self) -> dict[str, float]:
+        """Its figures by the names that MLflow has: ratios of speeds, changes of quality."""
+        found = {}
+        for figure in self.figures:
+            if figure.name.startswith("fps/"):
+                found[f"gate/fps_ratio/{figure.name.removeprefix('fps/')}"] = 1 + figure.change
+            else:
+                found[f"gate/{figure.name.removeprefix('test/')}_change"] = figure.change
+        return found
+
+
 class BenchmarkReport(Folder):
     """Speed, parity and quality of one exported model, and how they were measured."""
 
@@ -70,6 +116,7 @@ class BenchmarkReport(Folder):
     quality: Quality
     train_quality: Quality  # on the training pairs shown in the report
     styles: list[LabelStyles] = []  # of a model with instance features
+    verdict: Verdict | None = None  # None where nothing was asked of the gate
     height: int
     width: int
     model_digest: str
@@ -101,4 +148,4 @@ class BenchmarkReport(Folder):
             known = [value for value in values if value is not None]
             if known:
                 figures[f"styles/{name}"] = sum(known) / len(known)
-        return figures
+        return figures | (self.verdict.headline() if self.verdict else {})
