@@ -25,7 +25,7 @@ from shared.command import StepConfig, command_line
 from shared.errors import InputError
 from shared.pipeline import embedded, server
 from shared.pipeline.graph import task, write_yaml
-from shared.pipeline.nights import compare_nights, run_night
+from shared.pipeline.nights import NightlyOptions, compare_nights, run_night
 from shared.pipeline.recipes import Recipe, read_recipe
 
 ROOT = Path(__file__).resolve().parent
@@ -163,34 +163,22 @@ def submit(
     embedded.run_here(recipe, build(recipe, config), raw_data, config, runs, named_tags)
 
 
-def nightly(
-    recipe: str = "demo",
-    raw_data: RawData = None,
-    overrides: Overrides = (),
-    timeout_min: float = 0,
-    runs: Path = Path("runs"),
-) -> None:
+def nightly(config: NightlyOptions) -> None:
     """Run a pipeline once, for cron or a timer, and compare it with the night before.
 
     Exit codes: 0 done, 1 failed, 2 refused, 75 the previous run is still active, 124 timed out, 143
     stopped.
 
-    Args:
-        recipe: Name of a file in shared/pipeline.
-        raw_data: Folder, archive or URL of paired images; without it demo scenes are generated.
-        overrides: Numbers of the recipe to change.
-        timeout_min: Minutes after which the run is stopped; 0 = never.
-        runs: Folder of the runs, of the MLflow store and of the lock.
-
     Example:
         python pipeline.py nightly --raw-data /data/cityscapes --timeout-min 480
     """
-    read_recipe(recipe, CONFIGS, overrides)
+    recipe, runs = config.recipe, config.runs
+    read_recipe(recipe, CONFIGS, config.overrides)
     command = [sys.executable, ROOT / "pipeline.py", "submit", "--recipe", recipe, "--runs", runs]
     command += ["--tag", "nightly=true"]
-    command += ["--raw-data", raw_data] if raw_data else []
-    command += ["--set", *overrides] if overrides else []
-    if code := run_night(command, runs, timeout_min):
+    command += ["--raw-data", config.raw_data] if config.raw_data else []
+    command += ["--set", *config.overrides] if config.overrides else []
+    if code := run_night(command, runs, config.timeout_min):
         sys.exit(code)
     print(compare_nights(tracking.latest_figures(recipe, {"nightly": "true"}, runs, count=2)))
 

@@ -93,6 +93,7 @@ def test_all_repeated_overrides_are_used(tmp_path):
         ),
         (["submit", "--host", "http://127.0.0.1:9"], "--host needs --raw-data"),
         (["nightly", "--recipe", "nope"], "--recipe 'nope' is unknown"),
+        (["nightly", "--timeout-min", "-1"], "--timeout-min -1.0: should be greater than or equal"),
         (["compile", "--output", "graph.json"], "--output graph.json does not end in .yaml"),
         (["submit", "--tag", "nightly"], "--tag 'nightly' is not KEY=VALUE"),
         ([], "pipeline.py refused: no command was given: choose one of compile, submit, nightly."),

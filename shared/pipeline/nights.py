@@ -6,13 +6,37 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated, ClassVar
 
+import tyro
 from filelock import FileLock, Timeout
+from pydantic import Field
 from tabulate import tabulate
+
+from shared.command import StepConfig
 
 BUSY, TIMED_OUT = 75, 124  # exit codes: EX_TEMPFAIL, and that of timeout(1)
 
 Night = tuple[str, dict[str, float]]  # name of a run, its headline figures
+
+
+class NightlyOptions(StepConfig):
+    """What runs in the night; the same flags as of `nightly`."""
+
+    STEP: ClassVar[str] = "nightly"
+
+    recipe: str = "demo"
+    """Name of a file in shared/pipeline."""
+    raw_data: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
+    """Folder, archive or URL of paired images; without it demo scenes are generated."""
+    overrides: Annotated[
+        tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP.FIELD=VALUE ...")
+    ] = ()
+    """Numbers of the recipe to change."""
+    timeout_min: float = Field(default=0, ge=0, allow_inf_nan=False)
+    """Minutes after which the run is stopped; 0 = never."""
+    runs: Path = Path("runs")
+    """Folder of the runs, of the MLflow store and of the lock."""
 
 
 def run_night(command: list, runs: Path, timeout_min: float) -> int:
