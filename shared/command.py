@@ -5,6 +5,7 @@ import contextlib
 import difflib
 import inspect
 import itertools
+import os
 import signal
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from typing import Any, ClassVar, NoReturn, Self, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared import tracking
+from shared.code_version import code_version
 from shared.errors import InputError
 from shared.flags import as_flag, first_paragraph, name_of, read_flags
 
@@ -78,10 +80,19 @@ def execute(
     run: Callable[..., dict[str, float]],
     config: type[StepConfig],
     values: dict[str, Any],
+    version: str = "",
     **folders: Path | str | None,
 ) -> dict[str, float]:
-    """Run a step for KFP: check `values`, return the step's figures; a refusal exits with 2."""
+    """Run a step for KFP, return its figures; a refusal exits with 2.
+
+    Args:
+        run: The step's story.
+        config: Class of its config, which checks `values`.
+        version: Code version that the step is kept under when it is done; "" where it is not kept.
+        folders: Artifacts and other places, by the parameters of `run`.
+    """
     with refusals(config.STEP):
+        _refuse_other_code(config.STEP, version)
         signal.signal(signal.SIGTERM, _stop)
         parameters = inspect.signature(run).parameters
         places = {
@@ -89,6 +100,18 @@ def execute(
             for name, path in folders.items()
         }
         return run_tracked(run, config.check(values), **places)
+
+
+def _refuse_other_code(step: str, version: str) -> None:
+    """Refuse to run code that is not what the outputs will be kept under: an image built before the
+    last edit."""
+    if not version or "PIPELINE_RUN" in os.environ:  # the embedded engine looks itself
+        return
+    if (found := code_version(step)) != version:
+        raise InputError(
+            f"this image holds other code of {step} ({found}) than the pipeline was compiled from "
+            f"({version}): build the image again, or compile from the code that it holds."
+        )
 
 
 def run_tracked(

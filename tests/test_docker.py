@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from shared.code_version import code_version
 from shared.contracts.dataset import DatasetManifest
 from tests.places import ROOT, STEPS
 
@@ -316,8 +317,10 @@ def test_kfp_starts_the_step_in_its_image(run_in_image, tmp_path):
 
     assert run_in_image("python", *scenes("/out/raw")).returncode == 0
     container = component.prepare.component_spec.implementation.container
+    parameters = {"raw_data": "/out/raw", "config": {"size": "32x64"}}
+    parameters["code_version"] = code_version("prepare")
     task = {
-        "inputs": {"parameterValues": {"raw_data": "/out/raw", "config": {"size": "32x64"}}},
+        "inputs": {"parameterValues": parameters},
         "outputs": {
             "artifacts": {
                 "dataset": {"artifacts": [artifact("Dataset", "/out/task/dataset")]},

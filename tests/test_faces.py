@@ -21,7 +21,8 @@ def test_command_line_config_and_kfp_face_are_one(step):
     folders = dict(inspect.signature(run).parameters)
     del folders["config"]
     spec = face.component_spec
-    assert {*spec.inputs, *spec.outputs} - {"page"} == {*folders, "config", "metrics"}
+    ours = {*folders, "config", "metrics", "code_version"}
+    assert {*spec.inputs, *spec.outputs} - {"page"} == ours
     assert spec.inputs["config"].type == "Dict"
     for name, parameter in folders.items():
         assert f"\n        {name}: " in command.__doc__, f"{step}.{name} has no help text"

@@ -27,7 +27,7 @@ def test_compile_is_deterministic_and_is_a_kfp_pipeline(tmp_path):
     tasks = spec["root"]["dag"]["tasks"]
     assert set(tasks) == {step.replace("_", "-") for step in CONFIGS}, "as Kubernetes allows"
     assert {task["taskInfo"]["name"] for task in tasks.values()} == set(CONFIGS)
-    assert all(not task.get("cachingOptions", {}).get("enableCache") for task in tasks.values())
+    assert all(task["cachingOptions"]["enableCache"] for task in tasks.values())
 
 
 @pytest.mark.parametrize(

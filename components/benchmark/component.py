@@ -18,6 +18,7 @@ def benchmark(
     page: Output[HTML],
     metrics: Output[Metrics],
     config: dict,
+    code_version: str,
     clusters: Optional[Input[Artifact]] = None,  # noqa: UP045 (kfp knows no other spelling)
 ):
     """Measure an exported generator; the config has BenchmarkConfig's fields."""
@@ -35,7 +36,7 @@ def benchmark(
         clusters=clusters.path if clusters else None,
         report=report.path,
     )
-    figures = execute(run, BenchmarkConfig, config, **folders)
+    figures = execute(run, BenchmarkConfig, config, code_version, **folders)
     shutil.copyfile(f"{report.path}/{PAGE}", page.path)
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -15,6 +15,7 @@ def cluster(
     clusters: Output[Artifact],
     metrics: Output[Metrics],
     config: dict,
+    code_version: str,
 ):
     """Encode and cluster instance features; the config has ClusterConfig's fields."""
     from components.cluster.config import ClusterConfig
@@ -22,6 +23,6 @@ def cluster(
     from shared.command import execute
 
     folders = dict(dataset=dataset.path, model=model.path, clusters=clusters.path)
-    figures = execute(run, ClusterConfig, config, **folders)
+    figures = execute(run, ClusterConfig, config, code_version, **folders)
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -15,6 +15,7 @@ def export(
     exported: Output[Model],
     metrics: Output[Metrics],
     config: dict,
+    code_version: str,
     dataset: Optional[Input[Dataset]] = None,  # noqa: UP045 (kfp knows no other spelling)
     clusters: Optional[Input[Artifact]] = None,  # noqa: UP045
 ):
@@ -29,6 +30,6 @@ def export(
         clusters=clusters.path if clusters else None,
         exported=exported.path,
     )
-    figures = execute(run, ExportConfig, config, **folders)
+    figures = execute(run, ExportConfig, config, code_version, **folders)
     for name, value in figures.items():
         metrics.log_metric(name, value)

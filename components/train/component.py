@@ -15,6 +15,7 @@ def train(
     model: Output[Model],
     metrics: Output[Metrics],
     config: dict,
+    code_version: str,
     init_from: Optional[Input[Model]] = None,  # noqa: UP045 (kfp knows no other spelling)
     clusters: Optional[Input[Artifact]] = None,  # noqa: UP045
 ):
@@ -29,6 +30,6 @@ def train(
         clusters=clusters.path if clusters else None,
         model=model.path,
     )
-    figures = execute(run, TrainConfig, config, **folders)
+    figures = execute(run, TrainConfig, config, code_version, **folders)
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -7,6 +7,8 @@ from kfp import compiler, dsl
 from kfp.components import PythonComponent
 from kfp.dsl.graph_component import GraphComponent
 
+from shared.code_version import code_version
+
 
 def task(step: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:
     """A task that runs `component` as the step `step`; to be called inside a pipeline function.
@@ -17,8 +19,13 @@ def task(step: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:
     """
     specification = dataclasses.replace(component.component_spec, name=step)
     named = PythonComponent(specification, component.python_func)
-    # The cache does not see changed code or raw data.
-    return named(**inputs).set_display_name(step).set_caching_options(False)
+
+    # KFP's cache sees inputs, image and command, but not the code in the image: a version of that
+    # is an input. What has none is never taken from the cache.
+    is_cached = "code_version" in specification.inputs
+    if is_cached:
+        inputs["code_version"] = code_version(component.component_spec.name)
+    return named(**inputs).set_display_name(step).set_caching_options(is_cached)
 
 
 def step_of(task_name: str) -> str:

@@ -23,6 +23,7 @@ from components.export.onnx_graph.file import to_onnx
 from components.export.onnx_graph.norm import PreciseInstanceNorm, with_precise_norm
 from components.export.proof_maps import generated_maps, real_maps
 from components.export.run import run
+from shared.code_version import code_version
 from shared.contracts.dataset import IGNORED
 from shared.contracts.exported import ExportCard, Graph
 from shared.contracts.model import Architecture, ModelCard
@@ -468,6 +469,7 @@ def test_kfp_face_hands_over_folders_config_and_figures(tmp_path, dataset):
         exported=dsl.Model(uri=str(tmp_path / "exported")),
         metrics=metrics,
         config={"opset": 13.0, "parity_samples": 1},  # numbers of a KFP struct come as floats
+        code_version=code_version("export"),
         dataset=dsl.Dataset(uri=str(dataset)),
     )
     card = ExportCard.read(tmp_path / "exported")

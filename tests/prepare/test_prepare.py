@@ -29,6 +29,7 @@ from components.prepare.run import run
 from components.prepare.writing import parallel
 from components.prepare.writing.folders import written_whole
 from components.prepare.writing.journal import JOURNAL
+from shared.code_version import code_version
 from shared.command import execute
 from shared.contracts.dataset import DatasetManifest
 from shared.data.images import write_ids, write_picture
@@ -1306,7 +1307,9 @@ def test_the_kfp_face_runs_the_step_and_logs_its_figures(raw, tmp_path):
     dataset = dsl.Dataset(uri=str(tmp_path / "dataset"))
     metrics = dsl.Metrics(uri=str(tmp_path / "metrics"))
     config = {"size": "32x64", "num_labels": 35.0}
-    prepare.python_func(raw_data=str(raw), dataset=dataset, metrics=metrics, config=config)
+    outputs = dict(dataset=dataset, metrics=metrics)
+    version = code_version("prepare")
+    prepare.python_func(raw_data=str(raw), config=config, code_version=version, **outputs)
     assert DatasetManifest.read(tmp_path / "dataset").common_size() == (32, 64)
     assert (metrics.metadata["train_pairs"], metrics.metadata["test_pairs"]) == (3, 2)
 

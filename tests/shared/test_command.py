@@ -13,6 +13,7 @@ import pytest
 import tyro
 from pydantic import Field, model_validator
 
+from shared.code_version import code_version
 from shared.command import Options, StepConfig, command_line, execute
 from shared.errors import InputError
 from shared.flags import groups_of, join_repeated, read_flags
@@ -208,6 +209,21 @@ def test_kfp_hands_over_strings_and_is_refused_likewise(capsys):
         execute(run, PotConfig, {"ngf": 0}, source="s3://x", clay="red")
     assert refused.value.code == 2
     assert capsys.readouterr().err.startswith("pot refused: --ngf 0: ")
+
+
+def test_code_that_is_not_what_the_pipeline_was_compiled_from_is_refused(capsys, monkeypatch):
+    class TrainOptions(PotConfig):
+        STEP: ClassVar[str] = "train"
+
+    run = lambda config: {}  # noqa: E731
+    assert execute(run, TrainOptions, {}, code_version("train")) == {}
+    with pytest.raises(SystemExit) as refused:
+        execute(run, TrainOptions, {}, "0123456789abcdef")
+    assert refused.value.code == 2
+    sentence = "train refused: this image holds other code of train"
+    assert capsys.readouterr().err.startswith(sentence)
+    monkeypatch.setenv("PIPELINE_RUN", "demo-20261129-170000")
+    assert execute(run, TrainOptions, {}, "0123456789abcdef") == {}
 
 
 # The real ones.
