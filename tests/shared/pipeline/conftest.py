@@ -4,6 +4,7 @@ import pytest
 
 from components.prepare.demo.scenes import generate
 from tests.calling import SMALL, call
+from tests.fake_kfp import FakeKfp
 
 
 @pytest.fixture(scope="package")
@@ -12,6 +13,14 @@ def scenes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("raw") / "scenes"
     generate(folder, train=6, test=2, height=64, width=128, seed=0)
     return folder
+
+
+@pytest.fixture
+def kfp_server():
+    """A new KFP API server, at `kfp_server.host`."""
+    server = FakeKfp()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="package")
