@@ -26,6 +26,7 @@ from shared.errors import InputError
 from shared.pipeline import embedded, server
 from shared.pipeline.graph import task, write_yaml
 from shared.pipeline.nights import NightlyOptions, compare_nights, run_night
+from shared.pipeline.promotion import best, promote, rollback
 from shared.pipeline.recipes import Recipe, read_recipe
 
 ROOT = Path(__file__).resolve().parent
@@ -186,6 +187,7 @@ def nightly(config: NightlyOptions) -> None:
 if __name__ == "__main__":
     try:
         verbs = {"compile": compile_, "submit": submit, "nightly": nightly}
+        verbs |= {"promote": promote, "rollback": rollback, "best": best}
         command_line("python pipeline.py", None, verbs)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)

@@ -96,7 +96,7 @@ def test_all_repeated_overrides_are_used(tmp_path):
         (["nightly", "--timeout-min", "-1"], "--timeout-min -1.0: should be greater than or equal"),
         (["compile", "--output", "graph.json"], "--output graph.json does not end in .yaml"),
         (["submit", "--tag", "nightly"], "--tag 'nightly' is not KEY=VALUE"),
-        ([], "pipeline.py refused: no command was given: choose one of compile, submit, nightly."),
+        ([], "pipeline.py refused: no command was given: choose one of compile, submit, nightly"),
         (["submitt"], "pipeline.py refused: 'submitt' is no command: did you mean submit?"),
         (["submit", "--recipes", "demo"], "--recipes is unknown: did you mean --recipe?"),
     ],
@@ -120,7 +120,7 @@ with contextlib.suppress(SystemExit):
     "code, shown",
     [
         ("import pipeline; pipeline.read_recipe('demo', pipeline.CONFIGS)", ""),
-        (HELP.format(words=[]), "nightly  Run a pipeline once"),
+        (HELP.format(words=[]), "Run a pipeline once"),
         (HELP.format(words=["compile"]), "--output PATH"),
         (HELP.format(words=["submit"]), "--host STR"),
         (HELP.format(words=["nightly"]), "--timeout-min FLOAT"),
