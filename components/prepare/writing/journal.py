@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from components.prepare.layouts.sources import RawPair
+from components.prepare.stamps import file_stamp
 from components.prepare.writing.folders import clear
 from shared.contracts.dataset import SPLITS, DatasetManifest, Pair
 from shared.contracts.folder import write_atomically
@@ -27,9 +28,9 @@ def jobs(pairs: dict[str, list]) -> Iterator[tuple[str, RawPair | Pair]]:
 
 
 def stamp(pair: RawPair) -> str:
-    """Sizes and times of the source files: changes when one of them does."""
+    """Stamps of the source files: changes when one of them does."""
     files = dict.fromkeys(filter(None, (pair.input, pair.photo, pair.instance)))
-    return " ".join(f"{status.st_size}-{status.st_mtime_ns}" for status in map(os.stat, files))
+    return " ".join(map(file_stamp, map(os.stat, files)))
 
 
 def source_digest(pairs: dict[str, list[RawPair]]) -> str:
