@@ -106,6 +106,7 @@ def train_model(
         epoch=0,
         images_seen=0,
         dataset_digest=manifest.digest,
+        test_digest=manifest.test_digest,
         parent_digest=parent.digest if parent else "",
         digest="",
         config=config.model_dump(),
