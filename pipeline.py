@@ -1,5 +1,6 @@
 """The pipeline on one page, and its verbs: `python pipeline.py --help`."""
 
+import os
 import signal
 import sys
 import warnings
@@ -8,7 +9,6 @@ from typing import Annotated
 
 import tyro
 from kfp import dsl
-from kfp.components import PythonComponent
 from kfp.dsl.graph_component import GraphComponent
 
 from components.benchmark.component import benchmark as benchmark_step
@@ -17,7 +17,6 @@ from components.cluster.component import cluster as cluster_step
 from components.cluster.config import ClusterConfig
 from components.export.component import export as export_step
 from components.export.config import ExportConfig
-from components.prepare.component import fingerprint
 from components.prepare.component import prepare as prepare_step
 from components.prepare.config import PrepareConfig
 from components.train.component import train as train_step
@@ -28,8 +27,8 @@ from shared.errors import InputError
 from shared.pipeline import embedded, server
 from shared.pipeline.graph import task, write_yaml
 from shared.pipeline.nights import NightlyOptions, compare_nights, run_night
-from shared.pipeline.promotion import best, promote, rollback
 from shared.pipeline.recipes import Recipe, read_recipe
+from shared.pipeline.runs import LATEST, begin, find
 
 ROOT = Path(__file__).resolve().parent
 CONFIGS: dict[str, type[StepConfig]] = {
@@ -62,39 +61,34 @@ def build(recipe: str, config: Recipe) -> GraphComponent:
         export: dict = numbers["export"],
         benchmark: dict = numbers["benchmark"],
     ) -> dsl.Artifact:
-        given = locals()
-        configs = {step: given[step] for step in CONFIGS}
-
-        # What the steps will read from outside, as it is now: a change is seen where they are kept.
-        versions = task("fingerprint", fingerprint, raw_data=raw_data, **configs).outputs
-
-        def step(name: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:
-            known = dict(config=configs[name], files_version=versions[name])
-            return task(name, component, **known, **inputs)
-
         # Raw images of any usual layout -> a checked data set.
-        dataset = step("prepare", prepare_step, raw_data=raw_data).outputs["dataset"]
+        prepared = task("prepare", prepare_step, raw_data=raw_data, config=prepare)
+        dataset = prepared.outputs["dataset"]
 
         # The coarse generator, or the only one.
-        model = step("train_global", train_step, dataset=dataset).outputs["model"]
+        first = task("train_global", train_step, dataset=dataset, config=train_global)
+        model = first.outputs["model"]
 
         # Its instance features -> styles of every label.
         styles = {}
         if "cluster" in config:
-            clustered = step("cluster", cluster_step, dataset=dataset, model=model)
+            clustered = task("cluster", cluster_step, dataset=dataset, model=model, config=cluster)
             styles = {"clusters": clustered.outputs["clusters"]}
 
         # The enhancer at full size, around the coarse generator.
         if "train_local" in config:
-            second = step("train_local", train_step, dataset=dataset, init_from=model, **styles)
+            inputs = dict(dataset=dataset, init_from=model, **styles)
+            second = task("train_local", train_step, **inputs, config=train_local)
             model = second.outputs["model"]
 
         # The deployed file, and the proof that it equals the model.
         inputs = dict(dataset=dataset, model=model, **styles)
-        exported = step("export", export_step, **inputs).outputs["exported"]
+        proven = task("export", export_step, **inputs, config=export)
 
         # Speed, parity and pictures.
-        return step("benchmark", benchmark_step, exported=exported, **inputs).outputs["report"]
+        inputs |= dict(exported=proven.outputs["exported"])
+        measured = task("benchmark", benchmark_step, **inputs, config=benchmark)
+        return measured.outputs["report"]
 
     return graph
 
@@ -104,6 +98,7 @@ def build(recipe: str, config: Recipe) -> GraphComponent:
 RawData = Annotated[str | None, tyro.conf.arg(metavar="PATH")]
 Overrides = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP.FIELD=VALUE ...")]
 Tags = Annotated[tuple[str, ...], tyro.conf.arg(name="tag", metavar="KEY=VALUE ...")]
+Continue = Annotated[tuple[str, ...] | None, tyro.conf.arg(name="continue", metavar="[RUN|latest]")]
 
 
 def compile_(
@@ -135,8 +130,12 @@ def submit(
     host: str = "",
     runs: Path = Path("runs"),
     tags: Tags = (),
+    continue_: Continue = None,
+    reuse: embedded.Reuse = "on",
 ) -> None:
     """Run a pipeline: on the KFP server at --host, else right here.
+
+    Here, a step whose config, inputs and code equal those of an earlier run takes over its output.
 
     Args:
         recipe: Name of a file in shared/pipeline.
@@ -145,30 +144,49 @@ def submit(
         host: URL of a Kubeflow Pipelines API server.
         runs: Folder of the runs and of the MLflow store.
         tags: Tags of the MLflow run.
+        continue_: Go on with a run that was interrupted, by its name; without one, with the newest.
+        reuse: Which steps take over the output of an earlier run: on = all, data = prepare alone,
+            off = none.
 
     Example:
         python pipeline.py submit --recipe demo --set train_global.epochs=2 prepare.size=64x128
+        python pipeline.py submit --continue latest
     """
+    warnings.filterwarnings("ignore", module="kfp")
+
+    # A run that was interrupted.
+    if continue_ is not None:
+        if host:
+            raise InputError("--continue goes on with a run of this machine: leave out --host.")
+        changes = {"--recipe": recipe != "demo", "--set": overrides, "--tag": tags}
+        if given := [flag for flag, value in changes.items() if value]:
+            raise InputError(
+                f"{given[0]} cannot change a run that is continued: leave it out, or start a new "
+                "run, which takes over what stays the same."
+            )
+        run = find(runs, *continue_ or (LATEST,), flag="--continue")
+        if run.record.state == "finished":
+            print(f"run {run.name} is finished already")
+            return embedded.print_result(run)
+        os.chdir(run.record.working_directory)
+        graph = build(run.record.recipe, run.record.config)
+        return embedded.run_here(run, graph, run.raw_data(raw_data), reuse)
+
+    # A new one, on a server or here.
     config = read_recipe(recipe, CONFIGS, overrides)
     if not all("=" in tag for tag in tags):
         raise InputError(
             f"--tag {' '.join(tags)!r} is not KEY=VALUE: write for example team=vision."
         )
-    warnings.filterwarnings("ignore", module="kfp")
-
-    # On a server.
     if host:
-        server.submit(host, recipe, build(recipe, config), raw_data, config)
-        return
-
-    # Here: what can be refused before the first step, then the run.
-    if raw_data is not None:
-        raw_data = embedded.find_raw_data(raw_data)
+        return server.submit(host, recipe, build(recipe, config), raw_data, config)
     for step, numbers in config.items():
         if CONFIGS[step] is TrainConfig:
             TrainConfig.check(numbers).check_vgg_weights()
+    raw_data = embedded.find_raw_data(raw_data, runs)
     named_tags = dict(tag.split("=", 1) for tag in tags)
-    embedded.run_here(recipe, build(recipe, config), raw_data, config, runs, named_tags)
+    run = begin(recipe, config, raw_data, named_tags, tracking.code_version(), runs)
+    embedded.run_here(run, build(recipe, config), raw_data, reuse)
 
 
 def nightly(config: NightlyOptions) -> None:
@@ -194,7 +212,6 @@ def nightly(config: NightlyOptions) -> None:
 if __name__ == "__main__":
     try:
         verbs = {"compile": compile_, "submit": submit, "nightly": nightly}
-        verbs |= {"promote": promote, "rollback": rollback, "best": best}
         command_line("python pipeline.py", None, verbs)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)

@@ -1,36 +1,48 @@
 """The embedded engine: the graph on this machine, by kfp.local, one process per step."""
 
 import contextlib
+import functools
+import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, Literal, TextIO
 
-import psutil
 from kfp import local
 from kfp.dsl.graph_component import GraphComponent
+from kfp.local import executor_input_utils, subprocess_task_handler
+from kfp.local.status import Status
+from kfp.local.task_handler_interface import ITaskHandler
 
 from shared import tracking
 from shared.errors import InputError
 from shared.pipeline.graph import step_of
-from shared.pipeline.recipes import Recipe
+from shared.pipeline.processes import run_step, stop_steps_with_us
+from shared.pipeline.processes.locks import hold
+from shared.pipeline.reuse import find_same, listing_of, step_key, take_over
+from shared.pipeline.runs import JOURNAL, Run, now
 
 ROOT = Path(__file__).resolve().parents[2]
+LOCK = "run.lock"  # in the folder of a run: held while it is worked on
+REFUSAL = re.compile(r"\w+ refused: ")  # how the last line of a step begins that refused
+
+Reuse = Literal["on", "data", "off"]
 
 
-def run_name(recipe: str) -> str:
-    """Name of a new run: of its log, and of its run in MLflow."""
-    return f"{recipe}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
-
-
-def find_raw_data(raw_data: str) -> str:
-    """The absolute path of raw data on this machine; a URL as it is. Raises InputError for a path
-    that is not there."""
+def find_raw_data(raw_data: str | None, runs: Path) -> str:
+    """The absolute path of raw data on this machine; a URL as it is; None: demo scenes, which are
+    drawn where they are not there yet. Raises InputError for a path that is not there."""
+    if raw_data is None:
+        scenes = runs.resolve() / "demo_scenes"
+        draw = [sys.executable, "-m", "components.prepare", "demo", "--out", str(scenes)]
+        if code := subprocess.run(draw, cwd=ROOT, check=False).returncode:
+            sys.exit(code)
+        return str(scenes)
     if "://" in raw_data:
         return raw_data
     if not Path(raw_data).exists():
@@ -40,131 +52,254 @@ def find_raw_data(raw_data: str) -> str:
     return str(Path(raw_data).resolve())
 
 
-def run_here(
-    recipe: str,
-    graph: GraphComponent,
-    raw_data: str | None,
-    config: Recipe,
-    runs: Path,
-    tags: dict[str, str],
-) -> None:
-    """Run a built graph; its steps become children of one MLflow run.
+def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse) -> None:
+    """Run a built graph in the folder of a run; its steps become children of one MLflow run.
+
+    What the run has finished before is kept, what it was in goes on, and what an earlier run has
+    made of the same is taken over.
 
     Args:
-        recipe: Name of the experiment in MLflow.
-        raw_data: Absolute path or URL of paired images; None: demo scenes, which are drawn.
-        config: Config of every step, for MLflow; the graph holds the same numbers.
-        runs: Folder that takes the steps' folders and the log; made where it is not there.
-        tags: Tags of the MLflow run.
+        raw_data: Absolute path or URL of paired images.
+        reuse: Of which steps an earlier run's output is taken over: all, that of prepare, or none.
 
-    Raises SystemExit with 2 where a step refused, else 1 where it failed.
+    Raises InputError where another process works on this run, SystemExit with 2 where a step
+    refused, else 1 where it failed.
     """
-    # From here on a signal stops the running step too.
-    print(f"No --host given: recipe {recipe} runs here, on the embedded engine.")
-    _stop_steps_with_us()
-    runs = runs.resolve()
-    runs.mkdir(parents=True, exist_ok=True)
-    if raw_data is None:
-        raw_data = str(runs / "demo_scenes")
-        draw = [sys.executable, "-m", "components.prepare", "demo", "--out", raw_data]
-        subprocess.run(draw, cwd=ROOT, check=True)
+    # From here on a signal stops the running step too, and nobody else works on this run.
+    print(f"run {run.name}: on the embedded engine, in {run.folder}", flush=True)
+    stop_steps_with_us()
+    runs, record = run.folder.parent, run.record
+    with hold(run.folder / LOCK), open(run.log, "a") as log:
+        # The steps find our packages and the run's journal wherever they are started.
+        path = [str(ROOT), os.environ.get("PYTHONPATH")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+        os.environ |= {"PIPELINE_RUN": run.name, "PIPELINE_JOURNAL": str(run.folder / JOURNAL)}
 
-    # The steps find our packages wherever they are started.
-    path = [str(ROOT), os.environ.get("PYTHONPATH")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(runs))
-
-    # The run: steps on the screen, everything in the log, figures in MLflow.
-    start = time.perf_counter()
-    name = run_name(recipe)
-    numbers = {f"{step}.{field}": config[step][field] for step in config for field in config[step]}
-    in_mlflow = tracking.pipeline_run(recipe, name, numbers, tags, runs)
-    with open(runs / f"{name}.log", "w") as log, in_mlflow:
-        console = Console(sys.stdout, log)
-        try:
-            with contextlib.redirect_stdout(console):
-                finished = graph(raw_data=raw_data)
-        except RuntimeError:
-            if not console.step:
-                raise
-            failure = f"step {console.step} failed: {console.last_line}"
-            print(f"\n{failure}\nfull log: {log.name}", file=sys.stderr)
-            # An exception, so that the MLflow run is closed as failed.
-            sys.exit(2 if re.match(r"\w+ refused: ", console.last_line) else 1)
+        # The run: steps on the screen, everything in the log, figures in MLflow.
+        start = time.perf_counter()
+        run.note(state="running", reason="", ended="")
+        engine = Engine(run, Screen(sys.stdout, log), reuse)
+        with (
+            _closing(run),
+            tracking.pipeline_run(record.recipe, run.name, _numbers(run), record.tags, runs),
+        ):
+            with contextlib.redirect_stdout(log), engine.in_charge():
+                try:
+                    graph(raw_data=raw_data)
+                except RuntimeError:
+                    if not engine.failure:
+                        raise
+            if engine.failure:
+                # An exception, so that the MLflow run is closed as failed.
+                raise engine.failure
 
     # Where everything is.
     seconds = time.perf_counter() - start
-    report = Path(finished.outputs["Output"].path)
-    print(f"\n{recipe} done in {seconds:.0f} s\n\n{(report / 'table.txt').read_text()}")
-    print(f"report:    {report / 'report.html'}")
-    print(f"log:       {log.name}")
+    print(f"\n{run.name} done in {seconds:.0f} s")
+    print_result(run)
     print(f"MLflow UI: {tracking.ui_command()}")
 
 
-class Console:
-    """A stdout that shows what the steps print; kfp's own lines go to the log file only.
+def print_result(run: Run) -> None:
+    """Show the table of a finished run, and where its report and its log are."""
+    report = run.folder / "benchmark" / "report"
+    print(f"\n{(report / 'table.txt').read_text()}")
+    print(f"report:    {report / 'report.html'}")
+    print(f"log:       {run.log}")
 
-    kfp.local offers no hook for this: it logs through the root logger and prints the steps' lines
-    indented by four blanks.
-    """
 
-    KFP_LINE = re.compile(
-        r"\d\d:\d\d:\d\d\.\d+ - \w+ - (?:Executing task '(?P<task>.+)'|(?P<logs>Streamed logs)|.*)"
-    )
-    COLOUR = re.compile(r"\x1b\[\d+m")
+def _numbers(run: Run) -> dict[str, Any]:
+    """The config of all steps, by STEP.FIELD."""
+    config = run.record.config
+    return {f"{step}.{field}": config[step][field] for step in config for field in config[step]}
+
+
+class StepFailed(SystemExit):
+    """A step has failed or refused: the exit code of the pipeline, and why."""
+
+    def __init__(self, step: str, reason: str):
+        super().__init__(2 if REFUSAL.match(reason) else 1)
+        self.step, self.reason = step, reason
+
+
+@contextlib.contextmanager
+def _closing(run: Run) -> Iterator[None]:
+    """Note in run.json how the block ended; say how the run is continued where it did not."""
+    again = f"continue with: python pipeline.py submit --continue {run.name}"
+    if run.folder.parent != Path("runs").resolve():
+        again += f" --runs {run.folder.parent}"
+    try:
+        yield
+    except StepFailed as failure:
+        reason = f"step {failure.step} failed: {failure.reason}"
+        run.end("failed", reason)
+        print(f"\n{reason}\nfull log: {run.log}\n{again}", file=sys.stderr)
+        raise
+    except (SystemExit, KeyboardInterrupt) as stop:
+        run.end("stopped", f"stopped by {type(stop).__name__} {stop}".strip())
+        print(f"\n{again}", file=sys.stderr)
+        raise
+    except BaseException as error:
+        run.end("failed", f"{type(error).__name__}: {error}")
+        raise
+    run.end("finished")
+
+
+@dataclass
+class Engine:
+    """Runs the tasks of one graph for kfp.local."""
+
+    run: Run
+    screen: "Screen"
+    reuse: Reuse
+    failure: StepFailed | None = None
+
+    @contextlib.contextmanager
+    def in_charge(self) -> Iterator[None]:
+        """Make kfp.local run tasks through this engine, in the folder of its run.
+
+        kfp.local 2.17 names that folder by its own clock, puts the interpreter's path unquoted into
+        a shell, and leaves a step alive when it dies; it offers no option for any of them."""
+        runs = str(self.run.folder.parent)
+        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=runs)
+        with (
+            _replaced(
+                executor_input_utils, "get_local_pipeline_resource_name", lambda _: self.run.name
+            ),
+            _replaced(
+                subprocess_task_handler,
+                "SubprocessTaskHandler",
+                functools.partial(StepTask, self),
+            ),
+        ):
+            yield
+
+
+@contextlib.contextmanager
+def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    original = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, original)
+
+
+class StepTask(ITaskHandler):
+    """One task of the graph, as kfp.local makes and runs it."""
+
+    def __init__(self, engine: Engine, full_command: list[str], env_vars: dict[str, str], **_):
+        """full_command: sh -ec SCRIPT SOURCE --executor_input JSON --function_to_execute NAME."""
+        self.engine, self.environment = engine, env_vars
+        self.source, *arguments = full_command[3:]
+        options = dict(zip(arguments[::2], arguments[1::2], strict=True))
+        self.component = options["--function_to_execute"]
+        self.executor_input = options["--executor_input"]
+        said = json.loads(self.executor_input)
+        self.folder = Path(said["outputs"]["outputFile"]).parent  # of the task, in the run's
+        self.parameters = said["inputs"].get("parameterValues", {})
+        self.inputs = {
+            name: Path(artifact["artifacts"][0]["uri"])
+            for name, artifact in said["inputs"].get("artifacts", {}).items()
+        }
+
+    @property
+    def step(self) -> str:
+        return step_of(self.folder.name)
+
+    def run(self) -> Status:
+        """Take over what is there, else work; keep run.json true in both cases."""
+        engine, run = self.engine, self.engine.run
+        engine.screen.say(f"\n[{self.step}]")
+
+        # A task that is no step of the recipe: short, and always done anew.
+        if self.step not in run.record.steps:
+            return self._work()
+
+        # Done already: by this run before it was interrupted, or by an earlier one.
+        key = step_key(self.component, self.parameters, self.inputs)
+        state = run.record.steps[self.step]
+        if state.is_done and listing_of(self.folder) == state.files:
+            engine.screen.say(f"{self.step}: finished before, kept")
+            if state.key != key:
+                engine.screen.say(f"{self.step}: note: its code, config or data changed since")
+            return Status.SUCCESS
+        may_reuse = engine.reuse == "on" or (engine.reuse == "data" and self.step == "prepare")
+        same = may_reuse and find_same(run.folder.parent, key, self.folder.name)
+        if same:
+            return self._take_over(key, *same)
+
+        # To be done, or to be gone on with: steps find in their folder how far they were.
+        start = time.monotonic()
+        run.note_step(self.step, state="running", key=key, started=now(), reason="")
+        status = self._work()
+        seconds = state.seconds + round(time.monotonic() - start, 1)
+        if status == Status.SUCCESS:
+            files = listing_of(self.folder)
+            run.note_step(self.step, state="finished", files=files, seconds=seconds)
+        else:
+            reason = engine.failure.reason
+            run.note_step(self.step, state="failed", reason=reason, seconds=seconds)
+        return status
+
+    def _take_over(self, key: str, source: Run, step: str) -> Status:
+        """Make the output of an earlier run's step that of this one."""
+        state = source.record.steps[step]
+        take_over(source.folder / self.folder.name, self.folder)
+        self.engine.screen.say(
+            f"{self.step}: taken over from {source.name} (same config, inputs and code); "
+            "--reuse off works anew"
+        )
+        self.engine.run.note_step(
+            self.step,
+            state="reused",
+            key=key,
+            files=state.files,
+            reused_from=state.reused_from or source.name,
+            started=now(),
+        )
+        return Status.SUCCESS
+
+    def _work(self) -> Status:
+        """Run the component in a process of its own."""
+        # kfp's executor, without the shell and its temporary folder; logging is set up before it,
+        # so that it does not report its input.
+        self.folder.mkdir(parents=True, exist_ok=True)
+        module = self.folder / "component.py"
+        module.write_text(self.source)
+        quietly = (
+            "import logging; logging.basicConfig(level=logging.WARNING); "
+            "from kfp.dsl.executor_main import executor_main; executor_main()"
+        )
+        command = [sys.executable, "-c", quietly, "--component_module_path", str(module)]
+        command += ["--executor_input", self.executor_input]
+        command += ["--function_to_execute", self.component]
+        environment = {**os.environ, **self.environment, "_KFP_RUNTIME": "true"}
+
+        screen = self.engine.screen
+        screen.last_line = ""
+        code = run_step(command, environment, screen.show)
+        if code == 0:
+            return Status.SUCCESS
+        self.engine.failure = StepFailed(self.step, screen.last_line or f"exit code {code}")
+        return Status.FAILURE
+
+
+class Screen:
+    """Where the steps' lines go: to people, and to the log, which takes kfp's own lines too."""
 
     def __init__(self, screen: TextIO, log: TextIO):
         self.screen, self.log = screen, log
-        self.step = ""  # that runs, or ran last
         self.last_line = ""  # that a step printed: the reason where it failed
-        self.pending = ""  # text without its end of line yet
-        self.in_step = self.in_json = False
-
-    def write(self, text: str) -> int:
-        self.log.write(text)
-        *lines, self.pending = (self.pending + text).split("\n")
-        for line in lines:
-            self.show(self.COLOUR.sub("", line))
-        return len(text)
 
     def show(self, line: str) -> None:
-        """Show a line if a step has printed it; keep which step runs."""
-        # A line of kfp, perhaps the first of a step.
-        if found := self.KFP_LINE.match(line):
-            self.in_step = bool(found["logs"])
-            if found["task"]:
-                self.step = step_of(found["task"])
-                self.say(f"\n[{self.step}]")
-            return
-
-        # A line of the process that kfp runs a step in, which first prints its input as JSON.
-        line = line.removeprefix("    ")
-        self.in_json |= "Got executor_input:" in line
-        by_kfp = self.in_json or line.startswith("[KFP Executor")
-        if self.in_step and line.strip() and not by_kfp:
-            self.last_line = line
-            self.say(line)
-        self.in_json &= line != "}"
+        """Show a line that a step has printed."""
+        if line.strip():
+            self.last_line = line.strip()
+            self.say(line.rstrip("\n"))
 
     def say(self, line: str) -> None:
-        self.screen.write(line + "\n")  # print itself is replaced by kfp while a step runs
-        self.screen.flush()
-
-    def flush(self) -> None:
-        self.log.flush()
-        self.screen.flush()
-
-
-def _stop_steps_with_us() -> None:
-    """Make SIGTERM and SIGHUP stop the running step too, which kfp would leave alive."""
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, _stop)
-
-
-def _stop(signum: int, _frame) -> None:
-    # A second signal must not keep the MLflow run from being closed.
-    signal.signal(signum, signal.SIG_IGN)
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.terminate()
-    sys.exit(128 + signum)
+        # print itself is replaced by kfp while a step runs
+        for stream in (self.screen, self.log):
+            stream.write(line + "\n")
+            stream.flush()

@@ -148,8 +148,7 @@ def write_dataset(
         rate = (count - before) / max(time.monotonic() - start, 1e-9)
 
         # What the folder says about itself, and nothing in it that says nothing.
-        digests = dict(digest=finished.digest(), test_digest=finished.test_digest())
-        manifest = manifest.model_copy(update=finished.pairs | digests)
+        manifest = manifest.model_copy(update=finished.pairs | {"digest": finished.digest()})
         manifest.write(folder)
         if cached:
             seal(folder, manifest)

@@ -30,6 +30,7 @@ def test_the_whole_pipeline_runs(nights):
 
     written = BenchmarkReport.read(report.parent)
     run = report.parents[2]
+    assert run.parent == folder / "runs" and (run / "log.txt").is_file()
     exported = ExportCard.read(run / "export" / "exported")
     assert written.model_digest == exported.model_digest
     assert exported.parity[0].max_abs_error <= 1e-4

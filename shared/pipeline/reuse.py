@@ -1,0 +1,93 @@
+"""What a step is made of, so that an earlier run's output of the same is taken over."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from shared.contracts.clusters import ClusterTable
+from shared.contracts.dataset import DatasetManifest
+from shared.contracts.exported import ExportCard
+from shared.contracts.folder import digest_files
+from shared.contracts.model import ModelCard
+from shared.pipeline.runs import Run, runs_in
+
+# Parameters of a task that say where, and not what: `raw_version` says what.
+PLACES = {"raw_data": "raw_version"}
+
+
+def step_key(component: str, parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> str:
+    """Digest of what decides a step's output: component, config, code and what its inputs hold.
+
+    Args:
+        parameters: The task's parameters, such as `config` and `code_version`.
+        inputs: Folders of earlier steps, by name.
+    """
+    known = {name: value for name, value in parameters.items() if name not in PLACES}
+    if any(place in parameters and what not in parameters for place, what in PLACES.items()):
+        known["never the same"] = uuid.uuid4().hex
+    digests = {name: digest_of(folder) for name, folder in inputs.items()}
+    text = json.dumps([component, known, digests], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def digest_of(folder: Path) -> str:
+    """Digest of what the next steps read in a folder, wherever it lies."""
+    if (folder / DatasetManifest.FILE).is_file():
+        manifest = DatasetManifest.read(folder)
+        described = manifest.model_dump_json(exclude={"source", "source_digest", "config"})
+    elif (folder / ModelCard.FILE).is_file():
+        described = ModelCard.read(folder).model_dump_json(exclude={"metrics"})
+    elif (folder / ClusterTable.FILE).is_file():
+        described = digest_files([folder / ClusterTable.FILE, folder / ClusterTable.FEATURES])
+    else:
+        card = ExportCard.read(folder)
+        files = [card.file, *(om.file for om in card.om)]
+        described = card.model_dump_json(exclude={"parity"})
+        described += digest_files([folder / file for file in files])
+    return hashlib.sha256(described.encode()).hexdigest()[:16]
+
+
+def listing_of(folder: Path) -> str:
+    """Digest of the names and sizes of all files in a folder: whether it is still whole."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    lines = [f"{path.relative_to(folder)} {path.stat().st_size}" for path in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def find_same(runs: Path, key: str, task: str) -> tuple[Run, str] | None:
+    """The newest run, and the step in it, that made this output and still has it whole.
+
+    Args:
+        key: Of the step, from `step_key`.
+        task: Name of the step's folder in a run.
+    """
+    for run in runs_in(runs):
+        for step, state in run.record.steps.items():
+            folder = run.folder / step.replace("_", "-")
+            if state.is_done and state.key == key and folder.name == task and folder.is_dir():
+                if listing_of(folder) == state.files:
+                    return run, step
+    return None
+
+
+def take_over(source: Path, target: Path) -> None:
+    """Make `target` a copy of a step's folder that needs no room: its files are hard links, where
+    the disk knows them, so that either may be deleted. It appears whole or not at all."""
+    partial = target.with_name(f".{target.name}.partial")
+    for folder in (partial, target):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, partial, symlinks=True, copy_function=_link)
+    os.replace(partial, target)
+
+
+def _link(source: str, target: str) -> None:
+    with contextlib.suppress(OSError):  # another disk, or one without hard links
+        os.link(source, target, follow_symlinks=False)
+        return
+    shutil.copy2(source, target, follow_symlinks=False)

@@ -1,0 +1,183 @@
+"""The folder of a run, and run.json in it: what was asked for, and how far each step is."""
+
+import itertools
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from shared.contracts.folder import Folder, Record
+from shared.errors import InputError
+from shared.pipeline.recipes import Recipe
+
+LOG = "log.txt"
+JOURNAL = "journal"
+LATEST = "latest"  # names the newest unfinished run
+
+
+class StepState(Record):
+    """How far one step of a run is."""
+
+    state: Literal["waiting", "running", "finished", "reused", "failed"] = "waiting"
+    key: str = ""  # of its config, inputs and code: see reuse.py
+    files: str = ""  # digest of the names and sizes of what it wrote
+    started: str = ""  # UTC
+    seconds: float = 0
+    reused_from: str = ""  # name of the run whose output it took over
+    reason: str = ""  # why it failed
+
+    @property
+    def is_done(self) -> bool:
+        return self.state in ("finished", "reused")
+
+
+class RunRecord(Folder):
+    """What a run was asked to do, and how far it is."""
+
+    FILE: ClassVar[str] = "run.json"
+    FLAG: ClassVar[str] = "--continue"
+    MADE_BY: ClassVar[str] = "pipeline"
+
+    name: str
+    recipe: str
+    config: dict[str, dict[str, Any]]  # of every step
+    raw_data: str  # absolute path, or URL without its secrets
+    has_secrets: bool = False  # whether the URL had some, which must then be given again
+    working_directory: str  # in which relative paths of the config are meant
+    tags: dict[str, str]
+    code: dict[str, str]  # commit, and whether the tree had changes
+    host: str  # the machine
+    started: str  # UTC
+    ended: str = ""
+    state: Literal["running", "finished", "failed", "stopped"] = "running"
+    reason: str = ""  # why it failed, or was stopped
+    verdict: str = ""  # of the benchmark: see contracts/measured.py
+    mlflow: str = ""  # where MLflow shows the run
+    steps: dict[str, StepState]
+
+
+class Run:
+    """A run in work: every change of its record is on the disk at once."""
+
+    def __init__(self, folder: Path, record: RunRecord):
+        self.folder, self.record = folder, record
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def log(self) -> Path:
+        return self.folder / LOG
+
+    def raw_data(self, given: str | None) -> str:
+        """Where its raw data are; `given` is needed only for a URL whose secrets were not kept.
+        Raises InputError where it is another place."""
+        kept = self.record.raw_data
+        if given is None and not self.record.has_secrets:
+            return kept
+        if given is None:
+            raise InputError(
+                f"--raw-data is missing: the secrets in {kept} were not kept, give it again."
+            )
+        if given != kept and str(Path(given).resolve()) != kept:
+            raise InputError(
+                f"--raw-data {given} is not that of run {self.name}, which is "
+                f"{kept}: leave it out, or start a new run."
+            )
+        return given if "://" in given else kept
+
+    def note(self, **fields) -> None:
+        """Change fields of the record."""
+        self.record = self.record.model_copy(update=fields)
+        self.record.write(self.folder)
+
+    def note_step(self, step: str, **fields) -> None:
+        """Change fields of one step's state."""
+        state = self.record.steps[step].model_copy(update=fields)
+        self.note(steps=self.record.steps | {step: state})
+
+    def end(self, state: str, reason: str = "") -> None:
+        """Note that the run is over, and why."""
+        self.note(state=state, reason=reason, ended=now())
+
+
+def now() -> str:
+    """The time, UTC, to the second."""
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def begin(
+    recipe: str,
+    config: Recipe,
+    raw_data: str,
+    tags: dict[str, str],
+    code: dict[str, str],
+    runs: Path,
+) -> Run:
+    """Make the folder of a new run: `<recipe>-<UTC stamp>`, with a number behind it where two begin
+    in one second.
+
+    Args:
+        raw_data: Absolute path or URL.
+        runs: Folder of the runs; made where it is not there.
+
+    Raises InputError where it cannot be written.
+    """
+    stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    for number in itertools.count(1):
+        name = f"{recipe}-{stamp}" + (f"-{number}" if number > 1 else "")
+        folder = runs.resolve() / name
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            if not folder.is_dir():  # then `runs` itself is a file
+                raise InputError(f"--runs {runs} is no folder: name another.") from None
+        except OSError as error:
+            raise InputError(f"--runs {runs} cannot be written: {error.strerror}.") from None
+    record = RunRecord(
+        name=name,
+        recipe=recipe,
+        config=config,
+        raw_data=raw_data,
+        working_directory=os.getcwd(),
+        tags=tags,
+        code=code,
+        host=platform.node(),
+        started=now(),
+        steps=dict.fromkeys(config, StepState()),
+    )
+    record.write(folder)
+    return Run(folder, record)
+
+
+def runs_in(runs: Path) -> list[Run]:
+    """All runs in a folder, the newest first; folders whose run.json cannot be read are none."""
+    found = []
+    for file in runs.resolve().glob(f"*/{RunRecord.FILE}"):
+        try:
+            found.append(Run(file.parent, RunRecord.read(file.parent)))
+        except (InputError, OSError):
+            continue
+    return sorted(found, key=lambda run: (run.record.started, run.name), reverse=True)
+
+
+def find(runs: Path, wanted: str, flag: str) -> Run:
+    """The run of a name, of a folder, or the newest unfinished one for "latest" (the newest of all
+    where every run is finished).
+
+    Raises InputError, which names `flag` and the runs there are.
+    """
+    there = runs_in(runs)
+    if not there:
+        raise InputError(f"{flag} {wanted}: --runs {runs} holds no run: start one without it.")
+    if wanted == LATEST:
+        unfinished = [run for run in there if run.record.state != "finished"]
+        return (unfinished or there)[0]
+    for run in there:
+        if run.name == Path(wanted).name:
+            return run
+    names = ", ".join(run.name for run in there[:5])
+    raise InputError(f"{flag} {wanted} is no run in {runs}: the newest are {names}.")

@@ -1,0 +1,165 @@
+"""What is taken over from an earlier run, and what is not."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from shared.contracts.folder import write_atomically
+from shared.pipeline.reuse import digest_of, find_same, listing_of, step_key, take_over
+from shared.pipeline.runs import RunRecord, begin, runs_in
+from tests import tiny
+from tests.calling import SMALL, call
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    tiny.dataset(tmp_path / "dataset")
+    return tmp_path / "dataset"
+
+
+def test_a_digest_is_of_what_a_folder_holds_and_not_of_where_it_lies(dataset, tmp_path):
+    moved = shutil.copytree(dataset, tmp_path / "elsewhere")
+    described = json.loads((moved / "manifest.json").read_text())
+    described |= {"source": "/somewhere/else", "source_digest": "of other times"}
+    (moved / "manifest.json").write_text(json.dumps(described))
+    assert digest_of(moved) == digest_of(dataset)
+    described["digest"] = "of other pictures"
+    (moved / "manifest.json").write_text(json.dumps(described))
+    assert digest_of(moved) != digest_of(dataset)
+
+
+def test_a_key_changes_with_component_config_code_and_inputs_but_not_with_the_place(dataset):
+    parameters = {"config": {"epochs": 2}, "code_version": "a"}
+    parameters |= {"raw_data": "/here", "raw_version": "v"}
+    inputs = {"dataset": dataset}
+    key = step_key("train", parameters, inputs)
+    assert key == step_key("train", parameters | {"raw_data": "/there"}, inputs)
+    others = [
+        step_key("cluster", parameters, inputs),
+        step_key("train", parameters | {"config": {"epochs": 3}}, inputs),
+        step_key("train", parameters | {"code_version": "b"}, inputs),
+        step_key("train", parameters, {}),
+        step_key("train", parameters, {"other": dataset}),
+        step_key("train", parameters | {"raw_version": "w"}, inputs),
+        step_key("train", {"raw_data": "/here"}, inputs),
+        step_key("train", {"raw_data": "/here"}, inputs),
+    ]
+    assert len({key, *others}) == 9
+
+
+def test_output_is_taken_over_whole_and_either_may_change_or_go(tmp_path):
+    source, target = tmp_path / "a" / "step", tmp_path / "b" / "step"
+    (source / "model").mkdir(parents=True)
+    (source / "model" / "weights").write_bytes(b"old")
+    (source / "model" / "link").symlink_to("weights")
+    target.mkdir(parents=True)
+    (target / "of an attempt").write_text("")
+    take_over(source, target)
+    assert listing_of(target) == listing_of(source)
+    assert (target / "model" / "link").is_symlink()
+    assert os.path.samefile(source / "model" / "weights", target / "model" / "weights"), "no room"
+
+    write_atomically(target / "model" / "weights", b"new")
+    assert (source / "model" / "weights").read_bytes() == b"old"
+    shutil.rmtree(source)
+    assert (target / "model" / "weights").read_bytes() == b"new"
+
+
+def test_output_that_lost_a_file_is_not_taken_over(tmp_path):
+    run = begin("demo", {"prepare": {}}, "/data", {}, {}, tmp_path)
+    made = run.folder / "prepare"
+    made.mkdir()
+    (made / "one").write_text("1")
+    assert find_same(tmp_path, "k", "prepare") is None
+    run.note_step("prepare", state="finished", key="k", files=listing_of(made))
+    found, step = find_same(tmp_path, "k", "prepare")
+    assert (found.name, step) == (run.name, "prepare")
+    assert find_same(tmp_path, "other", "prepare") is None
+    (made / "one").unlink()
+    assert find_same(tmp_path, "k", "prepare") is None
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory, scenes):
+    """The folder of a finished run; a path with blanks and a quote."""
+    folder = tmp_path_factory.mktemp("it's a place")
+    result = call("submit", "--raw-data", scenes, "--set", *SMALL, cwd=folder)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return folder
+
+
+def states(folder) -> dict[str, str]:
+    """Of the steps of the newest run."""
+    newest = runs_in(folder / "runs")[0].record
+    return {step: state.state for step, state in newest.steps.items()}
+
+
+def test_the_same_again_works_on_nothing_and_says_so(first, scenes):
+    before = runs_in(first / "runs")[0]
+    result = call("submit", "--raw-data", scenes, "--set", *SMALL, cwd=first)
+    assert result.returncode == 0, result.stderr
+    found = states(first)
+    found.pop("prepare")
+    assert set(found.values()) == {"reused"} and "epoch 1/" not in result.stdout
+    for step in found:
+        assert f"{step}: taken over from {before.name}" in result.stdout
+    after = runs_in(first / "runs")[0]
+    assert after.name != before.name and (after.folder / "benchmark/report/report.html").is_file()
+    assert after.record.steps["export"].reused_from == before.name
+
+
+def test_a_changed_number_of_benchmark_runs_benchmark_alone(first, scenes):
+    changed = [*SMALL, "benchmark.batch_sizes=[1]"]
+    result = call("submit", "--raw-data", scenes, "--set", *changed, cwd=first)
+    assert result.returncode == 0, result.stderr
+    found = states(first)
+    found.pop("prepare")
+    assert found.pop("benchmark") == "finished" and set(found.values()) == {"reused"}
+
+
+def test_a_finished_run_is_continued_by_saying_so(first):
+    name = runs_in(first / "runs")[0].name
+    for which in (["--continue"], ["--continue", "latest"], ["--continue", name]):
+        result = call("submit", *which, cwd=first)
+        assert result.returncode == 0 and f"run {name} is finished already" in result.stdout
+        assert "report.html" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["nope"], "--continue nope is no run in runs: the newest are demo-"),
+        (["latest", "--set", "train_global.epochs=3"], "--set cannot change a run"),
+        (["latest", "--recipe", "facades"], "--recipe cannot change a run"),
+        (["latest", "--host", "http://127.0.0.1:9"], "--continue goes on with a run of this"),
+    ],
+)
+def test_what_cannot_be_continued_is_refused(first, arguments, sentence):
+    result = call("submit", "--continue", *arguments, cwd=first)
+    assert result.returncode == 2 and sentence in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_an_interrupted_run_goes_on_in_the_step_that_failed(first, scenes):
+    """Its raw data are damaged until they are mended; what comes after is taken over."""
+    raw = shutil.copytree(scenes, first / "raw")
+    label = next(raw.glob("gtFine/train/*/*_labelIds.png"))
+    good = label.read_bytes()
+    label.write_bytes(good[:100])
+    failed = call("submit", "--raw-data", raw, "--set", *SMALL, cwd=first)
+    assert failed.returncode == 2
+    run = runs_in(first / "runs")[0]
+    assert f"continue with: python pipeline.py submit --continue {run.name}" in failed.stderr
+    assert run.record.state == "failed"
+    assert run.record.reason.startswith("step prepare failed: prepare refused: ")
+    assert run.record.steps["prepare"].state == "failed"
+
+    label.write_bytes(good)
+    result = call("submit", "--continue", run.name, cwd=first)
+    assert result.returncode == 0, result.stderr
+    assert RunRecord.read(run.folder).state == "finished"
+    assert states(first)["prepare"] == "finished" and states(first)["train_local"] == "reused"
+    log = run.log.read_text()
+    assert "prepare refused" in log and "taken over" in log, "one log of both attempts"
