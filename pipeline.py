@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 from kfp import dsl
+from kfp.components import PythonComponent
 from kfp.dsl.graph_component import GraphComponent
 
 from components.benchmark.component import benchmark as benchmark_step
@@ -17,6 +18,7 @@ from components.cluster.component import cluster as cluster_step
 from components.cluster.config import ClusterConfig
 from components.export.component import export as export_step
 from components.export.config import ExportConfig
+from components.prepare.component import fingerprint
 from components.prepare.component import prepare as prepare_step
 from components.prepare.config import PrepareConfig
 from components.train.component import train as train_step
@@ -27,6 +29,7 @@ from shared.errors import InputError
 from shared.pipeline import embedded, server
 from shared.pipeline.graph import task, write_yaml
 from shared.pipeline.nights import NightlyOptions, compare_nights, run_night
+from shared.pipeline.promotion import best, promote, rollback
 from shared.pipeline.recipes import Recipe, read_recipe
 from shared.pipeline.runs import LATEST, begin, find
 
@@ -61,34 +64,39 @@ def build(recipe: str, config: Recipe) -> GraphComponent:
         export: dict = numbers["export"],
         benchmark: dict = numbers["benchmark"],
     ) -> dsl.Artifact:
+        given = locals()
+        configs = {step: given[step] for step in CONFIGS}
+
+        # What the steps will read from outside, as it is now: a change is seen where they are kept.
+        versions = task("fingerprint", fingerprint, raw_data=raw_data, **configs).outputs
+
+        def step(name: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:
+            known = dict(config=configs[name], files_version=versions[name])
+            return task(name, component, **known, **inputs)
+
         # Raw images of any usual layout -> a checked data set.
-        prepared = task("prepare", prepare_step, raw_data=raw_data, config=prepare)
-        dataset = prepared.outputs["dataset"]
+        dataset = step("prepare", prepare_step, raw_data=raw_data).outputs["dataset"]
 
         # The coarse generator, or the only one.
-        first = task("train_global", train_step, dataset=dataset, config=train_global)
-        model = first.outputs["model"]
+        model = step("train_global", train_step, dataset=dataset).outputs["model"]
 
         # Its instance features -> styles of every label.
         styles = {}
         if "cluster" in config:
-            clustered = task("cluster", cluster_step, dataset=dataset, model=model, config=cluster)
+            clustered = step("cluster", cluster_step, dataset=dataset, model=model)
             styles = {"clusters": clustered.outputs["clusters"]}
 
         # The enhancer at full size, around the coarse generator.
         if "train_local" in config:
-            inputs = dict(dataset=dataset, init_from=model, **styles)
-            second = task("train_local", train_step, **inputs, config=train_local)
+            second = step("train_local", train_step, dataset=dataset, init_from=model, **styles)
             model = second.outputs["model"]
 
         # The deployed file, and the proof that it equals the model.
         inputs = dict(dataset=dataset, model=model, **styles)
-        proven = task("export", export_step, **inputs, config=export)
+        exported = step("export", export_step, **inputs).outputs["exported"]
 
         # Speed, parity and pictures.
-        inputs |= dict(exported=proven.outputs["exported"])
-        measured = task("benchmark", benchmark_step, **inputs, config=benchmark)
-        return measured.outputs["report"]
+        return step("benchmark", benchmark_step, exported=exported, **inputs).outputs["report"]
 
     return graph
 
@@ -212,6 +220,7 @@ def nightly(config: NightlyOptions) -> None:
 if __name__ == "__main__":
     try:
         verbs = {"compile": compile_, "submit": submit, "nightly": nightly}
+        verbs |= {"promote": promote, "rollback": rollback, "best": best}
         command_line("python pipeline.py", None, verbs)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)

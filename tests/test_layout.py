@@ -25,6 +25,7 @@ ONE_SUBJECT = {  # though one step alone uses a part of it
     "shared.contracts": "what one step writes for the next, or for people",
     "shared.pipeline": "what runs the steps",
     "shared.tracking": "all that knows MLflow",
+    "shared.registry": "all that knows MLflow's registry",
     "shared.data.frames.pack": "writes what all read",
     "shared.data.frames.seal": "writes what all read",
     "shared.data.images.encode_ids": "writes what all read",

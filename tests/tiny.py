@@ -167,13 +167,15 @@ def write(
     manifest = DatasetManifest(**values | fields)
 
     # The images.
-    pairs, files, frames = {"train": [], "test": []}, [], {"train": [], "test": []}
+    pairs, frames = {"train": [], "test": []}, {"train": [], "test": []}
+    files, of_tests = [], []
     for split, contents in splits.items():
         for name, content in contents.items():
             for kind, array in content.items():
                 path = manifest.path(folder, split, kind, name)
                 (write_ids if array.ndim == 2 else write_picture)(path, array)
                 files.append(path)
+                of_tests += [path] if split == "test" else []
             frame = frame_of(name, content)
             num_instances = 0 if frame.ids is None else len(frame.ids)
             size = content["input"].shape[-2:]
@@ -181,7 +183,8 @@ def write(
             frames[split].append(frame)
 
     # The manifest, and the cache where one is wanted.
-    manifest = manifest.model_copy(update={"digest": digest_files(files), **pairs})
+    digests = dict(digest=digest_files(files), test_digest=digest_files(of_tests))
+    manifest = manifest.model_copy(update=digests | pairs)
     manifest.write(folder)
     if cache:
         for split in splits:

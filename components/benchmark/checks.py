@@ -30,3 +30,12 @@ def check_same_model(
                 "components.export`."
             )
     card.architecture.refuse_other_data(dataset, manifest)
+
+
+def check_champion(folder: str) -> None:
+    """Raises InputError for a --champion that is no folder of an export."""
+    if folder and not (Path(folder) / ExportCard.FILE).is_file():
+        raise InputError(
+            f"--champion {folder} holds no {ExportCard.FILE}: give the folder that `python -m "
+            "components.export` wrote, or leave it out."
+        )

@@ -19,6 +19,7 @@ def benchmark(
     metrics: Output[Metrics],
     config: dict,
     code_version: str,
+    files_version: str,
     clusters: Optional[Input[Artifact]] = None,  # noqa: UP045 (kfp knows no other spelling)
 ):
     """Measure an exported generator; the config has BenchmarkConfig's fields."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from shared.command import Options, StepConfig
 from shared.device_names import DeviceName, PrecisionName
@@ -39,8 +39,57 @@ class PageOptions(Options):
     """Labels of each such map, the largest, whose styles are painted: a picture per style."""
 
 
+class GateOptions(Options):
+    """With what a new model is compared, and what it may lose against it. A figure of quality that
+    was not measured is not compared."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    champion: str = ""
+    """Folder of the export step to compare with; empty: the champion of --registered-model."""
+    registered_model: str = ""
+    """Model in MLflow's registry: its champion is compared with, and what was measured becomes a
+    version of it; empty: neither. Needs MLFLOW_TRACKING_URI."""
+    min_fps_ratio: float = Field(0.9, gt=0, le=1)
+    """Least speed, as a share of the champion's."""
+    max_loss_psnr_db: float = Field(0.3, ge=0)
+    """Largest loss of PSNR in dB."""
+    max_loss_ssim: float = Field(0.01, ge=0)
+    """Largest loss of SSIM."""
+    max_loss_l1: float = Field(0.005, ge=0)
+    """Largest rise of L1."""
+    max_loss_lpips: float = Field(0.01, ge=0)
+    """Largest rise of LPIPS."""
+    max_loss_fid: float = Field(2.0, ge=0)
+    """Largest rise of FID."""
+    max_loss_kid: float = Field(0.002, ge=0)
+    """Largest rise of KID."""
+    max_loss_miou: float = Field(0.02, ge=0)
+    """Largest loss of mIoU."""
+    max_loss_pixel_accuracy: float = Field(0.01, ge=0)
+    """Largest loss of pixel accuracy."""
+    max_parity_error: float = Field(0, ge=0)
+    """Largest difference of the exported file from PyTorch in fp32, of pictures in [-1, 1]; 0: what
+    the export allowed."""
+    gate_confidence: float = Field(0.95, ge=0.5, le=0.999)
+    """Confidence with which none of the figures is called better or worse by chance."""
+    gate_seconds: float = Field(15.0, ge=0)
+    """Seconds after which the speeds have been compared long enough, also on a busy machine; 18
+    calls of each file are timed in any case."""
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether there is to be a verdict."""
+        return bool(self.champion or self.registered_model)
+
+    def max_loss(self, metric: str) -> float:
+        """The largest loss of a figure of quality, by the name that `shared/quality.py` gives
+        it."""
+        return getattr(self, f"max_loss_{metric}")
+
+
 # pydantic puts the fields of the last base first, and so does --help.
-class BenchmarkConfig(MeasuringOptions, PageOptions, SpeedOptions, StepConfig):
+class BenchmarkConfig(MeasuringOptions, GateOptions, PageOptions, SpeedOptions, StepConfig):
     """All options of the benchmark step."""
 
     STEP: ClassVar[str] = "benchmark"

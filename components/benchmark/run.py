@@ -3,13 +3,15 @@ with pictures."""
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from torch import nn
 
 from components.benchmark.ais_bench.rows import measure_om
-from components.benchmark.checks import check_same_model
+from components.benchmark.checks import check_champion, check_same_model
 from components.benchmark.config import BenchmarkConfig
+from components.benchmark.measure.contest import open_contest
 from components.benchmark.measure.method import environment, method
 from components.benchmark.measure.quality import QualityMeter
 from components.benchmark.measure.runtimes import file_runners, parities, torch_runners
@@ -29,7 +31,7 @@ from components.benchmark.page.styles_page import styles_fragment
 from components.benchmark.page.table import TABLE, text_table
 from shared import tracking
 from shared.contracts.clusters import ClusterTable
-from shared.contracts.dataset import SPLITS, DatasetManifest
+from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard, Graph
 from shared.contracts.folder import write_atomically
 from shared.contracts.measured import BenchmarkReport
@@ -53,6 +55,7 @@ def run(
 ) -> dict[str, float]:
     """Measure an exported generator against PyTorch: speed, parity, quality, pictures."""
     # Folders that must belong together.
+    check_champion(config.champion)
     runtime = pick(config.device, config.precisions[-1])
     export = ExportCard.read(exported)
     manifest = DatasetManifest.read(dataset)
@@ -66,6 +69,7 @@ def run(
     segmentation = None
     if file := config.segmentation_network:
         segmentation = SegmentationNetwork(file, size, manifest.num_labels, runtime.name)
+    of_tests = partial(QualityMeter, networks, segmentation)
 
     # The same function in several runtimes, on real maps.
     form = replace(Form.of_export(export), size=size)
@@ -73,6 +77,12 @@ def run(
     workload = Workload(dataset, manifest, form, pairs)
     of_torch = torch_runners(form, generator, config)
     of_files = file_runners(form, exported, export, runtime.name, config.runtimes)
+    beside = [runner for runner in of_files if runner.device == runtime.name]
+    slower = [runner for runner in of_files if runner.device != runtime.name]
+
+    # The champion, where the model is to be compared with one.
+    deployed = next(iter((*beside, *slower)), None)
+    contest = open_contest(config, export, workload, deployed, of_tests)
 
     # Correct first, then speed.
     parity = parities(of_torch, of_files, generator, export, workload)
@@ -81,18 +91,19 @@ def run(
     speed = measure_speed(in_process, workload, config.batch_sizes, config.rounds, config.warmup)
     if len(in_process) < len(runners):  # Ascend's own tool times an .om
         speed += measure_om(exported, export.om, config.batch_sizes, config.rounds, config.warmup)
+    if contest:
+        contest.race()
 
-    # Quality, of the exported file unless it would run on a slower device than PyTorch.
+    # Quality, of the exported file; where it would run on a slower device than PyTorch, only if it
+    # has to be compared with the champion's.
     eager = open_runner(form, "torch", generator, config.device, config.precisions[-1])
-    beside = [runner for runner in of_files if runner.device == eager.device]
-    slower = [runner for runner in of_files if runner.device != eager.device]
-    painters = [Painter(form, runner) for runner in (*beside, eager, *slower)]
-    shown, quality = [], {}
-    for split in SPLITS:
-        meter = QualityMeter(networks, segmentation) if split == "test" else QualityMeter()
-        rows = synthesise(painters, workload, split, config.max_pictures, meter)
+    order = (*beside, *slower, eager) if contest else (*beside, eager, *slower)
+    painters = [Painter(form, runner) for runner in order]
+    shown, meters = [], {"train": QualityMeter(), "test": of_tests()}
+    for split, meter in meters.items():
+        beside_it = contest if split == "test" else None
+        rows = synthesise(painters, workload, split, config.max_pictures, meter, beside_it)
         shown += [row for number, row in enumerate(rows) if number < config.max_pictures]
-        quality[split] = meter.result()
 
     # What the styles are worth.
     sheet = paint_styles(workload, generator, table, config) if table else None
@@ -102,9 +113,10 @@ def run(
     result = BenchmarkReport(
         speed=speed,
         parity=parity,
-        quality=quality["test"],
-        train_quality=quality["train"],
+        quality=meters["test"].result(),
+        train_quality=meters["train"].result(),
         styles=styles,
+        verdict=contest.verdict(meters["test"], parity) if contest else None,
         height=size[0],
         width=size[1],
         model_digest=card.digest,

@@ -16,6 +16,7 @@ def cluster(
     metrics: Output[Metrics],
     config: dict,
     code_version: str,
+    files_version: str,
 ):
     """Encode and cluster instance features; the config has ClusterConfig's fields."""
     from components.cluster.config import ClusterConfig

@@ -16,6 +16,7 @@ def export(
     metrics: Output[Metrics],
     config: dict,
     code_version: str,
+    files_version: str,
     dataset: Optional[Input[Dataset]] = None,  # noqa: UP045 (kfp knows no other spelling)
     clusters: Optional[Input[Artifact]] = None,  # noqa: UP045
 ):

@@ -143,6 +143,7 @@ def card_of(
         parity=parity,
         architecture=card.architecture,
         model_digest=card.digest,
+        test_digest=card.test_digest,
         versions={
             "torch": torch.__version__,
             "onnx": onnx.__version__,

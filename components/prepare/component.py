@@ -1,6 +1,7 @@
 """The KFP face of the prepare step."""
 
 import os
+from typing import NamedTuple
 
 from kfp import dsl
 from kfp.dsl import Dataset, Metrics, Output
@@ -15,6 +16,7 @@ def prepare(
     metrics: Output[Metrics],
     config: dict,
     code_version: str,
+    files_version: str,
 ):
     """Make a checked data set of raw images; the config has PrepareConfig's fields."""
     from components.prepare.config import PrepareConfig
@@ -25,3 +27,29 @@ def prepare(
     figures = execute(run, PrepareConfig, config, code_version, **places)
     for name, value in figures.items():
         metrics.log_metric(name, value)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def fingerprint(
+    raw_data: str,
+    prepare: dict,
+    train_global: dict,
+    cluster: dict,
+    train_local: dict,
+    export: dict,
+    benchmark: dict,
+) -> NamedTuple(
+    "Versions",
+    [("prepare", str), ("train_global", str), ("cluster", str),
+     ("train_local", str), ("export", str), ("benchmark", str)],
+):  # fmt: skip
+    """Digest, per step, of the files that it reads from outside: raw data, and what its config
+    names."""
+    configs = dict(locals())
+    del configs["raw_data"]
+
+    from components.prepare.fingerprint import fingerprint as look
+    from shared.command import refusals
+
+    with refusals("fingerprint"):
+        return tuple(look(raw_data, configs).values())

@@ -60,6 +60,23 @@ def check(
     config.check_vgg_weights()
 
 
+def check_start(start_from: str, found: Architecture, wanted: Architecture) -> None:
+    """Raises InputError where the generator of the model to start from is not built as the one that
+    is to be trained."""
+    names = ["netG", "norm", "num_labels", "input_nc", "use_instances", "feat_num", "ngf"]
+    if not wanted.is_pix2pix:
+        names += ["n_downsample_global", "n_blocks_global"]
+    if wanted.netG == "local":
+        names += ["n_local_enhancers", "n_blocks_local"]
+    for name in names:
+        here, there = getattr(wanted, name), getattr(found, name)
+        if here != there:
+            raise InputError(
+                f"--start-from {start_from} has networks with {name} {there}, but {here} is asked "
+                "for: give the same options and data, or start without it."
+            )
+
+
 def trained_sizes(options: DataOptions, manifest: DatasetManifest) -> dict[tuple[int, int], str]:
     """The (height, width) of what is trained on, and the name of an image for each."""
     size, crop = options.frame_size, options.crop_size

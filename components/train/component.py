@@ -16,6 +16,7 @@ def train(
     metrics: Output[Metrics],
     config: dict,
     code_version: str,
+    files_version: str,
     init_from: Optional[Input[Model]] = None,  # noqa: UP045 (kfp knows no other spelling)
     clusters: Optional[Input[Artifact]] = None,  # noqa: UP045
 ):

@@ -71,6 +71,10 @@ class NetworkOptions(Options):
     in pix2pixHD's."""
     init_gain: float = Field(0.02, gt=0)
     """Scale of the fresh weights; kaiming has none."""
+    start_from: str = ""
+    """Weights to start from instead of fresh ones: a model folder, or models:/NAME/VERSION of
+    MLflow's registry. Stage local takes all but its global network, which is that of
+    --init-from."""
 
 
 class LossOptions(Options):

@@ -18,6 +18,11 @@ from shared.networks.checkpoint import load_tensors, save_tensors, save_weights,
 L1_RANGE = "L1_range"
 
 
+def state_file(model: Path) -> Path:
+    """What an interrupted training goes on from, in its model folder."""
+    return model / "state" / "training.pt"
+
+
 class ModelFolder:
     """What a training leaves in its model folder, and finds there when it goes on."""
 
@@ -38,7 +43,7 @@ class ModelFolder:
         self.keep_checkpoints, self.encoder = keep_checkpoints, encoder
         self.best = Best(f"val/{best_by}")
         self.metrics: dict[str, float] = {}  # of the last finished epoch
-        self.state = path / "state" / "training.pt"
+        self.state = state_file(path)
 
     # The state to continue from.
 

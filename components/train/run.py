@@ -1,6 +1,7 @@
 """Train pix2pixHD (one stage) or pix2pix on a prepared data set. The same command again continues,
 or says so."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from components.train.checks import check
@@ -11,9 +12,9 @@ from components.train.devices.launch import launch, must_launch
 from components.train.devices.loss_scale import apex_amp
 from components.train.devices.world import World, broadcast_weights, gathered, joined
 from components.train.figures import final_table
-from components.train.folder import ModelFolder
+from components.train.folder import ModelFolder, state_file
 from components.train.loop import train
-from components.train.networks.build import architecture_for, build, read_parent
+from components.train.networks.build import architecture_for, build, earlier_training, read_parent
 from components.train.networks.memory import checkpoint_activations, compile_networks
 from components.train.performance import performance_run, publish
 from components.train.step import Trainer
@@ -88,8 +89,12 @@ def train_model(
     )
     tracking.log_dataset(dataset, manifest.digest, "training")
 
-    # Networks: fresh, then the weights of the previous stage.
-    networks = build(architecture, config, config.seed, config.vgg_file, init_from, clusters)
+    # Networks: fresh, then the weights of the previous stage, then those of an earlier training,
+    # which the other ranks get from the main one.
+    begins = config.start_from and world.is_main and not state_file(model).is_file()
+    with earlier_training(config) if begins else nullcontext() as earlier:
+        files = (config.vgg_file, init_from, clusters, earlier)
+        networks = build(architecture, config, config.seed, *files)
     trainer = Trainer(networks, architecture, config, runtime, world)
 
     # Their folder, and the state of an interrupted run in it, the same for all ranks.
@@ -101,6 +106,7 @@ def train_model(
         epoch=0,
         images_seen=0,
         dataset_digest=manifest.digest,
+        test_digest=manifest.test_digest,
         parent_digest=parent.digest if parent else "",
         digest="",
         config=config.model_dump(),

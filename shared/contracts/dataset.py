@@ -52,6 +52,7 @@ class DatasetManifest(Folder):
     source_digest: str  # of names, sizes and times of the source files
     config: dict  # of the prepare step
     digest: str  # of all image files
+    test_digest: str = ""  # of those of the test pairs alone, '' = an earlier version prepared it
 
     def path(
         self, folder: Path, split: str, kind: Literal["photo", "input", "instance"], name: str

@@ -76,6 +76,7 @@ class ExportCard(Folder):
     parity: list[Parity]  # one per runtime that could be asked
     architecture: Architecture  # of the model: what it takes to feed the file
     model_digest: str
+    test_digest: str = ""  # of the test pairs beside its training pairs, '' = not known
     versions: dict[str, str]
 
     @property

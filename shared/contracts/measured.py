@@ -93,11 +93,12 @@ class Verdict(Record):
         return self.outcome in ("worse", "not comparable")
 
     def headline(self) -> dict[str, float]:
-        """Its figures by the names that MLflow has: ratios of speeds, changes of quality."""
+        """Its figures by the names that MLflow has: the ratio of the speeds, the changes of
+        quality."""
         found = {}
         for figure in self.figures:
             if figure.name.startswith("fps/"):
-                found[f"gate/fps_ratio/{figure.name.removeprefix('fps/')}"] = 1 + figure.change
+                found["gate/fps_ratio"] = 1 + figure.change
             else:
                 found[f"gate/{figure.name.removeprefix('test/')}_change"] = figure.change
         return found

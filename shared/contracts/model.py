@@ -117,6 +117,7 @@ class ModelCard(Folder):
     epoch: int  # finished epochs
     images_seen: int
     dataset_digest: str
+    test_digest: str = ""  # of that data set's test pairs, '' = not known
     parent_digest: str  # of the model it was initialised from, '' = from scratch
     digest: str  # of the weight files
     config: dict

@@ -175,7 +175,8 @@ def test_the_manifest_says_what_is_there(raw, tmp_path):
     config = PrepareConfig(size="32x64", max_images=2, cache_limit_gb=1, copies="/somewhere")
     make(raw, tmp_path / "dataset", config)
     manifest = json.loads((tmp_path / "dataset" / "manifest.json").read_text())
-    assert len(manifest.pop("digest")) == len(manifest.pop("source_digest")) == 16
+    for digest in ("digest", "test_digest", "source_digest"):
+        assert len(manifest.pop(digest)) == 16
     pair = dict(height=32, width=64, has_photo=True, num_instances=1)
     assert manifest == {
         "format": 2,
@@ -318,6 +319,15 @@ def test_the_digest_depends_on_the_images_alone(raw, tmp_path):
     assert prepared(raw, tmp_path / "larger", size="64x64").digest != first
     add_pair(raw, "train", "ulm_000000_000019", 30)
     assert prepared(raw, tmp_path / "other", size="32x64").digest != first
+
+
+def test_the_digest_of_the_test_pairs_does_not_depend_on_the_others(raw, tmp_path):
+    first = prepared(raw, tmp_path / "first", size="32x64")
+    add_pair(raw, "train", "ulm_000001_000019", 6)
+    more = prepared(raw, tmp_path / "more", size="32x64")
+    assert more.digest != first.digest and more.test_digest == first.test_digest
+    add_pair(raw, "val", "lindau_000000_000019", 7)
+    assert prepared(raw, tmp_path / "other", size="32x64").test_digest != first.test_digest
 
 
 def test_in_processes_it_is_the_same_as_in_threads(tmp_path, monkeypatch):
@@ -1308,8 +1318,8 @@ def test_the_kfp_face_runs_the_step_and_logs_its_figures(raw, tmp_path):
     metrics = dsl.Metrics(uri=str(tmp_path / "metrics"))
     config = {"size": "32x64", "num_labels": 35.0}
     outputs = dict(dataset=dataset, metrics=metrics)
-    version = code_version("prepare")
-    prepare.python_func(raw_data=str(raw), config=config, code_version=version, **outputs)
+    versions = dict(code_version=code_version("prepare"), files_version="")
+    prepare.python_func(raw_data=str(raw), config=config, **versions, **outputs)
     assert DatasetManifest.read(tmp_path / "dataset").common_size() == (32, 64)
     assert (metrics.metadata["train_pairs"], metrics.metadata["test_pairs"]) == (3, 2)
 

@@ -2,9 +2,13 @@
 
 import numpy as np
 
-from components.benchmark.measure.segmentation import SegmentationNetwork, SegmentationScorer
+from components.benchmark.measure.segmentation import (
+    GROUPS,
+    SegmentationNetwork,
+    SegmentationScorer,
+)
 from shared.contracts.measured import Quality
-from shared.scorers import MeasuringNetworks, PictureMeter
+from shared.scorers import FeatureScorer, MeasuringNetworks, PictureMeter
 
 
 class QualityMeter:
@@ -40,3 +44,30 @@ class QualityMeter:
             **found,
             caveats=self.pictures.caveats(),
         )
+
+    @property
+    def by_pair(self) -> dict[str, np.ndarray]:
+        """The figures that are means over pairs, by name of the metric, (pairs,) each."""
+        pairs = self.pictures.pairs
+        return {name: np.array([pair[name] for pair in pairs]) for name in (pairs or [{}])[0]}
+
+    def by_group_left_out(self) -> dict[str, np.ndarray]:
+        """The other figures, by name of the metric: with each of up to GROUPS groups of the pairs
+        left out, (groups,) each. Without those that so few pairs do not have."""
+        count = min(GROUPS, len(self.pictures.pairs))
+        found = [self._without(group) for group in range(count)]
+        names = set.intersection(*map(set, found)) if found else set()
+        return {name: np.array([figures[name] for figures in found]) for name in names}
+
+    def _without(self, group: int) -> dict[str, float]:
+        """The figures that are no means over pairs, of the pairs of all groups but one."""
+        found = self.segmentation.figures(without=group) if self.segmentation else {}
+        if whole := self.pictures.features:
+            part = FeatureScorer(whole.network)
+            for all_of_them, kept in (
+                (whole.features, part.features),
+                (whole.real, part.real),
+            ):
+                kept += [row for i, row in enumerate(all_of_them) if i % GROUPS != group]
+            found |= part.figures()
+        return found

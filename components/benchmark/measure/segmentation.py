@@ -13,6 +13,7 @@ from shared.scorers import MeasuringNetwork, Size
 # Label ids of Cityscapes (0..33, some have a 34th) of the 19 classes that its networks tell apart.
 CITYSCAPES_CLASSES = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 CITYSCAPES_NUM_LABELS = (34, 35)
+GROUPS = 10  # of the pairs, each of which a jackknife leaves out once
 
 
 class SegmentationNetwork(MeasuringNetwork):
@@ -72,7 +73,9 @@ class SegmentationScorer:
         self.network = network
         n = network.num_labels
         # Pixels by true label and found label; in column n those in which none of them was found.
-        self.confusion = np.zeros((n, n + 1), np.int64)
+        # The pairs are dealt out to groups.
+        self.confusions = np.zeros((GROUPS, n, n + 1), np.int64)
+        self.pairs = 0
 
     def add(self, picture: np.ndarray, labels: np.ndarray) -> None:
         """Count the pixels of a picture (3, H, W) uint8 made from labels (H, W) uint8."""
@@ -83,11 +86,17 @@ class SegmentationScorer:
 
         # A number for every pair of labels, so that one count makes the matrix.
         pixels = labels[counted].astype(np.int64) * (n + 1) + found[counted]
-        self.confusion += np.bincount(pixels, minlength=n * (n + 1)).reshape(n, n + 1)
+        confusion = np.bincount(pixels, minlength=n * (n + 1)).reshape(n, n + 1)
+        self.confusions[self.pairs % GROUPS] += confusion
+        self.pairs += 1
 
-    def figures(self) -> dict[str, float]:
-        """The figures by name of the metric; {} where no pixel counts."""
-        if not self.confusion.any():
+    def figures(self, without: int | None = None) -> dict[str, float]:
+        """The figures by name of the metric; {} where no pixel counts.
+
+        without: number of a group of the pairs that is left out."""
+        groups = self.confusions if without is None else np.delete(self.confusions, without, 0)
+        confusion = groups.sum(axis=0)
+        if not confusion.any():
             return {}
         metrics = metrics_of("segmentation")
-        return {metric.name: metric.function(self.confusion) for metric in metrics}
+        return {metric.name: metric.function(confusion) for metric in metrics}

@@ -1,9 +1,11 @@
 """How fast: the runtimes take turns on the same batches, so that a busy machine disturbs them
 alike."""
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -76,6 +78,40 @@ def measure_speed(
             print(f"benchmark: {name}: {rate}", flush=True)
             rows.append(row)
     return rows
+
+
+class RunnerFailed(Exception):
+    """A runner cannot do what is to be timed.
+
+    Args:
+        number: Of the runner.
+        problem: The reason in a few words.
+    """
+
+    def __init__(self, number: int, problem: str):
+        super().__init__(problem)
+        self.number, self.problem = number, problem
+
+
+def rounds_in_turn(
+    runners: list[Runner], workloads: list[Workload], batch_size: int
+) -> Iterator[tuple[float, ...]]:
+    """Time calls from host memory to host memory, round after round without end: the seconds of
+    each runner.
+
+    The runners take turns, each on the pairs of its workload. From round to round they come in
+    another order: to be the first, or to come after a slow one, is nobody's lot. Raises
+    RunnerFailed."""
+    orders = list(itertools.permutations(range(len(runners))))
+    for turn in itertools.count():
+        seconds: list[list[float]] = [[] for _ in runners]
+        for number in orders[turn % len(orders)]:
+            try:
+                batch = workloads[number].batch(turn * batch_size, batch_size)
+                _timed(seconds[number], partial(runners[number], batch))
+            except Exception as error:  # each runtime has its own kinds
+                raise RunnerFailed(number, describe_problem(error)) from None
+        yield tuple(itertools.chain.from_iterable(seconds))
 
 
 def _one_round(

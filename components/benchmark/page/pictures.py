@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from components.benchmark.measure.contest import Contest
 from components.benchmark.measure.quality import QualityMeter
 from components.benchmark.measure.workload import Workload
 from components.benchmark.page.table import counted
@@ -79,6 +80,7 @@ class Shown:
     synthesised: dict[str, np.ndarray]  # by runtime; quality is measured of the first
     real: np.ndarray | None
     quality: Quality | None  # of this pair, None without a photo
+    champion: np.ndarray | None = None  # what the champion makes of it, where it is compared
 
     @property
     def measured(self) -> np.ndarray:
@@ -93,6 +95,8 @@ class Shown:
         # The pair.
         pair = [Picture("input", "input", self.input)]
         pair.append(Picture("synthesised", f"synthesised by {measured}", self.measured))
+        if self.champion is not None:
+            pair.append(Picture("synthesised_champion", "by the champion", self.champion))
         if self.real is not None:
             pair.append(Picture("real", "real", self.real))
 
@@ -119,6 +123,7 @@ def synthesise(
     split: str,
     max_pictures: int,
     meter: QualityMeter,
+    contest: Contest | None = None,
 ) -> Iterator[Shown]:
     """Paint the first `max_pictures` pairs of a split, and the other test pairs that have a photo.
 
@@ -128,6 +133,7 @@ def synthesise(
         painters: Of one form; quality is measured of the first, differences from EAGER where it is
             there.
         meter: Is given every pair that has a photo.
+        contest: Paints every pair by the champion too.
     """
     reader = PairReader(workload.dataset, workload.manifest, split)
     num_labels = workload.form.reads.num_labels
@@ -153,6 +159,7 @@ def synthesise(
             synthesised=pictures,
             real=sample.photo,
             quality=quality,
+            champion=contest.paint(sample) if contest else None,
         )
 
 

@@ -19,11 +19,11 @@ from components.benchmark.page.table import (
     quality_figures,
 )
 from components.benchmark.page.templates import template
+from components.benchmark.wording import ARROWS, OUTCOMES, comparison_table
 from shared.contracts.folder import write_atomically
 from shared.contracts.measured import BenchmarkReport, SpeedRow
 
 PAGE = "report.html"
-ARROWS = {"higher": "↑", "lower": "↓"}  # which direction of a metric is better
 
 
 def write_page(
@@ -50,6 +50,8 @@ def write_page(
         report=report,
         names=NAMES,
         figures=FIGURES,
+        outcomes=OUTCOMES,
+        compared=comparison_table(report.verdict.figures) if report.verdict else [],
         rates=RATES,
         fastest=fastest,
         worst_parity=worst,

@@ -5,8 +5,9 @@ from typing import Literal
 
 from tabulate import tabulate
 
+from components.benchmark.wording import OUTCOMES, comparison_table
 from shared.contracts.exported import Parity
-from shared.contracts.measured import BenchmarkReport, LabelStyles, Quality, SpeedRow
+from shared.contracts.measured import BenchmarkReport, LabelStyles, Quality, SpeedRow, Verdict
 from shared.quality import METRICS, Metric
 
 TABLE = "table.txt"
@@ -71,7 +72,7 @@ RATES = tuple(column for column in FIGURES if column.clock)  # images per second
 
 
 def text_table(report: BenchmarkReport) -> str:
-    """Speed in aligned columns, then parity, quality and styles, a line each."""
+    """Speed in aligned columns, then parity, quality and styles, a line each, then the verdict."""
     # Speed; a row without figures ends with the reason.
     columns = NAMES + FIGURES
     cells = [[column.title for column in columns]]
@@ -90,6 +91,8 @@ def text_table(report: BenchmarkReport) -> str:
         lines.append(f"{split:8} {quality_text(quality)}")
         lines += [f"{'':8} caution: {caveat}" for caveat in quality.caveats]
     lines += [f"style    {style_text(style)}" for style in report.styles]
+    if report.verdict:
+        lines += ["", *verdict_lines(report.verdict)]
     return "\n".join(lines)
 
 
@@ -140,6 +143,18 @@ def style_text(style: LabelStyles) -> str:
     if style.picture_difference is not None:
         text += f", pictures differ by {style.picture_difference:.1f} levels"
     return text
+
+
+def verdict_lines(verdict: Verdict) -> list[str]:
+    """The verdict, its reasons, and the figures that were compared in aligned columns."""
+    reasons = [f"{'':8} {reason}" for reason in verdict.reasons]
+    lines = [f"verdict  {OUTCOMES[verdict.outcome]}", *reasons]
+    if verdict.figures:
+        rows = comparison_table(verdict.figures)
+        align = ["left", *["right"] * (len(rows[0]) - 2), "left"]
+        text = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=align)
+        lines += text.split("\n")
+    return lines
 
 
 def counted(number: int, noun: str) -> str:

@@ -23,6 +23,7 @@ from typing import IO, NamedTuple
 
 from components.prepare.layouts.listing import real_path_inside
 from components.prepare.layouts.sources import LAYOUT_FOLDERS
+from components.prepare.stamps import file_stamp
 from shared.contracts.folder import write_atomically
 from shared.data.names import is_image
 from shared.errors import InputError
@@ -88,11 +89,10 @@ def extract(archives: list[Path], into: Path) -> Path:
     bytes than an honest archive holds or the disk has room for (all of that before a file is
     written), and for damage.
     """
-    # The same archives, by name, size and time, have the same folder.
+    # The same archives have the same folder.
     sha = hashlib.sha256()
     for archive in archives:
-        status = archive.stat()
-        sha.update(os.fsencode(f"{archive.name}\0{status.st_size}\0{status.st_mtime_ns}\0"))
+        sha.update(os.fsencode(f"{archive.name}\0{file_stamp(archive.stat())}\0"))
     folder = into / sha.hexdigest()[:16]
     if (folder / MARKER).is_file():
         return folder / os.fsdecode((folder / MARKER).read_bytes())

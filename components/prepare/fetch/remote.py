@@ -133,11 +133,15 @@ def _mirror(store: Store, files: list[RemoteFile], kind: Kind, folder: Path) -> 
             (folder / name).unlink(missing_ok=True)
             ledger.add(out, removed=name)
 
-        # What is new, changed or damaged here comes, if it finds room.
+        # What is new, changed or damaged here comes, if it finds room. Of a file without a version
+        # nobody knows whether it changed since the copy was whole.
+        was_whole = bool(ledger.complete)
         todo = [
             file
             for file in files
-            if not ledger.holds(file) or _length(folder / file.name) != file.size
+            if not ledger.holds(file)
+            or (was_whole and not file.version)
+            or _length(folder / file.name) != file.size
         ]
         needed = sum(file.size - (_length(_partial(folder / file.name)) or 0) for file in todo)
         if needed > (free := shutil.disk_usage(folder).free):

@@ -148,7 +148,8 @@ def write_dataset(
         rate = (count - before) / max(time.monotonic() - start, 1e-9)
 
         # What the folder says about itself, and nothing in it that says nothing.
-        manifest = manifest.model_copy(update=finished.pairs | {"digest": finished.digest()})
+        digests = dict(digest=finished.digest(), test_digest=finished.test_digest())
+        manifest = manifest.model_copy(update=finished.pairs | digests)
         manifest.write(folder)
         if cached:
             seal(folder, manifest)

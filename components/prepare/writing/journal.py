@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from components.prepare.layouts.sources import RawPair
+from components.prepare.stamps import file_stamp
 from components.prepare.writing.folders import clear
 from shared.contracts.dataset import SPLITS, DatasetManifest, Pair
 from shared.contracts.folder import write_atomically
@@ -27,9 +28,9 @@ def jobs(pairs: dict[str, list]) -> Iterator[tuple[str, RawPair | Pair]]:
 
 
 def stamp(pair: RawPair) -> str:
-    """Sizes and times of the source files: changes when one of them does."""
+    """Stamps of the source files: changes when one of them does."""
     files = dict.fromkeys(filter(None, (pair.input, pair.photo, pair.instance)))
-    return " ".join(f"{status.st_size}-{status.st_mtime_ns}" for status in map(os.stat, files))
+    return " ".join(map(file_stamp, map(os.stat, files)))
 
 
 def source_digest(pairs: dict[str, list[RawPair]]) -> str:
@@ -41,11 +42,11 @@ def source_digest(pairs: dict[str, list[RawPair]]) -> str:
 
 
 class Finished:
-    """The pairs that are done, by split, and the digest of the data set that they make."""
+    """The pairs that are done, by split, and the digests of the data set that they make."""
 
     def __init__(self):
         self.pairs: dict[str, list[Pair]] = {split: [] for split in SPLITS}
-        self._sha = hashlib.sha256()
+        self._sha, self._test_sha = hashlib.sha256(), hashlib.sha256()
 
     def __len__(self) -> int:
         return sum(map(len, self.pairs.values()))
@@ -53,11 +54,18 @@ class Finished:
     def add(self, split: str, pair: Pair, digest: str) -> None:
         """Count a pair as done, in the order of `jobs`; `digest` is of its files."""
         self.pairs[split].append(pair)
-        self._sha.update(f"{split}/{pair.name} {digest}\n".encode())
+        line = f"{split}/{pair.name} {digest}\n".encode()
+        self._sha.update(line)
+        if split == "test":
+            self._test_sha.update(line)
 
     def digest(self) -> str:
         """Short SHA-256 of the whole data set."""
         return self._sha.hexdigest()[:16]
+
+    def test_digest(self) -> str:
+        """Short SHA-256 of its test pairs."""
+        return self._test_sha.hexdigest()[:16]
 
 
 class Journal(contextlib.ExitStack):

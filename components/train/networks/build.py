@@ -1,17 +1,21 @@
 """The networks of a training: their architecture, their weights, and the model that they start
 from."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
+from tabulate import tabulate
 from torch import nn
 
-from components.train.config import NetworkOptions
+from components.train.checks import check_start
+from components.train.config import NetworkOptions, TrainConfig
 from components.train.networks.discriminators import build_discriminator
 from components.train.networks.init import initialise
-from components.train.networks.partial import load_what_fits
+from components.train.networks.partial import load_what_fits, modules
 from components.train.networks.vgg import load_vgg
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
@@ -19,6 +23,10 @@ from shared.contracts.model import Architecture, ModelCard
 from shared.errors import InputError
 from shared.networks.build import build_encoder, build_generator
 from shared.networks.checkpoint import read_model, weights_path
+from shared.registry import RegistryError
+from shared.registry.trained import trained_model
+
+GLOBAL_PART = "model."  # what the tensors of the global network inside a local enhancer begin with
 
 
 @dataclass
@@ -86,8 +94,10 @@ def build(
     vgg_file: Path | None = None,
     init_from: Path | None = None,
     clusters: Path | None = None,
+    earlier: Path | None = None,
 ) -> Networks:
-    """Networks with fresh weights from the seed, overlaid with those of `init_from`.
+    """Networks with fresh weights from the seed, overlaid with those of `init_from`, the previous
+    stage, and of `earlier`, a training of this stage.
 
     vgg_file: torchvision's VGG19, None = no VGG loss. With the features of `clusters` there is no
     encoder. Raises InputError where stage local does not fit its global model."""
@@ -99,21 +109,64 @@ def build(
     E = fresh(build_encoder(architecture)) if learns_features else None
     networks = Networks(G, D, E, vgg=load_vgg(vgg_file) if vgg_file else None)
     if init_from:
-        _start_from(init_from, networks, architecture)
+        _begin_after_stage_one(init_from, networks, architecture)
+    if earlier:
+        _begin_at_earlier(earlier, networks, architecture, options.start_from)
     return networks
 
 
-def _start_from(init_from: Path, networks: Networks, architecture: Architecture) -> None:
+def _begin_after_stage_one(init_from: Path, networks: Networks, architecture: Architecture) -> None:
     """Load what fits of the model of the previous stage, and say what that is."""
     for name, network in networks.trained().items():
         if not weights_path(init_from, name).is_file():
             continue
         report = load_what_fits(network, weights_path(init_from, name))
         print("from the previous stage:", report, flush=True)
-        of_global_model = [key for key in report.new if key.startswith("model.")]
+        of_global_model = [key for key in report.new if key.startswith(GLOBAL_PART)]
         if name == "G" and architecture.netG == "local" and of_global_model:
             raise InputError(
                 f"--init-from {init_from}: its generator does not fit ({min(report.new)} "
                 "differs): stage local needs half the --ngf of its global model, and the same "
                 "labels, features, blocks and stride."
             )
+
+
+@contextmanager
+def earlier_training(config: TrainConfig) -> Iterator[Path]:
+    """The folder of the model that --start-from names, for a while. Raises InputError where there
+    is none."""
+    place = config.start_from
+    if not place.startswith("models:/") and not Path(place).is_dir():
+        raise InputError(
+            f"--start-from {place} is no folder: give that of a trained model, or "
+            "models:/NAME/VERSION."
+        )
+    try:
+        with trained_model(place, config.step_name) as folder:
+            yield folder
+    except RegistryError as error:
+        raise InputError(f"--start-from {place}: {error}") from None
+
+
+def _begin_at_earlier(
+    folder: Path, networks: Networks, architecture: Architecture, start_from: str
+) -> None:
+    """Load the networks of an earlier training of this stage, of D and E what fits, and print what
+    was taken. The global network inside a local enhancer stays that of the previous stage."""
+    check_start(start_from, read_parent(folder, architecture).architecture, architecture)
+    rows = []
+    for name, network in networks.trained().items():
+        if not weights_path(folder, name).is_file():
+            rows.append((name, "no file, stays as it is", "", ""))
+            continue
+        but = GLOBAL_PART if name == "G" and architecture.netG == "local" else None
+        report = load_what_fits(network, weights_path(folder, name), but)
+        if name == "G" and report.new:
+            raise InputError(
+                f"--start-from {start_from}: its generator does not fit ({min(report.new)} "
+                "differs): give the same options, or start without it."
+            )
+        taken = f"{len(report.taken)} of {len(report.taken) + len(report.new)}"
+        rows.append((name, taken, modules(report.new), modules(report.left)))
+    headers = ("from --start-from", "tensors taken", "new", "left")
+    print(tabulate(rows, headers, tablefmt="plain", disable_numparse=True), flush=True)

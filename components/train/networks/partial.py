@@ -23,14 +23,19 @@ class LoadReport:
         parts = [f"{self.file}: {len(self.taken)} of {wanted} tensors taken"]
         for what, keys in (("new", self.new), ("left", self.left)):
             if keys:
-                parts.append(f"{what}: {', '.join(_modules(keys))}")
+                parts.append(f"{what}: {modules(keys)}")
         return "; ".join(parts + self.changes)
 
 
-def load_what_fits(network: nn.Module, path: Path) -> LoadReport:
+def load_what_fits(network: nn.Module, path: Path, but: str | None = None) -> LoadReport:
     """Load the tensors whose name and shape fit; the report says what was taken, what stays new,
-    what was left."""
+    what was left. Tensors whose names begin with `but` stay as they are, and are not reported."""
     (state, changes), wanted = state_for(network, path), network.state_dict()
+    if but:
+        state, wanted = (
+            {key: tensor for key, tensor in tensors.items() if not key.startswith(but)}
+            for tensors in (state, wanted)
+        )
     common = wanted.keys() & state.keys()
     fits = {key: state[key] for key in common if state[key].shape == wanted[key].shape}
     network.load_state_dict(fits, strict=False)
@@ -38,6 +43,6 @@ def load_what_fits(network: nn.Module, path: Path) -> LoadReport:
     return LoadReport(path.name, set(fits), new, left, changes)
 
 
-def _modules(keys: set[str]) -> list[str]:
-    """'model1_2.0.conv_block.1.weight' -> 'model1_2.0': short enough to print."""
-    return sorted({".".join(key.split(".")[:2]) for key in keys})
+def modules(keys: set[str]) -> str:
+    """'model1_2.0.conv_block.1.weight' -> 'model1_2.0', each once: short enough to print."""
+    return ", ".join(sorted({".".join(key.split(".")[:2]) for key in keys}))

@@ -141,16 +141,20 @@ def test_the_folder_with_the_layout_is_returned(archive, into, members, inner):
     assert sorted(path.read_bytes() for path in folder.rglob("*.*g")) == sorted(contents)
 
 
-def test_the_second_time_nothing_is_read_and_a_changed_archive_is_another(archive, into, capsys):
+def test_the_second_time_nothing_is_read_and_a_changed_archive_is_another(
+    archive, into, capsys, monkeypatch
+):
     folder = extract([any_file(archive, {"facades/train/1.png": b"1"})], into)
     assert capsys.readouterr().out == "prepare: unpacked 1 of 1 files\n"
-    status = archive.stat()
-    archive.write_bytes(bytes(status.st_size))  # the same size and time
-    os.utime(archive, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert extract([archive], into) == folder
+    with monkeypatch.context() as patched:
+        patched.setattr(archives, "_members", None)
+        assert extract([archive], into) == folder
     assert capsys.readouterr().out == ""
 
-    other = extract([any_file(archive, {"facades/train/1.png": b"22"})], into)
+    status = archive.stat()
+    any_file(archive, {"facades/train/1.png": b"22"})
+    os.utime(archive, ns=(status.st_atime_ns, status.st_mtime_ns))  # as some tools do
+    other = extract([archive], into)
     assert other != folder
     assert (other / "train" / "1.png").read_bytes() == b"22" and (
         folder / "train" / "1.png"

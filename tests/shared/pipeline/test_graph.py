@@ -13,7 +13,7 @@ def test_a_task_is_called_as_its_step_and_leads_back_to_it(step):
     @dsl.pipeline
     def graph():
         data = dsl.importer(artifact_uri="data", artifact_class=dsl.Dataset)
-        task(step, train, dataset=data.output, config={})
+        task(step, train, dataset=data.output, config={}, files_version="")
 
     (name,) = set(graph.pipeline_spec.root.dag.tasks) - {"importer"}
     assert step_of(name) == step
@@ -25,7 +25,7 @@ def test_two_tasks_of_one_component_run_its_function():
     def graph():
         data = dsl.importer(artifact_uri="data", artifact_class=dsl.Dataset)
         for step in ("train_global", "train_local"):
-            task(step, train, dataset=data.output, config={})
+            task(step, train, dataset=data.output, config={}, files_version="")
 
     executors = graph.pipeline_spec.deployment_spec["executors"]
     for name in ("exec-train-global", "exec-train-local"):

@@ -1,0 +1,103 @@
+"""What the steps read from outside of the graph, as it is now: raw data, weights, tables.
+
+KFP's cache and our reuse of finished steps look at this, since they cannot look at the data.
+"""
+
+import hashlib
+import itertools
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from components.prepare.fetch.remote import is_remote
+from components.prepare.fetch.stores import Store, Unreachable, parse_url
+from components.prepare.layouts.listing import entries
+from components.prepare.stamps import file_stamp
+from shared.errors import InputError
+
+# Options that name a folder which the step writes, or one below the raw data.
+NOT_READ = {"copies", "input_folder", "photo_folder", "instance_folder"}
+
+
+def fingerprint(raw_data: str, configs: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """A short digest per step: another one whenever a file that the step reads from outside has
+    changed; "" where it reads none.
+
+    Args:
+        raw_data: What `prepare` is given.
+        configs: Options of every step. What they name and is there is read.
+
+    Raises InputError for raw data that are not there.
+    """
+    versions = {}
+    for step, config in configs.items():
+        stamps = list(itertools.chain.from_iterable(map(_local, _places_in(config))))
+        if step == "prepare":
+            stamps += _remote(raw_data) if is_remote(raw_data) else _local(_checked(raw_data))
+        versions[step] = _digest(stamps) if stamps else ""
+    return versions
+
+
+def _places_in(config: dict[str, Any]) -> Iterator[str]:
+    """The files and folders that options name."""
+    for name in sorted(config.keys() - NOT_READ):
+        values = config[name] if isinstance(config[name], list) else [config[name]]
+        yield from (value for value in values if isinstance(value, str) and os.path.exists(value))
+
+
+def _checked(raw_data: str) -> str:
+    if not os.path.exists(raw_data):
+        raise InputError(
+            f"--raw-data {raw_data!r} is not there: give a folder, archive or URL of paired images "
+            "that this machine, or the pod, can read."
+        )
+    return raw_data
+
+
+def _digest(stamps: Iterable[str]) -> str:
+    text = "\n".join(stamps)
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
+
+
+def _local(place: str) -> Iterator[str]:
+    """Name and stamp of a file, or of every file below a folder, hidden ones left out."""
+    if os.path.isfile(place):
+        yield f"{os.path.basename(place)} {file_stamp(os.stat(place))}"
+        return
+    waiting, seen = [("", place)], set()
+    while waiting:
+        prefix, folder = waiting.pop()
+        if (real := os.path.realpath(folder)) in seen:  # links may lead round and round
+            continue
+        seen.add(real)
+        for entry in sorted(entries(folder), key=lambda entry: entry.name):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                waiting.append((f"{prefix}{entry.name}/", entry.path))
+            else:
+                found = (
+                    file_stamp(entry.stat()) if os.path.exists(entry.path) else "link to nothing"
+                )
+                yield f"{prefix}{entry.name} {found}"
+
+
+def _remote(url: str) -> Iterator[str]:
+    """Name, size and version of every file in a store; what never comes again where the store tells
+    no version."""
+    url, shown, sha256 = parse_url(url)
+    if sha256:
+        yield sha256
+        return
+    try:
+        store = Store(url, shown)
+        files, _ = store.with_retries(store.find)
+        unknown = "" if all(file.version for file in files) else "tells no version of its files"
+    except Unreachable as error:
+        files, unknown = [], f"cannot be reached ({error})"
+    if unknown:
+        print(f"fingerprint: warning: {shown} {unknown}: it is prepared again", flush=True)
+        yield uuid.uuid4().hex
+    for file in sorted(files, key=lambda file: file.name):
+        yield f"{file.name} {file.size} {file.version}"

@@ -1,0 +1,187 @@
+"""Verbs of the registry: which model is the champion, and who becomes it."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tabulate import tabulate
+
+from shared import registry, tracking
+from shared.errors import InputError
+from shared.pipeline.recipes import Recipe
+from shared.registry.trained import trained_card
+
+
+def promote(recipe: str = "demo", version: int = 0, runs: Path = Path("runs")) -> None:
+    """Make a version the champion: what the next night is compared with.
+
+    Args:
+        recipe: Name of the recipe, and of its registered model.
+        version: Number of the version; 0: the challenger.
+        runs: Folder of the MLflow store where no MLFLOW_TRACKING_URI is set.
+
+    Example:
+        python pipeline.py promote --recipe demo --version 3
+    """
+    found = _versions(recipe, runs)
+    champion = registry.with_alias(found, registry.CHAMPION)
+    if version:
+        chosen = _numbered(recipe, found, version)
+    elif not (chosen := registry.with_alias(found, registry.CHALLENGER)):
+        raise InputError(
+            f"{recipe} has no challenger: name one of its versions with --version, `best` lists "
+            "them."
+        )
+    if champion and champion.number == chosen.number:
+        raise InputError(f"--version {chosen.number} is the champion of {recipe} already.")
+    with _answers():
+        registry.crown(chosen)
+    print(f"{chosen} is the champion now, before: {champion}")
+
+
+def rollback(recipe: str = "demo", runs: Path = Path("runs")) -> None:
+    """Make the champion before this one the champion again; repeated, it walks further back.
+
+    Args:
+        recipe: Name of the recipe, and of its registered model.
+        runs: Folder of the MLflow store where no MLFLOW_TRACKING_URI is set.
+
+    Example:
+        python pipeline.py rollback --recipe demo
+    """
+    _versions(recipe, runs)
+    with _answers():
+        deposed, restored = registry.uncrown(recipe)
+    print(f"{restored} is the champion again, no longer {deposed}")
+
+
+def best(recipe: str = "demo", runs: Path = Path("runs")) -> None:
+    """Show the champion, how to load it, and all versions with their verdicts.
+
+    Args:
+        recipe: Name of the recipe, and of its registered model.
+        runs: Folder of the MLflow store where no MLFLOW_TRACKING_URI is set.
+
+    Example:
+        python pipeline.py best --recipe demo
+    """
+    found = _versions(recipe, runs)
+    champion = registry.with_alias(found, registry.CHAMPION)
+
+    # The champion, and the way to it.
+    if champion:
+        uri = f"models:/{recipe}@{registry.CHAMPION}"
+        store = os.environ["MLFLOW_TRACKING_URI"]
+        print(f"champion: {champion}\nfiles:    {champion.files}")
+        print(f'load:     mlflow.onnx.load_model("{uri}") with MLFLOW_TRACKING_URI={store}')
+        print(f"download: mlflow artifacts download --artifact-uri {uri} --dst-path champion")
+        print(f"\n{tabulate(sorted(champion.figures.items()), tablefmt='plain')}")
+    else:
+        print(f"{recipe} has no champion: promote one of its versions")
+
+    # All of them, the newest first.
+    rows = [
+        (
+            version.number,
+            ", ".join(version.aliases),
+            version.tags.get("outcome", ""),
+            version.tags.get("run", ""),
+            f"{version.created:%Y-%m-%d %H:%M}",
+            version.tags.get("refused", ""),
+        )
+        for version in reversed(found)
+    ]
+    headers = ("version", "alias", "verdict", "run", "made (UTC)", "refused because")
+    print(f"\n{tabulate(rows, headers, tablefmt='plain', disable_numparse=True)}")
+
+
+def start_from(start: str, recipe: str, config: Recipe, runs: Path) -> Recipe:
+    """The config whose train steps begin from a version, which is named by its number from here on.
+
+    Args:
+        start: `champion`, another alias, or a number of a version; '' = from scratch.
+
+    Without a champion they begin from scratch, and that is said. Raises InputError where there is
+    no such version, or its networks are others.
+    """
+    if not start:
+        return config
+    found = _versions(recipe, runs, may_be_none=True)
+
+    # Which version.
+    if start.isdigit():
+        version = _numbered(recipe, found, int(start), "--from")
+    elif version := registry.with_alias(found, start):
+        pass
+    elif start == registry.CHAMPION:
+        print(f"--from champion: {recipe} has none yet, so it trains from scratch", flush=True)
+        return config
+    else:
+        raise InputError(f"--from {start} is no version of {recipe}: say champion, or a number.")
+
+    # Its training of each stage.
+    changed = dict(config)
+    for step in config:
+        if "start_from" in config[step]:
+            with _answers():
+                card = trained_card(version.uri, step)
+            _refuse_other_networks(start, step, card.config, config[step])
+            changed[step] = config[step] | {"start_from": version.uri}
+    print(f"--from {start}: {version}", flush=True)
+    return changed
+
+
+def _versions(recipe: str, runs: Path, may_be_none: bool = False) -> list[registry.Version]:
+    """The versions of a recipe's registered model. Raises InputError where there are none, or no
+    registry."""
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        if not (runs / "mlflow.db").is_file():
+            if may_be_none:
+                return []
+            raise InputError(
+                f"--runs {runs} holds no mlflow.db, and MLFLOW_TRACKING_URI is not set: name the "
+                "folder of the runs, or the server."
+            )
+        os.environ["MLFLOW_TRACKING_URI"] = tracking.store_uri(runs)
+    with _answers():
+        found = registry.versions(recipe)
+    if not found and not may_be_none:
+        raise InputError(
+            f"{recipe} has no version in MLflow's registry yet: a run that ends with the benchmark "
+            "makes one."
+        )
+    return found
+
+
+@contextlib.contextmanager
+def _answers() -> Iterator[None]:
+    """Make a refusal of a registry that does not answer."""
+    try:
+        yield
+    except registry.RegistryError as error:
+        raise InputError(f"{error} Is MLFLOW_TRACKING_URI right?") from None
+
+
+def _numbered(
+    recipe: str, found: list[registry.Version], number: int, flag: str = "--version"
+) -> registry.Version:
+    """The version of this number. Raises InputError where there is none."""
+    for version in found:
+        if version.number == number:
+            return version
+    numbers = ", ".join(str(version.number) for version in found) or "none"
+    raise InputError(f"{flag} {number} is no version of {recipe}: it has {numbers}.")
+
+
+def _refuse_other_networks(start: str, step: str, earlier: dict, wanted: dict) -> None:
+    """Raises InputError where a training had other networks than are asked for now; whether their
+    shapes fit, which the data decide too, is seen by the step."""
+    names = ["netG", "norm", "ngf", "n_downsample_global", "n_blocks_global"]
+    names += ["n_local_enhancers", "n_blocks_local", "instance_features", "feat_num"]
+    for name in names:
+        if name in earlier and earlier[name] != wanted[name]:
+            raise InputError(
+                f"--from {start} has {step}.{name} {earlier[name]}, but {wanted[name]} is asked "
+                "for: give the same networks, or train from scratch."
+            )

@@ -1,0 +1,217 @@
+"""MLflow's registry of models: a version for every export that was measured, and which of them is
+the champion.
+
+A registered model has the name of its recipe. Its alias `champion` is at the version that the next
+night is compared with, `challenger` at the newest one that was as good. Which champions there were
+stands in a tag of the registered model, so that a rollback finds the way."""
+
+import atexit
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from shared import tracking
+from shared.contracts.exported import ExportCard
+from shared.errors import InputError
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+CHAMPIONS = "champions"  # tag of the registered model: numbers of its versions, the newest last
+
+
+class RegistryError(Exception):
+    """The registry does not answer, or has lost files; the text is one sentence."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a registered model."""
+
+    name: str
+    number: int
+    tags: dict[str, str]
+    aliases: tuple[str, ...] = ()
+    created: datetime | None = None  # UTC
+    files: str = ""  # where MLflow has them
+
+    @property
+    def uri(self) -> str:
+        """What MLflow loads it by."""
+        return f"models:/{self.name}/{self.number}"
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The headline figures of its benchmark."""
+        return json.loads(self.tags.get("figures", "{}"))
+
+    def __str__(self) -> str:
+        run = self.tags.get("run")
+        return f"version {self.number} of {self.name}" + (f" (run {run})" if run else "")
+
+
+# What is there.
+
+
+def versions(name: str) -> list[Version]:
+    """All versions of a registered model, the oldest first; none where there is no such model.
+    Raises RegistryError."""
+    with asking() as mlflow:
+        client = mlflow.MlflowClient()
+        registered = registered_model(client, name)
+        if registered is None:
+            return []
+        aliases: dict[int, list[str]] = {}
+        for alias, number in registered.aliases.items():
+            aliases.setdefault(int(number), []).append(alias)
+        found = client.search_model_versions(f"name='{name}'", max_results=10_000)
+        return sorted(
+            (
+                Version(
+                    name=name,
+                    number=int(one.version),
+                    tags=dict(one.tags),
+                    aliases=tuple(sorted(aliases.get(int(one.version), ()))),
+                    created=datetime.fromtimestamp(one.creation_timestamp / 1000, UTC),
+                    files=one.source,
+                )
+                for one in found
+            ),
+            key=lambda version: version.number,
+        )
+
+
+def with_alias(found: list[Version], alias: str) -> Version | None:
+    """The version of these that has the alias."""
+    return next((version for version in found if alias in version.aliases), None)
+
+
+def champion_folder(name: str) -> Path | None:
+    """The exported folder of the champion of a model, in a folder of its own that lasts as long as
+    this process; None where there is no champion yet.
+
+    Raises RegistryError where MLflow does not answer, or has lost the files.
+    """
+    champion = with_alias(versions(name), CHAMPION)
+    if champion is None:
+        return None
+    with asking() as mlflow:
+        folder = temporary_folder() / f"{name}-version-{champion.number}"
+        mlflow.artifacts.download_artifacts(champion.uri, dst_path=str(folder))
+    if not (folder / ExportCard.FILE).is_file():
+        raise RegistryError(f"{champion} has lost its files.")
+    return folder
+
+
+def find_version(name: str, number: int) -> Version:
+    """One version. Raises InputError where there is none of this number."""
+    found = versions(name)
+    for version in found:
+        if version.number == number:
+            return version
+    numbers = ", ".join(str(version.number) for version in found)
+    raise InputError(
+        f"{name} has no version {number}: "
+        + (f"it has {numbers}." if found else "none was registered yet.")
+    )
+
+
+# Aliases.
+
+
+def crown(version: Version) -> None:
+    """Make a version the champion; the one before is remembered, and no version stays challenger.
+    Raises RegistryError."""
+    history = champions(version.name)
+    found = versions(version.name)
+    set_alias(version, CHAMPION)
+    _write_champions(version.name, [*history, version.number])
+    with asking() as mlflow:
+        if with_alias(found, CHALLENGER):
+            mlflow.MlflowClient().delete_registered_model_alias(version.name, CHALLENGER)
+
+
+def uncrown(name: str) -> tuple[Version, Version]:
+    """Make the champion before this one the champion again; returns both, that one last. Raises
+    InputError where there was none, RegistryError."""
+    found = {version.number: version for version in versions(name)}
+    history = [number for number in champions(name) if number in found]
+    if len(history) < 2:
+        only = f"{found[history[0]]} is the first one" if history else "there is none yet"
+        raise InputError(f"{name} has no champion before this one: {only}.")
+    deposed, restored = found[history[-1]], found[history[-2]]
+    # In this order: broken off in between, the champion is what it was, and so is the way back.
+    _write_champions(name, history[:-1])
+    set_alias(restored, CHAMPION)
+    set_tag(deposed, "rolled_back", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}")
+    return deposed, restored
+
+
+def champions(name: str) -> list[int]:
+    """The numbers of the versions that were the champion, one after the other, the present one
+    last; also one that a person gave the alias by hand."""
+    with asking() as mlflow:
+        registered = registered_model(mlflow.MlflowClient(), name)
+    if registered is None:
+        return []
+    history = json.loads(registered.tags.get(CHAMPIONS, "[]"))
+    present = registered.aliases.get(CHAMPION)
+    if present is not None and history[-1:] != [int(present)]:
+        history.append(int(present))
+    return history
+
+
+def _write_champions(name: str, history: list[int]) -> None:
+    with asking() as mlflow:
+        value = json.dumps(history[-1000:])
+        mlflow.MlflowClient().set_registered_model_tag(name, CHAMPIONS, value)
+
+
+def set_alias(version: Version, alias: str) -> None:
+    with asking() as mlflow:
+        client = mlflow.MlflowClient()
+        client.set_registered_model_alias(version.name, alias, str(version.number))
+
+
+def set_tag(version: Version, key: str, value: str) -> None:
+    with asking() as mlflow:
+        client = mlflow.MlflowClient()
+        client.set_model_version_tag(version.name, str(version.number), key, value)
+
+
+# How MLflow is asked.
+
+
+@contextlib.contextmanager
+def asking() -> Iterator:
+    """Give MLflow; what it or the way to it raises becomes a RegistryError."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    mlflow = tracking._mlflow()
+    try:
+        yield mlflow
+    except (mlflow.exceptions.MlflowException, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RegistryError(f"MLflow's registry does not answer ({reason}).") from None
+
+
+def registered_model(client, name: str):
+    """The registered model of this name, or None."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
+def temporary_folder() -> Path:
+    """A folder that goes when this process ends."""
+    folder = tempfile.mkdtemp(prefix="registry-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

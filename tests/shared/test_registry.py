@@ -1,0 +1,243 @@
+"""The registry of models in a real store: which version is the champion, through the verbs; that
+the version is what was exported; that nothing is registered twice or lost."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import onnxruntime
+import pytest
+
+import components.export.run
+from components.export.config import ExportConfig
+from shared import registry, tracking
+from shared.contracts.exported import ExportCard
+from shared.contracts.measured import BenchmarkReport, Quality, Verdict
+from shared.pipeline.promotion import best, promote, rollback
+from shared.registry import registration
+from tests import tiny
+from tests.asking import refusal
+from tests.calling import call
+
+EXAMPLE = {
+    "labels": np.arange(32 * 64, dtype=np.uint8).reshape(1, 32, 64) % 35,
+    "instances": np.arange(32 * 64, dtype=np.int32).reshape(1, 32, 64) // 64,
+}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A real export of a tiny generator."""
+    root = tmp_path_factory.mktemp("exported")
+    tiny.dataset(root / "dataset")
+    tiny.model(root / "model", tiny.architecture())
+    config = ExportConfig(parity_samples=1)
+    components.export.run.run(root / "model", root / "exported", root / "dataset", config=config)
+    return root / "exported"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The folder of a store."""
+    folder = tmp_path_factory.mktemp("runs")
+    client = mlflow.MlflowClient(tracking.store_uri(folder))
+    client.create_experiment("nights", artifact_location=(folder / "mlartifacts").as_uri())
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def store(runs, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.store_uri(runs))
+    monkeypatch.setenv(tracking.EXPERIMENT, "nights")
+
+
+@pytest.fixture
+def night(exported, tmp_path, monkeypatch):
+    """A function that registers one night's export with a verdict, and returns its version."""
+
+    def register(recipe, digest, outcome, champion="", fps=10.0, run=""):
+        monkeypatch.setenv("PIPELINE_RUN", run or f"{recipe}-{digest}")
+        folder = tmp_path / digest
+        for path in exported.iterdir():
+            (folder / "exported").mkdir(parents=True, exist_ok=True)
+            (folder / "exported" / path.name).write_bytes(path.read_bytes())
+        card = ExportCard.read(exported).model_copy(update={"model_digest": digest})
+        card.write(folder / "exported")
+        verdict = Verdict(outcome=outcome, reasons=[f"It is {outcome}."], champion=champion)
+        write_report(folder / "report", digest, verdict, fps)
+        return registration.register(recipe, folder / "exported", folder / "report", EXAMPLE)
+
+    return register
+
+
+def write_report(folder: Path, digest: str, verdict: Verdict, fps: float) -> None:
+    row = dict(runtime="onnxruntime", device="cpu", precision="fp32", batch_size=1)
+    speed = [row | {"images_per_second": fps}]
+    quality = Quality(pairs=2, psnr_db=20.5)
+    report = BenchmarkReport(
+        speed=speed,
+        parity=[],
+        quality=quality,
+        train_quality=Quality(pairs=0),
+        verdict=verdict,
+        height=32,
+        width=64,
+        model_digest=digest,
+        dataset_digest="data",
+        environment={},
+        method="",
+    )
+    report.write(folder)
+    (folder / "report.html").write_text("<p>figures</p>")
+
+
+def aliases(recipe) -> dict[str, int]:
+    """Alias -> number, as MLflow itself says."""
+    found = mlflow.MlflowClient().get_registered_model(recipe).aliases
+    return {alias: int(number) for alias, number in found.items()}
+
+
+# Which version is the champion.
+
+
+def test_five_nights_and_the_way_back(night, runs, capsys):
+    """good, equal, refused, refused, better; then by hand."""
+    assert registry.champion_folder("five") is None, "there is none yet"
+    night("five", "good", "first")
+    assert aliases("five") == {"champion": 1}
+    night("five", "same", "equal", "good")
+    assert aliases("five") == {"champion": 1, "challenger": 2}
+    night("five", "slow", "worse", "good")
+    night("five", "else", "not comparable", "good")
+    assert aliases("five") == {"champion": 1, "challenger": 2}
+    tags = mlflow.MlflowClient().get_model_version("five", "3").tags
+    assert tags["refused"] == "It is worse." and tags["model_digest"] == "slow"
+    night("five", "best", "better", "good")
+    assert aliases("five") == {"champion": 5}, "an older equal one challenges nobody any more"
+
+    promote("five", 2, runs)
+    assert aliases("five") == {"champion": 2}
+    rollback("five", runs)
+    assert aliases("five") == {"champion": 5}
+    rollback("five", runs)
+    assert aliases("five") == {"champion": 1}
+    assert refusal(rollback, "five", runs) == (
+        "five has no champion before this one: version 1 of five (run five-good) is the first one."
+    )
+
+    capsys.readouterr()
+    best("five", runs)
+    shown = capsys.readouterr().out
+    assert 'mlflow.onnx.load_model("models:/five@champion")' in shown
+    assert "version 1 of five (run five-good)" in shown.splitlines()[0]
+    assert "fps/onnxruntime_fp32/batch_1" in shown and "20.5" in shown
+    rows = [line.split() for line in shown.splitlines()[-5:]]
+    assert [row[0] for row in rows] == ["5", "4", "3", "2", "1"]
+    assert "champion" in rows[-1] and "It is worse." in shown
+
+
+def test_promote_takes_the_challenger_unless_told_which(night, runs):
+    night("two", "a", "first")
+    assert "two has no challenger" in refusal(promote, "two", 0, runs)
+    night("two", "b", "equal", "a")
+    promote("two", runs=runs)
+    assert aliases("two") == {"champion": 2}
+    assert "is the champion of two already" in refusal(promote, "two", 2, runs)
+    assert "--version 7 is no version of two: it has 1, 2." == refusal(promote, "two", 7, runs)
+
+
+def test_rollback_goes_to_the_champion_before_not_to_the_number_before(night, runs):
+    """Also where a person gave the alias in the UI, and where a version is gone."""
+    for digest in "abcd":
+        night("back", digest, "first" if digest == "a" else "worse", "a")
+    client = mlflow.MlflowClient()
+    promote("back", 4, runs)
+    client.set_registered_model_alias("back", "champion", "2")
+    promote("back", 3, runs)  # 1, 4, 2, 3
+    client.delete_model_version("back", "4")
+    rollback("back", runs)
+    assert aliases("back") == {"champion": 2}
+    rollback("back", runs)
+    assert aliases("back") == {"champion": 1}
+
+
+def test_better_than_a_champion_that_is_none_any_more_is_the_challenger(night, runs):
+    night("race", "a", "first")
+    night("race", "b", "better", "a")
+    night("race", "c", "better", "a")
+    night("race", "d", "first")
+    assert aliases("race") == {"champion": 2, "challenger": 4}
+
+
+def test_the_same_registration_twice_is_one_version(night, runs):
+    assert night("once", "a", "first").number == 1
+    night("once", "b", "equal", "a")
+    promote("once", 2, runs)
+    assert night("once", "a", "first").number == 1
+    assert len(registry.versions("once")) == 2
+    assert aliases("once") == {"champion": 2}, "what a person decided since stays"
+    assert night("once", "a", "equal", "b", run="another night").number == 3
+
+
+# What a version is.
+
+
+def test_a_version_is_the_exported_file(night, exported):
+    night("files", "a", "first")
+    loaded = mlflow.onnx.load_model("models:/files@champion")
+    served = mlflow.pyfunc.load_model("models:/files@champion")
+    file = exported / ExportCard.read(exported).file
+    (expected,) = onnxruntime.InferenceSession(str(file)).run(None, EXAMPLE)
+    session = onnxruntime.InferenceSession(loaded.SerializeToString())
+    assert np.array_equal(session.run(None, EXAMPLE)[0], expected)
+    (picture,) = served.predict(EXAMPLE).values()
+    assert np.array_equal(picture, expected)
+
+    inputs = {one.name: (one.type, one.shape) for one in served.metadata.signature.inputs}
+    assert inputs["labels"] == (np.dtype("uint8"), (-1, 32, 64))
+    example = served.metadata.load_input_example("models:/files@champion")
+    assert {name: np.asarray(array).tolist() for name, array in example.items()} == {
+        name: array.tolist() for name, array in EXAMPLE.items()
+    }
+
+    version = mlflow.MlflowClient().get_model_version_by_alias("files", "champion")
+    assert json.loads(version.tags["figures"])["fps/onnxruntime_fp32/batch_1"] == 10
+    assert version.tags["run"] == "files-a" and version.tags["dataset_digest"] == "data"
+    assert "| test/psnr_db | 20.5 |" in version.description
+
+    folder = registry.champion_folder("files")
+    assert ExportCard.read(folder).model_digest == "a"
+    assert BenchmarkReport.read(folder).model_digest == "a"
+    assert (folder / "report.html").is_file()
+
+
+# A registry that is away.
+
+
+def test_what_the_registry_did_not_take_waits_in_the_journal(
+    night, runs, tmp_path, monkeypatch, capsys
+):
+    journal = tmp_path / "journal"
+    monkeypatch.setenv("PIPELINE_JOURNAL", str(journal))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(registry.RegistryError, match="MLflow's registry does not answer"):
+        registry.champion_folder("later")
+    assert night("later", "a", "first") is None
+    assert "pipeline.py sync" in capsys.readouterr().err
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.store_uri(runs))
+    assert registration.send_pending(journal).number == 1
+    assert aliases("later") == {"champion": 1}
+    assert list(journal.iterdir()) == [] and registration.send_pending(journal) is None
+
+
+def test_the_verbs_say_what_is_missing(tmp_path):
+    nowhere = call("best", "--runs", tmp_path, cwd=tmp_path)
+    assert nowhere.returncode == 2 and "holds no mlflow.db" in nowhere.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_recipe_without_versions_is_refused(runs):
+    assert "none has no version in MLflow's registry yet" in refusal(best, "none", runs)
