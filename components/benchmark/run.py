@@ -41,6 +41,7 @@ from shared.deployed.form import Form
 from shared.deployed.painter import Painter, open_runner
 from shared.device import pick
 from shared.networks.checkpoint import load_generator
+from shared.registry.registration import register
 from shared.scorers import MeasuringNetworks
 
 
@@ -136,6 +137,8 @@ def run(
     tracking.log_headline(result.headline())
     tracking.log_files(report / PAGE)
     tracking.log_files(report / BenchmarkReport.FILE)
+    if config.registered_model and result.verdict:
+        register(config.registered_model, exported, report, workload.samples[0])
     print(f"\n{text_table(result)}\n\nreport: {report / PAGE}\n{json.dumps(result.headline())}")
     return result.headline()
 

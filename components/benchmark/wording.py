@@ -53,7 +53,7 @@ def interval_text(figure: Comparison) -> str:
 def broken_rule(figure: Comparison) -> str:
     """A sentence on a figure that is worse than the rules allow."""
     return (
-        f"{title(figure)} changed by {change_text(figure, figure.change)} (between "
+        f"{title(figure)} changed by {change_text(figure, figure.change)} ("
         f"{interval_text(figure)}), {change_text(figure, figure.limit)} is allowed."
     )
 

@@ -31,6 +31,10 @@ def read_recipe(
         raise InputError(f"--recipe {name!r} is unknown: choose one of {', '.join(known)}.")
     recipe = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
 
+    # In MLflow's registry its models have its name.
+    if "benchmark" in recipe:
+        recipe["benchmark"].setdefault("registered_model", name)
+
     # Overrides.
     for override in overrides:
         step, field, value = _parse(override)

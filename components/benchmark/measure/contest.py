@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from components.benchmark.measure.quality import QualityMeter
 from components.benchmark.measure.runtimes import TORCH
 from components.benchmark.measure.speed import RunnerFailed, describe_problem, rounds_in_turn
 from components.benchmark.measure.workload import Workload
+from shared import registry
 from shared.contracts.exported import ExportCard, Parity
 from shared.contracts.measured import Comparison, Verdict
 from shared.data.maps import Sample
@@ -191,6 +193,9 @@ def open_contest(
     """
     if not config.is_asked:
         return None
+    if not (config.champion or os.environ.get("MLFLOW_TRACKING_URI")):
+        print("benchmark: no verdict: MLFLOW_TRACKING_URI does not say where the registry is")
+        return None
     contest = Contest(config, workload, tonight)
     try:
         folder = find_champion(config)
@@ -209,8 +214,6 @@ def find_champion(config: BenchmarkConfig) -> Path | None:
     the registry does not answer."""
     if config.champion:
         return Path(config.champion)
-    from shared import registry
-
     try:
         return registry.champion_folder(config.registered_model)
     except registry.RegistryError as error:
