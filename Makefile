@@ -1,4 +1,5 @@
 # make demo       the whole pipeline on generated street scenes, from nothing
+# make ui         the runs in MLflow, until Ctrl-C
 # make test       set up and run the tests (about 12 minutes on 2 cores)
 # make test-all   also the slow ones, and those for GPU, NPU and containers where these are there
 #
@@ -9,10 +10,13 @@ PYTHON ?= python3
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint constraints clean
+.PHONY: demo ui test test-all lint constraints clean
 
 demo: .venv/ready
 	$(BIN)/python pipeline.py submit --recipe demo
+
+ui: .venv/ready
+	$(BIN)/python pipeline.py ui
 
 test: .venv/ready lint
 	$(BIN)/python -m pytest -m "not slow and not gpu and not npu and not containers"

@@ -32,6 +32,9 @@ from shared.pipeline.nights import NightlyOptions, compare_nights, run_night
 from shared.pipeline.promotion import best, promote, rollback
 from shared.pipeline.recipes import Recipe, read_recipe
 from shared.pipeline.runs import LATEST, begin, find
+from shared.pipeline.schedules import manage, recurring
+from shared.pipeline.schedules.manage import ScheduleOptions
+from shared.pipeline.ui import ui
 
 ROOT = Path(__file__).resolve().parent
 CONFIGS: dict[str, type[StepConfig]] = {
@@ -217,10 +220,31 @@ def nightly(config: NightlyOptions) -> None:
     print(compare_nights(tracking.latest_figures(recipe, {"nightly": "true"}, runs, count=2)))
 
 
+def schedule(config: ScheduleOptions) -> None:
+    """Let `nightly` start by itself at the times of --cron: by this user's systemd, else crontab;
+    with --host as a recurring run of that KFP server. Each schedule has a name.
+
+    Example:
+        python pipeline.py schedule --cron "0 2 * * *" --recipe demo --timeout-min 60
+    """
+    place = recurring if config.host else manage
+    if config.wish != "create":
+        place.change(config)
+        return
+    numbers = read_recipe(config.recipe, CONFIGS, config.overrides)
+    if config.host:
+        recurring.create(config, build(config.recipe, numbers), numbers)
+    else:
+        if config.raw_data is not None:
+            embedded.find_raw_data(config.raw_data, config.runs)
+        manage.create(config)
+
+
 if __name__ == "__main__":
     try:
         verbs = {"compile": compile_, "submit": submit, "nightly": nightly}
         verbs |= {"promote": promote, "rollback": rollback, "best": best}
+        verbs |= {"schedule": schedule, "ui": ui}
         command_line("python pipeline.py", None, verbs)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)

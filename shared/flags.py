@@ -23,6 +23,23 @@ def as_flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def as_words(config: BaseModel, kind: type[BaseModel]) -> list[str]:
+    """The words of a command line that give the fields of `kind`, as `config` has them; those that
+    have their default are left out."""
+    words = []
+    for name, field in kind.model_fields.items():
+        value = getattr(config, name)
+        if value == field.get_default():
+            continue
+        given = (one.name for one in field.metadata if getattr(one, "name", None))
+        flag = as_flag(next(given, name))
+        if isinstance(value, tuple | list):
+            words += [flag, *map(str, value)]
+        else:  # in one word, since a value may begin with a hyphen
+            words.append(f"{flag}={value:g}" if isinstance(value, float) else f"{flag}={value}")
+    return words
+
+
 def read_flags(function: Callable, prog: str, argv: list[str]) -> dict[str, Any]:
     """The values of parameters and of config fields; tyro reads their types and checks no more.
 

@@ -205,31 +205,6 @@ def test_compose_file_serves_mlflow_of_the_same_version_to_this_machine_only():
     assert all(port.startswith("127.0.0.1:") for port in mlflow["ports"])
 
 
-def test_systemd_units_are_valid(tmp_path):
-    if not shutil.which("systemd-analyze"):
-        pytest.skip("no systemd-analyze on this machine")
-    python = tmp_path / "pix2pixhd" / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.symlink_to(sys.executable)
-    units = sorted((ROOT / "docker" / "systemd").iterdir())
-    command = ["systemd-analyze", "verify", "--user", *units]
-    environment = os.environ | {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "pix2pixhd-nightly" not in done.stderr, "complaints about other units are not ours"
-
-
-def test_pipeline_takes_the_command_of_the_systemd_unit(tmp_path):
-    """Only the data is not there, and that is what it says."""
-    unit = (ROOT / "docker" / "systemd" / "pix2pixhd-nightly.service").read_text()
-    unit = unit.replace("\\\n", " ").replace("%h", str(tmp_path))
-    python, *arguments = re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE)[1].split()
-    command = [sys.executable, *arguments, "--runs", str(tmp_path / "runs")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    assert f"--raw-data {tmp_path}/data/cityscapes" in done.stderr
-
-
 # In containers.
 
 

@@ -1,0 +1,130 @@
+"""MLflow's pages on the store of the runs: in seconds, at the right view, gone with Ctrl-C."""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+from shared import tracking
+from shared.errors import InputError
+from shared.pipeline.processes import Guarded
+
+HOST = "127.0.0.1"  # nobody else sees the store
+READY_SECONDS, GRACE_SECONDS = 120.0, 5.0
+# One worker and no job runner: 6 s to the first page instead of 25, a fifth of the memory.
+SERVER = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+VIEW = "runs?workflowType=machine_learning"  # without it MLflow 3 shows an empty page for LLMs
+
+
+def ui(runs: Path = Path("runs"), port: int = 5000) -> None:
+    """Show the runs in MLflow until Ctrl-C; the browser opens where there is a display.
+
+    Args:
+        runs: Folder of the runs and of the MLflow store, which is made where it is not there.
+        port: Port of this machine; 0 = any that is free.
+
+    Example:
+        python pipeline.py ui --port 5001
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking.store_uri(runs)
+    if uri.startswith(("http://", "https://")):
+        print(f"MLFLOW_TRACKING_URI is a server, which has its own pages: {deep_link(uri)}")
+        return
+    port = _free_port(port)
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--runs {runs} cannot be made: {error.strerror}.") from None
+
+    # The server, which makes the store where there is none: one process at a time may.
+    address = f"http://{HOST}:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command += ["--artifacts-destination", (runs.resolve() / "mlartifacts").as_uri()]
+    command += ["--host", HOST, "--port", str(port), "--workers", "1"]
+    start = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as log:
+        output = dict(stdout=log, stderr=subprocess.STDOUT)
+        with Guarded(command, os.environ | SERVER, GRACE_SECONDS, **output) as server:
+            with open(runs / "mlflow.lock", "a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                _wait(address, server.process, log)
+
+            # Where to look.
+            link = deep_link(address)
+            print(f"ready after {time.perf_counter() - start:.0f} s: {link}\nCtrl-C ends it.")
+            sys.stdout.flush()
+            if _has_display():
+                webbrowser.open(link)
+            with contextlib.suppress(KeyboardInterrupt):
+                server.process.wait()
+                raise SystemExit(f"MLflow's server ended by itself: {_last_words(log)}")
+
+
+def deep_link(address: str) -> str:
+    """The page of the experiment whose run is the newest; that of all where there is none."""
+    try:
+        known = _ask(address, "experiments/search", max_results=1000).get("experiments", [])
+        identities = [experiment["experiment_id"] for experiment in known]
+        newest = dict(order_by=["attributes.start_time DESC"], max_results=1)
+        found = _ask(address, "runs/search", experiment_ids=identities, **newest).get("runs", [])
+    except (OSError, ValueError, KeyError):
+        return address
+    if not found:
+        return address
+    return f"{address}/#/experiments/{found[0]['info']['experiment_id']}/{VIEW}"
+
+
+def _ask(address: str, path: str, **body) -> dict[str, Any]:
+    request = urllib.request.Request(
+        f"{address}/api/2.0/mlflow/{path}",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def _free_port(port: int) -> int:
+    """Raises InputError for one that is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            raise InputError(
+                f"--port {port} cannot be had ({getattr(error, 'strerror', None) or error}): "
+                "choose another, or 0 for any that is free."
+            ) from None
+        return probe.getsockname()[1]
+
+
+def _wait(address: str, server: subprocess.Popen, log) -> None:
+    """Wait until the server answers. Raises InputError where it does not."""
+    deadline = time.monotonic() + READY_SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=5):
+            return
+        time.sleep(0.2)
+    raise InputError(f"MLflow's server did not start: {_last_words(log)}.")
+
+
+def _last_words(log) -> str:
+    """The last error in a server's log, else its last line."""
+    log.seek(0)
+    lines = [line.strip() for line in log if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors or lines or ["it said nothing"])[-1].removesuffix(".")
+
+
+def _has_display() -> bool:
+    shown = ("DISPLAY", "WAYLAND_DISPLAY")
+    return sys.platform in ("darwin", "win32") or any(map(os.environ.get, shown))

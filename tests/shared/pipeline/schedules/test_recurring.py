@@ -1,0 +1,98 @@
+"""Schedules on a KFP server, which a stand-in plays that checks the API's published contract."""
+
+import pytest
+
+from pipeline import CONFIGS, schedule
+from shared.pipeline.schedules import recurring
+from shared.pipeline.schedules.manage import ScheduleOptions
+from tests.asking import refusal
+
+
+@pytest.fixture
+def ask(kfp_server):
+    def ask(**options) -> None:
+        schedule(ScheduleOptions.check({"host": kfp_server.host} | options))
+
+    return ask
+
+
+@pytest.fixture
+def nightly(ask):
+    return lambda cron="0 2 * * *", **options: ask(cron=cron, raw_data="s3://b/raw", **options)
+
+
+def test_a_recurring_run_starts_what_was_asked_and_nothing_twice(kfp_server, nightly, capsys):
+    nightly(overrides=("train_global.epochs=3",))
+    (run,) = kfp_server.recurring_runs.values()
+    assert run["display_name"] == "pix2pixhd-demo" and run["status"] == "ENABLED"
+    assert run["trigger"]["cron_schedule"]["cron"] == "0 0 2 * * *"
+    assert run["no_catchup"] is True and int(run["max_concurrency"]) == 1
+    given = run["runtime_config"]["parameters"]
+    assert given["raw_data"] == "s3://b/raw" and given["train_global"]["epochs"] == 3
+    (experiment,) = kfp_server.experiments.values()
+    assert experiment["display_name"] == "demo"
+    out = capsys.readouterr().out
+    assert "At 02:00 every day, UTC time" in out and "CRON_SCHEDULE_TIMEZONE" in out
+
+    tasks = run["pipeline_spec"]["root"]["dag"]["tasks"]
+    assert {step.replace("_", "-") for step in CONFIGS} <= tasks.keys()
+    cached = {name for name, task in tasks.items() if task.get("cachingOptions")}
+    assert cached <= {"prepare"}, "a night trains and measures anew"
+
+
+def test_a_name_stands_for_one_recurring_run(kfp_server, nightly, ask, capsys, monkeypatch):
+    nightly()
+    (run,) = kfp_server.recurring_runs.values()
+    for number in range(12):
+        other = {"recurring_run_id": f"id-{number}", "display_name": f"other-{number}"}
+        kfp_server.recurring_runs[f"id-{number}"] = {**run, **other}
+    monkeypatch.setattr(recurring, "PAGE_SIZE", 5)
+    before = dict(kfp_server.recurring_runs)
+    nightly()
+    assert kfp_server.recurring_runs == before, "the same again"
+    assert "is there already" in capsys.readouterr().out.splitlines()[-2]
+
+    nightly("0 3 * * sun")
+    (changed,) = kfp_server.recurring_runs.keys() - before.keys()
+    assert len(kfp_server.recurring_runs) == len(before) == 13
+    cron = kfp_server.recurring_runs[changed]["trigger"]["cron_schedule"]["cron"]
+    assert cron == "0 0 3 * * 0"
+
+    ask(disable=True)
+    statuses = {run["display_name"]: run["status"] for run in kfp_server.recurring_runs.values()}
+    assert {name for name in statuses if statuses[name] == "DISABLED"} == {"pix2pixhd-demo"}
+    capsys.readouterr()
+    ask(list=True)
+    listed = capsys.readouterr().out.splitlines()
+    assert len(listed) == 13 and 'pix2pixhd-demo (disabled): cron "0 0 3 * * 0"' in listed
+
+    nightly("0 3 * * sun")
+    ask(delete=True, name="other-3")
+    names = [run["display_name"] for run in kfp_server.recurring_runs.values()]
+    assert sorted(names) == sorted({f"other-{n}" for n in range(12) if n != 3} | {"pix2pixhd-demo"})
+    assert {run["status"] for run in kfp_server.recurring_runs.values()} == {"ENABLED"}
+    assert "has no recurring run other-3" in refusal(ask, delete=True, name="other-3")
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (dict(timezone="Europe/Berlin"), "goes by its own CRON_SCHEDULE_TIMEZONE, UTC unless"),
+        (dict(timeout_min=60), "--timeout-min is for nights on this machine"),
+        (dict(cron="0 0 2 * * *"), "six fields"),
+        (dict(raw_data=None), "--host needs --raw-data"),
+    ],
+)
+def test_what_a_server_cannot_do_is_refused(kfp_server, ask, options, said):
+    asked = dict(cron="@daily", raw_data="s3://b/raw") | options
+    assert said in refusal(ask, **asked)
+    assert not kfp_server.recurring_runs
+
+
+def test_one_that_could_not_be_made_leaves_the_old_one(kfp_server, nightly):
+    nightly()
+    before = dict(kfp_server.recurring_runs)
+    failing = "RecurringRunService_CreateRecurringRun"
+    kfp_server.faults[failing] = (500, "the database is gone")
+    refusal(nightly, "0 4 * * *")
+    assert kfp_server.recurring_runs == before
