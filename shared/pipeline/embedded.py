@@ -20,6 +20,7 @@ from kfp.local.status import Status
 from kfp.local.task_handler_interface import ITaskHandler
 
 from shared import tracking
+from shared.contracts.measured import BenchmarkReport
 from shared.errors import InputError
 from shared.pipeline.graph import step_of
 from shared.pipeline.processes import run_step, stop_steps_with_us
@@ -92,6 +93,10 @@ def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse) -> No
             if engine.failure:
                 # An exception, so that the MLflow run is closed as failed.
                 raise engine.failure
+            report = BenchmarkReport.read(report_of(run))
+            run.note(verdict=report.verdict.outcome if report.verdict else "")
+            if run.record.steps["benchmark"].state == "reused":  # else the step has done it
+                tracking.log_figures(report.headline())
 
     # Where everything is.
     seconds = time.perf_counter() - start
@@ -102,10 +107,15 @@ def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse) -> No
 
 def print_result(run: Run) -> None:
     """Show the table of a finished run, and where its report and its log are."""
-    report = run.folder / "benchmark" / "report"
+    report = report_of(run)
     print(f"\n{(report / 'table.txt').read_text()}")
     print(f"report:    {report / 'report.html'}")
     print(f"log:       {run.log}")
+
+
+def report_of(run: Run) -> Path:
+    """The folder of its benchmark's report."""
+    return run.folder / "benchmark" / "report"
 
 
 def _numbers(run: Run) -> dict[str, Any]:
@@ -139,6 +149,11 @@ def _closing(run: Run) -> Iterator[None]:
         run.end("stopped", f"stopped by {type(stop).__name__} {stop}".strip())
         print(f"\n{again}", file=sys.stderr)
         raise
+    except OSError as error:  # such as a full disk, which may keep the reason from being noted
+        print(f"\nrun {run.name} failed: {error}\n{again}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            run.end("failed", str(error))
+        sys.exit(1)
     except BaseException as error:
         run.end("failed", f"{type(error).__name__}: {error}")
         raise

@@ -17,8 +17,8 @@ from shared.contracts.folder import digest_files
 from shared.contracts.model import ModelCard
 from shared.pipeline.runs import Run, runs_in
 
-# Parameters of a task that say where, and not what: `raw_version` says what.
-PLACES = {"raw_data": "raw_version"}
+# Parameters of a task that say where, and not what: `files_version` says what.
+PLACES = {"raw_data": "files_version"}
 
 
 def step_key(component: str, parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> str:
