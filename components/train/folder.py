@@ -11,7 +11,7 @@ from components.train.step import Trainer
 from components.train.validation import Best
 from shared.contracts.folder import Write, written_together
 from shared.contracts.model import ModelCard
-from shared.errors import InputError
+from shared.errors import InputError, repeat
 from shared.networks.checkpoint import load_tensors, save_tensors, save_weights, weights_path
 
 # Key of a state: L1 is of pictures in [0, its value]. Without it L1 is of pictures in [-1, 1].
@@ -155,5 +155,5 @@ def _stopped_by_full_disk(model: Path) -> Iterator[None]:
             raise
         raise InputError(
             f"--model {model} has no room for a checkpoint ({error.strerror}): the one before is "
-            "whole, make room and say the same command again."
+            f"whole, make room and say {repeat()}."
         ) from None

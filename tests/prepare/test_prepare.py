@@ -843,7 +843,9 @@ def stopped(tmp_path, capsys):
     sentence = refusal(make, raw, dataset, PrepareConfig(size="keep"))
     assert sentence.startswith(f"--raw-data: {photo} cannot be read as an image (")
     assert sentence.endswith("): replace the file; `--check` lists all problems.")
-    told = f"prepare: what is done is kept in {partial}: the same command goes on from there\n"
+    told = (
+        f"prepare: what is done is kept in {partial}: the same command again goes on from there\n"
+    )
     assert capsys.readouterr().out.endswith(told)
     assert not dataset.exists() and len((partial / JOURNAL).read_text().splitlines()) == 9
     photo.write_bytes(whole)

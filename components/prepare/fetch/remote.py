@@ -24,7 +24,7 @@ from typing import TextIO
 from components.prepare.fetch import stores
 from components.prepare.fetch.ledger import LEDGER, Kind, Ledger
 from components.prepare.fetch.stores import RemoteFile, Store, Unreachable, parse_url
-from shared.errors import InputError
+from shared.errors import InputError, repeat
 from shared.progress import Progress
 
 THREADS = 8
@@ -188,7 +188,7 @@ def _copy_all(
         except Unreachable as error:
             raise InputError(
                 f"--raw-data {store.shown}: connection lost ({error}) after {finished} of "
-                f"{len(files)} files: the same command again goes on from there."
+                f"{len(files)} files: {repeat()} goes on from there."
             ) from None
         finally:
             store.stopped.set()
@@ -216,7 +216,7 @@ def _copy(store: Store, file: RemoteFile, folder: Path) -> str:
             partial.unlink(missing_ok=True)
             raise InputError(
                 f"--raw-data {store.shown}: {file.name} arrived with another MD5 than the store "
-                "tells (the copy is removed): say the same command again."
+                f"tells (the copy is removed): say {repeat()}."
             )
         store.trusts_etags = False
 

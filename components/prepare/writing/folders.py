@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from shared.errors import InputError
+from shared.errors import InputError, repeat
 
 
 def is_occupied(folder: Path, flag: str) -> bool:
@@ -66,8 +66,7 @@ def written_whole(folder: Path, flag: str, journal: str = "") -> Iterator[Path]:
             # Another run may have ended between the caller's look and the lock.
             if is_occupied(folder, flag):
                 raise InputError(
-                    f"{flag} {folder} was written by another run meanwhile: "
-                    "say the same command again."
+                    f"{flag} {folder} was written by another run meanwhile: say {repeat()}."
                 )
             if not can_continue():
                 clear(partial)
@@ -76,8 +75,7 @@ def written_whole(folder: Path, flag: str, journal: str = "") -> Iterator[Path]:
         except BaseException:
             if can_continue():
                 print(
-                    f"prepare: what is done is kept in {partial}: "
-                    "the same command goes on from there",
+                    f"prepare: what is done is kept in {partial}: {repeat()} goes on from there",
                     flush=True,
                 )
             else:
