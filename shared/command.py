@@ -9,8 +9,10 @@ import os
 import signal
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Any, ClassVar, NoReturn, Self, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -19,6 +21,7 @@ from shared import tracking
 from shared.code_version import code_version
 from shared.errors import InputError
 from shared.flags import as_flag, first_paragraph, name_of, read_flags
+from shared.secrets import without_secrets
 
 HELP = {"-h", "--help", "-H", "--help-verbose"}
 
@@ -37,6 +40,7 @@ class StepConfig(Options):
     """Base of the config of a step, or of a command with many flags."""
 
     STEP: ClassVar[str]
+    OUTPUT: ClassVar[str] = ""  # of a step: the argument that takes the folder which it writes
     RENAMED: ClassVar[dict[str, str]] = {}  # old name of a field -> its name now
 
     @property
@@ -118,18 +122,26 @@ def run_tracked(
     run: Callable[..., dict[str, float]], config: StepConfig, **folders: Path | str | None
 ) -> dict[str, float]:
     """Run a step in its MLflow run, return its figures."""
-    with tracking.step_run(config.step_name, config.model_dump()):
+    output = Path(folders[config.OUTPUT]) if config.OUTPUT else None
+    with tracking.step_run(config.step_name, config.model_dump(), output):
         return run(config=config, **folders)
 
 
 @contextlib.contextmanager
 def refusals(name: str) -> Iterator[None]:
     """Make a refusal one line that begins with who refuses, and exit code 2."""
+    sys.excepthook = _show_error
     try:
         yield
     except InputError as refusal:
-        print(f"{name} refused: {refusal}", file=sys.stderr)
+        print(f"{name} refused: {without_secrets(str(refusal))}", file=sys.stderr)
         sys.exit(2)
+
+
+def _show_error(kind: type[BaseException], error: BaseException, trace: TracebackType) -> None:
+    """What Python shows of an error that nobody caught, without the passwords of addresses."""
+    text = "".join(traceback.format_exception(kind, error, trace))
+    print(without_secrets(text), end="", file=sys.stderr)
 
 
 def _stop(signum: int, _frame) -> NoReturn:

@@ -189,8 +189,9 @@ def test_requirements_are_what_the_code_imports(step):
         for name in all_imports(module):
             package = name.partition(".")[0]
             if package in ("components", "shared"):
-                file = (ROOT / name.replace(".", "/")).with_suffix(".py")
-                todo += [file] if file.is_file() and file not in seen else []
+                place = ROOT / name.replace(".", "/")
+                files = (place.with_suffix(".py"), place / "__init__.py")
+                todo += [file for file in files if file.is_file() and file not in seen]
             else:
                 found.add(package)
     installed = {IMPORT_NAMES.get(name, name) for name in requirements(step)}

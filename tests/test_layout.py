@@ -91,6 +91,8 @@ def may_import(importer: str, name: str) -> bool:
         case ["components", step, *_]:
             own = within(name, f"components.{step}") and name != f"components.{step}.component"
             return own or of_images
+        case ["components"]:
+            return name == "shared"
         case _:
             return False
 
@@ -170,6 +172,17 @@ def test_contracts_and_files_are_read_without_torch():
     code = f"import sys, {', '.join(modules)}\nassert not (loaded := {heavy}), f'loads {{loaded}}'"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_sends_telemetry_is_loaded_within_packages_that_switch_it_off():
+    """`shared` does on import, and `components` and `tests` import it first."""
+    senders = [
+        name_of(path)
+        for path in [*PRODUCT, *TESTS, *ROOT.glob("*.py")]
+        if any(within(name, "onnxruntime", "mlflow") for name in imports(path))
+    ]
+    assert "shared.deployed.runners" in senders
+    assert [name for name in senders if not within(name, "shared", "components", "tests")] == []
 
 
 # One home

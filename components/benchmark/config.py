@@ -93,6 +93,7 @@ class BenchmarkConfig(MeasuringOptions, GateOptions, PageOptions, SpeedOptions, 
     """All options of the benchmark step."""
 
     STEP: ClassVar[str] = "benchmark"
+    OUTPUT: ClassVar[str] = "report"
 
     segmentation_network: str = ""
     """ONNX file that finds the labels again: pictures (N, 3, H, W) in [0, 1] to scores (N, classes,

@@ -10,6 +10,7 @@ from shared.device_names import DeviceName, PrecisionName
 
 class ClusterConfig(StepConfig):
     STEP: ClassVar[str] = "cluster"
+    OUTPUT: ClassVar[str] = "clusters"
 
     n_clusters: int = Field(10, ge=1)
     """Centres per label; fewer where a label has fewer distinct instances."""

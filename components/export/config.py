@@ -128,6 +128,7 @@ class ExportConfig(OmOptions, ProofOptions, OnnxOptions, FormOptions, StepConfig
     """Options of the export step."""
 
     STEP: ClassVar[str] = "export"
+    OUTPUT: ClassVar[str] = "exported"
     RENAMED: ClassVar[dict[str, str]] = {"input": "form"}
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ class PrepareConfig(StepConfig):
     """What the images become; `checks.py` refuses what does not go together."""
 
     STEP: ClassVar[str] = "prepare"
+    OUTPUT: ClassVar[str] = "dataset"
 
     size: str = "512x1024"
     """Size of the prepared images in pixels: HEIGHTxWIDTH; xWIDTH or HEIGHTx, the other side in

@@ -7,7 +7,7 @@ from pathlib import Path
 from components.prepare.checks import read_if_same, refuse_contradictions, survey
 from components.prepare.config import PrepareConfig
 from components.prepare.fetch.archives import archives_in, extract
-from components.prepare.fetch.remote import fetch, is_remote, without_secrets
+from components.prepare.fetch.remote import as_shown, fetch, is_remote
 from components.prepare.layouts.listing import subfolders
 from components.prepare.layouts.sources import LAYOUT_FOLDERS, RawPair, Source, find_source
 from components.prepare.layouts.splits import choose_splits
@@ -46,7 +46,7 @@ def run(raw_data: str, dataset: Path, config: PrepareConfig) -> dict[str, float]
         instance_suffix=".png",
         train=[],
         test=[],
-        source=without_secrets(raw_data) if is_remote(raw_data) else str(Path(raw_data).resolve()),
+        source=as_shown(raw_data) if is_remote(raw_data) else str(Path(raw_data).resolve()),
         source_digest=source_digest(pairs),
         # Without what does not change the images, and with the table that the file now holds.
         config=config.model_dump(exclude={"cache_limit_gb", "copies"})

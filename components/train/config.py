@@ -248,6 +248,7 @@ class TrainConfig(
     """All options of the train step."""
 
     STEP: ClassVar[str] = "train"
+    OUTPUT: ClassVar[str] = "model"
     RENAMED: ClassVar[dict[str, str]] = {"layout": "memory_format"}
 
     @property

@@ -43,7 +43,7 @@ def run(
     folder."""
     if must_launch(config.devices):
         folders = (dataset, model, init_from, clusters)
-        return launch(config.devices, run_as_rank, tracking.run_id(), config, *folders)
+        return launch(config.devices, run_as_rank, tracking.handle(), config, *folders)
     if config.amp_backend == "apex":
         apex_amp()
     # apex casts by itself.
@@ -55,10 +55,12 @@ def run(
         return train_model(dataset, model, init_from, clusters, config, runtime, world)
 
 
-def run_as_rank(run_id: str | None, config: TrainConfig, *folders: Path | None) -> dict[str, float]:
+def run_as_rank(
+    handle: tracking.RunHandle | None, config: TrainConfig, *folders: Path | None
+) -> dict[str, float]:
     """Call `run` with its folders in a process that it started; the main one goes on with the
     MLflow run, the others log nothing."""
-    with tracking.continued(run_id if World.from_environment().is_main else None):
+    with tracking.continued(handle if World.from_environment().is_main else None):
         return run(*folders, config=config)
 
 

@@ -8,7 +8,6 @@ stands in a tag of the registered model, so that a rollback finds the way."""
 import atexit
 import contextlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,9 +15,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from shared import tracking
 from shared.contracts.exported import ExportCard
 from shared.errors import InputError
+from shared.tracking.store import load_mlflow, one_line
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 CHAMPIONS = "champions"  # tag of the registered model: numbers of its versions, the newest last
@@ -189,13 +188,11 @@ def set_tag(version: Version, key: str, value: str) -> None:
 @contextlib.contextmanager
 def asking() -> Iterator:
     """Give MLflow; what it or the way to it raises becomes a RegistryError."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    mlflow = tracking._mlflow()
+    mlflow = load_mlflow()
     try:
         yield mlflow
     except (mlflow.exceptions.MlflowException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RegistryError(f"MLflow's registry does not answer ({reason}).") from None
+        raise RegistryError(f"MLflow's registry does not answer ({one_line(error)}).") from None
 
 
 def registered_model(client, name: str):

@@ -71,10 +71,8 @@ def read_past() -> Past:
 
 def _read(run_id: str) -> Past:
     """Ask the server; whatever it raises comes through."""
-    from mlflow import MlflowClient
-
     # Finished benchmarks of the same experiment.
-    client = MlflowClient()
+    client = tracking.client()
     this = client.get_run(run_id)
     experiment = [this.info.experiment_id]
     earlier = client.search_runs(

@@ -36,7 +36,7 @@ def is_remote(source: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source) is not None
 
 
-def without_secrets(url: str) -> str:
+def as_shown(url: str) -> str:
     """The URL as it may be shown and stored: without password, query and checksum."""
     return parse_url(url)[1]
 

@@ -8,7 +8,6 @@ import time
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 
-import mlflow
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -25,6 +24,7 @@ from components.benchmark.page.pictures import Shown, difference, synthesise, wr
 from components.benchmark.page.published import INFERENCE, TRAINING
 from components.benchmark.page.report import write_page
 from components.benchmark.page.table import text_table
+from shared import tracking
 from shared.contracts.exported import Graph, Parity
 from shared.contracts.measured import BenchmarkReport, LabelStyles, Quality, SpeedRow
 from shared.data.images import read_picture
@@ -484,22 +484,20 @@ def store(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def inside_a_run(monkeypatch, store, parent=None):
+def inside_a_run(monkeypatch, store, tmp_path, parent=""):
     uri, experiment, _ = store
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    mlflow.set_tracking_uri(uri)
-    with mlflow.start_run(
-        experiment_id=experiment, parent_run_id=parent, tags={"step": "benchmark"}
-    ) as run:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
+    monkeypatch.setenv("PIPELINE_PARENT_RUN_ID", parent)
+    with tracking.step_run("benchmark", {}, tmp_path / "report"):
+        run_id = tracking.run_id()
         yield
-        mlflow.set_tracking_uri(uri)
-    MlflowClient(uri).delete_run(run.info.run_id)
-    mlflow.set_tracking_uri(None)
+    MlflowClient(uri).delete_run(run_id)
 
 
-def test_losses_and_earlier_runs_come_from_mlflow(monkeypatch, store):
-    with inside_a_run(monkeypatch, store, parent=store[2]):
+def test_losses_and_earlier_runs_come_from_mlflow(monkeypatch, store, tmp_path):
+    with inside_a_run(monkeypatch, store, tmp_path, parent=store[2]):
         past = read_past()
     assert past.losses == {
         "train_global": [Line("G_GAN", [(10, 4.0), (20, 3.0)])],
@@ -510,9 +508,9 @@ def test_losses_and_earlier_runs_come_from_mlflow(monkeypatch, store):
     ]
 
 
-def test_a_step_alone_has_no_losses_and_only_the_newest_runs(monkeypatch, store):
+def test_a_step_alone_has_no_losses_and_only_the_newest_runs(monkeypatch, store, tmp_path):
     monkeypatch.setattr(history, "MOST_RUNS", 2)
-    with inside_a_run(monkeypatch, store):
+    with inside_a_run(monkeypatch, store, tmp_path):
         past = read_past()
     assert past.losses == {} and [run.commit for run in past.runs] == ["c300", "c200"]
 
@@ -525,18 +523,22 @@ def test_without_mlflow_there_is_no_past(monkeypatch, capsys):
 def test_a_lost_server_costs_one_warning_and_the_page_is_written(
     monkeypatch, store, tmp_path, capsys
 ):
-    with inside_a_run(monkeypatch, store):
-        mlflow.set_tracking_uri("http://127.0.0.1:9")
+    with inside_a_run(monkeypatch, store, tmp_path):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         html = page(tmp_path, past=read_past())
     assert "Earlier runs" not in whole(html).tags and "<h2>Earlier runs" not in html
     (warning,) = capsys.readouterr().err.splitlines()
     assert warning.startswith("warning: MLflow: the report shows no losses and no earlier runs: ")
 
 
-def test_a_server_that_never_answers_costs_seconds(monkeypatch, store, capsys):
+def test_a_server_that_never_answers_costs_seconds(monkeypatch, store, tmp_path, capsys):
     monkeypatch.setattr(history, "PATIENCE_S", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as silent, inside_a_run(monkeypatch, store):
-        mlflow.set_tracking_uri(f"http://127.0.0.1:{silent.getsockname()[1]}")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        inside_a_run(monkeypatch, store, tmp_path),
+    ):
+        silent_uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", silent_uri)
         started = time.perf_counter()
         assert read_past() == Past()
         assert time.perf_counter() - started < 5

@@ -1,0 +1,238 @@
+"""The journal of a run: what its processes tell MLflow, first as lines of files.
+
+A journal is a folder. It holds
+    <step>-<time>-<id>.jsonl             of each process that logs: a line per call
+    <step>-<time>-<id>.delivered.json    how far MLflow has it
+    <run>.run.json                       what an MLflow run is made from; <run> is its name here
+    <run>.mlflow.json                    as which run MLflow has it
+    files/                               pictures, and files that could change, until delivered
+
+A process holds a lock on its .jsonl while it lives: it is dead where the lock is free.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from shared.contracts.folder import write_atomically
+
+FILES = "files"
+ENTRIES = ".jsonl"
+MOST_IN_MEMORY = 10_000  # entries, where there is no place on the disk
+
+Entry = dict[str, Any]  # run, kind, time in ms since 1970, and what the kind needs
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970, as MLflow counts time."""
+    return time.time_ns() // 1_000_000
+
+
+def warn(text: str) -> None:
+    """One line on stderr."""
+    print(f"warning: MLflow: {text}", file=sys.stderr, flush=True)
+
+
+class Journal:
+    """The entries of this process, which are appended; it raises nothing.
+
+    Attributes:
+        unwritten: Entries for which there was no place on the disk.
+    """
+
+    def __init__(self, folder: Path, title: str):
+        stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+        self.folder = folder
+        self.file = folder / f"{title}-{stamp}-{secrets.token_hex(3)}{ENTRIES}"
+        self.unwritten: list[Entry] = []
+        self._lock = threading.Lock()
+        self._file: int | None = None
+        self._torn = self._complained = False
+        try:
+            (folder / FILES).mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_RDWR, 0o644)
+            with contextlib.suppress(OSError):  # a disk that knows no locks
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._complain(error)
+
+    def append(self, run: str, kind: str, **content) -> None:
+        """Write down a call of `kind` for a run of this folder."""
+        entry = {"run": run, "kind": kind, "time": now_ms(), **content}
+        line = json.dumps(entry).encode() + b"\n"
+        with self._lock:
+            if self._file is not None and not self.unwritten:
+                try:
+                    self._write(line)
+                    return
+                except OSError as error:
+                    self._complain(error)
+            self.unwritten.append(entry)
+            del self.unwritten[:-MOST_IN_MEMORY]
+
+    def _write(self, line: bytes) -> None:
+        """Raises OSError where not all of it found a place."""
+        line = b"\n" + line if self._torn else line
+        written = os.write(self._file, line)
+        self._torn = written < len(line)
+        if self._torn:
+            raise OSError(f"{written} of {len(line)} bytes were written")
+
+    def _complain(self, error: OSError) -> None:
+        if self._complained:
+            return
+        self._complained = True
+        warn(
+            f"the journal {self.file} cannot be written ({error.strerror or error}): what MLflow "
+            "does not take now is lost."
+        )
+
+    def take_unwritten(self) -> list[Entry]:
+        """What is in memory only, once; later entries try the disk again."""
+        with self._lock:
+            taken, self.unwritten = self.unwritten, []
+            return taken
+
+    def put_back(self, entries: list[Entry]) -> None:
+        """Keep in memory what was taken and not delivered."""
+        with self._lock:
+            self.unwritten = [*entries, *self.unwritten][-MOST_IN_MEMORY:]
+
+    def close(self) -> None:
+        """Let go of the file, so that others may deliver it."""
+        with self._lock:
+            if self._file is not None:
+                os.close(self._file)
+            self._file = None
+
+
+def read_entries(file: Path, start: int) -> Iterator[tuple[int, int, Entry | None]]:
+    """(begin, end, entry) of every whole line from the byte `start` on; of a line that is torn or
+    no JSON the entry is None."""
+    with open(file, "rb") as lines:
+        lines.seek(start)
+        for line in lines:
+            if not line.endswith(b"\n"):
+                return
+            begin, start = start, start + len(line)
+            try:
+                entry = json.loads(line)
+                yield begin, start, entry if entry["run"] and entry["kind"] else None
+            except (ValueError, TypeError, KeyError):
+                yield begin, start, None
+
+
+@contextlib.contextmanager
+def of_dead_process(file: Path) -> Iterator[bool]:
+    """Whether the process of a .jsonl is gone; inside, nobody else delivers it."""
+    with open(file, "ab") as own:
+        try:
+            fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:  # a disk that knows no locks: only its age can tell
+            yield time.time() - file.stat().st_mtime > 3600
+            return
+        yield True
+
+
+def append_to(file: Path, entry: Entry) -> None:
+    """Add an entry to the .jsonl of a dead process, whose last line may be torn."""
+    with open(file, "r+b") as own:
+        size = own.seek(0, os.SEEK_END)
+        own.seek(max(0, size - 1))
+        torn = own.read(1) not in (b"\n", b"")
+        own.write((b"\n" if torn else b"") + json.dumps(entry).encode() + b"\n")
+
+
+def journals_in(folder: Path) -> list[Path]:
+    """The .jsonl files of a journal, the oldest first."""
+    try:
+        files = [path for path in folder.iterdir() if path.suffix == ENTRIES]
+    except OSError:
+        return []
+    return sorted(files, key=lambda path: path.name.rsplit("-", 3)[1:])
+
+
+# Small files beside the entries. What cannot be written is kept by whoever has it in memory.
+
+
+@dataclass
+class Note:
+    """Base of a small JSON file: unknown fields of newer versions are not read."""
+
+    @classmethod
+    def read(cls, file: Path) -> Self | None:
+        """None where there is none, or none that can be read."""
+        names = {part.name for part in dataclasses.fields(cls)}
+        try:
+            content = json.loads(file.read_bytes())
+            return cls(**{name: content[name] for name in names & content.keys()})
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
+
+    def write(self, file: Path) -> None:
+        with contextlib.suppress(OSError):
+            write_atomically(file, json.dumps(dataclasses.asdict(self)).encode())
+
+
+@dataclass
+class RunNote(Note):
+    """What an MLflow run is made from, by the first delivery that needs it."""
+
+    name: str  # that people see
+    uid: str  # by which a run is found that was made while the reply was lost
+    started: int  # ms
+    experiment: str | None = None  # its name
+    experiment_id: str | None = None  # goes before the name
+    parent: str | None = None  # name in this journal
+    parent_id: str | None = None  # where the parent is of another journal
+    given_id: str | None = None  # somebody else made the run, and will close it
+    tags: dict[str, str] = field(default_factory=dict)
+    uri: str = ""  # of the store, without secrets
+    opened_by: str = ""  # the .jsonl of the process that opened it last
+    status: str = "RUNNING"
+
+    @staticmethod
+    def file(folder: Path, run: str) -> Path:
+        return folder / f"{run}.run.json"
+
+
+@dataclass
+class MadeNote(Note):
+    """As which run MLflow has a run."""
+
+    run_id: str
+    experiment_id: str
+
+    @staticmethod
+    def file(folder: Path, run: str) -> Path:
+        return folder / f"{run}.mlflow.json"
+
+
+@dataclass
+class Position(Note):
+    """How far MLflow has the entries of a .jsonl, of which it takes figures and files apart."""
+
+    figures: int = 0  # bytes from the begin
+    files: int = 0
+    postponed: list[int] = field(default_factory=list)  # where entries begin that come again
+    run_ids: dict[str, str] = field(default_factory=dict)  # in MLflow, of the runs so far
+    delivered: int = 0  # entries
+    refused: int = 0
+
+    @staticmethod
+    def file(entries: Path) -> Path:
+        return entries.with_suffix(".delivered.json")

@@ -1,0 +1,148 @@
+"""Where MLflow keeps its runs, how it is opened, and what its errors mean."""
+
+import contextlib
+import fcntl
+import functools
+import logging
+import os
+import shlex
+import sys
+import urllib.parse
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from shared.secrets import without_secrets
+
+URI = "MLFLOW_TRACKING_URI"
+LOCK = "mlflow.lock"
+
+# A lost server is given up after seconds instead of minutes; who calls tries again later.
+DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+# HTTP: authorization missing, time-out, too many requests. They pass, whatever was sent.
+PASSING = {401, 403, 404, 405, 407, 408, 429, 499}
+
+
+class Unreachable(Exception):
+    """MLflow did not take a call, but may take it later: no answer, no rights, a full disk."""
+
+
+class Refused(Exception):
+    """MLflow will never take this call as it is."""
+
+
+def load_mlflow():
+    """The module, loaded with our defaults: it takes seconds, once."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", module="mlflow")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    return mlflow
+
+
+def open_client(uri: str):
+    """An MlflowClient for a tracking URI; the database of a local store is made where it is not
+    there, by one process at a time: two that make one leave it unusable."""
+    mlflow = load_mlflow()
+    with locked(uri):
+        return _client(mlflow, uri)
+
+
+@functools.cache
+def _client(mlflow, uri: str):
+    return mlflow.MlflowClient(tracking_uri=uri)
+
+
+@contextlib.contextmanager
+def locked(uri: str) -> Iterator[None]:
+    """Inside, no other process of ours makes a thing in the local store; nothing for a server."""
+    file = database(uri)
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file.with_name(LOCK), "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def judged() -> Iterator[None]:
+    """Raises Unreachable or Refused for whatever MLflow or a store of files raises."""
+    try:
+        yield
+    except (Unreachable, Refused):
+        raise
+    except Exception as error:
+        judgement = Refused if _is_final(error) else Unreachable
+        raise judgement(one_line(error)) from error
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether the same call would fail again on a healthy server."""
+    response = getattr(error, "response", None)  # of requests
+    if hasattr(error, "get_http_status_code"):  # MLflow's own
+        status = error.get_http_status_code()
+    elif hasattr(response, "status_code"):
+        status = response.status_code
+    else:
+        return isinstance(error, FileNotFoundError | ValueError | TypeError)
+    return 400 <= status < 500 and status not in PASSING
+
+
+def one_line(error: Exception) -> str:
+    """The first line of an error, without secrets, of a length that people read."""
+    text = without_secrets(str(error).strip().partition("\n")[0]) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:297]}..."
+
+
+# Addresses.
+
+
+def database(uri: str) -> Path | None:
+    """The file of a local store; None for a server or another kind of store."""
+    place, slashes, rest = uri.partition(":///")
+    path = rest.partition("?")[0].removeprefix("file:")
+    if place != "sqlite" or not slashes or path in ("", ":memory:"):
+        return None
+    return Path(path).absolute()
+
+
+def artifacts_of(uri: str) -> str | None:
+    """Where the files of a local store go: beside its database, not into the working directory as
+    MLflow would have it; None where a server decides."""
+    file = database(uri)
+    return (file.parent / "mlartifacts").as_uri() if file else None
+
+
+def ui_address(uri: str) -> str:
+    """The address of the UI: that of the server, or where `ui_command` shows a local store."""
+    if uri.startswith("http"):
+        return without_secrets(uri).replace("***@", "").rstrip("/")
+    return "http://127.0.0.1:5000"
+
+
+def ui_command(uri: str) -> str:
+    """The command that shows a store, or the address of the server that does."""
+    if uri.startswith("http"):
+        return ui_address(uri)
+    mlflow = str(Path(sys.executable).parent / "mlflow")
+    if without_secrets(uri) != uri:
+        return f'{shlex.quote(mlflow)} ui --backend-store-uri "${URI}"'
+    return shlex.join([mlflow, "ui", "--backend-store-uri", uri])
+
+
+def link(uri: str, experiment_id: str, run_id: str | None = None) -> str:
+    """The page of a run, or of the runs of an experiment as a table: MLflow 3 opens on an empty
+    page for agents otherwise."""
+    page = f"{ui_address(uri)}/#/experiments/{urllib.parse.quote(experiment_id)}/runs"
+    return f"{page}/{run_id}" if run_id else f"{page}?workflowType=machine_learning"
