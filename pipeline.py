@@ -189,13 +189,15 @@ def submit(
         raise InputError(
             f"--tag {' '.join(tags)!r} is not KEY=VALUE: write for example team=vision."
         )
+    named_tags = dict(tag.split("=", 1) for tag in tags)
     if host:
-        return server.submit(host, recipe, build(recipe, config), raw_data, config)
+        return server.submit(
+            host, recipe, build(recipe, config), raw_data, config, named_tags, reuse
+        )
     for step, numbers in config.items():
         if CONFIGS[step] is TrainConfig:
             TrainConfig.check(numbers).check_vgg_weights()
     raw_data = embedded.find_raw_data(raw_data, runs)
-    named_tags = dict(tag.split("=", 1) for tag in tags)
     run = begin(recipe, config, raw_data, named_tags, tracking.code_version(), runs)
     embedded.run_here(run, build(recipe, config), raw_data, reuse)
 

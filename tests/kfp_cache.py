@@ -49,7 +49,7 @@ class Cache:
     def _run(self, name: str, component: dict) -> dict:
         made = component.get("outputDefinitions", {})
         return {one: next(self._ids) for one in made.get("artifacts", {})} | {
-            one: self.outputs[name, one] for one in made.get("parameters", {})
+            one: self.outputs.get((name, one), "") for one in made.get("parameters", {})
         }
 
     def _key(self, spec: dict, task: dict, parameters: dict, outputs: dict[str, dict]) -> str:

@@ -17,7 +17,7 @@ from shared.pipeline.graph import write_yaml
 from shared.pipeline.schedules.cron import read_cron, to_kfp
 from shared.pipeline.schedules.manage import ScheduleOptions
 from shared.pipeline.schedules.schedule import describe
-from shared.pipeline.server import connect
+from shared.pipeline.server import check_raw_data, connect, shown
 
 MARK = "by pipeline.py schedule, "  # before the digest, in a description
 OF_THIS_MACHINE = ("timeout_min", "runs")  # flags that no server takes
@@ -41,7 +41,7 @@ def change(options: ScheduleOptions) -> None:
         found = _find(client, name)
         if not found:
             raise InputError(
-                f"--{options.wish}: {options.host} has no recurring run {name}: see --list."
+                f"--{options.wish}: {shown(options.host)} has no recurring run {name}: see --list."
             )
         for run in found:
             if options.disable:
@@ -93,17 +93,13 @@ def create(options: ScheduleOptions, graph: GraphComponent, config: dict[str, An
     # What came of it.
     how = "is there already" if known else "replaced" if there else "created"
     print(f"{name}: {describe(cron, 'kfp', 'UTC', UTC)}")
-    print(
-        f'{how} on {options.host}, as cron "{to_kfp(cron)}": one run at a time, none made up for.'
-    )
+    print(f'{how} on {shown(options.host)}, as cron "{to_kfp(cron)}": ', end="")
+    print("one run at a time, none made up for.")
     print("If the server's CRON_SCHEDULE_TIMEZONE is not UTC, the hours are those of that zone.")
 
 
 def _refuse_what_no_server_does(options: ScheduleOptions) -> None:
-    if options.raw_data is None:
-        raise InputError(
-            "--host needs --raw-data: a path or URL that the pods of the cluster can read."
-        )
+    check_raw_data(options.raw_data)
     if options.timezone not in UTC_NAMES:
         raise InputError(
             f"--timezone {options.timezone}: a KFP server goes by its own CRON_SCHEDULE_TIMEZONE, "
