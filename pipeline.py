@@ -27,8 +27,9 @@ from shared import tracking
 from shared.command import StepConfig, command_line
 from shared.errors import InputError
 from shared.pipeline import embedded, server
-from shared.pipeline.graph import task, write_yaml
+from shared.pipeline.graph import image_of, task, write_yaml
 from shared.pipeline.nights import NightlyOptions, compare_nights, run_night
+from shared.pipeline.preflight import look_ahead, run_preflight
 from shared.pipeline.promotion import best, promote, rollback
 from shared.pipeline.recipes import Recipe, read_recipe
 from shared.pipeline.runs import LATEST, begin, find
@@ -180,6 +181,7 @@ def submit(
             print(f"run {run.name} is finished already")
             return embedded.print_result(run)
         os.chdir(run.record.working_directory)
+        run_preflight(continue_=run.name, raw_data=raw_data, runs=run.folder.parent)
         graph = build(run.record.recipe, run.record.config)
         return embedded.run_here(run, graph, run.raw_data(raw_data), reuse)
 
@@ -191,15 +193,63 @@ def submit(
         )
     named_tags = dict(tag.split("=", 1) for tag in tags)
     if host:
+        run_preflight(recipe=recipe, raw_data=raw_data, set=overrides, host=host)
         return server.submit(
             host, recipe, build(recipe, config), raw_data, config, named_tags, reuse
         )
-    for step, numbers in config.items():
-        if CONFIGS[step] is TrainConfig:
-            TrainConfig.check(numbers).check_vgg_weights()
+    run_preflight(recipe=recipe, raw_data=raw_data, set=overrides, runs=runs)
     raw_data = embedded.find_raw_data(raw_data, runs)
     run = begin(recipe, config, raw_data, named_tags, tracking.code_version(), runs)
     embedded.run_here(run, build(recipe, config), raw_data, reuse)
+
+
+def preflight(
+    recipe: str = "demo",
+    raw_data: RawData = None,
+    overrides: Overrides = (),
+    host: str = "",
+    runs: Path = Path("runs"),
+    continue_: Continue = None,
+) -> None:
+    """Say what a run will need and does not find: files, networks, devices, disk, images.
+
+    `submit` does it before the first step. Exit codes: 0 all is there, 2 something is missing.
+
+    Args:
+        recipe: Name of a file in shared/pipeline.
+        raw_data: Folder, archive or URL of paired images; without it demo scenes are generated.
+        overrides: Numbers of the recipe to change.
+        host: URL of a Kubeflow Pipelines API server, whose pods have files of their own.
+        runs: Folder of the runs.
+        continue_: What an interrupted run will still need, by its name; without one, the newest.
+
+    Example:
+        python pipeline.py preflight --recipe demo --set benchmark.lpips_network=lpips.onnx
+    """
+    from components.benchmark.checks import preflight as of_benchmark
+    from components.cluster.checks import preflight as of_cluster
+    from components.export.checks import preflight as of_export
+    from components.prepare.checks import preflight as of_prepare
+    from components.train.checks import preflight as of_train
+
+    # What is asked for; of a run what it has still to do.
+    finished: list[str] = []
+    if continue_ is None:
+        numbers = read_recipe(recipe, CONFIGS, overrides)
+    else:
+        run, runs = find(runs, *continue_ or (LATEST,), flag="--continue"), runs.resolve()
+        os.chdir(run.record.working_directory)
+        recipe, numbers, raw_data = run.name, run.record.config, run.raw_data(raw_data)
+        finished = [step for step, state in run.record.steps.items() if state.is_done]
+
+    # Every step says what it needs.
+    configs = {step: CONFIGS[step].check(numbers[step]) for step in numbers}
+    preflights = dict(prepare=of_prepare, train_global=of_train, cluster=of_cluster)
+    preflights |= dict(train_local=of_train, export=of_export, benchmark=of_benchmark)
+    faces = dict(prepare=prepare_step, train_global=train_step, cluster=cluster_step)
+    faces |= dict(train_local=train_step, export=export_step, benchmark=benchmark_step)
+    images = {step: image_of(face) for step, face in faces.items()} if host else None
+    look_ahead(configs, preflights, raw_data, runs, recipe, images, finished)
 
 
 def nightly(config: NightlyOptions) -> None:
@@ -244,8 +294,8 @@ def schedule(config: ScheduleOptions) -> None:
 
 if __name__ == "__main__":
     try:
-        verbs = {"compile": compile_, "submit": submit, "nightly": nightly}
-        verbs |= {"promote": promote, "rollback": rollback, "best": best}
+        verbs = {"compile": compile_, "preflight": preflight, "submit": submit}
+        verbs |= {"nightly": nightly, "promote": promote, "rollback": rollback, "best": best}
         verbs |= {"schedule": schedule, "ui": ui}
         command_line("python pipeline.py", None, verbs)
     except KeyboardInterrupt:

@@ -44,15 +44,20 @@ class Runtime:
     def take_device(self, number: int) -> None:
         """Let this process compute on device `number` of the machine. Raises InputError where there
         are fewer."""
+        self.check_count(number + 1)
+        if self.name != "cpu":
+            _accelerator(self.name).set_device(number)
+
+    def check_count(self, devices: int) -> None:
+        """Raises InputError where the machine has fewer devices; processes on a CPU share it."""
         if self.name == "cpu":
             return
         count = _accelerator(self.name).device_count()
-        if number >= count:
+        if devices > count:
             raise InputError(
-                f"--devices asks for {number + 1} or more, but torch sees {count} {self.name} "
+                f"--devices asks for {devices} or more, but torch sees {count} {self.name} "
                 "devices on this machine: ask for as many as there are."
             )
-        _accelerator(self.name).set_device(number)
 
     @property
     def compiles(self) -> bool:

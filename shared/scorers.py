@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from shared.condition import to_signed
+from shared.contracts.forecast import Forecast
 from shared.data.images import resize_picture
 from shared.errors import InputError
+from shared.flags import as_flag
 from shared.measuring import MeasuringOptions
 from shared.quality import metrics_of
 
@@ -63,10 +65,7 @@ class MeasuringNetwork:
         """The file as a session of ONNX Runtime.
 
         Raises InputError where there is no such file, no ONNX Runtime, or the file is broken."""
-        if not Path(self.file).is_file():
-            raise InputError(
-                f"{self.flag} {self.file} is no file: give an ONNX file, or leave it out."
-            )
+        check_file(self.flag, self.file)
         try:
             # Here, as a training without measuring networks needs no ONNX Runtime.
             from shared.deployed.runners import open_session
@@ -109,6 +108,12 @@ class MeasuringNetwork:
         Returns (1, 3, height, width) float32 in [0, 1]."""
         resized = resize_picture(picture, *self.size)
         return np.ascontiguousarray(resized[None], np.float32) / 255
+
+
+def check_file(flag: str, file: str) -> None:
+    """Raises InputError where a measuring network is not there."""
+    if not Path(file).is_file():
+        raise InputError(f"{flag} {file} is no file: give an ONNX file, or leave it out.")
 
 
 def _reason(error: Exception) -> str:
@@ -231,6 +236,20 @@ class MeasuringNetworks:
             LpipsNetwork(lpips, size, device) if lpips else None,
             FeatureNetwork(fid, size, device) if fid else None,
         )
+
+
+def foresee(files: MeasuringOptions, size: Size | None, device: str, forecast: Forecast) -> None:
+    """Add to a step's forecast what `MeasuringNetworks.load` will refuse, file by file.
+
+    size: None = not known yet: then the files must be there, and are not tried."""
+    for name in MeasuringOptions.model_fields:
+        if file := getattr(files, name):
+            flag, one = as_flag(name), MeasuringOptions(**{name: file})
+            if size is None:
+                forecast.refusals.of(check_file, flag, file)
+                forecast.unknown.append(f"{flag} {file}: not tried, as the size is not known yet")
+            else:
+                forecast.refusals.of(MeasuringNetworks.load, size, device, one)
 
 
 class PictureMeter:

@@ -79,7 +79,7 @@ def may_import(importer: str, name: str) -> bool:
     of_images = within(name, "shared") and not within(name, "shared.pipeline")
     match importer.split("."):
         case ["pipeline"]:
-            faces = ("component", "config")
+            faces = ("component", "config", "checks")
             named = within(name, *(f"components.{step}.{face}" for step in STEPS for face in faces))
             return named or within(name, "kfp", "shared")
         case ["shared", "pipeline", *_]:

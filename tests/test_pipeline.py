@@ -88,17 +88,20 @@ def test_all_repeated_overrides_are_used(tmp_path):
         ),
         (["submit", "--set", "epochs=2"], "--set 'epochs=2' is not STEP.FIELD=VALUE"),
         (["submit", "--set", "train_global.epochs=many"], "step train_global: --epochs 'many'"),
-        (["submit", "--raw-data", "nowhere"], "--raw-data nowhere does not exist"),
+        (["submit", "--raw-data", "nowhere"], "/nowhere is no folder: give the one that holds"),
         (
             ["submit", "--recipe", "label2city_512p"],
-            "--lambda-vgg is 10 but --vgg-weights '' is no file",
+            "train_global.lambda_vgg is 10 but --set train_global.vgg_weights='' is no file",
         ),
         (["submit", "--host", "http://127.0.0.1:9"], "--host needs --raw-data"),
         (["nightly", "--recipe", "nope"], "--recipe 'nope' is unknown"),
         (["nightly", "--timeout-min", "-1"], "--timeout-min -1.0: should be greater than or equal"),
         (["compile", "--output", "graph.json"], "--output graph.json does not end in .yaml"),
         (["submit", "--tag", "nightly"], "--tag 'nightly' is not KEY=VALUE"),
-        ([], "pipeline.py refused: no command was given: choose one of compile, submit, nightly"),
+        (
+            [],
+            "pipeline.py refused: no command was given: choose one of compile, preflight, submit",
+        ),
         (["submitt"], "pipeline.py refused: 'submitt' is no command: did you mean submit?"),
         (["submit", "--recipes", "demo"], "--recipes is unknown: did you mean --recipe?"),
     ],
@@ -124,10 +127,11 @@ with contextlib.suppress(SystemExit):
         ("import pipeline; pipeline.read_recipe('demo', pipeline.CONFIGS)", ""),
         (HELP.format(words=[]), "Run a pipeline once"),
         (HELP.format(words=["compile"]), "--output PATH"),
+        (HELP.format(words=["preflight"]), "--raw-data PATH"),
         (HELP.format(words=["submit"]), "--host STR"),
         (HELP.format(words=["nightly"]), "--timeout-min FLOAT"),
     ],
-    ids=["import", "help", "compile", "submit", "nightly"],
+    ids=["import", "help", "compile", "preflight", "submit", "nightly"],
 )
 def test_neither_the_import_nor_any_help_loads_torch(code, shown):
     heavy = "import sys; print('loaded', *{'torch', 'onnxruntime', 'mlflow'} & set(sys.modules))"

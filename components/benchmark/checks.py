@@ -2,10 +2,15 @@
 
 from pathlib import Path
 
+from components.benchmark.config import BenchmarkConfig
+from components.benchmark.measure.segmentation import SegmentationNetwork
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard
+from shared.contracts.forecast import Forecast, PreparedData
 from shared.contracts.model import ModelCard
+from shared.device import pick
 from shared.errors import InputError
+from shared.scorers import check_file, foresee
 
 
 def check_same_model(
@@ -39,3 +44,38 @@ def check_champion(folder: str) -> None:
             f"--champion {folder} holds no {ExportCard.FILE}: give the folder that `python -m "
             "components.export` wrote, or leave it out."
         )
+
+
+# Before the first step of a pipeline.
+
+
+def preflight(
+    dataset: PreparedData | None,
+    size: tuple[int, int] | None,
+    config: BenchmarkConfig,
+    here: bool = True,
+) -> Forecast[None]:
+    """What the step will refuse.
+
+    Args:
+        dataset: As prepare will make it, None = not known.
+        size: (height, width) of the exported file, None = not known.
+        here: Whether it will run on this machine: else no file and no device is looked for.
+    """
+    forecast, device = Forecast(), "cpu"
+    if not here:
+        return forecast
+    for precision in config.precisions:
+        if runtime := forecast.refusals.of(pick, config.device, precision):
+            device = runtime.name
+    forecast.refusals.of(check_champion, config.champion)
+    foresee(config, size, device, forecast)
+    if file := config.segmentation_network:
+        if size and dataset:
+            labels = dataset.manifest.num_labels
+            forecast.refusals.of(SegmentationNetwork, file, size, labels, device)
+        else:
+            forecast.refusals.of(check_file, SegmentationNetwork.FLAG, file)
+    networks = [config.lpips_network, config.fid_network, config.segmentation_network]
+    forecast.found = ", ".join([f"on {device}", *(Path(file).name for file in networks if file)])
+    return forecast

@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+from components.cluster.config import ClusterConfig
+from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
+from shared.contracts.forecast import Forecast, PreparedData
 from shared.contracts.model import ModelCard
+from shared.device import pick
 from shared.errors import InputError
 from shared.networks.checkpoint import read_model
 
@@ -12,6 +16,12 @@ def read_inputs(dataset: Path, model: Path) -> tuple[DatasetManifest, ModelCard]
     """The data set, and the model with instance features that it fits."""
     manifest = DatasetManifest.read(dataset)
     card = read_model(model, num_labels=manifest.num_labels, use_instances=manifest.has_instances)
+    check_inputs(dataset, manifest, model, card)
+    return manifest, card
+
+
+def check_inputs(dataset: Path, manifest: DatasetManifest, model: Path, card: ModelCard) -> None:
+    """Raises InputError for a model without features, and for a data set that has none of them."""
     if card.architecture.feat_num == 0:
         raise InputError(f"--model {model} has no encoder: train it with --instance-features.")
     card.architecture.refuse_other_data(dataset, manifest)
@@ -25,7 +35,6 @@ def read_inputs(dataset: Path, model: Path) -> tuple[DatasetManifest, ModelCard]
             f"--dataset {dataset} has no training pairs, whose features are clustered: give one "
             "with some."
         )
-    return manifest, card
 
 
 def refuse_inside(dataset: Path, out: Path, flag: str) -> None:
@@ -46,3 +55,40 @@ def refuse_occupied(clusters: Path) -> None:
     """Tables of one source must not lie beside features of another."""
     if clusters.exists() and (not clusters.is_dir() or any(clusters.iterdir())):
         raise InputError(f"--clusters {clusters} is not empty: give a new folder.")
+
+
+# Before the first step of a pipeline.
+
+
+def preflight(
+    dataset: PreparedData | None, model: ModelCard | None, config: ClusterConfig, here: bool = True
+) -> Forecast[ClusterTable]:
+    """What the step will refuse, and what it will make.
+
+    Args:
+        dataset, model: As the steps before will make them, None = not known.
+        here: Whether it will run on this machine: else no device is looked for.
+    """
+    # What it needs.
+    forecast = Forecast()
+    if here and (runtime := forecast.refusals.of(pick, config.device, config.precision)):
+        forecast.found = f"{runtime.name} in {runtime.precision}"
+    if dataset is None or model is None:
+        return forecast
+    manifest, made = dataset.manifest, (Path("of prepare"), Path("of train_global"))
+    forecast.refusals.of(check_inputs, made[0], manifest, made[1], model)
+    if config.reference_files:
+        forecast.refusals.of(refuse_labelless, manifest, "--reference-files")
+
+    # What it makes.
+    forecast.gives = ClusterTable(
+        feat_num=model.architecture.feat_num,
+        n_clusters=config.n_clusters,
+        min_area=config.min_area,
+        seed=config.seed,
+        labels={},
+        overall=[],
+        model_digest=model.digest,
+        dataset_digest=manifest.digest,
+    )
+    return forecast

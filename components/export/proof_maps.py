@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from components.export.checks import check_style
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import GeneratorInput, ModelCard
 from shared.data.maps import Sample
 from shared.data.reader import PairReader
 from shared.deployed.form import Form
-from shared.errors import InputError
 
 
 def maps_of_proof(form: Form, card: ModelCard, dataset: Path | None, count: int) -> list[Sample]:
@@ -22,11 +22,7 @@ def maps_of_proof(form: Form, card: ModelCard, dataset: Path | None, count: int)
         samples = generated_maps(form.reads, count, size)
     else:
         samples = real_maps(dataset, form, count)
-    if form.graph.style == "instance" and any(sample.ids is None for sample in samples):
-        raise InputError(
-            f"--style instance needs instance maps but --dataset {dataset} has none: give label "
-            "or map."
-        )
+    check_style(form.graph.style, all(sample.ids is not None for sample in samples), dataset)
     if form.size is None:
         samples += [cropped(sample, rows=3, columns=5) for sample in samples]
     return samples

@@ -12,7 +12,7 @@ import onnxruntime
 import torch
 from onnx import ModelProto
 
-from components.export.checks import read_clusters, read_inputs
+from components.export.checks import aipp_of, read_clusters, read_inputs
 from components.export.config import ExportConfig, OmOptions, OnnxOptions
 from components.export.om.atc import Target, check_atc, compile_om
 from components.export.om.chip import soc_version
@@ -158,7 +158,7 @@ def compile_files(exported: Path, card: ExportCard, options: OmOptions) -> list[
     target = Target(
         soc_version=soc_version(options.soc_version),
         precision_mode=options.om_precision_mode or None,
-        aipp=Path(options.om_aipp) if options.om_aipp else None,
+        aipp=aipp_of(options),
     )
     sizes, gears = options.om_batch_sizes, options.om_gears
     return compile_om(exported / FILE, card.inputs, sizes, gears, target)

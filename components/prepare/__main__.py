@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from components.prepare.config import PrepareConfig
+from components.prepare.config import DEMO_SIZE, DEMO_TEST, DEMO_TRAIN, PrepareConfig
 from shared.command import command_line, run_tracked
 from shared.errors import InputError
 
@@ -44,7 +44,13 @@ def prepare(
     run_tracked(run, config, raw_data=raw_data, dataset=dataset)
 
 
-def demo(out: Path, train: int = 48, test: int = 8, size: str = "256x512", seed: int = 0) -> None:
+def demo(
+    out: Path,
+    train: int = DEMO_TRAIN,
+    test: int = DEMO_TEST,
+    size: str = DEMO_SIZE,
+    seed: int = 0,
+) -> None:
     """Draw street scenes by code, in Cityscapes' raw layout with its ids.
 
     Args:

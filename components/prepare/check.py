@@ -14,8 +14,8 @@ from components.prepare.checks import refuse_contradictions
 from components.prepare.config import PrepareConfig
 from components.prepare.layouts.sources import RawPair
 from components.prepare.problems import ACCEPTED, REMEDIES, Problem
+from components.prepare.raw_data import find_pairs, local_folder, reading_for
 from components.prepare.reading.pairs import RawFrame, Reading, read_pair
-from components.prepare.run import find_pairs, reading_for
 from components.prepare.writing.parallel import parallel_map
 from shared.contracts.dataset import IGNORED
 from shared.data.maps import densify, label_counts
@@ -41,7 +41,7 @@ def check(raw_data: str, config: PrepareConfig) -> list[Problem]:
     """Print a report of all problems as a table, and as JSON in the last line; returns them."""
     # What names tell: the pairs, and what has no partner.
     refuse_contradictions(config)
-    source, pairs, problems = find_pairs(raw_data, config)
+    source, pairs, problems = find_pairs(local_folder(raw_data, config), config)
     reading = reading_for(config, source)
 
     # What headers and pixels tell: every pair is decoded once.

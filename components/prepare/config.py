@@ -8,6 +8,9 @@ from components.prepare.reading.geometry import Resize
 from components.prepare.reading.labels import parse_ids
 from shared.command import StepConfig
 
+# The demo scenes: numbers of training and test pairs, size in pixels.
+DEMO_TRAIN, DEMO_TEST, DEMO_SIZE = 48, 8, "256x512"
+
 
 class PrepareConfig(StepConfig):
     """What the images become; `checks.py` refuses what does not go together."""

@@ -1,12 +1,36 @@
 """What cannot be trained, refused before any work."""
 
+import shutil
 from pathlib import Path
 
-from components.train.config import SMALLEST_SIDE, DataOptions, TrainConfig
+import torch
+
+from components.train.config import SMALLEST_SIDE, DataOptions, LossOptions, TrainConfig
+from components.train.data.held import check_frames_fit
+from components.train.devices.loss_scale import check_apex
+from components.train.networks.build import (
+    architecture_for,
+    build_empty,
+    check_earlier,
+    check_global_part,
+)
+from components.train.networks.memory import check_compiles
+from components.train.networks.partial import fitting
+from components.train.networks.vgg import load_vgg
 from shared.contracts.clusters import ClusterTable
-from shared.contracts.dataset import DatasetManifest
+from shared.contracts.dataset import DatasetManifest, Pair
+from shared.contracts.forecast import Forecast, PreparedData
 from shared.contracts.model import Architecture, ModelCard
+from shared.data.frames import record_bytes
+from shared.device import Runtime, pick
 from shared.errors import InputError
+from shared.networks.build import build_generator
+from shared.registry.trained import REGISTRY
+from shared.scorers import foresee
+
+SHARED_MEMORY = Path("/dev/shm")  # through which worker processes hand over batches
+USUAL_INSTANCES = 1000  # of an image, at most
+WEIGHT_BYTES = 4  # files hold float32
 
 
 def check(
@@ -14,10 +38,17 @@ def check(
     config: TrainConfig,
     manifest: DatasetManifest,
     parent: ModelCard | None,
-    clusters: Path | None,
+    clusters: ClusterTable | None,
 ) -> None:
     """Raises InputError, in one sentence, for what cannot be trained."""
-    # Sizes: large enough for the networks, and one for all that stand in a batch.
+    check_sizes(config, manifest)
+    check_features(architecture, manifest)
+    check_inputs(config, parent, clusters)
+    check_vgg_weights(config)
+
+
+def check_sizes(config: TrainConfig, manifest: DatasetManifest) -> None:
+    """Sizes must be large enough for the networks, and one for all that stand in a batch."""
     sizes = trained_sizes(config, manifest)
     smallest = min(sizes, key=min)
     least = max(SMALLEST_SIDE, 3 * 2**config.n_layers_D if config.netD == "n_layers" else 0)
@@ -36,45 +67,69 @@ def check(
             f"{other[0]}x{other[1]}: say --batch-size 1, or --crop or --size with a size for all."
         )
 
-    # Features: the maps that they are averaged over.
-    by_labels = config.feature_regions == "labels"
+
+def check_features(architecture: Architecture, manifest: DatasetManifest) -> None:
+    """Features need the maps that they are averaged over."""
+    by_labels = architecture.feature_regions == "labels"
     if architecture.feat_num and not (manifest.num_labels if by_labels else manifest.has_instances):
         wanted, remedy = ("instance maps", "--instances files")
         if by_labels:
             wanted, remedy = ("label maps", "--num-labels")
         raise InputError(
-            f"--feature-regions {config.feature_regions} needs {wanted}, but the data set has "
-            f"none: prepare it with {remedy}, or leave out --instance-features."
+            f"--feature-regions {architecture.feature_regions} needs {wanted}, but the data set "
+            f"has none: prepare it with {remedy}, or leave out --instance-features."
         )
 
-    # What else it starts from.
+
+def check_inputs(
+    config: TrainConfig, parent: ModelCard | None, clusters: ClusterTable | None
+) -> None:
+    """What else a training starts from must be there, and belong together."""
     if config.netG == "local" and parent is None:
         raise InputError(
             "--netG local starts from a global model: give its folder with --init-from."
         )
-    if clusters and (parent is None or ClusterTable.read(clusters).model_digest != parent.digest):
+    if clusters and (parent is None or clusters.model_digest != parent.digest):
         raise InputError(
-            f"--clusters {clusters} was not made from --init-from: run the cluster step on that "
-            "model."
+            "--clusters was not made from --init-from: run the cluster step on that model."
         )
-    config.check_vgg_weights()
 
 
-def check_start(start_from: str, found: Architecture, wanted: Architecture) -> None:
-    """Raises InputError where the generator of the model to start from is not built as the one that
-    is to be trained."""
-    names = ["netG", "norm", "num_labels", "input_nc", "use_instances", "feat_num", "ngf"]
-    if not wanted.is_pix2pix:
-        names += ["n_downsample_global", "n_blocks_global"]
-    if wanted.netG == "local":
-        names += ["n_local_enhancers", "n_blocks_local"]
-    for name in names:
-        here, there = getattr(wanted, name), getattr(found, name)
-        if here != there:
-            raise InputError(
-                f"--start-from {start_from} has networks with {name} {there}, but {here} is asked "
-                "for: give the same options and data, or start without it."
-            )
+def check_vgg_weights(options: LossOptions) -> None:
+    """The VGG loss needs its weights."""
+    if options.vgg_file and not options.vgg_file.is_file():
+        raise InputError(
+            f"--lambda-vgg is {options.lambda_vgg:g} but --vgg-weights {options.vgg_weights!r} is "
+            "no file: download torchvision's vgg19-dcbb9e9d.pth from "
+            "download.pytorch.org/models and name it, or set --lambda-vgg 0."
+        )
+
+
+def check_runtime(config: TrainConfig) -> Runtime:
+    """The device with its arithmetic. Raises InputError where this machine has not what is asked
+    for."""
+    if config.amp_backend == "apex":
+        check_apex(config)
+    # apex casts by itself.
+    precision = "fp32" if config.amp_backend == "apex" else config.precision
+    return pick(config.device, precision)
+
+
+def check_shared_memory(config: TrainConfig, manifest: DatasetManifest, has_cache: bool) -> None:
+    """Worker processes hand over batches through shared memory, of which containers have little:
+    there a worker dies with a bus error."""
+    if config.workers == 0 or has_cache or config.cache in ("memory", "device"):
+        return
+    height, width = max(trained_sizes(config, manifest))
+    pair = Pair("", height, width, has_photo=True, num_instances=USUAL_INSTANCES)
+    batches = config.devices * (2 * config.workers + 1)  # each prefetches two, and one is used
+    needed = batches * config.batch_size * record_bytes(manifest, pair)
+    if SHARED_MEMORY.is_dir() and needed > (free := shutil.disk_usage(SHARED_MEMORY).free):
+        raise InputError(
+            f"--workers {config.workers} hand over batches through {SHARED_MEMORY}, where "
+            f"{free / 1e6:.0f} MB are free but up to {needed / 1e6:.0f} MB are needed: say "
+            "--workers 0, or start the container with a larger --shm-size."
+        )
 
 
 def trained_sizes(options: DataOptions, manifest: DatasetManifest) -> dict[tuple[int, int], str]:
@@ -85,3 +140,92 @@ def trained_sizes(options: DataOptions, manifest: DatasetManifest) -> dict[tuple
         frame = size or (pair.height, pair.width)
         sizes.setdefault(tuple(map(min, frame, crop)) if crop else frame, pair.name)
     return sizes
+
+
+# Before the first step of a pipeline.
+
+
+def preflight(
+    dataset: PreparedData | None,
+    init_from: ModelCard | None,
+    clusters: ClusterTable | None,
+    config: TrainConfig,
+    here: bool = True,
+) -> Forecast[ModelCard]:
+    """What the step will refuse, and the model that it will make.
+
+    Args:
+        dataset, init_from, clusters: As the steps before will make them; without a data set nothing
+            is known of the others either.
+        here: Whether it will run on this machine: else no file and no device is looked for.
+    """
+    # What it needs of this machine.
+    forecast, runtime = Forecast(), None
+    ask = forecast.refusals.of
+    if here:
+        runtime = ask(check_runtime, config)
+        if ask(check_vgg_weights, config) is None and config.vgg_file and config.vgg_file.is_file():
+            ask(load_vgg, config.vgg_file)
+    if runtime:
+        ask(runtime.check_count, config.devices)
+        ask(runtime.memory_format, config.memory_format, stays_nhwc=False)
+        if config.compile:
+            ask(check_compiles, runtime)
+
+    # What it needs of the steps before.
+    size = config.frame_size
+    if dataset is None:
+        if here:
+            foresee(config, size, runtime.name if runtime else "cpu", forecast)
+        return forecast
+    manifest = dataset.manifest
+    architecture = architecture_for(config, config.lambda_feature_matching > 0, manifest, clusters)
+    ask(check_sizes, config, manifest)
+    ask(check_features, architecture, manifest)
+    ask(check_inputs, config, init_from, clusters)
+    if here and config.start_from.startswith(REGISTRY):
+        forecast.unknown.append(
+            f"{config.start_from}: whether MLflow has it, and of which networks"
+        )
+    elif here and config.start_from:
+        ask(check_earlier, config, architecture)
+    networks = build_empty(architecture, with_encoder=clusters is None)
+
+    # What it needs of the model before, and of memory.
+    if config.netG == "local" and init_from:
+        with torch.device("meta"):
+            before = build_generator(init_from.architecture).state_dict()
+        wanted = networks["G"].state_dict()
+        ask(check_global_part, wanted.keys() - fitting(wanted, before), Path("of train_global"))
+    size = size or manifest.common_size()
+    if here:
+        foresee(config, size, runtime.name if runtime else "cpu", forecast)
+        ask(check_shared_memory, config, manifest, dataset.has_cache and config.cache != "off")
+        ask(check_frames_fit, config.cache, manifest, config.frame_size, runtime or pick("cpu"))
+
+    # What it takes: weights, the best ones, the state of training (weights and two moments), kept
+    # epochs, and MLflow's copy; while a checkpoint is written, its files beside those before.
+    parameters = sum(weight.numel() for net in networks.values() for weight in net.parameters())
+    weights = WEIGHT_BYTES * parameters
+    is_validated = bool(config.validate_every_epochs)
+    checkpoint = (1 + is_validated + 3) * weights
+    forecast.passing_bytes = checkpoint
+    forecast.stay_bytes = checkpoint + (config.keep_checkpoints + 1) * weights
+    device = [f"{runtime.name} in {runtime.precision}"] if runtime else []
+    forecast.found = ", ".join([f"{parameters / 1e6:.1f} M weights", *device])
+
+    # What it makes.
+    forecast.gives = ModelCard(
+        architecture=architecture,
+        height=size[0],
+        width=size[1],
+        one_size=bool(config.size),
+        epoch=config.total_epochs,
+        images_seen=0,
+        dataset_digest="",
+        parent_digest="",
+        digest="",
+        config={},
+        metrics={},
+    )
+    return forecast

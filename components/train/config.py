@@ -100,15 +100,6 @@ class LossOptions(Options):
         """The file of the VGG loss, None where it is off."""
         return Path(self.vgg_weights) if self.lambda_vgg else None
 
-    def check_vgg_weights(self) -> None:
-        """Raises InputError where the VGG loss is on and its weights are not there."""
-        if self.vgg_file and not self.vgg_file.is_file():
-            raise InputError(
-                f"--lambda-vgg is {self.lambda_vgg:g} but --vgg-weights {self.vgg_weights!r} is "
-                "no file: download torchvision's vgg19-dcbb9e9d.pth from "
-                "download.pytorch.org/models and name it, or set --lambda-vgg 0."
-            )
-
 
 class DataOptions(Options):
     """How pairs become batches."""

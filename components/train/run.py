@@ -4,12 +4,11 @@ or says so."""
 from contextlib import nullcontext
 from pathlib import Path
 
-from components.train.checks import check
+from components.train.checks import check, check_runtime, check_shared_memory
 from components.train.config import TrainConfig
 from components.train.data.batches import Augmentation, EpochLoader, PairDataset, collate
 from components.train.data.held import hold_frames, read_features
 from components.train.devices.launch import launch, must_launch
-from components.train.devices.loss_scale import apex_amp
 from components.train.devices.world import World, broadcast_weights, gathered, joined
 from components.train.figures import final_table
 from components.train.folder import ModelFolder, state_file
@@ -20,10 +19,11 @@ from components.train.performance import performance_run, publish
 from components.train.step import Trainer
 from components.train.validation import Validation
 from shared import tracking
+from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import ModelCard
 from shared.data.reader import PairReader
-from shared.device import Runtime, pick
+from shared.device import Runtime
 from shared.errors import InputError
 from shared.networks.checkpoint import weights_path
 from shared.scorers import MeasuringNetworks
@@ -44,11 +44,7 @@ def run(
     if must_launch(config.devices):
         folders = (dataset, model, init_from, clusters)
         return launch(config.devices, run_as_rank, tracking.handle(), config, *folders)
-    if config.amp_backend == "apex":
-        apex_amp()
-    # apex casts by itself.
-    precision = "fp32" if config.amp_backend == "apex" else config.precision
-    runtime, world = pick(config.device, precision), World.from_environment()
+    runtime, world = check_runtime(config), World.from_environment()
     if config.pool_size and world.size > 1:
         raise InputError(f"--pool-size {config.pool_size} works on one device only: leave it out.")
     with joined(world, runtime):
@@ -76,9 +72,10 @@ def train_model(
     """The story, in each process; files are written by the main one."""
     # What is asked for, checked before any work.
     manifest = DatasetManifest.read(dataset)
-    architecture = architecture_for(config, config.lambda_feature_matching > 0, manifest, clusters)
+    table = ClusterTable.read(clusters) if clusters else None
+    architecture = architecture_for(config, config.lambda_feature_matching > 0, manifest, table)
     parent = read_parent(init_from, architecture) if init_from else None
-    check(architecture, config, manifest, parent, clusters)
+    check(architecture, config, manifest, parent, table)
     features = read_features(clusters, manifest) if clusters else None
     height, width = config.frame_size or manifest.common_size()  # what it is deployed for
     measuring = None
@@ -138,6 +135,7 @@ def train_model(
     augment = Augmentation(config.crop_size, config.flip, config.seed)
     pairs = PairDataset(reader, config.frame_size, augment, features, config.feature_regions)
     hold_frames(pairs, config.cache, runtime)
+    check_shared_memory(config, manifest, has_cache=reader.cache is not None)
     loader = EpochLoader(pairs, config.batch_size, config.workers, runtime.pins_memory, world)
     if config.performance_run:
         return publish(performance_run(trainer, loader, config.performance_run))

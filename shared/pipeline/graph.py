@@ -33,6 +33,11 @@ def step_of(task_name: str) -> str:
     return task_name.replace("-", "_")
 
 
+def image_of(component: PythonComponent) -> str:
+    """The image that a step runs in on a server."""
+    return component.component_spec.implementation.container.image
+
+
 def write_yaml(graph: GraphComponent, file: Path, title: str) -> None:
     """Write a built graph as KFP v2 YAML, below `title` as a comment; the same bytes every time."""
     file.parent.mkdir(parents=True, exist_ok=True)

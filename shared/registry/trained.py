@@ -10,6 +10,7 @@ from shared.errors import InputError
 from shared.registry import Version, asking, find_version
 
 MODEL_DIGEST = "model.digest"  # tag of the MLflow run that trained a model
+REGISTRY = "models:/"  # begins the name of a version of the registry
 CHECKPOINTS = "checkpoints"  # folder of its artifacts
 
 
@@ -24,7 +25,7 @@ def trained_model(place: str, step: str) -> Iterator[Path]:
     Raises InputError where there is no such version or training, RegistryError where MLflow does
     not answer.
     """
-    if not place.startswith("models:/"):
+    if not place.startswith(REGISTRY):
         yield Path(place)
         return
     run_id = training_run(place, step)
@@ -77,7 +78,7 @@ def _card_of_run(run_id: str) -> ModelCard:
 
 def _parse(place: str) -> Version:
     """The version of models:/NAME/VERSION."""
-    name, _, number = place.removeprefix("models:/").rpartition("/")
+    name, _, number = place.removeprefix(REGISTRY).rpartition("/")
     if not name or not number.isdigit():
         raise InputError(f"{place} is not models:/NAME/VERSION: write for example models:/demo/3.")
     return find_version(name, int(number))

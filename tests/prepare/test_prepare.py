@@ -670,7 +670,7 @@ def test_a_folder_in_a_store(tmp_path):
 
 def test_secrets_of_a_url_are_not_kept(raw, tmp_path, monkeypatch, capsys):
     """Nor do they make another source of it: signed addresses change from day to day."""
-    monkeypatch.setattr("components.prepare.run.fetch", lambda url, into: raw)
+    monkeypatch.setattr("components.prepare.raw_data.fetch", lambda url, into: raw)
     for token in ("first", "second"):
         figures = run(f"https://me:secret@host/set.zip?token={token}", tmp_path / "dataset", SMALL)
     assert "already prepared" in capsys.readouterr().out and "pairs_per_second" not in figures

@@ -1,6 +1,8 @@
 """Whether a segmentation network, an ONNX file that the user gives, finds the labels again in the
 pictures that were synthesised from them."""
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -23,9 +25,11 @@ class SegmentationNetwork(MeasuringNetwork):
     of the data set. As many classes as labels are the labels; 19 classes of 34 or 35 labels are
     Cityscapes' evaluated ones."""
 
+    FLAG: ClassVar[str] = "--segmentation-network"
+
     def __init__(self, file: str, size: Size, num_labels: int, device: str = "cpu"):
         """num_labels: of the data set; 0 is refused, as there is nothing to compare with."""
-        super().__init__("--segmentation-network", file, 1, size, device)
+        super().__init__(self.FLAG, file, 1, size, device)
         if not num_labels:
             raise InputError(
                 f"{self.flag} needs label maps but the data set has pictures as input: leave it "

@@ -179,19 +179,11 @@ def compile_om(
     for earlier in onnx_file.parent.glob(f"{glob.escape(name)}_*.om"):
         earlier.unlink()
     check_atc()
+    check_gears(batch_sizes, gears)
     batch_sizes = tuple(sorted(set(batch_sizes)))
-    if gears and not 2 <= len(batch_sizes) <= MAX_GEARS:
-        raise InputError(
-            f"--om-gears takes 2 to {MAX_GEARS} batch sizes, not {len(batch_sizes)}: set "
-            "--om-batch-sizes."
-        )
-    if target.aipp is not None and not target.aipp.is_file():
-        raise InputError(
-            f"--om-aipp {target.aipp} is no file: give one in the format of atc's --insert_op_conf."
-        )
-    onnx_file, folder = _place("--exported", onnx_file), _place("--exported", onnx_file.parent)
-    if target.aipp is not None:
-        target = replace(target, aipp=_place("--om-aipp", target.aipp))
+    target = replace(target, aipp=check_aipp(target.aipp))
+    onnx_file = check_place("--exported", onnx_file)
+    folder = check_place("--exported", onnx_file.parent)
 
     # Each file in a folder of its own: any .om there is new, and what atc leaves in its working
     # directory goes with it.
@@ -220,7 +212,27 @@ def compile_om(
     ]
 
 
-def _place(flag: str, path: Path) -> Path:
+def check_gears(batch_sizes: tuple[int, ...], gears: bool) -> None:
+    """Raises InputError for a number of gears that atc does not take."""
+    count = len(set(batch_sizes))
+    if gears and not 2 <= count <= MAX_GEARS:
+        raise InputError(
+            f"--om-gears takes 2 to {MAX_GEARS} batch sizes, not {count}: set --om-batch-sizes."
+        )
+
+
+def check_aipp(aipp: Path | None) -> Path | None:
+    """The file of preprocessing, its path without links. Raises InputError where there is none."""
+    if aipp is None:
+        return None
+    if not aipp.is_file():
+        raise InputError(
+            f"--om-aipp {aipp} is no file: give one in the format of atc's --insert_op_conf."
+        )
+    return check_place("--om-aipp", aipp)
+
+
+def check_place(flag: str, path: Path) -> Path:
     """The path without links. Raises InputError for one that atc cannot take."""
     real = path.resolve()
     if not PATH.fullmatch(str(real)):

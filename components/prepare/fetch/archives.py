@@ -89,13 +89,9 @@ def extract(archives: list[Path], into: Path) -> Path:
     bytes than an honest archive holds or the disk has room for (all of that before a file is
     written), and for damage.
     """
-    # The same archives have the same folder.
-    sha = hashlib.sha256()
-    for archive in archives:
-        sha.update(os.fsencode(f"{archive.name}\0{file_stamp(archive.stat())}\0"))
-    folder = into / sha.hexdigest()[:16]
-    if (folder / MARKER).is_file():
-        return folder / os.fsdecode((folder / MARKER).read_bytes())
+    folder = _folder_for(archives, into)
+    if unpacked := unpacked_before(archives, into):
+        return unpacked
 
     # All that can be refused is refused before the first file is written.
     sizes = _check(archives)
@@ -114,6 +110,26 @@ def extract(archives: list[Path], into: Path) -> Path:
     inner = _layout_folder(list(sizes))
     write_atomically(folder / MARKER, os.fsencode(inner))
     return folder / inner
+
+
+def unpacked_before(archives: list[Path], into: Path) -> Path | None:
+    """What an earlier `extract` returned; None where there was none that came to its end."""
+    marker = _folder_for(archives, into) / MARKER
+    return marker.parent / os.fsdecode(marker.read_bytes()) if marker.is_file() else None
+
+
+def _folder_for(archives: list[Path], into: Path) -> Path:
+    """The same archives have the same folder."""
+    sha = hashlib.sha256()
+    for archive in archives:
+        sha.update(os.fsencode(f"{archive.name}\0{file_stamp(archive.stat())}\0"))
+    return into / sha.hexdigest()[:16]
+
+
+def check_head(archive: Path) -> None:
+    """Raises InputError where an archive cannot be read, or its first image is not to be
+    trusted."""
+    next(_members(archive), None)
 
 
 def _check(archives: list[Path]) -> dict[str, int]:

@@ -72,6 +72,19 @@ def parse_url(source: str) -> tuple[str, str, str]:
     return url, shown, fragment.removeprefix("sha256=").lower()
 
 
+def check_client(url: str, shown: str) -> None:
+    """Raises InputError where the client of a URL's scheme is not installed."""
+    try:
+        fsspec.get_filesystem_class(urlsplit(url).scheme)
+    except ImportError as error:
+        package = error.__cause__.name
+        raise InputError(f"--raw-data {shown} needs {package}: pip install {package}.") from None
+    except ValueError:
+        raise InputError(
+            f"--raw-data {shown} has an unknown scheme: give s3://, gs:// or https://."
+        ) from None
+
+
 class Store:
     """A URL in its file system. Raises InputError where another try cannot help, else
     Unreachable."""
@@ -81,22 +94,10 @@ class Store:
         self.stopped = threading.Event()
         self.trusts_etags = True  # until one that looks like an MD5 is none
 
-        # The client of the scheme, which may not be installed.
-        scheme = urlsplit(url).scheme
-        try:
-            fsspec.get_filesystem_class(scheme)
-        except ImportError as error:
-            package = error.__cause__.name
-            raise InputError(
-                f"--raw-data {shown} needs {package}: pip install {package}."
-            ) from None
-        except ValueError:
-            raise InputError(
-                f"--raw-data {shown} has an unknown scheme: give s3://, gs:// or https://."
-            ) from None
+        check_client(url, shown)
 
         # aiohttp's own time-out ends a large file after 300 s, and it asks for no proxy.
-        self.is_http = scheme in ("http", "https")
+        self.is_http = urlsplit(url).scheme in ("http", "https")
         options = {}
         if self.is_http:
             import aiohttp

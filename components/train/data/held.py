@@ -23,23 +23,36 @@ def hold_frames(pairs: PairDataset, cache: CacheName, runtime: Runtime) -> None:
     Raises InputError where they do not fit."""
     if cache not in ("memory", "device"):
         return
-    keeper = runtime if cache == "device" else pick("cpu", "fp32")
+    needed_gb = check_frames_fit(cache, pairs.reader.manifest, pairs.size, runtime)
+    pairs.keep(_keeper(cache, runtime).torch_device)
+    print(f"all frames are held in {cache}: {needed_gb:.2f} GB", flush=True)
 
-    # Whether they fit, and leave the networks their part.
-    manifest, frames = pairs.reader.manifest, pairs.reader.pairs
-    if pairs.size:
-        height, width = pairs.size
-        frames = [replace(pair, height=height, width=width) for pair in frames]
+
+def check_frames_fit(
+    cache: CacheName, manifest: DatasetManifest, size: tuple[int, int] | None, runtime: Runtime
+) -> float:
+    """10^9 bytes that frames held by --cache will take. Raises InputError where they do not fit, or
+    leave the networks no part.
+
+    size: (height, width) that they are brought to, None = their own."""
+    if cache not in ("memory", "device"):
+        return 0.0
+    frames = manifest.train
+    if size:
+        frames = [replace(pair, height=size[0], width=size[1]) for pair in frames]
     needed_gb = sum(record_bytes(manifest, frame) for frame in frames) / 1e9
-    free_gb = keeper.free_memory_bytes() / 1e9
+    free_gb = _keeper(cache, runtime).free_memory_bytes() / 1e9
     if needed_gb > FRAMES_SHARE * free_gb:
         raise InputError(
             f"--cache {cache}: the frames take {needed_gb:.1f} GB but {free_gb:.1f} GB are "
             "free, of which the networks need a part: say --cache auto."
         )
+    return needed_gb
 
-    pairs.keep(keeper.torch_device)
-    print(f"all frames are held in {cache}: {needed_gb:.2f} GB", flush=True)
+
+def _keeper(cache: CacheName, runtime: Runtime) -> Runtime:
+    """Whose memory holds the frames."""
+    return runtime if cache == "device" else pick("cpu", "fp32")
 
 
 def read_features(

@@ -186,6 +186,20 @@ def apex_amp() -> ModuleType:
     return amp
 
 
+def check_apex(options: PrecisionOptions) -> ModuleType:
+    """apex's amp module. Raises InputError where it is not installed, or has constants of its own
+    for what is asked for."""
+    amp, default = apex_amp(), PrecisionOptions()
+    constants = [name for name in PrecisionOptions.model_fields if name.startswith("loss_scale_")]
+    is_dynamic = options.loss_scale == "dynamic"
+    if is_dynamic and any(getattr(options, n) != getattr(default, n) for n in constants):
+        raise InputError(
+            "--amp-backend apex has constants of its own for a dynamic loss scale, but others are "
+            "asked for: leave them out, make the scale static, or use --amp-backend torch."
+        )
+    return amp
+
+
 def start_apex(
     networks: list[nn.Module], optimizers: list[Optimizer], options: PrecisionOptions
 ) -> list[ApexScaler]:
@@ -194,19 +208,12 @@ def start_apex(
     O1 casts the inputs of functions, for every network of the process; O2 makes the weights fp16.
     To be called once, on networks that are on their device. Raises InputError where apex is not
     installed, or has constants of its own for what is asked for."""
-    amp, default = apex_amp(), PrecisionOptions()
-    is_static = options.loss_scale == "static"
-    constants = [name for name in PrecisionOptions.model_fields if name.startswith("loss_scale_")]
-    if not is_static and any(getattr(options, n) != getattr(default, n) for n in constants):
-        raise InputError(
-            "--amp-backend apex has constants of its own for a dynamic loss scale, but others are "
-            "asked for: leave them out, make the scale static, or use --amp-backend torch."
-        )
+    amp = check_apex(options)
     amp.initialize(
         networks,
         optimizers,
         opt_level=options.opt_level,
-        loss_scale=options.loss_scale_initial if is_static else "dynamic",
+        loss_scale=options.loss_scale_initial if options.loss_scale == "static" else "dynamic",
         num_losses=len(optimizers),
     )
     return [ApexScaler(amp, loss_id) for loss_id in range(len(optimizers))]

@@ -11,7 +11,6 @@ import torch
 from tabulate import tabulate
 from torch import nn
 
-from components.train.checks import check_start
 from components.train.config import NetworkOptions, TrainConfig
 from components.train.networks.discriminators import build_discriminator
 from components.train.networks.init import initialise
@@ -24,7 +23,7 @@ from shared.errors import InputError
 from shared.networks.build import build_encoder, build_generator
 from shared.networks.checkpoint import read_model, weights_path
 from shared.registry import RegistryError
-from shared.registry.trained import trained_model
+from shared.registry.trained import REGISTRY, trained_model
 
 GLOBAL_PART = "model."  # what the tensors of the global network inside a local enhancer begin with
 
@@ -46,14 +45,14 @@ def architecture_for(
     options: NetworkOptions,
     matches_features: bool,
     manifest: DatasetManifest,
-    clusters: Path | None,
+    clusters: ClusterTable | None,
 ) -> Architecture:
     """The networks that fit this data set.
 
-    matches_features: whether the loss asks D for its features. clusters: folder of the cluster
-    step, whose features take the encoder's place."""
+    matches_features: whether the loss asks D for its features. clusters: of the cluster step, whose
+    features take the encoder's place."""
     if clusters:
-        feat_num = ClusterTable.read(clusters).feat_num
+        feat_num = clusters.feat_num
     else:
         feat_num = options.feat_num if options.instance_features else 0
     return Architecture(
@@ -115,6 +114,17 @@ def build(
     return networks
 
 
+def build_empty(architecture: Architecture, with_encoder: bool) -> dict[str, nn.Module]:
+    """The networks without memory for their weights, which have names and shapes alone.
+
+    with_encoder: whether the features, where there are some, are learned along."""
+    with torch.device("meta"):
+        networks = {"G": build_generator(architecture), "D": build_discriminator(architecture)}
+        if architecture.feat_num and with_encoder:
+            networks["E"] = build_encoder(architecture)
+    return networks
+
+
 def _begin_after_stage_one(init_from: Path, networks: Networks, architecture: Architecture) -> None:
     """Load what fits of the model of the previous stage, and say what that is."""
     for name, network in networks.trained().items():
@@ -122,13 +132,20 @@ def _begin_after_stage_one(init_from: Path, networks: Networks, architecture: Ar
             continue
         report = load_what_fits(network, weights_path(init_from, name))
         print("from the previous stage:", report, flush=True)
-        of_global_model = [key for key in report.new if key.startswith(GLOBAL_PART)]
-        if name == "G" and architecture.netG == "local" and of_global_model:
-            raise InputError(
-                f"--init-from {init_from}: its generator does not fit ({min(report.new)} "
-                "differs): stage local needs half the --ngf of its global model, and the same "
-                "labels, features, blocks and stride."
-            )
+        if name == "G" and architecture.netG == "local":
+            check_global_part(report.new, init_from)
+
+
+def check_global_part(new: set[str], init_from: Path) -> None:
+    """Raises InputError where the enhancer's global part is not that of the model it starts from.
+
+    new: names of the tensors that did not come from there."""
+    if differing := [key for key in new if key.startswith(GLOBAL_PART)]:
+        raise InputError(
+            f"--init-from {init_from}: its generator does not fit ({min(differing)} differs): "
+            "stage local needs half the --ngf of its global model, and the same labels, features, "
+            "blocks and stride."
+        )
 
 
 @contextmanager
@@ -136,7 +153,7 @@ def earlier_training(config: TrainConfig) -> Iterator[Path]:
     """The folder of the model that --start-from names, for a while. Raises InputError where there
     is none."""
     place = config.start_from
-    if not place.startswith("models:/") and not Path(place).is_dir():
+    if not place.startswith(REGISTRY) and not Path(place).is_dir():
         raise InputError(
             f"--start-from {place} is no folder: give that of a trained model, or "
             "models:/NAME/VERSION."
@@ -146,6 +163,29 @@ def earlier_training(config: TrainConfig) -> Iterator[Path]:
             yield folder
     except RegistryError as error:
         raise InputError(f"--start-from {place}: {error}") from None
+
+
+def check_earlier(config: TrainConfig, architecture: Architecture) -> None:
+    """Raises InputError where --start-from names no model, or one of other networks."""
+    with earlier_training(config) as folder:
+        check_start(config.start_from, read_parent(folder, architecture).architecture, architecture)
+
+
+def check_start(start_from: str, found: Architecture, wanted: Architecture) -> None:
+    """Raises InputError where the generator of the model to start from is not built as the one that
+    is to be trained."""
+    names = ["netG", "norm", "num_labels", "input_nc", "use_instances", "feat_num", "ngf"]
+    if not wanted.is_pix2pix:
+        names += ["n_downsample_global", "n_blocks_global"]
+    if wanted.netG == "local":
+        names += ["n_local_enhancers", "n_blocks_local"]
+    for name in names:
+        here, there = getattr(wanted, name), getattr(found, name)
+        if here != there:
+            raise InputError(
+                f"--start-from {start_from} has networks with {name} {there}, but {here} is asked "
+                "for: give the same options and data, or start without it."
+            )
 
 
 def _begin_at_earlier(

@@ -36,6 +36,14 @@ def compile_networks(networks: Networks, runtime: Runtime) -> None:
 
     Not D: a compiled graph computes the gradients of its weights and of its input in each of the
     two backward passes that our step makes through it, of which the step takes one each."""
+    check_compiles(runtime)
+    for network in (networks.G, networks.E):
+        if network is not None:
+            network.compile()
+
+
+def check_compiles(runtime: Runtime) -> None:
+    """Raises InputError where torch.compile cannot work."""
     if not runtime.compiles:
         raise InputError(
             f"--compile is for GPUs and CPUs, but the device is {runtime.name}: leave it out."
@@ -45,9 +53,6 @@ def compile_networks(networks: Networks, runtime: Runtime) -> None:
             "--compile needs a C++ compiler, but PATH has no g++ or clang++: install one, or "
             "leave it out."
         )
-    for network in (networks.G, networks.E):
-        if network is not None:
-            network.compile()
 
 
 def checkpoint_activations(network: nn.Module) -> None:

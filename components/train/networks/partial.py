@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from shared.networks.checkpoint import state_for
 
@@ -36,8 +36,7 @@ def load_what_fits(network: nn.Module, path: Path, but: str | None = None) -> Lo
             {key: tensor for key, tensor in tensors.items() if not key.startswith(but)}
             for tensors in (state, wanted)
         )
-    common = wanted.keys() & state.keys()
-    fits = {key: state[key] for key in common if state[key].shape == wanted[key].shape}
+    fits = {key: state[key] for key in fitting(wanted, state)}
     network.load_state_dict(fits, strict=False)
     new, left = wanted.keys() - fits.keys(), state.keys() - fits.keys()
     return LoadReport(path.name, set(fits), new, left, changes)
@@ -46,3 +45,9 @@ def load_what_fits(network: nn.Module, path: Path, but: str | None = None) -> Lo
 def modules(keys: set[str]) -> str:
     """'model1_2.0.conv_block.1.weight' -> 'model1_2.0', each once: short enough to print."""
     return ", ".join(sorted({".".join(key.split(".")[:2]) for key in keys}))
+
+
+def fitting(wanted: dict[str, Tensor], state: dict[str, Tensor]) -> set[str]:
+    """The names that both have with the same shape."""
+    common = wanted.keys() & state.keys()
+    return {key for key in common if state[key].shape == wanted[key].shape}

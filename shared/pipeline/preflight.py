@@ -1,0 +1,200 @@
+"""What a run will need and does not find, said before its first step, of all steps at once."""
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from shutil import disk_usage
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from tabulate import tabulate
+
+from shared.command import StepConfig
+from shared.contracts.forecast import Forecast, Refusals
+from shared.errors import InputError
+from shared.flags import as_flag
+from shared.pipeline.images import check_images
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Configs = Mapping[str, StepConfig]  # of every step, in the order of the graph
+Preflights = Mapping[str, Callable[..., Forecast]]
+
+# What a step calls the folders that a recipe has no flags for.
+FOLDERS = {
+    "--dataset": "the data set",
+    "--model": "the model",
+    "--init-from": "the model",
+    "--clusters": "the styles",
+    "--exported": "the exported file",
+}
+
+
+def run_preflight(**flags: Any) -> None:
+    """Run the verb `preflight` with these flags in a process of its own, since it loads torch; one
+    with an empty value is left out, `continue_` is --continue.
+
+    Raises SystemExit with 2 where something is missing, which has been said then."""
+    command = [sys.executable, ROOT / "pipeline.py", "preflight"]
+    for name, value in flags.items():
+        if value:
+            words = value if isinstance(value, tuple) else [value]
+            command += [as_flag(name.rstrip("_")), *words]
+    if code := subprocess.run([str(word) for word in command]).returncode:
+        sys.exit(code)
+
+
+def look_ahead(
+    configs: Configs,
+    preflights: Preflights,
+    raw_data: str | None,
+    runs: Path,
+    name: str,
+    images: Mapping[str, str] | None = None,
+    finished: Iterable[str] = (),
+) -> None:
+    """Print what a run will need; raises SystemExit with 2 where something is not there, each with
+    a line that begins with the step.
+
+    Args:
+        preflights: Of every step, the function of its `checks.py`.
+        raw_data: Path or URL; None: demo scenes.
+        name: Of the run, for its folder in `runs`, which is not made.
+        images: Of every step, where it runs on a server; None: it runs here.
+        finished: Steps that will not run, and need nothing.
+    """
+    # The steps.
+    here, runs = images is None, runs.resolve()
+    if here and raw_data and "://" not in raw_data:
+        raw_data = str(Path(raw_data).resolve())
+    forecasts = ask_steps(configs, preflights, raw_data, runs / name, here)
+    coming = {step: one for step, one in forecasts.items() if step not in finished}
+    missing = [
+        f"{step}: {in_words_of_recipe(sentence, step, configs)}"
+        for step, forecast in coming.items()
+        for sentence in dict.fromkeys(forecast.refusals)
+    ]
+    found = [(step, forecast.found) for step, forecast in coming.items() if forecast.found]
+    notes = [f"{step}: {note}" for step, one in coming.items() for note in one.unknown]
+
+    # Where they run.
+    if here:
+        of_run = Refusals()
+        if place := of_run.of(check_runs_folder, runs):
+            found.append(("disk", of_run.of(check_disk, coming, place)))
+        missing += [f"runs: {sentence}" for sentence in of_run]
+    else:
+        lacking, unknown = check_images({step: images[step] for step in coming})
+        missing, notes = missing + lacking, notes + unknown
+
+    # All at once.
+    print(tabulate(found, tablefmt="plain"))
+    for note in notes:
+        print(f"not looked at: {note}")
+    if missing:
+        sys.stdout.flush()
+        print("\n".join(missing), file=sys.stderr)
+        sys.exit(2)
+    print("preflight: all there", flush=True)
+
+
+def ask_steps(
+    configs: Configs, preflights: Preflights, raw_data: str | None, run: Path, here: bool
+) -> dict[str, Forecast]:
+    """What every step will need, by what the steps before will make.
+
+    run: folder of the run, which is not there yet."""
+    forecasts: dict[str, Forecast] = {}
+
+    def ask(step: str, *inputs: Any) -> Any:
+        if step not in configs:
+            return None
+        forecasts[step] = preflights[step](*inputs, configs[step], here)
+        return forecasts[step].gives
+
+    # As in the graph.
+    dataset = ask("prepare", raw_data, run / "prepare" / "dataset")
+    model = ask("train_global", dataset, None, None)
+    clusters = ask("cluster", dataset, model)
+    if "train_local" in configs:
+        model = ask("train_local", dataset, model, clusters)
+    size = ask("export", dataset, model, clusters, run / "export" / "exported")
+    ask("benchmark", dataset, size)
+    return forecasts
+
+
+def check_runs_folder(runs: Path) -> Path:
+    """The disk's folder that the runs will stand in: `runs` or what there is of the way to it.
+    Raises InputError where nothing can be written."""
+    place = next(path for path in (runs, *runs.parents) if path.exists())
+    if not place.is_dir():
+        raise InputError(f"--runs {runs}: {place} is a file: name a folder.")
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise InputError(
+            f"--runs {runs} cannot be written ({error.strerror}): name a folder that you can write "
+            "to."
+        ) from None
+    return place
+
+
+def check_disk(forecasts: Mapping[str, Forecast], place: Path) -> str:
+    """What the run takes on the disk of `place`, in words. Raises InputError where it has less
+    room."""
+    needed = sum(forecast.stay_bytes for forecast in forecasts.values())
+    needed += max((forecast.passing_bytes for forecast in forecasts.values()), default=0)
+    free = disk_usage(place).free
+    estimate = f"about {needed / 1e9:.1f} GB by estimate"
+    if needed > free:
+        shares = ", ".join(
+            f"{step} {forecast.stay_bytes / 1e9:.1f}" for step, forecast in forecasts.items()
+        )
+        raise InputError(
+            f"the run takes {estimate} ({shares}) but {place} has {free / 1e9:.1f} GB free: make "
+            "room, or name a folder on another disk with --runs."
+        )
+    return f"{estimate}, {free / 1e9:.1f} GB free in {place}"
+
+
+def in_words_of_recipe(sentence: str, step: str, configs: Configs) -> str:
+    """A step's sentence with the flags of a recipe: `--device cpu` -> `--set
+    train_global.device=cpu`, and `--ngf` alone -> `train_global.ngf`."""
+    # Flags of the step itself, else of the nearest step before it that has one.
+    steps = list(configs)
+    owners = {}
+    for owner in [*steps[: steps.index(step)], step]:
+        owners |= {as_flag(name): (owner, name) for name in type(configs[owner]).model_fields}
+
+    def rename(found: re.Match) -> str:
+        flag, word = found["flag"], found["word"] or ""
+        if flag in FOLDERS:
+            return found[0].replace(flag, FOLDERS[flag])
+        if flag not in owners:
+            return found[0]
+        owner, name = owners[flag]
+        kind = type(configs[owner]).model_fields[name].annotation
+        is_value = word and (
+            word.strip("'") == str(getattr(configs[owner], name)) or _fits(word, kind)
+        )
+        if is_value:
+            return f"--set {owner}.{name}={word}"
+        return f"{owner}.{name}{found[0].removeprefix(flag)}"
+
+    word = r"(?: (?P<word>\S*[^\s,:;.()]))?"
+    renamed = re.sub(rf"(?P<flag>--[A-Za-z][\w-]*){word}", rename, sentence)
+    return re.sub(r"\b(?:say|set|use) --set ", "--set ", renamed)
+
+
+def _fits(word: str, kind: Any) -> bool:
+    """Whether the word behind a flag is a value of its type, and not the next of the sentence."""
+    if kind is str:
+        return False
+    try:
+        TypeAdapter(kind).validate_python(word)
+    except ValidationError:
+        return False
+    return True

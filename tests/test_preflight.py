@@ -1,0 +1,281 @@
+"""What a run will need is said before its first step, of all steps at once."""
+
+import http.server
+import shutil
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import components.prepare.checks as prepare_checks
+import components.train.checks as train_checks
+import pipeline
+from components.benchmark.config import BenchmarkConfig
+from components.prepare.config import PrepareConfig
+from components.train.config import TrainConfig
+from components.train.run import run as run_training
+from shared.contracts.forecast import Forecast, PreparedData
+from shared.pipeline import images
+from shared.pipeline.preflight import check_disk, in_words_of_recipe
+from shared.pipeline.recipes import read_recipe
+from shared.pipeline.runs import begin
+from tests import tiny
+from tests.asking import refusal
+from tests.calling import call
+from tests.measuring import mean_colour
+from tests.prepare.files import noise, save
+
+
+def lines(result) -> list[str]:
+    """What was missing, a line each."""
+    assert result.returncode == 2, result.stdout + result.stderr
+    return result.stderr.splitlines()
+
+
+def begins(said: list[str], *beginnings: str) -> None:
+    """Each line is one sentence, and begins as it should, in this order."""
+    assert len(said) == len(beginnings), said
+    for line, beginning in zip(said, beginnings, strict=True):
+        assert line.startswith(beginning) and line.endswith("."), line
+
+
+def test_files_tools_and_devices_of_all_steps_are_missed_at_once_and_nothing_was_made(tmp_path):
+    mean_colour(tmp_path / "one_input.onnx")
+    said = lines(
+        call(
+            *"submit --runs made/here --set train_global.device=cuda".split(),
+            *"train_local.lambda_vgg=1 export.format=om export.soc_version=Ascend310P3".split(),
+            *"benchmark.lpips_network=one_input.onnx benchmark.fid_network=nix.onnx".split(),
+            *"benchmark.segmentation_network=none.onnx train_local.amp_backend=apex".split(),
+            cwd=tmp_path,
+        )
+    )
+    begins(
+        said,
+        "train_global: --set train_global.device=cuda: torch sees no NVIDIA GPU here",
+        "train_local: --set train_local.amp_backend=apex needs apex.amp, which is not installed",
+        "train_local: train_local.lambda_vgg is 1 but --set train_local.vgg_weights='' is no",
+        "export: --set export.format=om needs atc, which is not on PATH",
+        "benchmark: --set benchmark.lpips_network=one_input.onnx has 1 inputs (x)",
+        "benchmark: --set benchmark.fid_network=nix.onnx is no file",
+        "benchmark: --set benchmark.segmentation_network=none.onnx is no file",
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["one_input.onnx"]
+
+
+def test_contradictions_between_steps_and_a_place_that_cannot_be_written_are_said(tmp_path):
+    (tmp_path / "a_file").touch()
+    said = lines(
+        call(
+            *"preflight --runs a_file/below --set prepare.instances=none prepare.size=8x64".split(),
+            *"prepare.remap=none.json train_local.ngf=16 export.style=instance".split(),
+            cwd=tmp_path,
+        )
+    )
+    needs_maps = "--set {step}.feature_regions=instances needs instance maps, but the data set has"
+    begins(
+        said,
+        "prepare: --set prepare.remap=none.json is no file",
+        f"train_global: {needs_maps.format(step='train_global')}",
+        "cluster: the data set of prepare has no instance maps",
+        "train_local: the data set holds demo, which is 8x64 but these networks need 16 pixels",
+        f"train_local: {needs_maps.format(step='train_local')}",
+        "train_local: the model of train_global: its generator does not fit",
+        "export: --set export.style=instance needs instance maps",
+        f"runs: --runs {tmp_path}/a_file/below: {tmp_path}/a_file is a file",
+    )
+    assert "or leave out train_local.instance_features." in said[4]
+    assert "prepare it with --set prepare.instances=files" in said[4]
+
+
+def test_a_run_that_goes_on_needs_nothing_for_what_it_has_done(tmp_path, monkeypatch):
+    """Paths are those of the folder in which it was started."""
+    (tmp_path / "start").mkdir()
+    mean_colour(tmp_path / "start" / "fid.onnx")
+    monkeypatch.chdir(tmp_path / "start")
+    overrides = "train_global.device=cuda train_local.device=npu benchmark.fid_network=fid.onnx"
+    config = read_recipe("demo", pipeline.CONFIGS, tuple(overrides.split()))
+    run = begin("demo", config, "/gone", {}, {}, tmp_path / "runs")
+    run.note_step("prepare", state="finished")
+    run.note_step("train_global", state="reused")
+    (tmp_path / "elsewhere").mkdir()
+    arguments = ["--continue", run.name, "--runs", "../runs"]
+    (only,) = lines(call("submit", *arguments, cwd=tmp_path / "elsewhere"))
+    assert only.startswith("train_local: --set train_local.device=npu: torch_npu is not")
+    run.note_step("train_local", state="finished")
+    done = call("preflight", *arguments, cwd=tmp_path / "elsewhere")
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "preflight: all there"
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize(
+    "sentence, said",
+    [
+        ("--lpips-network a b.onnx is no file: x.", "benchmark.lpips_network a b.onnx is no file"),
+        ("--lpips-network my.onnx is no file: x.", "--set benchmark.lpips_network=my.onnx is no"),
+    ],
+)
+def test_flags_are_said_as_a_recipe_has_them(sentence, said):
+    configs = {"benchmark": BenchmarkConfig(lpips_network="my.onnx")}
+    assert said in in_words_of_recipe(sentence, "benchmark", configs)
+
+
+# What single steps say, from this process.
+
+
+def of_prepare(raw_data: object, runs: Path, **options) -> Forecast:
+    config = PrepareConfig.check(options | {"copies": str(runs / "copies")})
+    return prepare_checks.preflight(raw_data and str(raw_data), runs / "dataset", config)
+
+
+def raw_pairs(folder: Path, count: int) -> Path:
+    """`count` flat training pairs of 40x80, 41x80, ... pixels and one test pair."""
+    for split, rows in (("train", range(40, 40 + count)), ("test", [40])):
+        for height in rows:
+            maps = noise(height, height, 80, high=35)
+            save(folder / f"{split}_label" / f"{height}.png", maps)
+            save(folder / f"{split}_inst" / f"{height}.png", maps.astype(np.uint16))
+            save(folder / f"{split}_img" / f"{height}.png", noise(height, height, 80, 3))
+    return folder
+
+
+def test_pairs_of_a_folder_are_counted_and_the_first_are_measured(tmp_path):
+    raw = raw_pairs(tmp_path / "raw", 3)
+    seen = of_prepare(raw, tmp_path, size="keep")
+    assert (seen.found, seen.refusals, seen.unknown) == ("3 + 1 pairs", [], [])
+    assert [pair.height for pair in seen.gives.manifest.train] == [40, 41, 42]
+    trained = train_checks.preflight(seen.gives, None, None, TrainConfig(batch_size=2))
+    (refused,) = trained.refusals
+    assert refused.startswith("--batch-size 2: 40 gives 40x80 but 41 41x80")
+
+    save(raw / "train_label" / "41.png", noise(0, 7, 80, high=35))
+    (refused,) = of_prepare(raw, tmp_path, size="keep").refusals
+    assert refused.startswith("--raw-data: ") and "is 41x80 but" in refused
+    assert not (tmp_path / "dataset").exists()
+
+
+def test_raw_data_that_are_not_here_yet_are_a_note_and_of_known_size(tmp_path):
+    raw = raw_pairs(tmp_path / "raw", 1)
+    archive = Path(shutil.make_archive(str(tmp_path / "set"), "zip", raw))
+    packed = of_prepare(archive, tmp_path, size="32x64")
+    assert packed.refusals == []
+    assert packed.unknown == [f"{archive}: what is packed in it was not looked at"]
+    assert packed.gives.manifest.common_size() == (32, 64)
+    assert of_prepare(archive, tmp_path, size="keep").gives is None
+    archive.write_bytes(archive.read_bytes()[:100])
+    assert "no whole archive" in of_prepare(archive, tmp_path).refusals[0]
+
+
+def test_stores_demo_scenes_and_missing_folders_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    (refused,) = of_prepare("s3://bucket/x", tmp_path).refusals
+    assert refused == "--raw-data s3://bucket/x needs s3fs: pip install s3fs."
+    assert "is no folder" in of_prepare(tmp_path / "none", tmp_path).refusals[0]
+    (refused,) = of_prepare(None, tmp_path, layout="side_by_side").refusals
+    assert refused.startswith("--layout side_by_side does not fit the demo scenes")
+
+
+def test_a_disk_that_is_too_small_is_said_with_the_estimate(tmp_path, monkeypatch):
+    """The sum of what stays, and the most that passes."""
+    forecasts = {"a": Forecast(stay_bytes=2e9, passing_bytes=1e9), "b": Forecast(passing_bytes=3e9)}
+    free = iter([4.9e9, 5.1e9])
+    usage = lambda _: SimpleNamespace(free=next(free))  # noqa: E731
+    monkeypatch.setattr("shared.pipeline.preflight.disk_usage", usage)
+    sentence = refusal(check_disk, forecasts, tmp_path)
+    assert "about 5.0 GB by estimate (a 2.0, b 0.0)" in sentence and "has 4.9 GB free" in sentence
+    assert "5.1 GB free" in check_disk(forecasts, tmp_path)
+
+
+def test_the_estimate_of_a_training_is_what_it_leaves(tmp_path):
+    dataset = tmp_path / "dataset"
+    manifest = tiny.dataset(dataset)
+    config = TrainConfig.check(tiny.TRAIN | dict(epochs=1, epochs_decay=0, validate_every_epochs=1))
+    expected = train_checks.preflight(PreparedData(manifest, has_cache=True), None, None, config)
+    run_training(dataset, tmp_path / "model", config=config)
+    left = sum(file.stat().st_size for file in (tmp_path / "model").rglob("*.pt*"))
+    copied = sum(file.stat().st_size for file in (tmp_path / "model").glob("latest*"))
+    assert left + copied == pytest.approx(expected.stay_bytes, rel=0.15)  # headers of tiny tensors
+
+
+def test_workers_need_shared_memory(tmp_path, monkeypatch):
+    manifest = tiny.dataset(tmp_path / "dataset")
+    few = lambda _: SimpleNamespace(free=1000)  # noqa: E731
+    monkeypatch.setattr("components.train.checks.shutil.disk_usage", few)
+    check = train_checks.check_shared_memory
+    sentence = refusal(check, TrainConfig(workers=2), manifest, has_cache=False)
+    assert sentence.startswith(
+        "--workers 2 hand over batches through /dev/shm, where 0 MB are free"
+    )
+    check(TrainConfig(workers=2), manifest, has_cache=True)
+    check(TrainConfig(workers=0), manifest, has_cache=False)
+    check(TrainConfig(workers=2, cache="memory"), manifest, has_cache=False)
+
+
+# Images.
+
+
+class Registry(http.server.BaseHTTPRequestHandler):
+    """Has one image, for those with a token that it gives to anybody; one is private."""
+
+    def do_HEAD(self):
+        if self.path == "/v2/team/private/manifests/1":
+            self.send_response(403)
+        elif self.headers.get("Authorization") != "Bearer open":
+            self.send_response(401)
+            realm = f"http://{self.headers['Host']}/token"
+            self.send_header("WWW-Authenticate", f'Bearer realm="{realm}",service="here"')
+        else:
+            self.send_response(200 if self.path == "/v2/team/there/manifests/1.0" else 404)
+        self.end_headers()
+
+    def do_GET(self):
+        assert self.path == "/token?service=here"
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"token": "open"}')
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def registry():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Registry)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_images_are_looked_for_in_their_registries(registry):
+    names = {
+        "prepare": f"{registry}/team/there:1.0",
+        "train_global": f"{registry}/team/there:2.0",
+        "train_local": f"{registry}/team/private:1",
+        "export": "pix2pixhd-export:cpu",
+        "benchmark": "127.0.0.1:1/team/there:1.0",
+    }
+    lacking, unknown = images.check_images(names)
+    begins(lacking, f"train_global: image {registry}/team/there:2.0 is not in {registry}: build")
+    private, local, nowhere = unknown
+    assert "train_local" in private and "without a login (HTTP 403)" in private
+    assert local.startswith("export: image pix2pixhd-export:cpu names no registry")
+    assert nowhere.startswith("benchmark") and "is not reached from here" in nowhere
+
+
+@pytest.mark.parametrize(
+    "image, parts",
+    [
+        ("name", ("", "name", "latest")),
+        ("user/name:2", ("", "user/name", "2")),
+        ("host:5000/name", ("host:5000", "name", "latest")),
+        ("ghcr.io/user/name:2", ("ghcr.io", "user/name", "2")),
+        ("localhost/name@sha256:00", ("localhost", "name", "sha256:00")),
+        ("ghcr.io/name:2@sha256:00", ("ghcr.io", "name", "sha256:00")),
+    ],
+)
+def test_an_images_name_is_parsed_by_dockers_rule(image, parts):
+    assert images.parse(image) == parts
