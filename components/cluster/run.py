@@ -27,7 +27,7 @@ def run(dataset: Path, model: Path, clusters: Path, *, config: ClusterConfig) ->
     if config.reference_files:
         refuse_labelless(manifest, "--reference-files")
     encoder = load_encoder(model, card.architecture)
-    tracking.log_dataset(dataset, manifest.digest, "clustering")
+    tracking.log_dataset(manifest.name, dataset, manifest.digest, "clustering")
 
     # Features of all instances, and centres per label; stage two reads the features again.
     features = encode_instances(encoder, card, dataset, manifest, runtime, config.batch_size)

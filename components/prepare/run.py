@@ -80,6 +80,6 @@ def report(manifest: DatasetManifest, dataset: Path, **speed: float) -> dict[str
         "cache_gb": sum(file.stat().st_size for file in (dataset / CACHE).glob("*.bin")) / 1e9,
         **speed,
     }
-    tracking.log_dataset(dataset, manifest.digest, "training")
+    tracking.log_dataset(manifest.name, dataset, manifest.digest, "training")
     tracking.log_figures(figures)
     return figures

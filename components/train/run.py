@@ -86,7 +86,7 @@ def train_model(
         f"{runtime.describe()}",
         flush=True,
     )
-    tracking.log_dataset(dataset, manifest.digest, "training")
+    tracking.log_dataset(manifest.name, dataset, manifest.digest, "training")
 
     # Networks: fresh, then the weights of the previous stage, then those of an earlier training,
     # which the other ranks get from the main one.

@@ -54,6 +54,11 @@ class DatasetManifest(Folder):
     digest: str  # of all image files
     test_digest: str = ""  # of those of the test pairs alone, '' = an earlier version prepared it
 
+    @property
+    def name(self) -> str:
+        """What people call it: the last part of where it comes from."""
+        return self.source.rstrip("/").rpartition("/")[2] or self.source
+
     def path(
         self, folder: Path, split: str, kind: Literal["photo", "input", "instance"], name: str
     ) -> Path:

@@ -22,13 +22,16 @@ from kfp.local.task_handler_interface import ITaskHandler
 from shared import tracking
 from shared.contracts.measured import BenchmarkReport
 from shared.errors import InputError
+from shared.pipeline.description import tags_of
 from shared.pipeline.graph import step_of
 from shared.pipeline.processes import run_step, stop_steps_with_us
 from shared.pipeline.processes.locks import hold
 from shared.pipeline.reuse import find_same, listing_of, step_key, take_over
 from shared.pipeline.runs import JOURNAL, Run, now
+from shared.secrets import without_secrets
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGE = "report.html"
 LOCK = "run.lock"  # in the folder of a run: held while it is worked on
 REFUSAL = re.compile(r"\w+ refused: ")  # how the last line of a step begins that refused
 
@@ -80,37 +83,33 @@ def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse) -> No
         start = time.perf_counter()
         run.note(state="running", reason="", ended="")
         engine = Engine(run, Screen(sys.stdout, log), reuse)
-        with (
-            _closing(run),
-            tracking.pipeline_run(record.recipe, run.name, _numbers(run), record.tags, runs),
-        ):
-            with contextlib.redirect_stdout(log), engine.in_charge():
-                try:
-                    graph(raw_data=raw_data)
-                except RuntimeError:
-                    if not engine.failure:
-                        raise
-            if engine.failure:
-                # An exception, so that the MLflow run is closed as failed.
-                raise engine.failure
-            report = BenchmarkReport.read(report_of(run))
-            run.note(verdict=report.verdict.outcome if report.verdict else "")
-            if run.record.steps["benchmark"].state == "reused":  # else the step has done it
-                tracking.log_figures(report.headline())
+        numbers = _numbers(run)
+        with tracking.pipeline_run(record.recipe, run.name, numbers, record.tags, runs):
+            with _closing(run):
+                with contextlib.redirect_stdout(log), engine.in_charge():
+                    try:
+                        graph(raw_data=raw_data)
+                    except RuntimeError:
+                        if not engine.failure:
+                            raise
+                if engine.failure:
+                    # An exception, so that the MLflow run is closed as failed.
+                    raise engine.failure
 
     # Where everything is.
     seconds = time.perf_counter() - start
     print(f"\n{run.name} done in {seconds:.0f} s")
     print_result(run)
-    print(f"MLflow UI: {tracking.ui_command()}")
 
 
 def print_result(run: Run) -> None:
     """Show the table of a finished run, and where its report and its log are."""
     report = report_of(run)
     print(f"\n{(report / 'table.txt').read_text()}")
-    print(f"report:    {report / 'report.html'}")
+    print(f"report:    {report / PAGE}")
     print(f"log:       {run.log}")
+    print(f"MLflow:    {run.record.mlflow or 'has not taken the run yet'}")
+    print(f"           shown by {tracking.ui_command()}")
 
 
 def report_of(run: Run) -> Path:
@@ -134,7 +133,8 @@ class StepFailed(SystemExit):
 
 @contextlib.contextmanager
 def _closing(run: Run) -> Iterator[None]:
-    """Note in run.json how the block ended; say how the run is continued where it did not."""
+    """Note in run.json and in MLflow how the block ended; say how the run is continued where it did
+    not."""
     again = f"continue with: python pipeline.py submit --continue {run.name}"
     if run.folder.parent != Path("runs").resolve():
         again += f" --runs {run.folder.parent}"
@@ -142,22 +142,37 @@ def _closing(run: Run) -> Iterator[None]:
         yield
     except StepFailed as failure:
         reason = f"step {failure.step} failed: {failure.reason}"
-        run.end("failed", reason)
+        _end(run, "failed", reason)
         print(f"\n{reason}\nfull log: {run.log}\n{again}", file=sys.stderr)
         raise
     except (SystemExit, KeyboardInterrupt) as stop:
-        run.end("stopped", f"stopped by {type(stop).__name__} {stop}".strip())
+        _end(run, "stopped", f"stopped by {type(stop).__name__} {stop}".strip())
         print(f"\n{again}", file=sys.stderr)
         raise
     except OSError as error:  # such as a full disk, which may keep the reason from being noted
         print(f"\nrun {run.name} failed: {error}\n{again}", file=sys.stderr)
         with contextlib.suppress(OSError):
-            run.end("failed", str(error))
+            _end(run, "failed", str(error))
         sys.exit(1)
     except BaseException as error:
-        run.end("failed", f"{type(error).__name__}: {error}")
+        _end(run, "failed", f"{type(error).__name__}: {error}")
         raise
-    run.end("finished")
+    _end(run, "finished")
+
+
+def _end(run: Run, state: str, reason: str = "") -> None:
+    """Note how a run ended, here and on its page in MLflow."""
+    report = None
+    if run.record.steps["benchmark"].is_done:
+        report = BenchmarkReport.read(report_of(run))
+        run.note(verdict=report.verdict.outcome if report.verdict else "")
+        if run.record.steps["benchmark"].state == "reused":  # else the step has done it
+            tracking.log_figures(report.headline())
+            tracking.log_files(report_of(run) / PAGE)
+    run.end(state, without_secrets(reason))
+    tracking.set_tags(tags_of(run, report))
+    if state != "stopped" and (links := tracking.links()):  # a signal leaves no time to ask
+        run.note(mlflow=links.run)
 
 
 @dataclass

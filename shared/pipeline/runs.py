@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from shared.contracts.folder import Folder, Record
 from shared.errors import InputError
 from shared.pipeline.recipes import Recipe
+from shared.secrets import without_secrets
 
 LOG = "log.txt"
 JOURNAL = "journal"
@@ -81,9 +82,9 @@ class Run:
             raise InputError(
                 f"--raw-data is missing: the secrets in {kept} were not kept, give it again."
             )
-        if given != kept and str(Path(given).resolve()) != kept:
+        if kept not in (given, without_secrets(given), str(Path(given).resolve())):
             raise InputError(
-                f"--raw-data {given} is not that of run {self.name}, which is "
+                f"--raw-data {without_secrets(given)} is not that of run {self.name}, which is "
                 f"{kept}: leave it out, or start a new run."
             )
         return given if "://" in given else kept
@@ -141,7 +142,8 @@ def begin(
         name=name,
         recipe=recipe,
         config=config,
-        raw_data=raw_data,
+        raw_data=without_secrets(raw_data),
+        has_secrets=without_secrets(raw_data) != raw_data,
         working_directory=os.getcwd(),
         tags=tags,
         code=code,

@@ -428,12 +428,11 @@ def log_files(path: Path, folder: str | None = None) -> None:
 
 
 @_forgiving
-def log_dataset(folder: Path, digest: str, context: str) -> None:
-    """Log which data a run has read; `context` is training or testing."""
-    _append(
-        "dataset", name=folder.name, digest=digest, context=context, source=str(folder.absolute())
-    )
-    set_tags({"dataset.digest": digest})
+def log_dataset(name: str, folder: Path, digest: str, context: str) -> None:
+    """Log which data a run has read; `context` is what for, such as training."""
+    source = str(folder.absolute())
+    _append("dataset", name=name, digest=digest, context=context, source=source)
+    set_tags({"dataset": name, "dataset.digest": digest})
 
 
 @_forgiving
@@ -509,13 +508,22 @@ def _keep(file: Path) -> tuple[str, bool]:
 
 @functools.cache
 def code_version() -> dict[str, str]:
-    """The tag of the commit that runs; from CODE_VERSION in images, where there is no git."""
-    commit = os.environ.get("CODE_VERSION", "")
-    if not commit:
-        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-        with contextlib.suppress(OSError):
-            commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
-    return {"git.commit": commit} if commit else {}
+    """The tags of the code that runs: its commit, from CODE_VERSION in images, where there is no
+    git; and whether tracked files differ from that."""
+    if commit := os.environ.get("CODE_VERSION"):
+        return {"git.commit": commit}
+    tags = {"git.commit": _git("rev-parse", "HEAD")}
+    if tags["git.commit"] and _git("status", "--porcelain", "--untracked-files=no"):
+        tags["git.dirty"] = "true"
+    return {name: value for name, value in tags.items() if value}
+
+
+def _git(*arguments: str) -> str:
+    """What git says of our checkout; "" without one."""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    with contextlib.suppress(OSError):
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return ""
 
 
 # What the pipeline reads, and tells people.

@@ -55,6 +55,9 @@ def test_runs_form_one_tree_with_headlines_on_the_parent(nights):
     assert [run.info.run_name for run in children] == list(CONFIGS)
     headlines = {"fps/torch_fp32/batch_1", "fps/onnxruntime_fp32/batch_2", "test/psnr_db"}
     assert headlines <= first.data.metrics.keys()
+    tags = first.data.tags
+    assert tags["verdict"] == "first" and tags["raw_data"].endswith("scenes") and tags["host"]
+    assert "**first**" in tags["mlflow.note.content"] and tags["device"]
     stage = children[1]
     curves = {"epoch_loss/G_GAN", "epoch_loss/D_real", "learning_rate", "images_per_second"}
     assert curves <= stage.data.metrics.keys()
@@ -102,12 +105,12 @@ def slow_to_end(*_):
         time.sleep(1)
         print("closed", flush=True)
 
-def run(config):
+def run(exported, config):
     print("running", flush=True)
     time.sleep(60)
 
 tracking.step_run = slow_to_end
-step.execute(run, ExportConfig, {})
+step.execute(run, ExportConfig, {}, exported="exported")
 """
     command = [sys.executable, "-c", step]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:

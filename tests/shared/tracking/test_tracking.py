@@ -20,7 +20,7 @@ with tracking.step_run("train_global", {"epochs": 2}):
     for i in range(5):
         tracking.log_metrics({"loss/G_GAN": 1.0 / (i + 1), "odd": float("nan")}, step=i * 10)
     tracking.log_picture("samples", np.zeros((3, 4, 8), np.uint8), step=40)
-    tracking.log_dataset(Path("."), "abc123", "training")
+    tracking.log_dataset("street", Path("."), "abc123", "training")
     tracking.log_headline({"fps": 7.5})
     tracking.log_files(Path(__file__), "checkpoints")
     %s
