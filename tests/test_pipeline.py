@@ -10,6 +10,7 @@ import yaml
 import pipeline
 from pipeline import CONFIGS
 from shared.flags import read_flags
+from tests.asking import refusal
 from tests.calling import call, command, environment
 from tests.places import ROOT
 
@@ -55,6 +56,35 @@ def test_a_recipe_decides_the_shape_of_the_graph(recipe, tasks, tmp_path):
         assert set(parameters[step]["defaultValue"]) == fields
     uses_features = "clusters" in root["dag"]["tasks"]["export"]["inputs"]["artifacts"]
     assert uses_features == ("cluster" in tasks)
+
+
+@pytest.mark.parametrize(
+    "output, sentence",
+    [
+        ("there/p.yaml", ""),
+        ("file/p.yaml", "--output file/p.yaml cannot be written (a part of its path is a file)"),
+        ("folder.yaml", "--output folder.yaml is a folder: name a file in it."),
+        ("/proc/p.yaml", "--output /proc/p.yaml cannot be written (No such file or directory): "),
+    ],
+)
+def test_compile_writes_the_whole_file_or_says_why_not(output, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.yaml").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    if sentence:
+        assert refusal(pipeline.compile_, output=Path(output)).startswith(sentence)
+        assert sorted(tmp_path.rglob("*")) == before
+    else:
+        pipeline.compile_(output=Path(output))
+        assert (tmp_path / output).read_text().startswith("# Recipe demo, by `python pipeline.py")
+
+
+def test_compile_needs_no_home_and_no_folder_of_its_own(tmp_path):
+    compiling = command("compile", "--output", tmp_path / "p.yaml")
+    homeless = environment() | {"HOME": "/proc/nowhere", "XDG_CACHE_HOME": "/proc/nowhere"}
+    done = subprocess.run(compiling, env=homeless, cwd="/", capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == f"wrote {tmp_path / 'p.yaml'}\n", done.stderr
 
 
 def test_set_may_be_repeated_or_take_several():

@@ -1,6 +1,7 @@
 """How our graph is put to KFP: tasks that have the names of their steps, and YAML that repeats."""
 
 import dataclasses
+import tempfile
 from pathlib import Path
 
 from kfp import compiler, dsl
@@ -8,6 +9,8 @@ from kfp.components import PythonComponent
 from kfp.dsl.graph_component import GraphComponent
 
 from shared.code_version import code_version
+from shared.contracts.folder import write_atomically
+from shared.errors import InputError
 
 
 def task(step: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:
@@ -39,9 +42,23 @@ def image_of(component: PythonComponent) -> str:
 
 
 def write_yaml(graph: GraphComponent, file: Path, title: str) -> None:
-    """Write a built graph as KFP v2 YAML, below `title` as a comment; the same bytes every time."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(graph, str(file))
+    """Write a built graph as KFP v2 YAML, below `title` as a comment; the same bytes every time.
+
+    The file appears whole or not at all. Raises InputError where it cannot be written."""
+    with tempfile.TemporaryDirectory() as folder:
+        compiler.Compiler().compile(graph, str(compiled := Path(folder) / "pipeline.yaml"))
+        lines = compiled.read_text().splitlines()
     # kfp's summary in comments lists dictionaries in an order that changes from process to process.
-    body = [line for line in file.read_text().splitlines() if not line.startswith("#")]
-    file.write_text("\n".join([f"# {title}", *body, ""]))
+    text = "\n".join([f"# {title}", *(line for line in lines if not line.startswith("#")), ""])
+
+    if file.is_dir():
+        raise InputError(f"--output {file} is a folder: name a file in it.")
+    try:
+        write_atomically(file, text.encode())
+    except OSError as error:
+        is_below_a_file = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = "a part of its path is a file" if is_below_a_file else error.strerror
+        raise InputError(
+            f"--output {file} cannot be written ({reason}): name a file in a folder that you may "
+            "write to."
+        ) from None
