@@ -123,7 +123,7 @@ def run(
         model_digest=card.digest,
         dataset_digest=manifest.digest,
         environment=environment(runtime),
-        method=method(config, painters[0].runner.name),
+        method=method(config, painters[0].runner.name, len(contest.rounds) if contest else 0),
     )
 
     # The report as files, in MLflow and on the terminal.
@@ -134,7 +134,7 @@ def run(
         tracking.log_picture(f"{row.split}_{row.name}", strip, step=0)
     write_atomically(report / TABLE, (text_table(result) + "\n").encode())
     write_page(report, result, shown, read_past(), styles_fragment(sheet, table) if sheet else "")
-    tracking.log_headline(result.headline())
+    tracking.log_headline(result.headline(), result.verdict and result.verdict.tags())
     tracking.log_files(report / PAGE)
     tracking.log_files(report / BenchmarkReport.FILE)
     if config.registered_model and result.verdict:

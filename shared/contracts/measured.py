@@ -92,6 +92,10 @@ class Verdict(Record):
         """Whether the model must not take the champion's place."""
         return self.outcome in ("worse", "not comparable")
 
+    def tags(self) -> dict[str, str]:
+        """What it says, by the names of MLflow's tags."""
+        return {"gate": self.outcome, "gate.reasons": " ".join(self.reasons)}
+
     def headline(self) -> dict[str, float]:
         """Its figures by the names that MLflow has: the ratio of the speeds, the changes of
         quality."""

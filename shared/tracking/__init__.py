@@ -23,7 +23,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -381,23 +381,23 @@ def log_figures(figures: dict[str, float]) -> None:
 
 
 @_forgiving
-def log_headline(figures: dict[str, float]) -> None:
-    """Log figures also on the parent run, where the list of runs shows them."""
-    _append_metrics(_open.run, figures, 0)
-    if parent := _parent():
-        _append_metrics(parent, figures, 0)
+def log_headline(figures: dict[str, float], tags: Mapping[str, str] | None = None) -> None:
+    """Log figures and tags also on the parent run, where the list of runs shows them."""
+    for run in filter(None, (_open.run, _parent())):
+        _append_metrics(run, figures, 0)
+        _append_texts(run, "tags", tags or {})
 
 
 @_forgiving
 def log_params(params: dict) -> None:
     """Log what a run was given; a run keeps the first value of each."""
-    _append_texts("params", params)
+    _append_texts(_open.run, "params", params)
 
 
 @_forgiving
 def set_tags(tags: dict) -> None:
     """Log what a run is; a later value goes over an earlier one."""
-    _append_texts("tags", tags)
+    _append_texts(_open.run, "tags", tags)
 
 
 @_forgiving
@@ -458,10 +458,10 @@ def _append_metrics(run: str, metrics: dict[str, float], step: int) -> None:
         _open.journal.append(run, "metrics", step=int(step), values=values)
 
 
-def _append_texts(kind: str, texts: dict) -> None:
+def _append_texts(run: str, kind: str, texts: Mapping) -> None:
     values = [(legal_key(str(key)), without_secrets(str(text))) for key, text in texts.items()]
     for start in range(0, len(values), MOST[kind]):
-        _append(kind, values=dict(values[start : start + MOST[kind]]))
+        _open.journal.append(run, kind, values=dict(values[start : start + MOST[kind]]))
 
 
 def _parent() -> str | None:
