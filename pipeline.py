@@ -284,11 +284,12 @@ def schedule(config: ScheduleOptions) -> None:
         place.change(config)
         return
     numbers = read_recipe(config.recipe, CONFIGS, config.overrides)
+    asked = dict(recipe=config.recipe, raw_data=config.raw_data, set=config.overrides)
     if config.host:
+        run_preflight(**asked, host=config.host)
         recurring.create(config, build(config.recipe, numbers), numbers)
     else:
-        if config.raw_data is not None:
-            embedded.find_raw_data(config.raw_data, config.runs)
+        run_preflight(**asked, runs=config.runs)
         manage.create(config)
 
 

@@ -35,6 +35,8 @@ def promote(recipe: str = "demo", version: int = 0, runs: Path = Path("runs")) -
         )
     if champion and champion.number == chosen.number:
         raise InputError(f"--version {chosen.number} is the champion of {recipe} already.")
+    if remover := chosen.tags.get(registry.FILES_REMOVED):
+        raise InputError(f"{chosen} has no files any more, removed by {remover}: choose another.")
     with _answers():
         registry.crown(chosen)
     print(f"{chosen} is the champion now, before: {champion}")

@@ -1,7 +1,6 @@
 """MLflow's pages on the store of the runs: in seconds, at the right view, gone with Ctrl-C."""
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -17,12 +16,12 @@ from typing import Any
 from shared import tracking
 from shared.errors import InputError
 from shared.pipeline.processes import Guarded
+from shared.tracking import store
 
 HOST = "127.0.0.1"  # nobody else sees the store
 READY_SECONDS, GRACE_SECONDS = 120.0, 5.0
 # One worker and no job runner: 6 s to the first page instead of 25, a fifth of the memory.
 SERVER = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-VIEW = "runs?workflowType=machine_learning"  # without it MLflow 3 shows an empty page for LLMs
 
 
 def ui(runs: Path = Path("runs"), port: int = 5000) -> None:
@@ -47,15 +46,15 @@ def ui(runs: Path = Path("runs"), port: int = 5000) -> None:
 
     # The server, which makes the store where there is none: one process at a time may.
     address = f"http://{HOST}:{port}"
+    artifacts = store.artifacts_of(uri) or (runs.resolve() / "mlartifacts").as_uri()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    command += ["--artifacts-destination", (runs.resolve() / "mlartifacts").as_uri()]
+    command += ["--artifacts-destination", artifacts]
     command += ["--host", HOST, "--port", str(port), "--workers", "1"]
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as log:
         output = dict(stdout=log, stderr=subprocess.STDOUT)
         with Guarded(command, os.environ | SERVER, GRACE_SECONDS, **output) as server:
-            with open(runs / "mlflow.lock", "a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with store.locked(uri):
                 _wait(address, server.process, log)
 
             # Where to look.
@@ -80,7 +79,7 @@ def deep_link(address: str) -> str:
         return address
     if not found:
         return address
-    return f"{address}/#/experiments/{found[0]['info']['experiment_id']}/{VIEW}"
+    return store.link(address, found[0]["info"]["experiment_id"])
 
 
 def _ask(address: str, path: str, **body) -> dict[str, Any]:

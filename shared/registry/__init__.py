@@ -20,6 +20,7 @@ from shared.errors import InputError
 from shared.tracking.store import load_mlflow, one_line
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+FILES_REMOVED = "files_removed"  # tag of a version whose files are gone, on purpose: by what
 CHAMPIONS = "champions"  # tag of the registered model: numbers of its versions, the newest last
 
 
@@ -137,7 +138,8 @@ def crown(version: Version) -> None:
 def uncrown(name: str) -> tuple[Version, Version]:
     """Make the champion before this one the champion again; returns both, that one last. Raises
     InputError where there was none, RegistryError."""
-    found = {version.number: version for version in versions(name)}
+    whole = (version for version in versions(name) if FILES_REMOVED not in version.tags)
+    found = {version.number: version for version in whole}
     history = [number for number in champions(name) if number in found]
     if len(history) < 2:
         only = f"{found[history[0]]} is the first one" if history else "there is none yet"

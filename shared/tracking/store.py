@@ -135,10 +135,9 @@ def ui_command(uri: str) -> str:
     """The command that shows a store, or the address of the server that does."""
     if uri.startswith("http"):
         return ui_address(uri)
-    mlflow = str(Path(sys.executable).parent / "mlflow")
-    if without_secrets(uri) != uri:
-        return f'{shlex.quote(mlflow)} ui --backend-store-uri "${URI}"'
-    return shlex.join([mlflow, "ui", "--backend-store-uri", uri])
+    pipeline, file = Path(__file__).resolve().parents[2] / "pipeline.py", database(uri)
+    runs = ["--runs", str(file.parent)] if file else []
+    return shlex.join([sys.executable, str(pipeline), "ui", *runs])
 
 
 def link(uri: str, experiment_id: str, run_id: str | None = None) -> str:

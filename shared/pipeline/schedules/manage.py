@@ -11,6 +11,7 @@ from shared.pipeline.nights import NightlyOptions
 from shared.pipeline.schedules import crontab, systemd
 from shared.pipeline.schedules.cron import read_cron
 from shared.pipeline.schedules.schedule import Schedule, check_name, describe, find_zone, local_zone
+from shared.secrets import without_secrets
 
 
 class ScheduleOptions(NightlyOptions):
@@ -56,7 +57,7 @@ def change(options: ScheduleOptions) -> None:
     there = [(home, one) for home in (systemd, crontab) for one in home.find()]
     if options.wish == "list":
         for _, one in there:
-            print(f"{one.name}{'' if one.enabled else ' (disabled)'}: {one.what}")
+            print(f"{one.name}{'' if one.enabled else ' (disabled)'}: {without_secrets(one.what)}")
         if not there:
             print("Nothing is scheduled here.")
         return
@@ -131,9 +132,9 @@ def _kind(home: ModuleType) -> str:
 
 def _print_by_hand(schedule: Schedule) -> None:
     for name, text in systemd.units_of(schedule).items():
-        print(f"{systemd.folder_of_units() / name}:\n\n{text}")
+        print(f"{systemd.folder_of_units() / name}:\n\n{without_secrets(text)}")
     print("or in a crontab:\n")
-    print("\n".join(crontab.lines_of(schedule)))
+    print(without_secrets("\n".join(crontab.lines_of(schedule))))
     print(
         "\nschedule: nothing was installed: neither `systemctl --user` nor `crontab` works here; "
         "install the above where one does.",

@@ -2,26 +2,28 @@
 
 import hashlib
 import json
-import tempfile
 from datetime import UTC
-from pathlib import Path
 from typing import Any
 
-import yaml
 from kfp import Client
 from kfp.dsl.graph_component import GraphComponent
-from kfp_server_api import V2beta1RecurringRun
+from kfp_server_api import (
+    ApiClient,
+    RecurringRunMode,
+    V2beta1CronSchedule,
+    V2beta1RecurringRun,
+    V2beta1RuntimeConfig,
+    V2beta1Trigger,
+)
 
 from shared.errors import InputError
-from shared.pipeline.graph import write_yaml
 from shared.pipeline.schedules.cron import read_cron, to_kfp
 from shared.pipeline.schedules.manage import ScheduleOptions
 from shared.pipeline.schedules.schedule import describe
-from shared.pipeline.server import check_raw_data, connect, shown
+from shared.pipeline.server import check_raw_data, connect, shown, spec_of
 
 MARK = "by pipeline.py schedule, "  # before the digest, in a description
 OF_THIS_MACHINE = ("timeout_min", "runs")  # flags that no server takes
-KEPT = {"prepare"}  # tasks that a cache may spare: a night is there to train and to measure
 PAGE_SIZE = 100
 UTC_NAMES = ("", "UTC", "Etc/UTC")
 
@@ -38,7 +40,7 @@ def change(options: ScheduleOptions) -> None:
             return
 
         name = options.full_name
-        found = _find(client, name)
+        found = _find_mine(client, options)
         if not found:
             raise InputError(
                 f"--{options.wish}: {shown(options.host)} has no recurring run {name}: see --list."
@@ -60,35 +62,33 @@ def create(options: ScheduleOptions, graph: GraphComponent, config: dict[str, An
 
     Raises InputError for what the server cannot do, and where it does not answer as one.
     """
-    # What, and when: the zone of a server cannot be asked for.
+    # What, and when: the zone of a server cannot be asked for. A night trains and measures anew.
     name, cron = options.full_name, read_cron(options.cron)
     _refuse_what_no_server_does(options)
-    arguments = {"raw_data": options.raw_data, **config}
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "pipeline.yaml"
-        spec = _without_caching(graph, file)
-        wanted = json.dumps([to_kfp(cron), arguments, spec], sort_keys=True)
-        mark = MARK + hashlib.sha256(wanted.encode()).hexdigest()[:16]
+    wanted = V2beta1RecurringRun(
+        display_name=name,
+        mode=RecurringRunMode.ENABLE,
+        pipeline_spec=spec_of(graph, "data"),
+        runtime_config=V2beta1RuntimeConfig(parameters={"raw_data": options.raw_data, **config}),
+        trigger=V2beta1Trigger(cron_schedule=V2beta1CronSchedule(cron=to_kfp(cron))),
+        no_catchup=True,
+        max_concurrency=1,
+    )
+    content = json.dumps(ApiClient().sanitize_for_serialization(wanted), sort_keys=True)
+    wanted.description = MARK + hashlib.sha256(content.encode()).hexdigest()[:16]
 
-        # The new one first, so that there is one at any moment.
-        with connect(options.host) as client:
-            there = _find(client, name)
-            known = [run for run in there if run.description == mark and run.status == "ENABLED"]
-            if not known:
-                experiment = client.create_experiment(options.recipe).experiment_id
-                client.create_recurring_run(
-                    experiment,
-                    name,
-                    description=mark,
-                    cron_expression=to_kfp(cron),
-                    max_concurrency=1,
-                    no_catchup=True,
-                    params=arguments,
-                    pipeline_package_path=str(file),
-                )
-            for run in there:
-                if run not in known[:1]:
-                    client.delete_recurring_run(run.recurring_run_id)
+    # The new one first, so that there is one at any moment.
+    with connect(options.host) as client:
+        there = _find_mine(client, options)
+        enabled = (run for run in there if run.status == "ENABLED")
+        known = next((run for run in enabled if run.description == wanted.description), None)
+        if known is None:
+            wanted.experiment_id = client.create_experiment(options.recipe).experiment_id
+            recurring_runs = client._recurring_run_api
+            recurring_runs.recurring_run_service_create_recurring_run(recurring_run=wanted)
+        for run in there:
+            if run is not known:
+                client.delete_recurring_run(run.recurring_run_id)
 
     # What came of it.
     how = "is there already" if known else "replaced" if there else "created"
@@ -111,15 +111,15 @@ def _refuse_what_no_server_does(options: ScheduleOptions) -> None:
             raise InputError(f"{flag} is for nights on this machine: leave it out with --host.")
 
 
-def _without_caching(graph: GraphComponent, file: Path) -> dict[str, Any]:
-    """Write a graph whose tasks run anew, but for those in KEPT, and return it."""
-    write_yaml(graph, file, "by `python pipeline.py schedule`")
-    spec, *platforms = yaml.safe_load_all(file.read_text())
-    for name, task in spec["root"]["dag"]["tasks"].items():
-        if name not in KEPT:
-            task.pop("cachingOptions", None)
-    file.write_text(yaml.safe_dump_all([spec, *platforms]))
-    return spec
+def _find_mine(client: Client, options: ScheduleOptions) -> list[V2beta1RecurringRun]:
+    """The recurring runs of the schedule's name. Raises InputError for one of somebody else."""
+    found = _find(client, options.full_name)
+    if not all((run.description or "").startswith(MARK) for run in found):
+        raise InputError(
+            f"--name {options.full_name} is a recurring run that `pipeline.py schedule` has not "
+            "made: choose another name."
+        )
+    return found
 
 
 def _find(client: Client, name: str = "") -> list[V2beta1RecurringRun]:

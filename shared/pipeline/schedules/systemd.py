@@ -108,6 +108,7 @@ def install(schedule: Schedule) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in units_of(schedule).items():
+            (folder / name).touch(mode=0o600)  # the command may hold a password
             (folder / name).write_text(text)
     except OSError as error:
         raise InputError(f"{error.filename} cannot be written: {error.strerror}.") from None

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline import CONFIGS, schedule
+from pipeline import CONFIGS, build
+from shared.pipeline.recipes import read_recipe
 from shared.pipeline.schedules import recurring
 from shared.pipeline.schedules.manage import ScheduleOptions
 from tests.asking import refusal
@@ -11,7 +12,12 @@ from tests.asking import refusal
 @pytest.fixture
 def ask(kfp_server):
     def ask(**options) -> None:
-        schedule(ScheduleOptions.check({"host": kfp_server.host} | options))
+        checked = ScheduleOptions.check({"host": kfp_server.host} | options)
+        if checked.wish == "create":
+            numbers = read_recipe(checked.recipe, CONFIGS, checked.overrides)
+            recurring.create(checked, build(checked.recipe, numbers), numbers)
+        else:
+            recurring.change(checked)
 
     return ask
 
@@ -87,6 +93,16 @@ def test_what_a_server_cannot_do_is_refused(kfp_server, ask, options, said):
     asked = dict(cron="@daily", raw_data="s3://b/raw") | options
     assert said in refusal(ask, **asked)
     assert not kfp_server.recurring_runs
+
+
+def test_a_recurring_run_of_somebody_else_is_not_touched(kfp_server, nightly, ask):
+    nightly()
+    (run,) = kfp_server.recurring_runs.values()
+    run["description"] = "by hand"
+    before = {name: dict(one) for name, one in kfp_server.recurring_runs.items()}
+    for call in (nightly, lambda: ask(disable=True), lambda: ask(delete=True)):
+        assert "choose another name" in refusal(call)
+    assert kfp_server.recurring_runs == before
 
 
 def test_one_that_could_not_be_made_leaves_the_old_one(kfp_server, nightly):

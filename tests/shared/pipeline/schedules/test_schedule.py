@@ -16,12 +16,13 @@ from pipeline import schedule
 from shared.errors import InputError
 from shared.flags import as_words, read_flags
 from shared.pipeline.nights import NightlyOptions
-from shared.pipeline.schedules import crontab, systemd
+from shared.pipeline.schedules import crontab, manage, systemd
 from shared.pipeline.schedules import schedule as schedules
 from shared.pipeline.schedules.cron import read_cron
 from shared.pipeline.schedules.manage import ScheduleOptions
 from shared.pipeline.schedules.schedule import Schedule
 from tests.asking import refusal
+from tests.calling import call
 from tests.places import ROOT
 
 SYSTEMD_ANALYZE = shutil.which("systemd-analyze")
@@ -33,7 +34,8 @@ json.dump([sys.argv[1:], os.getcwd()], open(os.environ["ECHO_TO"], "w"))
 
 
 def ask(**options) -> None:
-    schedule(ScheduleOptions.check(options))
+    checked = ScheduleOptions.check(options)
+    (manage.create if checked.wish == "create" else manage.change)(checked)
 
 
 def nightly(cron: str = "0 2 * * *", **options) -> None:
@@ -270,8 +272,6 @@ def test_a_day_without_the_time_is_told(machine, capsys):
         (dict(cron="@daily", name="a/b"), "--name 'a/b': use letters"),
         (dict(cron="@daily", timezone="Mars/Olympus"), "--timezone 'Mars/Olympus' is unknown"),
         (dict(cron="@daily", timezone="../x"), "--timezone '../x' is unknown"),
-        (dict(cron="@daily", raw_data="nowhere"), "--raw-data nowhere does not exist"),
-        (dict(cron="@daily", recipe="nope"), "--recipe 'nope' is unknown"),
         (dict(cron="@daily", runs=Path("/proc/runs")), "--runs /proc/runs cannot be made"),
     ],
 )
@@ -279,6 +279,16 @@ def test_bad_input_is_refused_before_anything_is_written(options, said, machine)
     machine.has("crontab")
     assert said in refusal(ask, **options)
     assert not machine.crontab.exists()
+
+
+def test_what_a_night_would_refuse_is_refused_at_once(tmp_path):
+    """As a user asks; nothing is installed on this machine."""
+    words = ("schedule", "--cron", "@daily", "--recipe", "label2city_512p", "--raw-data", "nowhere")
+    done = call(*words, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout
+    said = done.stdout + done.stderr
+    assert "nowhere is no folder" in said and "vgg_weights" in said
+    assert not list(tmp_path.iterdir())
 
 
 def test_unknown_name_in_options_is_an_input_error():
