@@ -28,7 +28,7 @@ from shared.command import StepConfig, command_line
 from shared.errors import InputError
 from shared.pipeline import embedded, server
 from shared.pipeline.graph import image_of, task, write_yaml
-from shared.pipeline.nights import NightlyOptions, compare_nights, run_night
+from shared.pipeline.nights import NightlyOptions, run_night
 from shared.pipeline.preflight import look_ahead, run_preflight
 from shared.pipeline.promotion import best, promote, rollback
 from shared.pipeline.recipes import Recipe, read_recipe
@@ -37,7 +37,6 @@ from shared.pipeline.schedules import manage, recurring
 from shared.pipeline.schedules.manage import ScheduleOptions
 from shared.pipeline.ui import ui
 
-ROOT = Path(__file__).resolve().parent
 CONFIGS: dict[str, type[StepConfig]] = {
     "prepare": PrepareConfig,
     "train_global": TrainConfig,
@@ -253,23 +252,17 @@ def preflight(
 
 
 def nightly(config: NightlyOptions) -> None:
-    """Run a pipeline once, for cron or a timer, and compare it with the night before.
+    """Run a pipeline once, for cron or a timer: last night's where it was broken off, else a new
+    one.
 
-    Exit codes: 0 done, 1 failed, 2 refused, 75 the previous run is still active, 124 timed out, 143
-    stopped.
+    Exit codes: 0 done, 1 failed, 2 refused, 3 done, but the verdict refuses the model, 75 the
+    previous run is still active, 124 timed out, 143 stopped.
 
     Example:
         python pipeline.py nightly --raw-data /data/cityscapes --timeout-min 480
     """
-    recipe, runs = config.recipe, config.runs
-    read_recipe(recipe, CONFIGS, config.overrides)
-    command = [sys.executable, ROOT / "pipeline.py", "submit", "--recipe", recipe, "--runs", runs]
-    command += ["--tag", "nightly=true"]
-    command += ["--raw-data", config.raw_data] if config.raw_data else []
-    command += ["--set", *config.overrides] if config.overrides else []
-    if code := run_night(command, runs, config.timeout_min):
+    if code := run_night(config, read_recipe(config.recipe, CONFIGS, config.overrides)):
         sys.exit(code)
-    print(compare_nights(tracking.latest_figures(recipe, {"nightly": "true"}, runs, count=2)))
 
 
 def schedule(config: ScheduleOptions) -> None:

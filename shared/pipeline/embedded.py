@@ -5,7 +5,7 @@ import functools
 import json
 import os
 import re
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from shared.pipeline.graph import step_of
 from shared.pipeline.processes import run_step, stop_steps_with_us
 from shared.pipeline.processes.locks import hold
 from shared.pipeline.reuse import find_same, listing_of, step_key, take_over
-from shared.pipeline.runs import JOURNAL, Run, now
+from shared.pipeline.runs import JOURNAL, Run, RunRecord, now
 from shared.secrets import without_secrets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,8 +43,9 @@ def find_raw_data(raw_data: str | None, runs: Path) -> str:
     drawn where they are not there yet. Raises InputError for a path that is not there."""
     if raw_data is None:
         scenes = runs.resolve() / "demo_scenes"
+        stop_steps_with_us()
         draw = [sys.executable, "-m", "components.prepare", "demo", "--out", str(scenes)]
-        if code := subprocess.run(draw, cwd=ROOT, check=False).returncode:
+        if code := run_step(draw, {**os.environ, "PYTHONPATH": str(ROOT)}, print):
             sys.exit(code)
         return str(scenes)
     if "://" in raw_data:
@@ -72,8 +73,10 @@ def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse) -> No
     # From here on a signal stops the running step too, and nobody else works on this run.
     print(f"run {run.name}: on the embedded engine, in {run.folder}", flush=True)
     stop_steps_with_us()
-    runs, record = run.folder.parent, run.record
     with hold(run.folder / LOCK), open(run.log, "a") as log:
+        # Who held it until now may have got further.
+        run.record = record = RunRecord.read(run.folder)
+
         # The steps find our packages and the run's journal wherever they are started.
         path = [str(ROOT), os.environ.get("PYTHONPATH")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
@@ -81,10 +84,10 @@ def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse) -> No
 
         # The run: steps on the screen, everything in the log, figures in MLflow.
         start = time.perf_counter()
-        run.note(state="running", reason="", ended="")
         engine = Engine(run, Screen(sys.stdout, log), reuse)
-        numbers = _numbers(run)
+        runs, numbers = run.folder.parent, _numbers(run)
         with tracking.pipeline_run(record.recipe, run.name, numbers, record.tags, runs):
+            run.note(state="running", reason="", ended="")
             with _closing(run):
                 with contextlib.redirect_stdout(log), engine.in_charge():
                     try:
@@ -145,8 +148,8 @@ def _closing(run: Run) -> Iterator[None]:
         _end(run, "failed", reason)
         print(f"\n{reason}\nfull log: {run.log}\n{again}", file=sys.stderr)
         raise
-    except (SystemExit, KeyboardInterrupt) as stop:
-        _end(run, "stopped", f"stopped by {type(stop).__name__} {stop}".strip())
+    except SystemExit as stop:
+        _end(run, "stopped", f"stopped by {signal.Signals(stop.code - 128).name}")
         print(f"\n{again}", file=sys.stderr)
         raise
     except OSError as error:  # such as a full disk, which may keep the reason from being noted
@@ -189,9 +192,12 @@ class Engine:
         """Make kfp.local run tasks through this engine, in the folder of its run.
 
         kfp.local 2.17 names that folder by its own clock, puts the interpreter's path unquoted into
-        a shell, and leaves a step alive when it dies; it offers no option for any of them."""
-        runs = str(self.run.folder.parent)
-        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=runs)
+        a shell, and leaves a step alive when it dies; it offers no option for any of them. For what
+        it calls a workspace, which no step of ours uses, it would make a temporary folder that
+        kill -9 leaves behind."""
+        runs, workspace = str(self.run.folder.parent), str(self.run.folder / "workspace")
+        runner = local.SubprocessRunner(use_venv=False)
+        local.init(runner, pipeline_root=runs, workspace_root=workspace)
         with (
             _replaced(
                 executor_input_utils, "get_local_pipeline_resource_name", lambda _: self.run.name

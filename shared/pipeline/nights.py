@@ -1,23 +1,33 @@
-"""A run for the night: never two at once, never longer than allowed, and beside the one before."""
+"""A run for the night: never two at once, never longer than allowed, and none begun anew where the
+night before got half-way."""
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import tyro
-from filelock import FileLock, Timeout
 from pydantic import Field
-from tabulate import tabulate
 
 from shared.command import StepConfig
+from shared.contracts.measured import BenchmarkReport, Verdict
+from shared.errors import InputError
+from shared.pipeline.embedded import LOCK as RUN_LOCK
+from shared.pipeline.embedded import ROOT
+from shared.pipeline.processes import Guarded, stop_steps_with_us
+from shared.pipeline.processes.locks import Held, hold
+from shared.pipeline.processes.reasons import came_from_outside
+from shared.pipeline.recipes import Recipe
+from shared.pipeline.runs import Run, RunRecord, runs_in
 
-BUSY, TIMED_OUT = 75, 124  # exit codes: EX_TEMPFAIL, and that of timeout(1)
-
-Night = tuple[str, dict[str, float]]  # name of a run, its headline figures
+LOCK = "nightly.lock"  # in the folder of the runs
+NIGHTLY = {"nightly": "true"}  # tag of the runs of the night
+# Exit codes: our own, EX_TEMPFAIL, and that of timeout(1).
+REFUSED_BY_VERDICT, BUSY, TIMED_OUT = 3, 75, 124
+# From SIGTERM to SIGKILL, for the step's end and then for that of MLflow's runs.
+GRACE_SECONDS = 60.0
 
 
 class NightlyOptions(StepConfig):
@@ -34,78 +44,175 @@ class NightlyOptions(StepConfig):
     ] = ()
     """Numbers of the recipe to change."""
     timeout_min: float = Field(default=0, ge=0, allow_inf_nan=False)
-    """Minutes after which the run is stopped; 0 = never."""
+    """Minutes after which the run is stopped, for the next night to go on; 0 = never."""
     runs: Path = Path("runs")
     """Folder of the runs, of the MLflow store and of the lock."""
 
 
-def run_night(command: list, runs: Path, timeout_min: float) -> int:
-    """Run a command under the lock of `runs`; returns its exit code, or BUSY, or TIMED_OUT.
+def run_night(config: NightlyOptions, numbers: Recipe) -> int:
+    """Run the pipeline once, under the lock of the folder of the runs.
 
     Args:
-        command: Program and arguments.
-        runs: Folder of the lock; made where it is not there.
-        timeout_min: Minutes after which the command is stopped; 0 = never.
+        numbers: The complete config of every step.
+
+    Returns an exit code: that of `submit`, or REFUSED_BY_VERDICT, BUSY, TIMED_OUT. Raises
+    InputError where the runs' folder cannot be written, SystemExit when a signal stops us.
     """
-    runs.mkdir(parents=True, exist_ok=True)
-    lock = runs / "nightly.lock"
     try:
-        with FileLock(lock, blocking=False):
-            code = _run_in_own_group(command, timeout_min * 60 or None)
-    except Timeout:
-        print(f"nightly: another run holds {lock}; nothing was started", file=sys.stderr)
+        config.runs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--runs {config.runs} cannot be made: {error.strerror}; name another folder."
+        ) from None
+    stop_steps_with_us()
+    try:
+        with hold(config.runs / LOCK):
+            return _tonight(config, numbers)
+    except Held as held:
+        print(f"nightly: {held} Nothing was started.", file=sys.stderr)
         return BUSY
-    if code == TIMED_OUT:
-        print(f"nightly: stopped after --timeout-min {timeout_min:g}", file=sys.stderr)
+
+
+def _tonight(config: NightlyOptions, numbers: Recipe) -> int:
+    """Raises Held where a person goes on with last night's run at this moment."""
+    # What the night before could not finish, else a new run.
+    earlier = nights_in(config.runs)
+    unfinished = find_unfinished(earlier, config, numbers)
+    if unfinished:
+        with hold(unfinished.folder / RUN_LOCK):  # nobody works on it
+            pass
+        print(f"nightly: goes on with {unfinished.name}: {_how_it_ended(unfinished)}")
+
+    # The run; however it ends, the end of the night follows.
+    code: int = 1
+    try:
+        code = _run(_command(config, unfinished), config.timeout_min)
+    except SystemExit as stop:
+        code = stop.code
+        raise
+    finally:
+        names = {run.name for run in earlier if run != unfinished}
+        tonight = next((run for run in nights_in(config.runs) if run.name not in names), None)
+        verdict = verdict_of(tonight) if tonight and code == 0 else None
+        if verdict and verdict.refused:
+            code = REFUSED_BY_VERDICT
+        end_night(config, tonight, verdict, code)
     return code
 
 
-def _run_in_own_group(command: list, timeout_seconds: float | None) -> int:
+def _command(config: NightlyOptions, unfinished: Run | None) -> list[str]:
+    """What `submit` is told."""
+    command = [sys.executable, str(ROOT / "pipeline.py"), "submit", "--runs", str(config.runs)]
+    command += ["--reuse", "data"]  # training and measuring anew is what a night is for
+    if config.raw_data and (not unfinished or unfinished.record.has_secrets):
+        command += ["--raw-data", config.raw_data]
+    if unfinished:
+        return [*command, "--continue", unfinished.name]
+    command += ["--recipe", config.recipe]
+    command += ["--tag", *(f"{name}={value}" for name, value in NIGHTLY.items())]
+    return [*command, "--set", *config.overrides] if config.overrides else command
+
+
+def _run(command: list[str], timeout_min: float) -> int:
     """Run a command; when we are stopped or the time is over, every process below it goes too."""
-    process = subprocess.Popen([str(part) for part in command], start_new_session=True)
-
-    def stop_group() -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20)
-            os.killpg(process.pid, signal.SIGKILL)
-
-    def stopped(signum: int, _frame) -> None:
-        stop_group()
-        os._exit(128 + signum)
-
-    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(name, stopped)
-    try:
-        return process.wait(timeout_seconds)
-    except subprocess.TimeoutExpired:
-        stop_group()
-        return TIMED_OUT
+    sys.stdout.flush()
+    with Guarded(command, dict(os.environ), GRACE_SECONDS) as guarded:
+        try:
+            status = guarded.process.wait(timeout_min * 60 or None)
+        except subprocess.TimeoutExpired:
+            return TIMED_OUT
+    return status if status >= 0 else 128 - status  # as shells count signals
 
 
-def compare_nights(nights: list[Night]) -> str:
-    """Table of the headline figures of the newest run beside those of the one before.
+# The nights before.
+
+
+def nights_in(runs: Path) -> list[Run]:
+    """The nights in a folder of runs, the newest first."""
+    return [run for run in runs_in(runs) if run.record.tags.items() >= NIGHTLY.items()]
+
+
+def find_unfinished(nights: list[Run], config: NightlyOptions, numbers: Recipe) -> Run | None:
+    """The newest night of the recipe, if it was broken off from outside and is what tonight's would
+    be.
+
+    One that failed by itself would fail again. Older ones are left: what they were to do, a later
+    night has done.
 
     Args:
-        nights: The newest first; more than two are not looked at.
+        nights: The newest first.
+        numbers: The complete config of every step.
     """
-    if not nights:
-        return "MLflow shows no finished nightly run to compare."
-    name, tonight = nights[0]
-    name_before, before = nights[1] if len(nights) > 1 else ("none", {})
+    for night in nights:
+        if night.record.recipe == config.recipe:
+            is_same = night.record.config == numbers and _has_places(night, config)
+            return night if is_same and _was_broken_off(night.record) else None
+    return None
 
-    rows = []
-    for figure, value in sorted(tonight.items()):
-        old = before.get(figure)
-        change = f"{value / old - 1:+.1%}" if old else ""
-        rows.append((figure, value, old, change))
-    table = tabulate(
-        rows,
-        headers=("", "tonight", "before", "change"),
-        tablefmt="plain",
-        floatfmt=".5g",
-        missingval="-",
-        colalign=("left", "right", "right", "right"),
-    )
-    return f"tonight: {name}, before: {name_before}\n\n{table}"
+
+def _was_broken_off(record: RunRecord) -> bool:
+    if record.state == "failed":
+        return came_from_outside(record.reason)
+    return record.state != "finished"
+
+
+def _has_places(night: Run, config: NightlyOptions) -> bool:
+    """Whether a night's raw data and relative paths are tonight's."""
+    if night.record.working_directory != os.getcwd():
+        return False
+    if config.raw_data is None:
+        return night.record.raw_data == str(config.runs.resolve() / "demo_scenes")
+    with contextlib.suppress(InputError):
+        night.raw_data(config.raw_data)
+        return True
+    return False
+
+
+def _how_it_ended(night: Run) -> str:
+    record = night.record
+    steps = [step for step, state in record.steps.items() if not state.is_done]
+    where = f" in {steps[0]}" if steps else ""
+    if record.state == "running":
+        return f"it was killed{where}, by whatever gave it no time to say so"
+    return record.reason if record.state == "failed" else f"it was stopped{where}"
+
+
+# The end of a night.
+
+
+def verdict_of(night: Run) -> Verdict | None:
+    """What the benchmark says of a night's model; None where it says nothing."""
+    try:
+        return BenchmarkReport.read(night.folder / "benchmark" / "report").verdict
+    except (InputError, OSError) as error:
+        print(f"nightly: warning: no verdict: {error}", file=sys.stderr)
+        return None
+
+
+def end_night(
+    config: NightlyOptions, night: Run | None, verdict: Verdict | None, code: int
+) -> None:
+    """Say how a night ended, to whoever reads its log; on success and on failure.
+
+    Args:
+        night: Its run; None where it got none.
+        verdict: On its model, where it came so far.
+        code: The exit code of `nightly`.
+    """
+    name = night.name if night else "no run"
+    goes_on = f"the next night goes on with {name}" if night else "the next night begins anew"
+    if verdict:
+        how = "refused" if verdict.refused else "done"
+        why = " ".join(verdict.reasons)
+        print(f"nightly: {name} {how}: the model is {verdict.outcome}. {why}".rstrip())
+    elif code == 0:
+        print(f"nightly: {name} done, without a verdict")
+    elif code == TIMED_OUT:
+        print(
+            f"nightly: stopped after --timeout-min {config.timeout_min:g}; {goes_on}",
+            file=sys.stderr,
+        )
+    elif code > 128:
+        print(f"nightly: stopped; {goes_on}", file=sys.stderr)
+    else:
+        print(f"nightly: {name} failed with exit code {code}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import platform
@@ -33,19 +34,19 @@ def hold(path: Path) -> Iterator[None]:
     Held, which says who holds it, and InputError for a place that cannot be written or locked.
     """
     try:
-        lock = open(path, "a+")
+        lock = open(path, "ab", buffering=0)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}.") from None
     with lock:
         _take(lock, path)
 
-        # Who holds it, for the next one.
-        lock.truncate(0)
+        # Who holds it, for the next one; on a full disk nobody knows.
         us = psutil.Process()
         since = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
         holder = dict(pid=us.pid, started=us.create_time(), host=platform.node(), since=since)
-        lock.write(json.dumps(holder) + "\n")
-        lock.flush()
+        with contextlib.suppress(OSError):
+            lock.truncate(0)
+            lock.write(json.dumps(holder).encode() + b"\n")
 
         # The lock belongs to what is open, here and in all that inherit it: it is never unlocked,
         # only closed.
@@ -86,19 +87,18 @@ def _is_open(fd: int) -> bool:
 def _take(lock, path: Path) -> None:
     """Lock an open file. Raises Held, at once if the holder lives."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    told = False
-    while True:
+    for attempt in itertools.count():
         try:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = _holder(path)
         except OSError as error:
             raise InputError(f"{path} cannot be locked: {error.strerror}.") from None
-        if _is_alive(holder) or time.monotonic() > deadline:
+        # Twice, since whoever asks for the holder holds it for a moment.
+        if attempt and _is_alive(holder) or time.monotonic() > deadline:
             raise Held(f"{path} is held by {_describe(holder)}.")
-        if not told:
+        if attempt == 1:
             print(f"waiting for the end of what {_describe(holder)}, has left", file=sys.stderr)
-            told = True
         time.sleep(0.1)
 
 

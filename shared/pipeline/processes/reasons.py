@@ -7,6 +7,8 @@ from pathlib import Path
 
 import psutil
 
+DISK_IS_FULL = r"No space left on device|Disk quota exceeded|disk is full"
+
 
 def reason_of(
     status: int, last_lines: Sequence[str], peak_bytes: int, oom_kills: int | None
@@ -53,9 +55,16 @@ def reason_of(
         return f"crashed in native code ({name}): a library or a driver, not this program."
     if number in {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
         return f"stopped from outside ({signal.Signals(number).name})."
-    if re.search(r"No space left on device|Disk quota exceeded|disk is full", text):
+    if re.search(DISK_IS_FULL, text):
         return "the disk is full: make room, and the run can be continued."
     return ""
+
+
+def came_from_outside(reason: str) -> bool:
+    """Whether this is the reason of a step that something outside it has ended: it may get further
+    another time."""
+    outside = rf"killed (by|from) |stopped from outside|{DISK_IS_FULL}"
+    return re.search(outside, reason) is not None
 
 
 def memory_bytes() -> int:

@@ -1,102 +1,180 @@
-"""Nights: compared, one at a time, stopped."""
+"""Nights: one at a time, stopped in time, gone on with by the next, judged by the verdict."""
 
+import os
+import shutil
 import signal
-import subprocess
-import time
+from pathlib import Path
 
-import psutil
 import pytest
-from mlflow.tracking import MlflowClient
 
-from shared.pipeline.nights import compare_nights
-from tests.calling import SMALL, call, command, environment
+from shared.contracts.measured import BenchmarkReport, Verdict
+from shared.pipeline.nights import NightlyOptions, find_unfinished
+from shared.pipeline.reuse import listing_of
+from shared.pipeline.runs import Run, RunRecord, StepState
+from tests.calling import SMALL, call
+from tests.shared.pipeline.killing import Pipeline, assert_closed, written_by_steps
+
+# Whole nights.
 
 
-def test_the_second_night_is_compared_with_the_first(nights):
+def test_a_second_night_prepares_nothing_and_trains_anew(nights):
     _, (first, second) = nights
     assert second.returncode == 0, second.stderr[-2000:]
-    assert "before: none" in first.stdout
-    assert "before: demo-" in second.stdout
-    figure = "fps/onnxruntime_fp32/batch_1"
-    row = next(line for line in second.stdout.splitlines() if line.startswith(figure))
-    _, tonight, before, change = row.split()
-    wanted = float(change.rstrip("%")) / 100
-    assert float(tonight) / float(before) - 1 == pytest.approx(wanted, abs=2e-3)
-
-
-def test_compare_nights_shows_old_new_and_change():
-    table = compare_nights([("b", {"fps": 12.0, "new": 1.0}), ("a", {"fps": 10.0})])
-    assert "tonight: b, before: a" in table
-    assert [line.split() for line in table.splitlines()[-2:]] == [
-        ["fps", "12", "10", "+20.0%"],
-        ["new", "1", "-"],
-    ]
-    assert compare_nights([("b", {})]).split()[-3:] == ["tonight", "before", "change"]
-    assert "no finished nightly run" in compare_nights([])
+    assert "prepare: taken over from demo-" in second.stdout
+    for line in ("epoch 3/3", "onnxruntime fp32, batch 2"):
+        assert line in first.stdout and line in second.stdout
+    assert second.stdout.splitlines()[-1].startswith("nightly: demo-")
 
 
 @pytest.fixture
-def start_nightly(scenes, tmp_path):
-    """Starts an endless training as a nightly run; whatever is left of it at the end is killed."""
-    started = []
-
-    def start(*arguments) -> subprocess.Popen:
-        endless = ["train_global.epochs=100000", *SMALL[:2]]
-        options = ("nightly", "--raw-data", scenes, *arguments, "--set", *endless)
-        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        process = subprocess.Popen(command(*options), cwd=tmp_path, env=environment(), **pipes)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.terminate()
-        process.wait(40)
+def half_a_night(nights, scenes, tmp_path) -> Pipeline:
+    """A night that was killed, as kill -9 leaves it, before it trained its second stage."""
+    done = next(nights[0].glob("runs/demo-*/run.json")).parent
+    folder = tmp_path / "runs" / done.name
+    shutil.copytree(done, folder)
+    record = RunRecord.read(folder)
+    steps = dict(record.steps)
+    for step in ("train_local", "export", "benchmark"):
+        steps[step] = StepState()
+        shutil.rmtree(folder / step.replace("_", "-"))
+    broken_off = dict(state="running", ended="", working_directory=str(tmp_path))
+    record.model_copy(update=broken_off | {"steps": steps}).write(folder)
+    return Pipeline(tmp_path, scenes, "nightly", SMALL)
 
 
-def wait_for(line_start: str, process: subprocess.Popen) -> list[psutil.Process]:
-    """All processes of a nightly run, once it has printed a line."""
-    for line in process.stdout:
-        if line.startswith(line_start):
-            head = psutil.Process(process.pid)
-            return [head, *head.children(recursive=True)]
-    raise AssertionError(process.stderr.read())
+def test_a_night_goes_on_where_the_one_before_was_killed(nights, half_a_night, scenes):
+    # Killed again, the hard way, in its training: nothing is left that a third could meet.
+    night = half_a_night
+    night.start()
+    night.wait_for("train_local")
+    night.wait_to_hear("train local: ")
+    night.kill("nightly", signal.SIGKILL)
+    assert f"nightly: goes on with {night.run.name}: it was killed in train_local" in night.said()
+    assert night.record()["steps"]["cluster"]["state"] == "finished"
+
+    # A third goes on; a fourth beside it touches nothing.
+    night.start()
+    night.wait_for("export")
+    beside = call("nightly", "--raw-data", scenes, "--set", *SMALL, cwd=night.folder)
+    assert beside.returncode == 75
+    assert f"nightly.lock is held by process {night.process.pid} of " in beside.stderr
+
+    # And is stopped when all is there but the figures.
+    night.wait_for("benchmark")
+    night.kill("nightly", signal.SIGTERM)
+    assert night.process.returncode == 143
+    assert night.record()["state"] == "stopped"
+    assert f"nightly: stopped; the next night goes on with {night.run.name}" in night.said()
+
+    # What was written is what an uninterrupted night writes, and every MLflow run is closed.
+    whole = written_by_steps(nights[0] / "runs" / night.run.name)
+    there = written_by_steps(night.run)
+    of_benchmark = {name for name in whole.keys() | there.keys() if name.startswith("benchmark/")}
+    assert {name: whole[name] for name in whole.keys() - of_benchmark} == {
+        name: there[name] for name in there.keys() - of_benchmark
+    }
+    assert_closed(night.folder)
 
 
-def is_alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+def test_a_refused_model_has_an_exit_code_of_its_own(half_a_night, nights):
+    """Of a night that has only to note its end."""
+    night, whole = half_a_night, nights[0] / "runs" / half_a_night.run.name
+    for step in ("train-local", "export", "benchmark"):
+        shutil.copytree(whole / step, night.run / step)
+    place = night.run / "benchmark" / "report"
+    verdict = Verdict(outcome="worse", reasons=["It is slower."])
+    BenchmarkReport.read(place).model_copy(update={"verdict": verdict}).write(place)
+    record, there = RunRecord.read(night.run), RunRecord.read(whole)
+    judged = there.steps["benchmark"].model_copy(
+        update={"files": listing_of(night.run / "benchmark")}
+    )
+    steps = there.steps | {"benchmark": judged}
+    record.model_copy(update={"steps": steps}).write(night.run)
+
+    night.start()
+    assert night.process.wait(60) == 3, night.said()
+    said = f"nightly: {night.run.name} refused: the model is worse. It is slower."
+    assert said in night.said()
+    assert night.record()["state"] == "finished"
 
 
-def test_stopping_a_night_leaves_no_process_and_a_second_start_touches_nothing(
-    start_nightly, scenes, tmp_path
-):
-    process = start_nightly()
-    family = wait_for("epoch 1/", process)
-    assert len(family) >= 3
-
-    before = sorted(path.name for path in (tmp_path / "runs").glob("demo-*"))
-    second = call("nightly", "--raw-data", scenes, cwd=tmp_path)
-    assert second.returncode == 75 and "another run holds" in second.stderr
-    assert sorted(path.name for path in (tmp_path / "runs").glob("demo-*")) == before
-
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(40) == 143
-    deadline = time.monotonic() + 10
-    while any(map(is_alive, family)):
-        assert time.monotonic() < deadline, "a process was left"
-        time.sleep(0.1)
-
-    client = MlflowClient(f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
-    (experiment,) = client.search_experiments(filter_string="name = 'demo'")
-    runs = client.search_runs([experiment.experiment_id])
-    statuses = {run.info.run_name: run.info.status for run in runs}
-    assert statuses.pop("prepare") == "FINISHED"
-    assert set(statuses.values()) == {"FAILED"} and len(statuses) == 2
+def test_a_night_that_takes_too_long_is_stopped(scenes, tmp_path):
+    result = call("nightly", "--raw-data", scenes, "--timeout-min", 0.01, cwd=tmp_path)
+    assert result.returncode == 124
+    assert "nightly: stopped after --timeout-min 0.01; the next night " in result.stderr
 
 
-def test_a_night_that_takes_too_long_is_stopped(start_nightly):
-    process = start_nightly("--timeout-min", 0.5)
-    family = wait_for("[prepare]", process)  # in time also where the machine is busy
-    assert process.wait(90) == 124
-    assert "stopped after --timeout-min 0.5" in process.stderr.read()
-    assert not any(map(is_alive, family[1:]))
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--timeout-min", -1], "--timeout-min -1.0: "),
+        (["--timeout-min", "nan"], "--timeout-min nan: "),
+        (["--runs", "file"], "--runs file cannot be made: File exists; name another folder."),
+        (["--runs", "file/below"], "--runs file/below cannot be made: Not a directory"),
+    ],
+)
+def test_a_night_that_cannot_begin_is_refused(arguments, sentence, tmp_path):
+    (tmp_path / "file").touch()
+    result = call("nightly", *arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"pipeline.py refused: {sentence}")
+    assert len(result.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+# Which night is gone on with.
+
+
+CONFIG = {"prepare": {"size": [64, 128]}, "train_global": {"epochs": 2}}
+
+
+def night(name: str = "night", **fields) -> Run:
+    record = RunRecord(
+        name=name,
+        recipe="demo",
+        config=CONFIG,
+        raw_data="/data/scenes",
+        working_directory=os.getcwd(),
+        tags={"nightly": "true", "team": "vision"},
+        code={},
+        host="here",
+        started="2026-11-29 02:00:00",
+        state="stopped",
+        steps={},
+    )
+    return Run(Path("runs") / name, record.model_copy(update=fields))
+
+
+@pytest.mark.parametrize(
+    "fields, goes_on",
+    [
+        ({}, True),
+        ({"state": "running"}, True),  # as kill -9 and power loss leave it
+        ({"state": "failed", "reason": "step export failed: killed by the system, most"}, True),
+        ({"state": "failed", "reason": "step export failed: the disk is full: make room"}, True),
+        ({"state": "failed", "reason": "step prepare failed: ValueError: 255"}, False),
+        ({"state": "finished"}, False),
+        ({"config": CONFIG | {"prepare": {"size": [32, 64]}}}, False),
+        ({"raw_data": "/data/other"}, False),
+        ({"working_directory": "/elsewhere"}, False),  # where relative paths are others
+        ({"raw_data": "https://host/data.zip", "has_secrets": True}, False),
+    ],
+)
+def test_what_is_gone_on_with(fields, goes_on):
+    config = NightlyOptions(raw_data="/data/scenes")
+    last = night(**fields)
+    assert find_unfinished([last, night("older")], config, CONFIG) == (last if goes_on else None)
+
+
+def test_another_recipe_is_none_of_this_nights_business():
+    config = NightlyOptions(raw_data="/data/scenes")
+    newest, mine = night("newest", recipe="facades"), night("mine")
+    assert find_unfinished([newest, mine], config, CONFIG) is mine
+    assert find_unfinished([newest], config, CONFIG) is None
+
+
+def test_demo_scenes_are_not_the_raw_data_of_a_night_that_had_some(tmp_path):
+    config = NightlyOptions(runs=tmp_path)
+    assert find_unfinished([night()], config, CONFIG) is None
+    drawn = night(raw_data=str(tmp_path / "demo_scenes"))
+    assert find_unfinished([drawn], config, CONFIG) is drawn
