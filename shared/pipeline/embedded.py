@@ -20,6 +20,7 @@ from kfp.local.status import Status
 from kfp.local.task_handler_interface import ITaskHandler
 
 from shared import tracking
+from shared.code_version import code_version
 from shared.contracts.measured import BenchmarkReport
 from shared.errors import InputError
 from shared.pipeline.description import tags_of
@@ -252,8 +253,10 @@ class StepTask(ITaskHandler):
         if self.step not in run.record.steps:
             return self._work()
 
-        # Done already: by this run before it was interrupted, or by an earlier one.
-        key = step_key(self.component, self.parameters, self.inputs)
+        # Done already: by this run before it was interrupted, or by an earlier one. The code is as
+        # it is now: it may have been edited since the run began.
+        code = {"code_version": code_version(self.component)}
+        key = step_key(self.component, self.parameters | code, self.inputs)
         state = run.record.steps[self.step]
         if state.is_done and listing_of(self.folder) == state.files:
             engine.screen.say(f"{self.step}: finished before, kept")

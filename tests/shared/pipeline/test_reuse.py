@@ -1,12 +1,15 @@
 """What is taken over from an earlier run, and what is not."""
 
+import io
 import json
 import os
 import shutil
 
 import pytest
+from kfp.local.status import Status
 
 from shared.contracts.folder import write_atomically
+from shared.pipeline import embedded
 from shared.pipeline.reuse import digest_of, find_same, listing_of, step_key, take_over
 from shared.pipeline.runs import RunRecord, begin, runs_in
 from tests import tiny
@@ -160,3 +163,21 @@ def test_an_interrupted_run_goes_on_in_the_step_that_failed(first, scenes):
     assert states(first)["prepare"] == "finished" and states(first)["train_local"] == "reused"
     log = run.log.read_text()
     assert "prepare refused" in log and "taken over" in log, "one log of both attempts"
+
+
+def test_a_step_is_kept_under_the_code_that_it_ran(tmp_path, monkeypatch):
+    """Not under that of the run's beginning: a training takes hours, in which people edit."""
+    run = begin("demo", {"export": {}}, "/raw", {}, {}, tmp_path / "runs")
+    said = {"inputs": {"parameterValues": {"config": {}, "code_version": "of the beginning"}}}
+    said["outputs"] = {"outputFile": str(run.folder / "export" / "executor_output.json")}
+    words = ["--executor_input", json.dumps(said), "--function_to_execute", "export"]
+    engine = embedded.Engine(run, embedded.Screen(io.StringIO(), io.StringIO()), "off")
+    monkeypatch.setattr(embedded.StepTask, "_work", lambda _: Status.SUCCESS)
+
+    def key_with(code: str) -> str:
+        monkeypatch.setattr(embedded, "code_version", lambda _: code)
+        run.note_step("export", state="waiting")
+        embedded.StepTask(engine, ["sh", "-ec", "script", "source", *words], {}).run()
+        return run.record.steps["export"].key
+
+    assert key_with("a") == key_with("a") != key_with("b")
