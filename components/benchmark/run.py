@@ -135,7 +135,7 @@ def run(
     write_atomically(report / TABLE, (text_table(result) + "\n").encode())
     write_page(report, result, shown, read_past(), styles_fragment(sheet, table) if sheet else "")
     tracking.log_headline(result.headline(), result.verdict and result.verdict.tags())
-    tracking.log_files(report / PAGE)
+    tracking.log_files(report / PAGE, on_parent=True)
     tracking.log_files(report / BenchmarkReport.FILE)
     if config.registered_model and result.verdict:
         register(config.registered_model, exported, report, workload.samples[0])

@@ -110,7 +110,7 @@ def run(
         "input_mb": input_bytes / 1e6,
     }
     tracking.log_figures(figures)
-    tracking.log_files(exported)
+    tracking.log_files(exported, "exported", on_parent=True)
     return figures
 
 

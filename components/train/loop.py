@@ -29,6 +29,8 @@ def train(
     is_main, total = trainer.world.is_main, trainer.schedule.total_epochs
     progress = Progress(total, len(loader), quiet=not is_main)
     all_images, all_seconds = 0, 0.0
+    if is_main and trainer.images_seen == 0:  # the series begins where the curves do
+        show_samples(trainer, samples, folder, epoch=0)
     for epoch in range(trainer.epoch + 1, total + 1):
         # The steps of the epoch.
         seen_before, start = trainer.images_seen, time.perf_counter()
@@ -39,9 +41,7 @@ def train(
 
         # Pictures of the sample pairs, and how far they are from the photos.
         if is_main and (epoch == total or epoch % options.sample_every_epochs == 0):
-            picture, figures.sample_l1 = sample_picture(trainer, samples)
-            write_picture(folder.path / "samples" / f"epoch_{epoch:04d}.png", picture)
-            tracking.log_picture("input_synthesised_real", picture, trainer.images_seen)
+            figures.sample_l1 = show_samples(trainer, samples, folder, epoch)
 
         # Test pairs, and whether they were never done better.
         improved = False
@@ -65,6 +65,15 @@ def train(
         if epoch == total or improved or epoch % options.save_every_epochs == 0:
             folder.save()
     return figures, all_images / all_seconds
+
+
+def show_samples(trainer: Trainer, samples: Batch, folder: ModelFolder, epoch: int) -> float:
+    """Write and log a picture of the sample pairs; return how far it is from the photos, L1 in
+    [0, 1]."""
+    picture, distance = sample_picture(trainer, samples)
+    write_picture(folder.path / "samples" / f"epoch_{epoch:04d}.png", picture)
+    tracking.log_picture("input_synthesised_real", picture, trainer.images_seen)
+    return distance
 
 
 def train_epoch(

@@ -411,14 +411,17 @@ def log_picture(name: str, picture: np.ndarray, step: int) -> None:
 
 
 @_forgiving
-def log_files(path: Path, folder: str | None = None) -> None:
-    """Log a file, or a folder with all it holds."""
+def log_files(path: Path, folder: str | None = None, on_parent: bool = False) -> None:
+    """Log a file, or a folder with all it holds; `on_parent` on the pipeline's run, where there is
+    one, instead of the step's: what people look for first."""
+    run = (_parent() if on_parent else None) or _open.run
     files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
     for file in files:
         below = file.parent.relative_to(path).as_posix() if path.is_dir() else "."
         parts = [part for part in (folder, below) if part and part != "."]
         kept, is_copy = _keep(file)
-        _append(
+        _open.journal.append(
+            run,
             "file",
             path=kept,
             is_copy=is_copy,

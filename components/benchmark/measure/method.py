@@ -1,5 +1,6 @@
 """How it was measured, in words: a figure is worth nothing without."""
 
+import os
 import platform
 from datetime import UTC, datetime
 
@@ -12,8 +13,9 @@ from shared.quality import METRICS
 
 
 def environment(runtime: Runtime) -> dict[str, str]:
-    """When it was measured, on what hardware and with which software."""
-    return {
+    """In which run it was measured and when, on what hardware and with which software."""
+    run = os.environ.get("PIPELINE_RUN")  # by the embedded engine
+    return ({"run": run} if run else {}) | {
         "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "device": runtime.describe(),
         "cpu threads": f"{torch.get_num_threads()} per runtime",

@@ -27,6 +27,7 @@ def test_the_whole_pipeline_runs(nights):
     assert "onnxruntime" in out and "pipeline.py ui --runs " in out
     report = Path(next(line for line in out.splitlines() if line.startswith("report:")).split()[1])
     assert report.is_file() and report.name == "report.html"
+    assert f"<title>{report.parents[2].name}</title>" in report.read_text()
 
     written = BenchmarkReport.read(report.parent)
     run = report.parents[2]
@@ -64,6 +65,10 @@ def test_runs_form_one_tree_with_headlines_on_the_parent(nights):
     learning_rates = client.get_metric_history(stage.info.run_id, "learning_rate")
     assert [point.step for point in learning_rates] == [6, 12, 18]
     paths = {item.path for item in client.list_artifacts(stage.info.run_id)}
+    on_parent = {item.path for item in client.list_artifacts(first.info.run_id)}
+    assert {"report.html", "exported"} <= on_parent, "what people look for first"
+    pictures = {item.path for item in client.list_artifacts(stage.info.run_id, "images")}
+    assert any("+step+0+" in name for name in pictures), pictures
     assert {"checkpoints", "images"} <= paths and stage.data.tags["dataset.digest"]
 
 
