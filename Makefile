@@ -25,24 +25,24 @@ test-all: .venv/ready lint
 	$(BIN)/python -m pytest
 
 lint: .venv/ready
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
 
 # torch first, from its own index, so that pip does not take a CUDA build for a machine without a GPU.
 .venv/ready: requirements.txt constraints.txt $(wildcard components/*/requirements.txt)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $$(grep -oh '^torch==[0-9.]*' components/train/requirements.txt)
-	$(BIN)/pip install --quiet -c constraints.txt -r requirements.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $$(grep -oh '^torch==[0-9.]*' components/train/requirements.txt)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -r requirements.txt
 	touch $@
 
 # After a change of requirements.txt: the versions of a new environment, for everybody.
 constraints:
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements.txt
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements.txt
 	head -1 constraints.txt > .venv/constraints.txt
-	$(BIN)/pip freeze --exclude torch >> .venv/constraints.txt
+	$(BIN)/python -m pip freeze --exclude torch >> .venv/constraints.txt
 	mv .venv/constraints.txt constraints.txt
 
 clean:

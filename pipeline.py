@@ -192,7 +192,8 @@ def submit(
         )
     named_tags = dict(tag.split("=", 1) for tag in tags)
     if host:
-        run_preflight(recipe=recipe, raw_data=raw_data, set=overrides, host=host)
+        # Without the address, which may hold a password.
+        run_preflight(recipe=recipe, raw_data=raw_data, set=overrides, host="server")
         return server.submit(
             host, recipe, build(recipe, config), raw_data, config, named_tags, reuse
         )
@@ -279,7 +280,7 @@ def schedule(config: ScheduleOptions) -> None:
     numbers = read_recipe(config.recipe, CONFIGS, config.overrides)
     asked = dict(recipe=config.recipe, raw_data=config.raw_data, set=config.overrides)
     if config.host:
-        run_preflight(**asked, host=config.host)
+        run_preflight(**asked, host="server")
         recurring.create(config, build(config.recipe, numbers), numbers)
     else:
         run_preflight(**asked, runs=config.runs)

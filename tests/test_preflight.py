@@ -19,7 +19,12 @@ from components.train.config import TrainConfig
 from components.train.run import run as run_training
 from shared.contracts.forecast import Forecast, PreparedData
 from shared.pipeline import images
-from shared.pipeline.preflight import check_disk, in_words_of_recipe
+from shared.pipeline.preflight import (
+    check_disk,
+    check_runs_folder,
+    check_store,
+    in_words_of_recipe,
+)
 from shared.pipeline.recipes import read_recipe
 from shared.pipeline.runs import begin
 from tests import tiny
@@ -185,8 +190,22 @@ def test_a_disk_that_is_too_small_is_said_with_the_estimate(tmp_path, monkeypatc
     usage = lambda _: SimpleNamespace(free=next(free))  # noqa: E731
     monkeypatch.setattr("shared.pipeline.preflight.disk_usage", usage)
     sentence = refusal(check_disk, forecasts, tmp_path)
-    assert "about 5.0 GB by estimate (a 2.0, b 0.0)" in sentence and "has 4.9 GB free" in sentence
+    assert "about 5 GB by estimate (a 2) but" in sentence and "has 4.9 GB free" in sentence
     assert "5.1 GB free" in check_disk(forecasts, tmp_path)
+
+
+def test_runs_that_cannot_be_written_are_refused():
+    sentence = refusal(check_runs_folder, Path("/proc/none/runs"))
+    assert sentence.startswith("--runs /proc/none/runs cannot be written (")
+
+
+def test_an_environment_in_which_mlflow_makes_no_database_is_refused(monkeypatch):
+    spec = SimpleNamespace(origin="/a 100%/.venv/lib/mlflow/__init__.py")
+    monkeypatch.setattr("shared.pipeline.preflight.find_spec", lambda _: spec)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert "from /a 100%/.venv/lib/mlflow, a path with a %" in refusal(check_store)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example")
+    check_store()
 
 
 def test_the_estimate_of_a_training_is_what_it_leaves(tmp_path):

@@ -50,12 +50,17 @@ def test_examples_of_the_steps_readmes(tmp_path):
         assert result.returncode == 0, step + result.stdout[-2000:] + result.stderr[-2000:]
 
 
+VERBS = {"compile", "preflight", "submit", "nightly", "schedule", "ui"}
+
+
 def pipeline_commands() -> list[list[str]]:
     """Every `pipeline.py COMMAND ...` of the READMEs and recipes, continued lines joined."""
     places = [*ROOT.glob("*.md"), *ROOT.glob("docker/**/*"), *ROOT.glob("shared/pipeline/*.yaml")]
     text = "\n".join(path.read_text() for path in places if path.is_file())
     text = re.sub(r"\\\n[#\s]*", "", text)
-    found = re.findall(r"pipeline\.py ((?:compile|submit|nightly|schedule|ui)[^\n`>|)]*)", text)
+    found = re.findall(
+        r"pipeline\.py ((?:compile|preflight|submit|nightly|schedule|ui)[^\n`>|)]*)", text
+    )
     return [
         shlex.split(line.replace("[", "").replace("]", "").replace("...", "")) for line in found
     ]
@@ -64,7 +69,10 @@ def pipeline_commands() -> list[list[str]]:
 def test_commands_of_the_pipeline_have_flags_recipes_and_fields_that_exist():
     commands = pipeline_commands()
     names = {words[0] for words in commands}
-    assert names == {"compile", "submit", "nightly", "schedule", "ui"} and len(commands) >= 10
+    assert (
+        names == {"compile", "preflight", "submit", "nightly", "schedule", "ui"}
+        and len(commands) >= 10
+    )
     usage = {name: call(name, "--help", cwd=ROOT).stdout for name in names}
     for name, *words in commands:
         for flag in filter(lambda word: word.startswith("--"), words):

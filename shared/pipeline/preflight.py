@@ -1,10 +1,12 @@
 """What a run will need and does not find, said before its first step, of all steps at once."""
 
+import os
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
@@ -18,6 +20,7 @@ from shared.errors import InputError
 from shared.flags import as_flag
 from shared.pipeline.images import check_images
 
+STORE = "MLFLOW_TRACKING_URI"
 ROOT = Path(__file__).resolve().parents[2]
 
 Configs = Mapping[str, StepConfig]  # of every step, in the order of the graph
@@ -83,8 +86,10 @@ def look_ahead(
     # Where they run.
     if here:
         of_run = Refusals()
-        if place := of_run.of(check_runs_folder, runs):
-            found.append(("disk", of_run.of(check_disk, coming, place)))
+        of_run.of(check_store)
+        place = of_run.of(check_runs_folder, runs)
+        if room := place and of_run.of(check_disk, coming, place):
+            found.append(("disk", room))
         missing += [f"runs: {sentence}" for sentence in of_run]
     else:
         lacking, unknown = check_images({step: images[step] for step in coming})
@@ -142,22 +147,35 @@ def check_runs_folder(runs: Path) -> Path:
     return place
 
 
+def check_store() -> None:
+    """Raises InputError where MLflow can make no database: it reads a % in the path of its own
+    files as a placeholder."""
+    package = find_spec("mlflow")
+    if package and "%" in str(package.origin) and not os.environ.get(STORE, "").startswith("http"):
+        raise InputError(
+            f"MLflow makes no database from {Path(package.origin).parent}, a path with a %: move "
+            f"the checkout with its .venv, or name a server in {STORE}."
+        )
+
+
 def check_disk(forecasts: Mapping[str, Forecast], place: Path) -> str:
     """What the run takes on the disk of `place`, in words. Raises InputError where it has less
     room."""
     needed = sum(forecast.stay_bytes for forecast in forecasts.values())
     needed += max((forecast.passing_bytes for forecast in forecasts.values()), default=0)
     free = disk_usage(place).free
-    estimate = f"about {needed / 1e9:.1f} GB by estimate"
+    estimate = f"about {needed / 1e9:.2g} GB by estimate"
     if needed > free:
         shares = ", ".join(
-            f"{step} {forecast.stay_bytes / 1e9:.1f}" for step, forecast in forecasts.items()
+            f"{step} {forecast.stay_bytes / 1e9:.2g}"
+            for step, forecast in forecasts.items()
+            if forecast.stay_bytes
         )
         raise InputError(
-            f"the run takes {estimate} ({shares}) but {place} has {free / 1e9:.1f} GB free: make "
+            f"the run takes {estimate} ({shares}) but {place} has {free / 1e9:.2g} GB free: make "
             "room, or name a folder on another disk with --runs."
         )
-    return f"{estimate}, {free / 1e9:.1f} GB free in {place}"
+    return f"{estimate}, {free / 1e9:.2g} GB free in {place}"
 
 
 def in_words_of_recipe(sentence: str, step: str, configs: Configs) -> str:

@@ -554,7 +554,7 @@ def latest_figures(
 
 def store_uri(runs: Path) -> str:
     """MLflow's store where no MLFLOW_TRACKING_URI is set: one file beside the runs."""
-    return f"sqlite:///{runs.resolve() / 'mlflow.db'}"
+    return store.uri_of_database(runs.resolve() / "mlflow.db")
 
 
 def ui_command() -> str:

@@ -108,13 +108,19 @@ def one_line(error: Exception) -> str:
 # Addresses.
 
 
+def uri_of_database(file: Path) -> str:
+    """The store in a file, the inverse of `database`. SQLAlchemy reads %XX in it, and ends the path
+    at a question mark."""
+    return f"sqlite:///{str(file).replace('%', '%25').replace('?', '%3F')}"
+
+
 def database(uri: str) -> Path | None:
     """The file of a local store; None for a server or another kind of store."""
     place, slashes, rest = uri.partition(":///")
     path = rest.partition("?")[0].removeprefix("file:")
     if place != "sqlite" or not slashes or path in ("", ":memory:"):
         return None
-    return Path(path).absolute()
+    return Path(urllib.parse.unquote(path)).absolute()
 
 
 def artifacts_of(uri: str) -> str | None:

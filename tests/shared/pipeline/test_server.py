@@ -31,6 +31,12 @@ def no_settings_of_ours(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def no_preflight(monkeypatch):
+    """It takes seconds, and has tests of its own."""
+    monkeypatch.setattr(pipeline, "run_preflight", lambda **_: None)
+
+
 @pytest.fixture
 def submit(kfp_server):
     """Submits the demo recipe; returns the state of every task, SUCCEEDED or CACHED."""
