@@ -27,6 +27,7 @@ from shared import tracking
 from shared.command import StepConfig, command_line
 from shared.errors import InputError
 from shared.pipeline import embedded, server
+from shared.pipeline.after_night.sync import sync
 from shared.pipeline.graph import image_of, task, write_yaml
 from shared.pipeline.nights import NightlyOptions, run_night
 from shared.pipeline.preflight import look_ahead, run_preflight
@@ -291,7 +292,7 @@ if __name__ == "__main__":
     try:
         verbs = {"compile": compile_, "preflight": preflight, "submit": submit}
         verbs |= {"nightly": nightly, "promote": promote, "rollback": rollback, "best": best}
-        verbs |= {"schedule": schedule, "ui": ui}
+        verbs |= {"schedule": schedule, "ui": ui, "sync": sync}
         command_line("python pipeline.py", None, verbs)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)

@@ -334,8 +334,9 @@ class Screen:
     def show(self, line: str) -> None:
         """Show a line that a step has printed."""
         if line.strip():
+            line = without_secrets(line.rstrip())
             self.last_line = line.strip()
-            self.say(line.rstrip("\n"))
+            self.say(line)
 
     def say(self, line: str) -> None:
         # print itself is replaced by kfp while a step runs

@@ -16,6 +16,7 @@ from typing import Any
 from shared import tracking
 from shared.errors import InputError
 from shared.pipeline.processes import Guarded
+from shared.secrets import without_secrets
 from shared.tracking import store
 
 HOST = "127.0.0.1"  # nobody else sees the store
@@ -36,7 +37,8 @@ def ui(runs: Path = Path("runs"), port: int = 5000) -> None:
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking.store_uri(runs)
     if uri.startswith(("http://", "https://")):
-        print(f"MLFLOW_TRACKING_URI is a server, which has its own pages: {deep_link(uri)}")
+        link = without_secrets(deep_link(uri))
+        print(f"MLFLOW_TRACKING_URI is a server, which has its own pages: {link}")
         return
     port = _free_port(port)
     try:

@@ -120,12 +120,11 @@ def step_run(step: str, params: dict, output: Path | None = None) -> Iterator[No
         given_id=os.environ.get(RUN_ID),
     )
     with _run(journal, step, note, {"step": step}, params, again=bool(parent)):
-        sampler = _sampler(note.started)
+        sampler = _sampler()
         try:
             yield
         finally:
-            if sampler:
-                sampler.stop()
+            sampler.stop()
 
 
 @contextlib.contextmanager
@@ -302,13 +301,12 @@ def _source_tags() -> dict[str, str]:
     return tags
 
 
-def _sampler(started_ms: int) -> Sampler | None:
+def _sampler() -> Sampler:
+    """Of how busy the machine is, over the seconds since the run was first begun."""
     opened = _open
-    if opened is None:
-        return None
 
     def log(figures: dict[str, float]) -> None:
-        step = (now_ms() - started_ms) // 1000
+        step = (now_ms() - opened.note.started) // 1000
         opened.journal.append(opened.run, "metrics", step=step, values=figures)
 
     return Sampler(log)

@@ -98,7 +98,7 @@ class Delivery:
     def pending(self, of_files: bool) -> Iterator[Placed]:
         """What has not been delivered of the files, or of all else; what is postponed comes
         last."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             for begin, end, entry in read_entries(self.file, self._position(of_files)):
                 if entry and (entry["kind"] in OF_FILES) == of_files:
                     yield begin, end, entry

@@ -111,8 +111,8 @@ def _refuse_files_elsewhere(tree: Tree, run: str) -> None:
     place = tree.keeps_files_elsewhere(run)
     if place is not None:
         raise Unreachable(
-            f"the store {tree.uri} keeps its files in {place}, where it was before it was moved: "
-            "move it back, or let the runs begin a new one; files wait in the journal."
+            f"the store {tree.uri} was moved or copied, and would put files into {place}: they "
+            "wait in the journal; move it back, or name a new store"
         )
 
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from shared.secrets import without_secrets
 
 URI = "MLFLOW_TRACKING_URI"
-LOCK = "mlflow.lock"
+LOCK, ARTIFACTS = "mlflow.lock", "mlartifacts"  # beside the database of a local store
 
 # A lost server is given up after seconds instead of minutes; who calls tries again later.
 DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
@@ -127,7 +128,7 @@ def artifacts_of(uri: str) -> str | None:
     """Where the files of a local store go: beside its database, not into the working directory as
     MLflow would have it; None where a server decides."""
     file = database(uri)
-    return (file.parent / "mlartifacts").as_uri() if file else None
+    return (file.parent / ARTIFACTS).as_uri() if file else None
 
 
 def ui_address(uri: str) -> str:

@@ -183,14 +183,15 @@ class Tree:
         self._ids.pop(run, None)
 
     def keeps_files_elsewhere(self, run: str) -> str | None:
-        """Where a local store would put the files of a run although it is not beside its database:
-        the database was moved; else None."""
+        """Where a local store would put the files of a run although that is not beside its
+        database, which was moved or copied; else None."""
         place = store.artifacts_of(self.uri)
         if place is None:
             return None
         with _unreachable():
-            info = self.client.get_run(self.id_of(run)).info
-        return None if info.artifact_uri.startswith(f"{place}/") else info.artifact_uri
+            where = self.client.get_run(self.id_of(run)).info.artifact_uri
+        ours = f"/{store.ARTIFACTS}/" in where  # else the place was chosen by somebody
+        return where if ours and not where.startswith(f"{place}/") else None
 
 
 @contextlib.contextmanager

@@ -6,8 +6,9 @@ import time
 import pytest
 
 from components.prepare.__main__ import demo
+from shared.tracking import store_uri
 from tests import tiny
-from tests.benchmarks import cluster_features, prepare_scale, train_loader
+from tests.benchmarks import cluster_features, prepare_scale, tracking_cost, train_loader
 from tests.benchmarks.train_step import compare_pooling, compare_steps
 from tests.benchmarks.turns import Turns, interleaved
 
@@ -69,3 +70,12 @@ def test_a_whole_step_has_its_time_and_memory(benchmark, flags, things, capsys):
 
 def last_json(capsys):
     return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_logging_costs_less_than_a_hundredth_of_a_step(capsys, monkeypatch, tmp_path):
+    """In the thread that waits for it, by its own processor time."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri(tmp_path))
+    monkeypatch.setattr(tracking_cost, "STEP_S", 0.02)
+    tracking_cost.main(["--steps", "100"])
+    assert 0 < last_json(capsys)["own_thread_ms"] < 1

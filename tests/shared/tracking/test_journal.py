@@ -1,0 +1,227 @@
+"""The journal without a server: its files, names, and what it keeps to itself."""
+
+import os
+import re
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from mlflow.utils.validation import _validate_metric_name, _validate_tag_name
+
+from shared import tracking
+from shared.tracking import courier, store
+from shared.tracking.journal import Journal, Position, append_to, read_entries
+from shared.tracking.names import LONGEST_FILE, legal_file, legal_folder, legal_key
+from shared.tracking.replay import close_dead, count_left
+from shared.tracking.system import Sampler, cpu_and_memory, of_npu_smi, of_nvidia_smi
+
+ODD = st.text(st.characters(codec="utf-8"), max_size=300) | st.sampled_from(
+    ["straße (1).png", "a//b", "../x", ".", "/", "a b/c#d%e?f.png", "", "x" * 300 + ".png"]
+)
+
+
+@settings(max_examples=60)
+@given(ODD)
+@example("loss/G_GAN")
+def test_any_text_becomes_a_key_that_mlflow_takes(text):
+    key = legal_key(text)
+    _validate_metric_name(key)
+    _validate_tag_name(key)
+    assert 0 < len(key) <= 250 and legal_key(key) == key
+
+
+@settings(max_examples=60)
+@given(ODD, ODD)
+def test_any_text_becomes_a_file_name_and_different_ones_differ(one, other):
+    name = legal_file(one)
+    assert re.fullmatch(r"[A-Za-z0-9_\-. ]+", name) and name not in (".", "..")
+    assert len(name) <= LONGEST_FILE
+    assert (name == legal_file(other)) == (one == other) or legal_file(other) == other
+    assert all(part not in ("", ".", "..") for part in legal_folder(f"a/{one}/b").split("/"))
+
+
+def test_names_stay_as_they_are_where_they_can():
+    assert legal_key("loss/G_GAN") == "loss/G_GAN" and legal_file("net_G.pth") == "net_G.pth"
+    assert legal_file("straße#1.png").startswith("stra_e_1-")
+    assert legal_file("straße#1.png").endswith(".png")
+    assert legal_file("a+b") != legal_file("a_b") != legal_file("a*b")
+
+
+# Files.
+
+
+def test_a_torn_line_costs_itself_only(tmp_path):
+    journal = Journal(tmp_path, "train")
+    journal.append("train", "metrics", values={"a": float("nan")})
+    journal.close()
+    with open(journal.file, "ab") as entries:
+        entries.write(b'{"run": "train", "ki')
+    append_to(journal.file, {"run": "train", "kind": "end"})
+    kinds = [entry and entry["kind"] for _, _, entry in read_entries(journal.file, 0)]
+    assert kinds == ["metrics", None, "end"]
+
+
+def test_a_full_disk_costs_one_warning_and_no_entry(tmp_path, monkeypatch, capsys):
+    journal, write = Journal(tmp_path, "train"), os.write
+    monkeypatch.setattr(os, "write", lambda file, line: write(file, line[:7]))
+    for i in range(3):
+        journal.append("train", "metrics", values={"a": i})
+    monkeypatch.setattr(os, "write", write)
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert "cannot be written (7 of" in warning
+    assert [entry["values"]["a"] for entry in journal.take_unwritten()] == [0, 1, 2]
+    journal.append("train", "metrics", values={"a": 3})
+    kinds = [entry and entry["values"]["a"] for _, _, entry in read_entries(journal.file, 0)]
+    assert kinds == [None, 3]
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch):
+    """A server that is not there, with a password."""
+    for name in ("PIPELINE_JOURNAL", "PIPELINE_RUN", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://zaphod:pa55word@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(courier, "PATIENCE_S", 1.0)
+
+
+def test_passwords_reach_neither_screen_nor_journal(nowhere, tmp_path, capsys):
+    secret = {"raw_data": "https://u:pa55word@host/x?X-Amz-Signature=5ecret"}
+    with pytest.raises(ValueError), tracking.step_run("train", secret, tmp_path / "out"):
+        tracking.set_tags(secret)
+        print(tracking.ui_command())
+        raise ValueError("no access to s3://zaphod:pa55word@bucket")
+    shown = "".join(capsys.readouterr())
+    shown += "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    assert "127.0.0.1:9" in shown and "u:" not in shown.replace("mlflow: u:", "")
+    for word in ("zaphod", "pa55", "5ecret"):
+        assert word not in shown
+
+
+def test_a_folder_that_cannot_be_written_costs_one_warning(nowhere, tmp_path, capsys):
+    (tmp_path / "out.journal").write_text("in the way")
+    with tracking.step_run("train", {}, tmp_path / "out"):
+        tracking.log_metrics({"a": 1.0}, step=1)
+        tracking.log_picture("p", np.zeros((3, 2, 2), np.uint8), step=1)
+    said = capsys.readouterr().err
+    assert said.count("cannot be written") == 1 and "log_picture" in said
+
+
+def test_a_read_only_store_keeps_everything_in_the_journal(
+    nowhere, empty_database, tmp_path, monkeypatch, capsys
+):
+    file = tmp_path / "mlflow.db"
+    shutil.copy(empty_database, file)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///file:{file}?mode=ro&uri=true")
+    monkeypatch.setattr(courier, "LOCAL_PATIENCE_S", 5.0)
+    with tracking.step_run("train", {"epochs": 2}, tmp_path / "out"):
+        tracking.log_metrics({"a": 1.0}, step=1)
+    assert "readonly" in capsys.readouterr().err
+    assert count_left(tmp_path / "out.journal").left == 5  # start, tags, params, metrics, end
+
+
+def test_a_local_store_that_was_moved_puts_no_file_where_it_was(
+    nowhere, empty_database, tmp_path, monkeypatch, capsys
+):
+    before, now = tmp_path / "before", tmp_path / "now"
+    before.mkdir()
+    shutil.copy(empty_database, before / "mlflow.db")
+    for folder in (before, now):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        with tracking.step_run("train", {}, folder / "out"):
+            tracking.log_files(tmp_path / "before" / "mlflow.lock")
+            tracking.log_metrics({"a": 1.0}, step=1)
+            run_id = tracking.run_id()
+        if folder == before:
+            assert capsys.readouterr().err == ""
+            files = sorted((before / "mlartifacts").rglob("*"))
+            shutil.copytree(before, now)
+    assert "was moved or copied" in capsys.readouterr().err
+    assert sorted((before / "mlartifacts").rglob("*")) == files
+    assert count_left(now / "out.journal").left == 1  # the file; all else is there
+    assert tracking.client().get_run(run_id).data.metrics == {"a": 1.0}
+
+
+def test_files_of_a_local_store_stand_beside_its_database(tmp_path, monkeypatch):
+    assert (
+        store.artifacts_of(f"sqlite:///{tmp_path}/mlflow.db") == (tmp_path / "mlartifacts").as_uri()
+    )
+    monkeypatch.chdir(tmp_path)
+    assert store.database("sqlite:///runs/a b.db") == tmp_path / "runs" / "a b.db"
+    assert store.database("sqlite://") is None and store.database("postgresql://h/mlflow") is None
+
+
+def test_a_living_process_is_not_closed(nowhere, tmp_path):
+    with tracking.step_run("train", {}, tmp_path / "out"):
+        assert close_dead(tmp_path / "out.journal") == []
+
+
+def test_positions_of_another_version_are_read(tmp_path):
+    (tmp_path / "x.json").write_text('{"figures": 5, "unknown": 1}')
+    assert Position.read(tmp_path / "x.json") == Position(figures=5)
+    (tmp_path / "x.json").write_text("[")
+    assert Position.read(tmp_path / "x.json") is None
+
+
+# How busy the machine is.
+
+NPU_910B = """
+| npu-smi 24.1.0.3                 Version: 24.1.0.3                                              |
+| NPU   Name                | Health        | Power(W)    Temp(C)           Hugepages-Usage(page)|
+| Chip                      | Bus-Id        | AICore(%)   Memory-Usage(MB)  HBM-Usage(MB)        |
+| 0     910B3               | OK            | 94.7        54                0    / 0             |
+| 0                         | 0000:C1:00.0  | 12          0    / 0          3396 / 65536         |
+| 1     910B3               | Warning       | -           55                0    / 0             |
+| 0                         | 0000:C2:00.0  | 0           0    / 0          65536 / 65536        |
+| NPU     Chip              | Process id    | Process name             | Process memory(MB)      |
+| 0       0                 | 4242          | python                   | 3000                    |
+"""
+NPU_310P = """
+| NPU     Name      | Health          | Power(W)     Temp(C)           Hugepages-Usage(page)      |
+| Chip    Device    | Bus-Id          | AICore(%)    Memory-Usage(MB)                             |
+| 0       310P3     | OK              | 15.8         42                0     / 0                  |
+| 0       0         | 0000:86:00.0    | 7            1829 / 21527                                 |
+"""
+
+
+def test_figures_of_npu_smi():
+    assert of_npu_smi(NPU_910B) == {
+        "npu_0_power_usage_watts": 94.7,
+        "npu_0_temperature_celsius": 54,
+        "npu_0_utilization_percentage": 12,
+        "npu_0_memory_usage_megabytes": 3396,
+        "npu_0_memory_usage_percentage": 100 * 3396 / 65536,
+        "npu_1_temperature_celsius": 55,
+        "npu_1_utilization_percentage": 0,
+        "npu_1_memory_usage_megabytes": 65536,
+        "npu_1_memory_usage_percentage": 100,
+    }
+    assert of_npu_smi(NPU_310P)["npu_0_memory_usage_megabytes"] == 1829
+    assert of_npu_smi("no device") == {}
+
+
+def test_figures_of_nvidia_smi():
+    figures = of_nvidia_smi("0, 37, 1024, 4096, 70.5\n1, 0, 2, 4096, [N/A]\n")
+    assert figures["gpu_0_utilization_percentage"] == 37
+    assert figures["gpu_0_memory_usage_percentage"] == 25
+    assert figures["gpu_0_power_usage_watts"] == 70.5
+    assert "gpu_1_power_usage_watts" not in figures and "gpu_1_memory_usage_megabytes" in figures
+
+
+def test_the_machine_is_sampled_while_a_run_is_open(monkeypatch):
+    import threading
+
+    monkeypatch.setattr("shared.tracking.system.EVERY_S", 0.01)
+    logged, there = [], threading.Event()
+
+    def log(figures):
+        logged.append(figures)
+        there.set()
+
+    sampler = Sampler(log)
+    assert there.wait(20)
+    sampler.stop()
+    memory = logged[0]["system/system_memory_usage_percentage"]
+    assert 0 < memory < 100 and set(logged[0]) >= {f"system/{name}" for name in cpu_and_memory()}
