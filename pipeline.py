@@ -194,6 +194,7 @@ def submit(
     named_tags = dict(tag.split("=", 1) for tag in tags)
     if host:
         # Without the address, which may hold a password.
+        server.check_raw_data(raw_data)
         run_preflight(recipe=recipe, raw_data=raw_data, set=overrides, host="server")
         return server.submit(
             host, recipe, build(recipe, config), raw_data, config, named_tags, reuse

@@ -16,8 +16,8 @@ from components.prepare.layouts.listing import entries
 from components.prepare.stamps import file_stamp
 from shared.errors import InputError
 
-# Options that name a folder which the step writes, or one below the raw data.
-NOT_READ = {"copies", "input_folder", "photo_folder", "instance_folder"}
+# Options that name a folder which the step writes, one below the raw data, or no file at all.
+NOT_READ = {"copies", "input_folder", "photo_folder", "instance_folder", "registered_model"}
 
 
 def fingerprint(raw_data: str, configs: dict[str, dict[str, Any]]) -> dict[str, str]:

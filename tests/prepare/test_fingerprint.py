@@ -121,6 +121,8 @@ def test_each_step_sees_the_files_that_its_own_options_name(raw, tmp_path, monke
     before = versions()
     (tmp_path / "copies" / "unpacked.png").touch()
     assert changed(before) == set(), "what the step itself writes there"
+    named_alike = {"benchmark": {"registered_model": "raw"}}
+    assert fingerprint(str(raw), named_alike) == {"benchmark": ""}
 
 
 def test_raw_data_that_are_not_there_are_refused(tmp_path):
