@@ -31,7 +31,7 @@ from shared.pipeline.after_night.sync import sync
 from shared.pipeline.graph import image_of, task, write_yaml
 from shared.pipeline.nights import NightlyOptions, run_night
 from shared.pipeline.preflight import look_ahead, run_preflight
-from shared.pipeline.promotion import best, promote, rollback
+from shared.pipeline.promotion import best, promote, rollback, start_from
 from shared.pipeline.recipes import Recipe, read_recipe
 from shared.pipeline.runs import LATEST, begin, find
 from shared.pipeline.schedules import manage, recurring
@@ -110,6 +110,7 @@ def build(recipe: str, config: Recipe) -> GraphComponent:
 RawData = Annotated[str | None, tyro.conf.arg(metavar="PATH")]
 Overrides = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP.FIELD=VALUE ...")]
 Tags = Annotated[tuple[str, ...], tyro.conf.arg(name="tag", metavar="KEY=VALUE ...")]
+Start = Annotated[str, tyro.conf.arg(name="from", metavar="champion|VERSION")]
 Continue = Annotated[tuple[str, ...] | None, tyro.conf.arg(name="continue", metavar="[RUN|latest]")]
 
 
@@ -142,6 +143,7 @@ def submit(
     host: str = "",
     runs: Path = Path("runs"),
     tags: Tags = (),
+    start: Start = "",
     continue_: Continue = None,
     reuse: embedded.Reuse = "on",
 ) -> None:
@@ -156,6 +158,8 @@ def submit(
         host: URL of a Kubeflow Pipelines API server.
         runs: Folder of the runs and of the MLflow store.
         tags: Tags of the MLflow run.
+        start: Train on from the weights of a version of the recipe's registered model; empty: from
+            scratch.
         continue_: Go on with a run that was interrupted, by its name; without one, with the newest.
         reuse: Which steps take over the output of an earlier run: on = all, data = prepare alone,
             off = none.
@@ -170,7 +174,7 @@ def submit(
     if continue_ is not None:
         if host:
             raise InputError("--continue goes on with a run of this machine: leave out --host.")
-        changes = {"--recipe": recipe != "demo", "--set": overrides, "--tag": tags}
+        changes = {"--recipe": recipe != "demo", "--set": overrides, "--tag": tags, "--from": start}
         if given := [flag for flag, value in changes.items() if value]:
             raise InputError(
                 f"{given[0]} cannot change a run that is continued: leave it out, or start a new "
@@ -186,7 +190,7 @@ def submit(
         return embedded.run_here(run, graph, run.raw_data(raw_data), reuse)
 
     # A new one, on a server or here.
-    config = read_recipe(recipe, CONFIGS, overrides)
+    config = start_from(start, recipe, read_recipe(recipe, CONFIGS, overrides), runs, host)
     if not all("=" in tag for tag in tags):
         raise InputError(
             f"--tag {' '.join(tags)!r} is not KEY=VALUE: write for example team=vision."

@@ -26,6 +26,7 @@ from shared.data.reader import PairReader
 from shared.device import Runtime
 from shared.errors import InputError
 from shared.networks.checkpoint import weights_path
+from shared.registry.trained import CHECKPOINTS, MODEL_DIGEST
 from shared.scorers import MeasuringNetworks
 
 SAMPLE_PAIRS = 4
@@ -161,7 +162,9 @@ def train_model(
         "peak_memory_mb": runtime.peak_memory_mb(),
     }
     tracking.log_figures(speed)
-    for name in networks.trained() if world.is_main else ():
-        tracking.log_files(weights_path(model, name), "checkpoints")
-    tracking.log_files(model / ModelCard.FILE, "checkpoints")
+    if world.is_main:
+        for name in networks.trained():
+            tracking.log_files(weights_path(model, name), CHECKPOINTS)
+        tracking.log_files(model / ModelCard.FILE, CHECKPOINTS)
+        tracking.set_tags({MODEL_DIGEST: ModelCard.read(model).digest})
     return figures.metrics() | speed

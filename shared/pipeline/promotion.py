@@ -10,7 +10,9 @@ from tabulate import tabulate
 from shared import registry, tracking
 from shared.errors import InputError
 from shared.pipeline.recipes import Recipe
-from shared.registry.trained import trained_card
+from shared.registry.trained import trained_card, training_run
+from shared.secrets import without_secrets
+from shared.tracking import store
 
 
 def promote(recipe: str = "demo", version: int = 0, runs: Path = Path("runs")) -> None:
@@ -37,8 +39,8 @@ def promote(recipe: str = "demo", version: int = 0, runs: Path = Path("runs")) -
         raise InputError(f"--version {chosen.number} is the champion of {recipe} already.")
     if remover := chosen.tags.get(registry.FILES_REMOVED):
         raise InputError(f"{chosen} has no files any more, removed by {remover}: choose another.")
-    with _answers():
-        registry.crown(chosen)
+    with connected() as client:
+        registry.crown(client, chosen)
     print(f"{chosen} is the champion now, before: {champion}")
 
 
@@ -53,8 +55,8 @@ def rollback(recipe: str = "demo", runs: Path = Path("runs")) -> None:
         python pipeline.py rollback --recipe demo
     """
     _versions(recipe, runs)
-    with _answers():
-        deposed, restored = registry.uncrown(recipe)
+    with connected() as client:
+        deposed, restored = registry.uncrown(client, recipe)
     print(f"{restored} is the champion again, no longer {deposed}")
 
 
@@ -74,9 +76,9 @@ def best(recipe: str = "demo", runs: Path = Path("runs")) -> None:
     # The champion, and the way to it.
     if champion:
         uri = f"models:/{recipe}@{registry.CHAMPION}"
-        store = os.environ["MLFLOW_TRACKING_URI"]
+        uri_of_store = without_secrets(os.environ["MLFLOW_TRACKING_URI"])
         print(f"champion: {champion}\nfiles:    {champion.files}")
-        print(f'load:     mlflow.onnx.load_model("{uri}") with MLFLOW_TRACKING_URI={store}')
+        print(f'load:     mlflow.onnx.load_model("{uri}") with MLFLOW_TRACKING_URI={uri_of_store}')
         print(f"download: mlflow artifacts download --artifact-uri {uri} --dst-path champion")
         print(f"\n{tabulate(sorted(champion.figures.items()), tablefmt='plain')}")
     else:
@@ -98,17 +100,23 @@ def best(recipe: str = "demo", runs: Path = Path("runs")) -> None:
     print(f"\n{tabulate(rows, headers, tablefmt='plain', disable_numparse=True)}")
 
 
-def start_from(start: str, recipe: str, config: Recipe, runs: Path) -> Recipe:
+def start_from(start: str, recipe: str, config: Recipe, runs: Path, host: str = "") -> Recipe:
     """The config whose train steps begin from a version, which is named by its number from here on.
 
     Args:
         start: `champion`, another alias, or a number of a version; '' = from scratch.
+        host: Of the KFP server that the pipeline runs on, '' = it runs here.
 
     Without a champion they begin from scratch, and that is said. Raises InputError where there is
     no such version, or its networks are others.
     """
     if not start:
         return config
+    if host and not os.environ.get(store.URI):
+        raise InputError(
+            f"--from {start} needs {store.URI} with --host: set it to the MLflow server that the "
+            "cluster's steps log to."
+        )
     found = _versions(recipe, runs, may_be_none=True)
 
     # Which version.
@@ -126,8 +134,12 @@ def start_from(start: str, recipe: str, config: Recipe, runs: Path) -> Recipe:
     changed = dict(config)
     for step in config:
         if "start_from" in config[step]:
-            with _answers():
-                card = trained_card(version.uri, step)
+            if config[step]["start_from"]:
+                raise InputError(
+                    f"--from {start} and --set {step}.start_from were both given: leave one out."
+                )
+            with connected() as client:
+                card = trained_card(client, training_run(client, version, step))
             _refuse_other_networks(start, step, card.config, config[step])
             changed[step] = config[step] | {"start_from": version.uri}
     print(f"--from {start}: {version}", flush=True)
@@ -146,8 +158,8 @@ def _versions(recipe: str, runs: Path, may_be_none: bool = False) -> list[regist
                 "folder of the runs, or the server."
             )
         os.environ["MLFLOW_TRACKING_URI"] = tracking.store_uri(runs)
-    with _answers():
-        found = registry.versions(recipe)
+    with connected() as client:
+        found = registry.versions(client, recipe)
     if not found and not may_be_none:
         raise InputError(
             f"{recipe} has no version in MLflow's registry yet: a run that ends with the benchmark "
@@ -157,21 +169,22 @@ def _versions(recipe: str, runs: Path, may_be_none: bool = False) -> list[regist
 
 
 @contextlib.contextmanager
-def _answers() -> Iterator[None]:
-    """Make a refusal of a registry that does not answer."""
+def connected() -> Iterator:
+    """Give an MlflowClient; a registry that does not answer is refused."""
     try:
-        yield
+        with registry.connected() as client:
+            yield client
     except registry.RegistryError as error:
-        raise InputError(f"{error} Is MLFLOW_TRACKING_URI right?") from None
+        uri = without_secrets(os.environ["MLFLOW_TRACKING_URI"])
+        raise InputError(f"MLFLOW_TRACKING_URI={uri}: {error}") from None
 
 
 def _numbered(
     recipe: str, found: list[registry.Version], number: int, flag: str = "--version"
 ) -> registry.Version:
     """The version of this number. Raises InputError where there is none."""
-    for version in found:
-        if version.number == number:
-            return version
+    if version := registry.with_number(found, number):
+        return version
     numbers = ", ".join(str(version.number) for version in found) or "none"
     raise InputError(f"{flag} {number} is no version of {recipe}: it has {numbers}.")
 

@@ -8,6 +8,7 @@ stands in a tag of the registered model, so that a rollback finds the way."""
 import atexit
 import contextlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,13 +16,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from shared import tracking
 from shared.contracts.exported import ExportCard
 from shared.errors import InputError
-from shared.tracking.store import load_mlflow, one_line
+from shared.tracking import store
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 FILES_REMOVED = "files_removed"  # tag of a version whose files are gone, on purpose: by what
 CHAMPIONS = "champions"  # tag of the registered model: numbers of its versions, the newest last
+MOST_CHAMPIONS = 1000
 
 
 class RegistryError(Exception):
@@ -54,40 +57,40 @@ class Version:
         return f"version {self.number} of {self.name}" + (f" (run {run})" if run else "")
 
 
-# What is there.
+# What is there. `client` is an MlflowClient, as `connected` gives it; what it raises comes through.
 
 
-def versions(name: str) -> list[Version]:
-    """All versions of a registered model, the oldest first; none where there is no such model.
-    Raises RegistryError."""
-    with asking() as mlflow:
-        client = mlflow.MlflowClient()
-        registered = registered_model(client, name)
-        if registered is None:
-            return []
-        aliases: dict[int, list[str]] = {}
-        for alias, number in registered.aliases.items():
-            aliases.setdefault(int(number), []).append(alias)
-        found = client.search_model_versions(f"name='{name}'", max_results=10_000)
-        return sorted(
-            (
-                Version(
-                    name=name,
-                    number=int(one.version),
-                    tags=dict(one.tags),
-                    aliases=tuple(sorted(aliases.get(int(one.version), ()))),
-                    created=datetime.fromtimestamp(one.creation_timestamp / 1000, UTC),
-                    files=one.source,
-                )
-                for one in found
-            ),
-            key=lambda version: version.number,
+def versions(client, name: str) -> list[Version]:
+    """All versions of a registered model, the oldest first; none where there is no such model."""
+    registered = registered_model(client, name)
+    if registered is None:
+        return []
+    aliases: dict[int, list[str]] = {}
+    for alias, number in registered.aliases.items():
+        aliases.setdefault(int(number), []).append(alias)
+    found = client.search_model_versions(f"name='{name}'", max_results=10_000)
+    everything = [
+        Version(
+            name=name,
+            number=int(one.version),
+            tags=dict(one.tags),
+            aliases=tuple(sorted(aliases.get(int(one.version), ()))),
+            created=datetime.fromtimestamp(one.creation_timestamp / 1000, UTC),
+            files=one.source,
         )
+        for one in found
+    ]
+    return sorted(everything, key=lambda version: version.number)
 
 
 def with_alias(found: list[Version], alias: str) -> Version | None:
     """The version of these that has the alias."""
     return next((version for version in found if alias in version.aliases), None)
+
+
+def with_number(found: list[Version], number: int) -> Version | None:
+    """The version of these that has the number."""
+    return next((version for version in found if version.number == number), None)
 
 
 def champion_folder(name: str) -> Path | None:
@@ -96,67 +99,66 @@ def champion_folder(name: str) -> Path | None:
 
     Raises RegistryError where MLflow does not answer, or has lost the files.
     """
-    champion = with_alias(versions(name), CHAMPION)
-    if champion is None:
-        return None
-    with asking() as mlflow:
+    from mlflow.artifacts import download_artifacts
+
+    with connected() as client:
+        champion = with_alias(versions(client, name), CHAMPION)
+        if champion is None:
+            return None
         folder = temporary_folder() / f"{name}-version-{champion.number}"
-        mlflow.artifacts.download_artifacts(champion.uri, dst_path=str(folder))
+        download_artifacts(champion.uri, dst_path=str(folder))
     if not (folder / ExportCard.FILE).is_file():
         raise RegistryError(f"{champion} has lost its files.")
     return folder
 
 
-def find_version(name: str, number: int) -> Version:
-    """One version. Raises InputError where there is none of this number."""
-    found = versions(name)
-    for version in found:
-        if version.number == number:
-            return version
-    numbers = ", ".join(str(version.number) for version in found)
-    raise InputError(
-        f"{name} has no version {number}: "
-        + (f"it has {numbers}." if found else "none was registered yet.")
-    )
+def registered_model(client, name: str):
+    """MLflow's registered model of this name, or None."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
 
 
 # Aliases.
 
 
-def crown(version: Version) -> None:
-    """Make a version the champion; the one before is remembered, and no version stays challenger.
-    Raises RegistryError."""
-    history = champions(version.name)
-    found = versions(version.name)
-    set_alias(version, CHAMPION)
-    _write_champions(version.name, [*history, version.number])
-    with asking() as mlflow:
-        if with_alias(found, CHALLENGER):
-            mlflow.MlflowClient().delete_registered_model_alias(version.name, CHALLENGER)
+def crown(client, version: Version) -> None:
+    """Make a version the champion; the one before is remembered, and no version stays
+    challenger."""
+    history = champions(client, version.name)
+    challenger = with_alias(versions(client, version.name), CHALLENGER)
+    set_alias(client, version, CHAMPION)
+    _write_champions(client, version.name, [*history, version.number])
+    if challenger:
+        client.delete_registered_model_alias(version.name, CHALLENGER)
 
 
-def uncrown(name: str) -> tuple[Version, Version]:
+def uncrown(client, name: str) -> tuple[Version, Version]:
     """Make the champion before this one the champion again; returns both, that one last. Raises
-    InputError where there was none, RegistryError."""
-    whole = (version for version in versions(name) if FILES_REMOVED not in version.tags)
-    found = {version.number: version for version in whole}
-    history = [number for number in champions(name) if number in found]
+    InputError where there was none."""
+    found = [one for one in versions(client, name) if FILES_REMOVED not in one.tags]
+    history = [number for number in champions(client, name) if with_number(found, number)]
     if len(history) < 2:
-        only = f"{found[history[0]]} is the first one" if history else "there is none yet"
-        raise InputError(f"{name} has no champion before this one: {only}.")
-    deposed, restored = found[history[-1]], found[history[-2]]
+        only = with_number(found, history[0]) if history else None
+        reason = f"{only} is the first one" if only else "it never had one"
+        raise InputError(f"{name} has no champion to go back to: {reason}.")
+    deposed, restored = with_number(found, history[-1]), with_number(found, history[-2])
     # In this order: broken off in between, the champion is what it was, and so is the way back.
-    _write_champions(name, history[:-1])
-    set_alias(restored, CHAMPION)
-    set_tag(deposed, "rolled_back", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}")
+    _write_champions(client, name, history[:-1])
+    set_alias(client, restored, CHAMPION)
+    set_tag(client, deposed, "rolled_back", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}")
     return deposed, restored
 
 
-def champions(name: str) -> list[int]:
+def champions(client, name: str) -> list[int]:
     """The numbers of the versions that were the champion, one after the other, the present one
     last; also one that a person gave the alias by hand."""
-    with asking() as mlflow:
-        registered = registered_model(mlflow.MlflowClient(), name)
+    registered = registered_model(client, name)
     if registered is None:
         return []
     history = json.loads(registered.tags.get(CHAMPIONS, "[]"))
@@ -166,47 +168,33 @@ def champions(name: str) -> list[int]:
     return history
 
 
-def _write_champions(name: str, history: list[int]) -> None:
-    with asking() as mlflow:
-        value = json.dumps(history[-1000:])
-        mlflow.MlflowClient().set_registered_model_tag(name, CHAMPIONS, value)
+def _write_champions(client, name: str, history: list[int]) -> None:
+    client.set_registered_model_tag(name, CHAMPIONS, json.dumps(history[-MOST_CHAMPIONS:]))
 
 
-def set_alias(version: Version, alias: str) -> None:
-    with asking() as mlflow:
-        client = mlflow.MlflowClient()
-        client.set_registered_model_alias(version.name, alias, str(version.number))
+def set_alias(client, version: Version, alias: str) -> None:
+    client.set_registered_model_alias(version.name, alias, str(version.number))
 
 
-def set_tag(version: Version, key: str, value: str) -> None:
-    with asking() as mlflow:
-        client = mlflow.MlflowClient()
-        client.set_model_version_tag(version.name, str(version.number), key, value)
+def set_tag(client, version: Version, key: str, value: str) -> None:
+    client.set_model_version_tag(version.name, str(version.number), key, value)
 
 
 # How MLflow is asked.
 
 
 @contextlib.contextmanager
-def asking() -> Iterator:
-    """Give MLflow; what it or the way to it raises becomes a RegistryError."""
-    mlflow = load_mlflow()
-    try:
-        yield mlflow
-    except (mlflow.exceptions.MlflowException, OSError) as error:
-        raise RegistryError(f"MLflow's registry does not answer ({one_line(error)}).") from None
-
-
-def registered_model(client, name: str):
-    """The registered model of this name, or None."""
+def connected() -> Iterator:
+    """Give an MlflowClient; what it, or the way to it, raises becomes a RegistryError."""
+    if not os.environ.get(store.URI):
+        raise RegistryError(f"{store.URI} is not set: it says where MLflow's registry is.")
     from mlflow.exceptions import MlflowException
 
     try:
-        return client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
+        yield tracking.client()
+    except (MlflowException, OSError) as error:
+        reason = store.one_line(error)
+        raise RegistryError(f"MLflow's registry does not answer ({reason}).") from None
 
 
 def temporary_folder() -> Path:

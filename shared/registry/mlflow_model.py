@@ -34,7 +34,7 @@ def add_example(folder: Path, example: Mapping[str, np.ndarray]) -> None:
     (folder / SERVING_EXAMPLE).write_text(json.dumps({"inputs": arrays}))
 
 
-def write_mlmodel(folder: Path, model_id: str, run_id: str | None) -> None:
+def write_mlmodel(folder: Path, model_id: str, run_id: str) -> None:
     """Write the files that make an MLflow model of an exported folder.
 
     Args:

@@ -1,11 +1,11 @@
-"""A measured export becomes a version of a registered model, and gets the alias that its
-verdict deserves. What MLflow does not take waits in the journal of the run."""
+"""A measured export becomes a version of a registered model, and gets the alias that its verdict
+deserves. What MLflow does not take now waits in the run's journal."""
 
 import contextlib
 import json
 import os
 import shutil
-import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -20,19 +20,18 @@ from shared.registry import (
     CHAMPION,
     RegistryError,
     Version,
-    asking,
+    connected,
     crown,
     registered_model,
     set_alias,
     set_tag,
-    temporary_folder,
     versions,
     with_alias,
 )
 from shared.registry.mlflow_model import add_example, write_mlmodel
+from shared.tracking.journal import warn
 
-JOURNAL, PENDING = "PIPELINE_JOURNAL", "registration"  # folder of the journal, and in it
-RUN = "PIPELINE_RUN"
+PENDING = "registration"  # folder in the journal
 
 
 class Candidate(Folder):
@@ -45,8 +44,7 @@ class Candidate(Folder):
     FILES: ClassVar[str] = "model"
 
     name: str  # of the registered model
-    run: str  # what it was made in, by its name, else by its id in MLflow
-    run_id: str  # of the step in MLflow, '' = it has none
+    run: str  # what it was made in: a pipeline's run by its name, else by MLflow's id, or a step's
     verdict: Verdict
     model_digest: str
     dataset_digest: str
@@ -72,29 +70,38 @@ def register(
         exported, report: Folders of the export and of its benchmark, whose report holds a verdict.
         example: One input of the file, arrays (1, ...) by name.
 
-    A server that does not answer costs a warning: None then, and the journal has what is needed.
+    What MLflow does not take now it gets later, from the run's journal: None then.
     """
-    if not os.environ.get("MLFLOW_TRACKING_URI"):
-        print("registry: nothing is registered where MLFLOW_TRACKING_URI is not set", flush=True)
+    run, run_id = tracking.handle(), tracking.run_id()
+    if run is None:
+        print(f"registry: {name} gets no version: no MLFLOW_TRACKING_URI is set", flush=True)
         return None
-    journal = Path(os.environ[JOURNAL]) if os.environ.get(JOURNAL) else temporary_folder()
+
+    # All that it takes, in one place.
     measured = BenchmarkReport.read(report)
+    of_pipeline = (os.environ.get(variable) for variable in (tracking.PIPELINE, tracking.PARENT))
     candidate = Candidate(
         name=name,
-        run=os.environ.get(RUN) or os.environ.get(tracking.PARENT) or tracking.run_id() or "",
-        run_id=tracking.run_id() or "",
+        run=next(filter(None, of_pipeline), run_id or str(run.journal)),
         verdict=measured.verdict,
         model_digest=measured.model_digest,
         dataset_digest=measured.dataset_digest,
         figures=measured.headline(),
     )
-    pack(journal / PENDING, candidate, exported, report, example)
-    try:
-        return send_pending(journal)
-    except RegistryError as error:
-        later = "`python pipeline.py sync` registers it later" if os.environ.get(JOURNAL) else ""
-        print(f"warning: registry: not registered: {error} {later}".strip(), file=sys.stderr)
-        return None
+    package = run.journal / PENDING
+    pack(package, candidate, exported, report, example)
+
+    # Now, or later.
+    problem = "MLflow does not answer."
+    if run_id:
+        try:
+            with connected() as client:
+                return deliver(client, run_id, str(package))
+        except RegistryError as error:
+            problem = str(error)
+    warn(f"the version of {name} waits in {package}: {problem}")
+    tracking.call_later(__name__, deliver.__name__, package=str(package))
+    return None
 
 
 def pack(
@@ -119,55 +126,55 @@ def pack(
     candidate.write(package)  # last: without it the package is not whole
 
 
-def send_pending(journal: Path) -> Version | None:
-    """Register what a journal holds, and take it out; None where it holds nothing. Raises
-    RegistryError, and then the journal stays as it is."""
-    package = journal / PENDING
-    if not (package / Candidate.FILE).is_file():
+def deliver(client, run_id: str, package: str) -> Version | None:
+    """Register what `pack` has put together, once, and remove that; whatever `client` raises comes
+    through, and then it is still there. None where it is not.
+
+    Args:
+        run_id: Of the benchmark in MLflow.
+    """
+    folder = Path(package)
+    if not (folder / Candidate.FILE).is_file():
         return None
-    candidate = Candidate.read(package)
-    with asking() as mlflow:
-        version = _registered_before(candidate) or _upload(mlflow, package, candidate)
-        settle(version, candidate)
-    shutil.rmtree(package)
+    candidate = Candidate.read(folder)
+    version = _registered_before(client, candidate) or _upload(client, run_id, folder, candidate)
+    settle(client, version, candidate)
+    shutil.rmtree(folder)
     return version
 
 
-def _registered_before(candidate: Candidate) -> Version | None:
+def _registered_before(client, candidate: Candidate) -> Version | None:
     """The version that an earlier attempt made of it."""
-    same = ("run", "model_digest")
-    wanted = candidate.model_dump(include=set(same))
-    for version in versions(candidate.name):
-        if {key: version.tags.get(key) for key in same} == wanted:
+    same = {"run": candidate.run, "model_digest": candidate.model_digest}
+    for version in versions(client, candidate.name):
+        if same.items() <= version.tags.items():
             return version
     return None
 
 
-def _upload(mlflow, package: Path, candidate: Candidate) -> Version:
+def _upload(client, run_id: str, package: Path, candidate: Candidate) -> Version:
     """Create the version, with its files."""
-    client = mlflow.MlflowClient()
-    run_id = candidate.run_id or None
-    if run_id:
-        experiment_id = client.get_run(run_id).info.experiment_id
-    else:
-        experiment = client.get_experiment_by_name(os.environ.get(tracking.EXPERIMENT, "Default"))
-        experiment_id = experiment.experiment_id if experiment else "0"
+    from mlflow.entities import Metric
+    from mlflow.exceptions import MlflowException
 
-    # MLflow's model, which has the files.
+    # MLflow's model, which has the files, beside the run.
+    experiment_id = client.get_run(run_id).info.experiment_id
     digests = candidate.model_dump(include={"model_digest", "dataset_digest"})
     model = client.create_logged_model(
         experiment_id, candidate.name, source_run_id=run_id, params=digests, model_type="onnx"
     )
-    files = package / Candidate.FILES
-    write_mlmodel(files, model.model_id, run_id)
-    client.log_model_artifacts(model.model_id, str(files))
+    write_mlmodel(package / Candidate.FILES, model.model_id, run_id)
+    client.log_model_artifacts(model.model_id, str(package / Candidate.FILES))
     client.finalize_logged_model(model.model_id, "READY")
-    if run_id:
-        mlflow.log_metrics(candidate.figures, run_id=run_id, model_id=model.model_id)
+
+    # Its figures, which the list of models shows.
+    now, figures = int(time.time() * 1000), candidate.figures.items()
+    metrics = [Metric(key, value, now, 0, model_id=model.model_id) for key, value in figures]
+    client.log_batch(run_id, metrics=metrics)
 
     # The version of the registered model.
     if registered_model(client, candidate.name) is None:
-        with contextlib.suppress(mlflow.exceptions.MlflowException):  # another was faster
+        with contextlib.suppress(MlflowException):  # another was faster
             client.create_registered_model(candidate.name)
     tags = digests | {"run": candidate.run, "outcome": candidate.verdict.outcome}
     tags["figures"] = json.dumps(candidate.figures)
@@ -182,7 +189,7 @@ def _upload(mlflow, package: Path, candidate: Candidate) -> Version:
     return Version(candidate.name, int(made.version), tags)
 
 
-def settle(version: Version, candidate: Candidate) -> None:
+def settle(client, version: Version, candidate: Candidate) -> None:
     """Give a new version the alias that its verdict deserves, and say so; once, whatever people did
     with the aliases since.
 
@@ -192,19 +199,20 @@ def settle(version: Version, candidate: Candidate) -> None:
     """
     if "settled" in version.tags:
         return
-    champion, verdict = with_alias(versions(version.name), CHAMPION), candidate.verdict
+    verdict = candidate.verdict
+    champion = with_alias(versions(client, version.name), CHAMPION)
     is_same = champion is None or champion.tags.get("model_digest") == verdict.champion
     match verdict.outcome:
         case "first" | "better" if champion and champion.number == version.number:
             line = f"{version} is the champion now"  # an earlier attempt came this far
         case "first" | "better" if is_same:
-            crown(version)
+            crown(client, version)
             line = f"{version} is the champion now" + (f", before: {champion}" if champion else "")
         case "worse" | "not comparable":
-            set_tag(version, "refused", " ".join(verdict.reasons) or verdict.outcome)
-            line = f"{version} is refused, the champion stays {champion}"
+            set_tag(client, version, "refused", " ".join(verdict.reasons) or verdict.outcome)
+            line = f"{version} is refused, the champion stays {champion or 'none'}"
         case _:
-            set_alias(version, CHALLENGER)
-            line = f"{version} is the challenger, the champion stays {champion}"
-    set_tag(version, "settled", "true")
+            set_alias(client, version, CHALLENGER)
+            line = f"{version} is the challenger, the champion stays {champion or 'none'}"
+    set_tag(client, version, "settled", "true")
     print(f"registry: {line}", flush=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shared.contracts.model import ModelCard
 from shared.errors import InputError
-from shared.registry import Version, asking, find_version
+from shared.registry import Version, connected, versions, with_number
 
 MODEL_DIGEST = "model.digest"  # tag of the MLflow run that trained a model
 REGISTRY = "models:/"  # begins the name of a version of the registry
@@ -16,7 +16,7 @@ CHECKPOINTS = "checkpoints"  # folder of its artifacts
 
 @contextlib.contextmanager
 def trained_model(place: str, step: str) -> Iterator[Path]:
-    """The folder of a trained model: weights and card.
+    """The folder of a trained model, weights and card, for a while.
 
     Args:
         place: A folder, or models:/NAME/VERSION: the training that this version was exported from.
@@ -28,57 +28,51 @@ def trained_model(place: str, step: str) -> Iterator[Path]:
     if not place.startswith(REGISTRY):
         yield Path(place)
         return
-    run_id = training_run(place, step)
+    name, number = _parse(place)
     with tempfile.TemporaryDirectory(prefix="model-") as folder:
-        with asking() as mlflow:
-            mlflow.artifacts.download_artifacts(
-                run_id=run_id, artifact_path=CHECKPOINTS, dst_path=folder
-            )
+        with connected() as client:
+            version = with_number(versions(client, name), number)
+            if version is None:
+                raise InputError(f"--start-from {place}: {name} has no such version in MLflow.")
+            run_id = training_run(client, version, step)
+            client.download_artifacts(run_id, CHECKPOINTS, folder)
         yield Path(folder) / CHECKPOINTS
 
 
-def trained_card(place: str, step: str) -> ModelCard:
-    """The card of such a model, without its weights; raises as `trained_model`."""
-    return _card_of_run(training_run(place, step))
-
-
-def training_run(place: str, step: str) -> str:
-    """The id of the MLflow run of `step` that a version models:/NAME/VERSION comes from; raises as
-    `trained_model`."""
-    version = _parse(place)
+def training_run(client, version: Version, step: str) -> str:
+    """The id of the MLflow run of `step` that a version comes from. Raises InputError where MLflow
+    has none, or not its checkpoints."""
+    experiments = [one.experiment_id for one in client.search_experiments()]
     digest = version.tags.get("model_digest", "")
 
     # From the last stage back.
     while digest:
-        with asking() as mlflow:
-            client = mlflow.MlflowClient()
-            experiments = [one.experiment_id for one in client.search_experiments()]
-            runs = client.search_runs(
-                experiments, f"tags.`{MODEL_DIGEST}` = '{digest}'", max_results=100
-            )
-            runs = [run for run in runs if client.list_artifacts(run.info.run_id, CHECKPOINTS)]
-        if not runs:
+        found = client.search_runs(experiments, f"tags.`{MODEL_DIGEST}` = '{digest}'")
+        found = [run for run in found if client.list_artifacts(run.info.run_id, CHECKPOINTS)]
+        if not found:
             break
-        if runs[0].data.tags.get("step") == step:
-            return runs[0].info.run_id
-        digest = _card_of_run(runs[0].info.run_id).parent_digest
+        run_id = found[0].info.run_id
+        if found[0].data.tags.get("step") == step:
+            return run_id
+        digest = trained_card(client, run_id).parent_digest
     raise InputError(
         f"{version} has no training of {step} whose checkpoints MLflow still holds: start from "
-        "another version, or from a folder."
+        "another version, or from scratch."
     )
 
 
-def _card_of_run(run_id: str) -> ModelCard:
-    with asking() as mlflow, tempfile.TemporaryDirectory(prefix="model-") as folder:
-        mlflow.artifacts.download_artifacts(
-            run_id=run_id, artifact_path=f"{CHECKPOINTS}/{ModelCard.FILE}", dst_path=folder
-        )
-        return ModelCard.read(next(Path(folder).rglob(ModelCard.FILE)).parent)
+def trained_card(client, run_id: str) -> ModelCard:
+    """The card of the model that an MLflow run trained."""
+    with tempfile.TemporaryDirectory(prefix="model-") as folder:
+        file = client.download_artifacts(run_id, f"{CHECKPOINTS}/{ModelCard.FILE}", folder)
+        return ModelCard.read(Path(file).parent)
 
 
-def _parse(place: str) -> Version:
-    """The version of models:/NAME/VERSION."""
+def _parse(place: str) -> tuple[str, int]:
+    """Name and number of models:/NAME/VERSION."""
     name, _, number = place.removeprefix(REGISTRY).rpartition("/")
     if not name or not number.isdigit():
-        raise InputError(f"{place} is not models:/NAME/VERSION: write for example models:/demo/3.")
-    return find_version(name, int(number))
+        raise InputError(
+            f"--start-from {place} is not models:/NAME/VERSION: write for example models:/demo/3."
+        )
+    return name, int(number)

@@ -2,6 +2,8 @@
 the version is what was exported; that nothing is registered twice or lost."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -11,12 +13,17 @@ import pytest
 
 import components.export.run
 from components.export.config import ExportConfig
+from components.train.run import run as train
 from shared import registry, tracking
 from shared.contracts.exported import ExportCard
 from shared.contracts.measured import BenchmarkReport, Quality, Verdict
-from shared.pipeline.promotion import best, promote, rollback
+from shared.contracts.model import ModelCard
+from shared.errors import InputError
+from shared.pipeline.promotion import best, promote, rollback, start_from
 from shared.registry import registration
-from tests import tiny
+from shared.registry.trained import trained_model
+from shared.tracking.replay import replay
+from tests import tiny, training
 from tests.asking import refusal
 from tests.calling import call
 
@@ -39,41 +46,46 @@ def exported(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The folder of a store."""
-    folder = tmp_path_factory.mktemp("runs")
-    client = mlflow.MlflowClient(tracking.store_uri(folder))
-    client.create_experiment("nights", artifact_location=(folder / "mlartifacts").as_uri())
-    return folder
+    """The folder of the runs, and of their store."""
+    return tmp_path_factory.mktemp("runs")
 
 
 @pytest.fixture(autouse=True)
-def store(runs, monkeypatch):
+def environment(runs, monkeypatch):
+    """What a run puts into the environment goes again."""
+    for name in os.environ.keys() | {tracking.JOURNAL, tracking.PIPELINE, tracking.EXPERIMENT}:
+        if name.startswith(("MLFLOW", "PIPELINE")):
+            monkeypatch.setenv(name, "")
+            monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.store_uri(runs))
-    monkeypatch.setenv(tracking.EXPERIMENT, "nights")
 
 
 @pytest.fixture
-def night(exported, tmp_path, monkeypatch):
-    """A function that registers one night's export with a verdict, and returns its version."""
+def night(exported, runs, tmp_path):
+    """A function that registers one night's export with a verdict, in the MLflow run of its
+    benchmark, and returns its version."""
 
-    def register(recipe, digest, outcome, champion="", fps=10.0, run=""):
-        monkeypatch.setenv("PIPELINE_RUN", run or f"{recipe}-{digest}")
+    def register(recipe, digest, outcome, champion="", run=""):
+        # The folders of two steps.
         folder = tmp_path / digest
-        for path in exported.iterdir():
-            (folder / "exported").mkdir(parents=True, exist_ok=True)
-            (folder / "exported" / path.name).write_bytes(path.read_bytes())
+        shutil.copytree(exported, folder / "exported", dirs_exist_ok=True)
         card = ExportCard.read(exported).model_copy(update={"model_digest": digest})
         card.write(folder / "exported")
         verdict = Verdict(outcome=outcome, reasons=[f"It is {outcome}."], champion=champion)
-        write_report(folder / "report", digest, verdict, fps)
-        return registration.register(recipe, folder / "exported", folder / "report", EXAMPLE)
+        write_report(folder / "report", digest, verdict)
+
+        # The run.
+        name = run or f"{recipe}-{digest}"
+        with tracking.pipeline_run(recipe, name, {}, {}, runs), tracking.step_run("benchmark", {}):
+            folders = (folder / "exported", folder / "report")
+            return registration.register(recipe, *folders, EXAMPLE)
 
     return register
 
 
-def write_report(folder: Path, digest: str, verdict: Verdict, fps: float) -> None:
+def write_report(folder: Path, digest: str, verdict: Verdict) -> None:
     row = dict(runtime="onnxruntime", device="cpu", precision="fp32", batch_size=1)
-    speed = [row | {"images_per_second": fps}]
+    speed = [row | {"images_per_second": 10}]
     quality = Quality(pairs=2, psnr_db=20.5)
     report = BenchmarkReport(
         speed=speed,
@@ -90,6 +102,10 @@ def write_report(folder: Path, digest: str, verdict: Verdict, fps: float) -> Non
     )
     report.write(folder)
     (folder / "report.html").write_text("<p>figures</p>")
+
+
+def versions(recipe) -> list[registry.Version]:
+    return registry.versions(mlflow.MlflowClient(), recipe)
 
 
 def aliases(recipe) -> dict[str, int]:
@@ -123,7 +139,7 @@ def test_five_nights_and_the_way_back(night, runs, capsys):
     rollback("five", runs)
     assert aliases("five") == {"champion": 1}
     assert refusal(rollback, "five", runs) == (
-        "five has no champion before this one: version 1 of five (run five-good) is the first one."
+        "five has no champion to go back to: version 1 of five (run five-good) is the first one."
     )
 
     capsys.readouterr()
@@ -175,7 +191,7 @@ def test_the_same_registration_twice_is_one_version(night, runs):
     night("once", "b", "equal", "a")
     promote("once", 2, runs)
     assert night("once", "a", "first").number == 1
-    assert len(registry.versions("once")) == 2
+    assert len(versions("once")) == 2
     assert aliases("once") == {"champion": 2}, "what a person decided since stays"
     assert night("once", "a", "equal", "b", run="another night").number == 3
 
@@ -212,25 +228,93 @@ def test_a_version_is_the_exported_file(night, exported):
     assert (folder / "report.html").is_file()
 
 
+# From a version back to its trainings.
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A data set and the folder of the models, which `train` below makes."""
+    root = tmp_path_factory.mktemp("trained")
+    tiny.dataset(root / "dataset")
+    return root
+
+
+GLOBAL = dict(seed=1)
+LOCAL = dict(netG="local", ngf=2, num_D=3, seed=2)
+
+
+@pytest.fixture
+def two_stages(trained, night, runs):
+    """A version of a model of two stages, both trained in MLflow runs."""
+    with tracking.pipeline_run("stages", "stages-1", {}, {}, runs):
+        for name, options, parent in (("one", GLOBAL, None), ("two", LOCAL, trained / "one")):
+            config = training.config(**options)
+            with tracking.step_run(config.step_name, {}):
+                train(trained / "dataset", trained / name, parent, config=config)
+    return night("stages", ModelCard.read(trained / "two").digest, "first", run="stages-1")
+
+
+def test_a_recipe_starts_from_the_trainings_of_its_champion(two_stages, trained, runs, capsys):
+    """The alias becomes a number, and the step finds the weights of its stage by it."""
+    steps = {"train_global": GLOBAL, "train_local": LOCAL}
+    recipe = {step: training.config(**options).model_dump() for step, options in steps.items()}
+    changed = start_from("champion", "stages", recipe, runs)
+    assert {step: values["start_from"] for step, values in changed.items()} == {
+        "train_global": "models:/stages/1",
+        "train_local": "models:/stages/1",
+    }
+    for step, folder in (("train_global", "one"), ("train_local", "two")):
+        assert recipe[step] | {"start_from": "models:/stages/1"} == changed[step]
+        with trained_model("models:/stages/1", step) as found:
+            for name in ("latest_net_G.pth", "latest_net_D.pth", "model.json"):
+                assert (found / name).read_bytes() == (trained / folder / name).read_bytes()
+
+    # What does not go.
+    def refused(start="1", step="train_local", **options):
+        other = recipe | {step: recipe[step] | options}
+        return refusal(start_from, start, "stages", other, runs)
+
+    assert refused(ngf=4) == (
+        "--from 1 has train_local.ngf 2, but 4 is asked for: give the same networks, or train from "
+        "scratch."
+    )
+    assert "--from 7 is no version of stages: it has 1." == refused("7")
+    assert "--from good is no version of stages" in refused("good")
+    assert "were both given" in refused(start_from="elsewhere")
+    capsys.readouterr()
+    assert start_from("champion", "new", recipe, runs) == recipe
+    assert "new has none yet, so it trains from scratch" in capsys.readouterr().out
+    with pytest.raises(InputError, match="has no such version"), trained_model("models:/new/1", ""):
+        pass
+
+
 # A registry that is away.
 
 
-def test_what_the_registry_did_not_take_waits_in_the_journal(
-    night, runs, tmp_path, monkeypatch, capsys
-):
-    journal = tmp_path / "journal"
-    monkeypatch.setenv("PIPELINE_JOURNAL", str(journal))
+def test_what_the_registry_did_not_take_waits_in_the_journal(night, runs, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(registry.RegistryError, match="MLflow's registry does not answer"):
         registry.champion_folder("later")
     assert night("later", "a", "first") is None
-    assert "pipeline.py sync" in capsys.readouterr().err
+    journal = runs / "later-a" / "journal"
+    waiting = journal / registration.PENDING
+    assert f"the version of later waits in {waiting}" in capsys.readouterr().err
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.store_uri(runs))
-    assert registration.send_pending(journal).number == 1
-    assert aliases("later") == {"champion": 1}
-    assert list(journal.iterdir()) == [] and registration.send_pending(journal) is None
+    assert replay(journal, tracking.store_uri(runs)).left == 0
+    assert aliases("later") == {"champion": 1} and not waiting.exists()
+    version = mlflow.MlflowClient().get_model_version("later", "1")
+    assert mlflow.MlflowClient().get_run(version.run_id).info.run_name == "benchmark"
+
+
+def test_without_mlflow_there_is_no_version(night, exported, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    verdict = Verdict(outcome="first", reasons=[])
+    write_report(tmp_path / "report", "a", verdict)
+    with tracking.step_run("benchmark", {}):
+        assert registration.register("none", exported, tmp_path / "report", EXAMPLE) is None
+    assert "none gets no version" in capsys.readouterr().out
 
 
 def test_the_verbs_say_what_is_missing(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from shared import registry
 from shared.errors import InputError
 from shared.pipeline.runs import JOURNAL, Run, runs_in
-from shared.registry import FILES_REMOVED, RegistryError, Version, asking
+from shared.registry import FILES_REMOVED, RegistryError, Version, connected
 from shared.registry.registration import PENDING
 from shared.registry.trained import training_run
 from shared.tracking import store
@@ -75,17 +75,18 @@ def find_room(runs: Path, recipe: str, keep: int) -> Iterator[Room]:
     ]
     finished = [night for night in nights if night.record.state == "finished"]
     old = {night.name: night for night in finished[keep:]}
-    needed = _needed_versions(recipe)
+    with connected() as client:
+        versions = registry.versions(client, recipe)
+        needed = _needed_versions(client, versions, recipe)
+        trainings = _trainings(client, needed)
     stay = [run for run in runs_in(runs) if run.name not in old]
     wanted = {version.tags.get("run", "") for version in needed} | set(_named_by(stay, old))
-    trainings = _trainings(needed)
     reused = {
         (state.reused_from, step)
         for run in stay
         for step, state in run.record.steps.items()
         if state.reused_from
     }
-    versions = registry.versions(recipe)
 
     # What is left of each.
     for night in old.values():
@@ -112,20 +113,19 @@ def _is_in_mlflow(night: Run) -> bool:
     return is_delivered(journal) and not (journal / PENDING).exists()
 
 
-def _needed_versions(recipe: str) -> list[Version]:
+def _needed_versions(client, versions: list[Version], recipe: str) -> list[Version]:
     """The champion, the one before it, and the challenger."""
-    found = registry.versions(recipe)
-    numbers = registry.champions(recipe)[-2:]
-    return [version for version in found if version.aliases or version.number in numbers]
+    numbers = registry.champions(client, recipe)[-2:]
+    return [version for version in versions if version.aliases or version.number in numbers]
 
 
-def _trainings(versions: Iterable[Version]) -> set[str]:
+def _trainings(client, versions: Iterable[Version]) -> set[str]:
     """The ids of the MLflow runs whose checkpoints the versions come from."""
     found = set()
     for version in versions:
         for step in ("train_global", "train_local"):
             with contextlib.suppress(InputError):  # it has no such stage
-                found.add(training_run(version.uri, step))
+                found.add(training_run(client, version, step))
     return found
 
 
@@ -167,8 +167,7 @@ def _artifacts(
 ) -> Iterator[tuple[str, str, int]]:
     """Where, name and size of what goes of the artifacts of a night's MLflow runs, and of its
     versions."""
-    with asking() as mlflow:
-        client = mlflow.MlflowClient()
+    with connected() as client:
         for run in _runs_of(client, night):
             step = run.data.tags.get("step", "")
             if run.info.run_id in trainings or (night.name, step) in reused:
@@ -229,10 +228,10 @@ def _remove(room: Room) -> None:
     for folder in room.folders:
         shutil.rmtree(folder, onerror=_warn)
     try:
-        # A version says that it is empty before it is.
-        for version in room.versions:
-            registry.set_tag(version, FILES_REMOVED, "--keep-nights")
-        with asking():
+        with connected() as client:
+            # A version says that it is empty before it is.
+            for version in room.versions:
+                registry.set_tag(client, version, FILES_REMOVED, "--keep-nights")
             for where, name in room.artifacts:
                 get_artifact_repository(where).delete_artifacts(name)
     except RegistryError as error:

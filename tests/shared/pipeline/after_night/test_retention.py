@@ -92,11 +92,14 @@ class Store:
         client.create_model_version(recipe, source, parent, tags=tags, model_id=model.model_id)
 
     def count_of(self, recipe: str) -> int:
-        return len(registry.versions(recipe))
+        return len(registry.versions(self.client, recipe))
 
     def crown(self, recipe: str, *numbers: int) -> None:
         for number in numbers:
-            registry.crown(registry.find_version(recipe, number))
+            registry.crown(self.client, self.numbered(recipe, number))
+
+    def numbered(self, recipe: str, number: int) -> registry.Version:
+        return registry.with_number(registry.versions(self.client, recipe), number)
 
     def artifacts(self, run: Run) -> set[str]:
         """The files of a night in MLflow, those of its version among them."""
@@ -114,7 +117,7 @@ class Store:
         return found | {path.name for path in folder.rglob("*") if path.is_file()}
 
     def version(self, run: Run) -> registry.Version:
-        found = registry.versions(run.record.recipe)
+        found = registry.versions(self.client, run.record.recipe)
         return next(one for one in found if one.tags["run"] == run.name)
 
     def psnr(self, run: Run) -> float:
@@ -181,21 +184,21 @@ def test_old_nights_lose_what_is_large_and_keep_what_says_how_they_went(store, c
 def test_champion_challenger_and_the_champion_before_stay(store):
     nights = [store.night(store.recipe) for _ in range(6)]
     store.crown(store.recipe, 1, 2, 3)
-    registry.set_alias(registry.find_version(store.recipe, 4), registry.CHALLENGER)
+    registry.set_alias(store.client, store.numbered(store.recipe, 4), registry.CHALLENGER)
     retire_nights(store.runs, store.recipe, 1)
     whole = [files_of(night) == WHOLE for night in nights]
     assert whole == [False, True, True, True, False, True]
     kept = [store.artifacts(night) == ALL_ARTIFACTS for night in nights]
     assert kept == whole
-    _, restored = registry.uncrown(store.recipe)
+    _, restored = registry.uncrown(store.client, store.recipe)
     assert restored.number == 2
-    assert "no champion before" in refusal(registry.uncrown, store.recipe)
+    assert "no champion to go back to" in refusal(registry.uncrown, store.client, store.recipe)
 
 
 def test_the_training_that_the_champion_took_over_stays(store):
     old, new = store.night(store.recipe), store.night(store.recipe)
     digest = store.version(old).tags["model_digest"]
-    registry.set_tag(store.version(new), "model_digest", digest)
+    registry.set_tag(store.client, store.version(new), "model_digest", digest)
     store.crown(store.recipe, store.version(new).number)
     retire_nights(store.runs, store.recipe, 1)
     assert files_of(old) == STAY

@@ -1,0 +1,112 @@
+"""A training that starts from the weights of an earlier one: what it takes, what it refuses."""
+
+import shutil
+
+import pytest
+import torch
+
+from components.train.run import run
+from tests import tiny
+from tests.asking import refusal
+from tests.tiny import one_thread  # noqa: F401 - a fixture
+from tests.training import config
+
+# So small a step that float32 weights stay what they are.
+STANDS_STILL = dict(learning_rate=1e-30, epochs=1, epochs_decay=0, validate_every_epochs=0)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A data set, and an earlier and a later training: of both stages, and of stage one."""
+    root = tmp_path_factory.mktemp("start")
+    tiny.dataset(root / "dataset")
+    run(root / "dataset", root / "earlier", config=config(seed=1, instance_features=True))
+    local = dict(netG="local", ngf=2, num_D=3, instance_features=True)
+    inputs = (root / "dataset", root / "earlier_local", root / "earlier")
+    run(*inputs, config=config(seed=2, **local))
+    run(root / "dataset", root / "later", config=config(seed=3, instance_features=True))
+    return root
+
+
+def weights(model, name) -> dict[str, torch.Tensor]:
+    return torch.load(model / f"latest_net_{name}.pth", weights_only=True)
+
+
+def assert_equal(found, expected):
+    assert found.keys() == expected.keys() and found
+    different = [key for key in found if not torch.equal(found[key], expected[key])]
+    assert not different
+
+
+def test_stage_one_starts_as_the_earlier_training_ended(folders, tmp_path, capsys):
+    options = dict(start_from=str(folders / "earlier"), instance_features=True, **STANDS_STILL)
+    run(folders / "dataset", tmp_path, config=config(**options))
+    for name in "GDE":
+        assert_equal(weights(tmp_path, name), weights(folders / "earlier", name))
+    table = capsys.readouterr().out.partition("from --start-from")[2].splitlines()
+    assert [line.split()[0] for line in table[1:4]] == ["G", "D", "E"]
+
+
+def test_stage_two_takes_its_own_networks_and_the_global_one_of_tonight(folders, tmp_path):
+    options = dict(netG="local", ngf=2, num_D=3, instance_features=True, **STANDS_STILL)
+    start = str(folders / "earlier_local")
+    inputs = (folders / "dataset", tmp_path, folders / "later")
+    run(*inputs, config=config(start_from=start, **options))
+
+    G, earlier = weights(tmp_path, "G"), weights(folders / "earlier_local", "G")
+    tonight = weights(folders / "later", "G")
+    of_stage_one = {key for key in G if key.startswith("model.")}
+    assert of_stage_one and of_stage_one < G.keys()
+    assert_equal({key: G[key] for key in of_stage_one}, {key: tonight[key] for key in of_stage_one})
+    own = G.keys() - of_stage_one
+    assert_equal({key: G[key] for key in own}, {key: earlier[key] for key in own})
+    for name in "DE":
+        assert_equal(weights(tmp_path, name), weights(folders / "earlier_local", name))
+
+
+def test_of_another_discriminator_what_fits_is_taken(folders, tmp_path, capsys):
+    options = dict(start_from=str(folders / "earlier"), instance_features=True, **STANDS_STILL)
+    run(folders / "dataset", tmp_path, config=config(num_D=3, **options))
+    D, earlier = weights(tmp_path, "D"), weights(folders / "earlier", "D")
+    assert earlier.keys() < D.keys()
+    assert_equal({key: D[key] for key in earlier}, earlier)
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("D "))
+    assert f"{len(earlier)} of {len(D)}" in line and "scale2" in line
+
+
+def test_a_training_that_goes_on_does_not_start_again(folders, tmp_path):
+    shutil.copytree(folders / "earlier", tmp_path / "start")
+    options = dict(start_from=str(tmp_path / "start"), instance_features=True, epochs_decay=0)
+    run(folders / "dataset", tmp_path / "model", config=config(epochs=1, **options))
+    shutil.rmtree(tmp_path / "start")
+    run(folders / "dataset", tmp_path / "model", config=config(epochs=2, **options))
+
+    shutil.copytree(folders / "earlier", tmp_path / "start")
+    run(folders / "dataset", tmp_path / "at_once", config=config(epochs=2, **options))
+    for name in "GDE":
+        assert_equal(weights(tmp_path / "model", name), weights(tmp_path / "at_once", name))
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (dict(ngf=8), "has networks with ngf 4, but 8 is asked for"),
+        (dict(instance_features=False), "has networks with feat_num 3, but 0 is asked for"),
+        (dict(netG="unet_128"), "has networks with netG global, but unet_128 is asked for"),
+    ],
+)
+def test_other_networks_are_refused(folders, tmp_path, options, sentence):
+    values = dict(start_from=str(folders / "earlier"), instance_features=True) | options
+    said = refusal(run, folders / "dataset", tmp_path / "model", config=config(**values))
+    assert said.startswith(f"--start-from {folders / 'earlier'} {sentence}")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_place_that_is_none_is_refused(folders, tmp_path):
+    def start(place):
+        return refusal(run, folders / "dataset", tmp_path, config=config(start_from=place))
+
+    assert start("nowhere") == (
+        "--start-from nowhere is no folder: give that of a trained model, or models:/NAME/VERSION."
+    )
+    assert "--start-from models:/demo is not models:/NAME/VERSION" in start("models:/demo")
