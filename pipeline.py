@@ -268,7 +268,9 @@ def nightly(config: NightlyOptions) -> None:
     Example:
         python pipeline.py nightly --raw-data /data/cityscapes --timeout-min 480
     """
-    if code := run_night(config, read_recipe(config.recipe, CONFIGS, config.overrides)):
+    numbers = read_recipe(config.recipe, CONFIGS, config.overrides)
+    numbers = start_from(config.start, config.recipe, numbers, config.runs)
+    if code := run_night(config, numbers):
         sys.exit(code)
 
 

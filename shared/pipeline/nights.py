@@ -43,6 +43,9 @@ class NightlyOptions(StepConfig):
         tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP.FIELD=VALUE ...")
     ] = ()
     """Numbers of the recipe to change."""
+    start: Annotated[str, tyro.conf.arg(name="from", metavar="champion|VERSION")] = ""
+    """Train on from the weights of a version of the recipe's registered model; empty: from
+    scratch."""
     timeout_min: float = Field(default=0, ge=0, allow_inf_nan=False)
     """Minutes after which the run is stopped, for the next night to go on; 0 = never."""
     runs: Path = Path("runs")
@@ -109,6 +112,7 @@ def _command(config: NightlyOptions, unfinished: Run | None) -> list[str]:
     if unfinished:
         return [*command, "--continue", unfinished.name]
     command += ["--recipe", config.recipe]
+    command += ["--from", config.start] if config.start else []
     command += ["--tag", *(f"{name}={value}" for name, value in NIGHTLY.items())]
     return [*command, "--set", *config.overrides] if config.overrides else command
 

@@ -23,7 +23,8 @@ from shared.pipeline.schedules.schedule import describe
 from shared.pipeline.server import check_raw_data, connect, shown, spec_of
 
 MARK = "by pipeline.py schedule, "  # before the digest, in a description
-OF_THIS_MACHINE = ("timeout_min", "runs")  # flags that no server takes
+# Options that no server takes, and their flags.
+OF_THIS_MACHINE = {"start": "--from", "timeout_min": "--timeout-min", "runs": "--runs"}
 PAGE_SIZE = 100
 UTC_NAMES = ("", "UTC", "Etc/UTC")
 
@@ -105,9 +106,8 @@ def _refuse_what_no_server_does(options: ScheduleOptions) -> None:
             f"--timezone {options.timezone}: a KFP server goes by its own CRON_SCHEDULE_TIMEZONE, "
             "UTC unless its administrator has set it: leave --timezone out and give its hours."
         )
-    for field in OF_THIS_MACHINE:
+    for field, flag in OF_THIS_MACHINE.items():
         if getattr(options, field) != ScheduleOptions.model_fields[field].default:
-            flag = f"--{field.replace('_', '-')}"
             raise InputError(f"{flag} is for nights on this machine: leave it out with --host.")
 
 
