@@ -77,7 +77,9 @@ def best(recipe: str = "demo", runs: Path = Path("runs")) -> None:
     if champion:
         uri = f"models:/{recipe}@{registry.CHAMPION}"
         uri_of_store = without_secrets(os.environ["MLFLOW_TRACKING_URI"])
-        print(f"champion: {champion}\nfiles:    {champion.files}")
+        with connected() as client:
+            place = client.get_model_version_download_uri(recipe, str(champion.number))
+        print(f"champion: {champion}\nfiles:    {without_secrets(place)}")
         print(f'load:     mlflow.onnx.load_model("{uri}") with MLFLOW_TRACKING_URI={uri_of_store}')
         print(f"download: mlflow artifacts download --artifact-uri {uri} --dst-path champion")
         print(f"\n{tabulate(sorted(champion.figures.items()), tablefmt='plain')}")
