@@ -8,9 +8,7 @@ from pathlib import Path
 from shared import tracking
 from shared.errors import InputError
 from shared.pipeline.runs import JOURNAL, find
-from shared.registry import RegistryError
-from shared.registry.registration import send_pending
-from shared.secrets import HIDDEN, without_secrets
+from shared.secrets import HIDDEN
 from shared.tracking.journal import journals_in
 from shared.tracking.replay import Delivered, is_delivered, replay, uri_of
 
@@ -34,7 +32,7 @@ def sync(run: str = ALL, runs: Path = Path("runs")) -> None:
     left = 0
     for journal in journals:
         name = journal.parent.name if journal.name == JOURNAL else journal.name
-        if is_delivered(journal) and not _has_version(journal):
+        if is_delivered(journal):
             if len(journals) == 1:
                 print(f"{name}: MLflow has everything")
             continue
@@ -64,16 +62,4 @@ def _deliver(journal: Path, runs: Path) -> Delivered:
         raise InputError(
             f"{journal} was logged to {uri}, whose password was not kept: set MLFLOW_TRACKING_URI."
         )
-    done = replay(journal, uri)
-    if _has_version(journal):
-        os.environ["MLFLOW_TRACKING_URI"] = uri
-        try:
-            send_pending(journal)
-            done += Delivered(delivered=1)
-        except RegistryError as error:
-            done += Delivered(left=1, reasons=(without_secrets(str(error)),))
-    return done
-
-
-def _has_version(journal: Path) -> bool:
-    return (journal / "registration").is_dir()
+    return replay(journal, uri)
