@@ -15,6 +15,8 @@ from shared.pipeline.processes import GUARD
 from tests.calling import SMALL, command, environment
 
 RECIPE = [*SMALL, "train_global.save_every_steps=2", "benchmark.rounds=1"]
+WAIT_SECONDS = 900  # also on a busy machine
+GONE_SECONDS = 30  # what the processes of a pipeline may live on after it
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Pipeline:
 
     def wait_for(self, step: str) -> None:
         """Return when a step runs, or has run."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + WAIT_SECONDS
         while self.record().get("steps", {}).get(step, {}).get("state", "waiting") == "waiting":
             assert self.process.poll() is None, self.said()
             assert time.monotonic() < deadline, self.said()
@@ -63,7 +65,7 @@ class Pipeline:
 
     def wait_to_hear(self, words: str) -> None:
         """Return when it has said something since it was started last."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + WAIT_SECONDS
         while words not in (self.folder / "said.txt").read_text()[self.heard :]:
             assert self.process.poll() is None and time.monotonic() < deadline, self.said()
             time.sleep(0.02)
@@ -74,8 +76,8 @@ class Pipeline:
         running = [step for step in steps if steps[step]["state"] == "running"]
         self.kills.append(f"{stop.name} to {target} in {', '.join(running) or 'no step'}")
         self.target(target).send_signal(stop)
-        self.process.wait(60)
-        deadline = time.monotonic() + 30
+        self.process.wait(WAIT_SECONDS)
+        deadline = time.monotonic() + GONE_SECONDS
         while left := self.processes():
             assert time.monotonic() < deadline, (self.kills[-1], left)
             time.sleep(0.05)
@@ -103,7 +105,7 @@ class Pipeline:
     def finish(self) -> Path:
         """Run to the end; the folder of the run."""
         self.start()
-        assert self.process.wait(200) == 0, self.said()
+        assert self.process.wait(WAIT_SECONDS) == 0, self.said()
         assert self.record()["state"] == "finished"
         return self.run
 
