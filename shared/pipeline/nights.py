@@ -208,7 +208,7 @@ def end_night(
     if verdict:
         how = "refused" if verdict.refused else "done"
         why = " ".join(verdict.reasons)
-        print(f"nightly: {name} {how}: the model is {verdict.outcome}. {why}".rstrip())
+        print(f"nightly: {name} {how}, verdict: {verdict.outcome}. {why}".rstrip())
     elif code == 0:
         print(f"nightly: {name} done, without a verdict")
     elif code == TIMED_OUT:

@@ -97,7 +97,7 @@ def test_a_refused_model_has_an_exit_code_of_its_own(half_a_night, nights):
 
     night.start()
     assert night.process.wait(60) == 3, night.said()
-    said = f"nightly: {night.run.name} refused: the model is worse. It is slower."
+    said = f"nightly: {night.run.name} refused, verdict: worse. It is slower."
     assert said in night.said()
     assert night.record()["state"] == "finished"
 
