@@ -2,8 +2,6 @@
 
 import contextlib
 import http.client
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +15,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from shared.pipeline.processes import Guarded
 from shared.tracking import courier, store
 from tests.calling import environment as clean_environment
 
@@ -33,16 +32,17 @@ def server(tmp_path_factory) -> Iterator[str]:
     command += ["--artifacts-destination", str(folder / "artifacts")]
     options = clean_environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    process = subprocess.Popen(command, env=options, start_new_session=True, **quiet)
     address = f"http://127.0.0.1:{port}"
-    for _ in range(600):
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=5):
-            break
-        assert process.poll() is None
-        time.sleep(0.2)
-    yield address
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with Guarded(command, options, 5.0, **quiet) as running:  # ends with pytest
+        for _ in range(600):
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"{address}/health", timeout=5),
+            ):
+                break
+            assert running.process.poll() is None
+            time.sleep(0.2)
+        yield address
 
 
 @pytest.fixture(scope="session")
