@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from components.benchmark.measure.quality import QualityMeter
-from components.benchmark.measure.segmentation import SegmentationNetwork
+from components.benchmark.measure.segmentation import GROUPS, SegmentationNetwork
 from shared.contracts.measured import Quality
 from shared.measuring import MeasuringOptions
 from shared.quality import frechet_distance, kernel_distance, l1, psnr_db, ssim
@@ -53,3 +53,32 @@ def test_meter_with_all_networks(tmp_path):
     assert (result.miou, result.pixel_accuracy) == (1, 1)
     assert [caveat[:3] for caveat in result.caveats] == ["FID", "KID"]
     assert Quality.model_validate_json(result.model_dump_json()) == result
+
+
+@pytest.mark.parametrize("count", [2 * GROUPS + 3, 4, 1])
+def test_groups_left_out_are_what_the_other_pairs_give(tmp_path, count):
+    """By meters that never saw the group's pairs, which are every tenth from its number on."""
+    fid = mean_colour(tmp_path / "f.onnx")
+    networks = MeasuringNetworks.load((8, 12), "cpu", MeasuringOptions(fid_network=fid))
+    segmentation = SegmentationNetwork(brightest_channel(tmp_path / "s.onnx"), (8, 12), 3)
+    pictures = random_pictures(3 * count)
+    triples = [pictures[i::count] for i in range(count)]
+
+    def measured(numbers) -> QualityMeter:
+        meter = QualityMeter(networks, segmentation)
+        for number in numbers:
+            fake, real, labels = triples[number]
+            meter.add(fake, real, labels.argmax(axis=0).astype(np.uint8))
+        return meter
+
+    whole = measured(range(count))
+    found, groups = whole.by_group_left_out(), min(GROUPS, count)
+    names = {"fid", "kid", "miou", "pixel_accuracy"} if count > 2 else set()
+    assert found.keys() == names
+    for group in range(groups if names else 0):
+        others = measured(i for i in range(count) if i % GROUPS != group).result()
+        for name in names:
+            assert found[name][group] == pytest.approx(getattr(others, name)), name
+    means = {name: values.mean() for name, values in whole.by_pair.items()}
+    assert means == pytest.approx({name: getattr(whole.result(), name) for name in means})
+    assert means.keys() == {"psnr_db", "ssim", "l1"}
