@@ -19,7 +19,6 @@ from shared.deployed.runners import OnnxRunner
 from shared.registry import RegistryError
 from tests import tiny
 from tests.asking import one_sentence, refusal
-from tests.measuring import mean_colour, mean_difference
 from tests.tiny import one_thread  # noqa: F401 - a fixture
 
 
@@ -100,20 +99,6 @@ def test_what_is_better_one_way_is_worse_the_other(root):
         assert there[name].change == -back[name].change != 0
         assert there[name].low == pytest.approx(-back[name].high)
         assert there[name].judgement == opposite[back[name].judgement]
-
-
-def test_figures_of_measuring_networks_are_compared_too(root):
-    files = dict(
-        lpips_network=mean_difference(root / "l.onnx"), fid_network=mean_colour(root / "f.onnx")
-    )
-    found = by_name(benchmark(root, "small", **files).verdict)
-    names = ("psnr_db", "ssim", "l1", "lpips", "fid", "kid")
-    assert list(found)[1:] == [f"test/{name}" for name in names]
-    assert all(found[f"test/{name}"].change == 0 for name in names)
-    report = benchmark(root, "other", **files)
-    fid = by_name(report.verdict)["test/fid"]
-    assert fid.tonight == report.quality.fid != fid.champion == found["test/fid"].tonight
-    assert fid.low < fid.change < fid.high and fid.better == "lower"
 
 
 def test_the_verdict_is_told_everywhere(root, capsys):
