@@ -27,7 +27,7 @@ from shared.pipeline.description import tags_of
 from shared.pipeline.graph import step_of
 from shared.pipeline.processes import run_step, stop_steps_with_us
 from shared.pipeline.processes.locks import hold
-from shared.pipeline.reuse import find_same, listing_of, step_key, take_over
+from shared.pipeline.reuse import find_same, listing_of, step_key, take_over, verdict_holds
 from shared.pipeline.runs import JOURNAL, Run, RunRecord, now
 from shared.secrets import without_secrets
 
@@ -108,17 +108,12 @@ def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse) -> No
 
 def print_result(run: Run) -> None:
     """Show the table of a finished run, and where its report and its log are."""
-    report = report_of(run)
+    report = run.report
     print(f"\n{(report / 'table.txt').read_text()}")
     print(f"report:    {report / PAGE}")
     print(f"log:       {run.log}")
     print(f"MLflow:    {run.record.mlflow or 'has not taken the run yet'}")
     print(f"           shown by {tracking.ui_command()}")
-
-
-def report_of(run: Run) -> Path:
-    """The folder of its benchmark's report."""
-    return run.folder / "benchmark" / "report"
 
 
 def _numbers(run: Run) -> dict[str, Any]:
@@ -168,11 +163,11 @@ def _end(run: Run, state: str, reason: str = "") -> None:
     """Note how a run ended, here and on its page in MLflow."""
     report = None
     if run.record.steps["benchmark"].is_done:
-        report = BenchmarkReport.read(report_of(run))
+        report = BenchmarkReport.read(run.report)
         run.note(verdict=report.verdict.outcome if report.verdict else "")
         if run.record.steps["benchmark"].state == "reused":  # else the step has done it
             tracking.log_figures(report.headline())
-            tracking.log_files(report_of(run) / PAGE)
+            tracking.log_files(run.report / PAGE)
     run.end(state, without_secrets(reason))
     tracking.set_tags(tags_of(run, report))
     if state != "stopped" and (links := tracking.links()):  # a signal leaves no time to ask
@@ -264,9 +259,9 @@ class StepTask(ITaskHandler):
                 engine.screen.say(f"{self.step}: note: its code, config or data changed since")
             return Status.SUCCESS
         may_reuse = engine.reuse == "on" or (engine.reuse == "data" and self.step == "prepare")
-        same = may_reuse and find_same(run.folder.parent, key, self.folder.name)
-        if same:
-            return self._take_over(key, *same)
+        same = find_same(run.folder.parent, key, self.step) if may_reuse else None
+        if same and (self.component != "benchmark" or verdict_holds(same)):
+            return self._take_over(key, same)
 
         # To be done, or to be gone on with: steps find in their folder how far they were.
         start = time.monotonic()
@@ -281,9 +276,9 @@ class StepTask(ITaskHandler):
             run.note_step(self.step, state="failed", reason=reason, seconds=seconds)
         return status
 
-    def _take_over(self, key: str, source: Run, step: str) -> Status:
+    def _take_over(self, key: str, source: Run) -> Status:
         """Make the output of an earlier run's step that of this one."""
-        state = source.record.steps[step]
+        state = source.record.steps[self.step]
         take_over(source.folder / self.folder.name, self.folder)
         self.engine.screen.say(
             f"{self.step}: taken over from {source.name} (same config, inputs and code); "

@@ -187,7 +187,7 @@ def _how_it_ended(night: Run) -> str:
 def verdict_of(night: Run) -> Verdict | None:
     """What the benchmark says of a night's model; None where it says nothing."""
     try:
-        return BenchmarkReport.read(night.folder / "benchmark" / "report").verdict
+        return BenchmarkReport.read(night.report).verdict
     except (InputError, OSError) as error:
         print(f"nightly: warning: no verdict: {error}", file=sys.stderr)
         return None

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shared import registry
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard
 from shared.contracts.folder import digest_files
+from shared.contracts.measured import BenchmarkReport
 from shared.contracts.model import ModelCard
 from shared.pipeline.runs import Run, runs_in
 
@@ -60,20 +62,34 @@ def listing_of(folder: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def find_same(runs: Path, key: str, task: str) -> tuple[Run, str] | None:
-    """The newest run, and the step in it, that made this output and still has it whole.
+def find_same(runs: Path, key: str, step: str) -> Run | None:
+    """The newest run that made this output of a step and still has it whole.
 
     Args:
         key: Of the step, from `step_key`.
-        task: Name of the step's folder in a run.
     """
     for run in runs_in(runs):
-        for step, state in run.record.steps.items():
-            folder = run.folder / step.replace("_", "-")
-            if state.is_done and state.key == key and folder.name == task and folder.is_dir():
-                if listing_of(folder) == state.files:
-                    return run, step
+        state = run.record.steps.get(step)
+        if state and state.is_done and state.key == key:
+            if listing_of(run.folder / step.replace("_", "-")) == state.files:
+                return run
     return None
+
+
+def verdict_holds(run: Run) -> bool:
+    """Whether a run's model was compared with today's champion, or is that: else another verdict
+    may be due. A registry that does not answer could not give one."""
+    report = BenchmarkReport.read(run.report)
+    name = run.record.config["benchmark"].get("registered_model")
+    if not name or report.verdict is None:
+        return True
+    try:
+        with registry.connected() as client:
+            champion = registry.with_alias(registry.versions(client, name), registry.CHAMPION)
+    except registry.RegistryError:
+        return True
+    digest = champion.tags.get("model_digest") if champion else None
+    return digest in (report.verdict.champion, report.model_digest)
 
 
 def take_over(source: Path, target: Path) -> None:

@@ -72,6 +72,11 @@ class Run:
     def log(self) -> Path:
         return self.folder / LOG
 
+    @property
+    def report(self) -> Path:
+        """The folder of its benchmark's report."""
+        return self.folder / "benchmark" / "report"
+
     def raw_data(self, given: str | None) -> str:
         """Where its raw data are; `given` is needed only for a URL whose secrets were not kept.
         Raises InputError where it is another place."""

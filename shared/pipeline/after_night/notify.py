@@ -88,7 +88,7 @@ def message_of(recipe: str, code: int, run: Run | None, reason: str = "") -> dic
         message["reason"] = reason or record.steps[step].reason or record.reason
 
     # What it measured.
-    folder = run.folder / "benchmark" / "report"
+    folder = run.report
     with contextlib.suppress(InputError, OSError):
         report = BenchmarkReport.read(folder)
         figures = report.headline()

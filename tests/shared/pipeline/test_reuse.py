@@ -1,5 +1,6 @@
 """What is taken over from an earlier run, and what is not."""
 
+import contextlib
 import io
 import json
 import os
@@ -8,9 +9,18 @@ import shutil
 import pytest
 from kfp.local.status import Status
 
+from shared import registry
 from shared.contracts.folder import write_atomically
+from shared.contracts.measured import BenchmarkReport, Quality, Verdict
 from shared.pipeline import embedded
-from shared.pipeline.reuse import digest_of, find_same, listing_of, step_key, take_over
+from shared.pipeline.reuse import (
+    digest_of,
+    find_same,
+    listing_of,
+    step_key,
+    take_over,
+    verdict_holds,
+)
 from shared.pipeline.runs import RunRecord, begin, runs_in
 from tests import tiny
 from tests.calling import SMALL, call
@@ -77,11 +87,44 @@ def test_output_that_lost_a_file_is_not_taken_over(tmp_path):
     (made / "one").write_text("1")
     assert find_same(tmp_path, "k", "prepare") is None
     run.note_step("prepare", state="finished", key="k", files=listing_of(made))
-    found, step = find_same(tmp_path, "k", "prepare")
-    assert (found.name, step) == (run.name, "prepare")
+    assert find_same(tmp_path, "k", "prepare").name == run.name
     assert find_same(tmp_path, "other", "prepare") is None
     (made / "one").unlink()
     assert find_same(tmp_path, "k", "prepare") is None
+
+
+@pytest.mark.parametrize(
+    "champion, holds",
+    [("compared", True), ("itself", True), ("newer", False), (None, False), ("away", True)],
+)
+def test_a_verdict_holds_against_the_same_champion_alone(tmp_path, monkeypatch, champion, holds):
+    config = {"benchmark": {"registered_model": "demo"}}
+    run = begin("demo", config, "/data", {}, {}, tmp_path)
+    quality = Quality(pairs=0)
+    BenchmarkReport(
+        speed=[],
+        parity=[],
+        quality=quality,
+        train_quality=quality,
+        verdict=Verdict(outcome="equal", reasons=[], champion="compared"),
+        height=8,
+        width=8,
+        model_digest="itself",
+        dataset_digest="d",
+        environment={},
+        method="",
+    ).write(run.report)
+
+    @contextlib.contextmanager
+    def connected():
+        if champion == "away":
+            raise registry.RegistryError("no answer.")
+        yield None
+
+    found = registry.Version("demo", 1, {"model_digest": champion}, ("champion",))
+    monkeypatch.setattr(registry, "connected", connected)
+    monkeypatch.setattr(registry, "versions", lambda *_: [found] if champion else [])
+    assert verdict_holds(run) == holds
 
 
 @pytest.fixture(scope="module")
