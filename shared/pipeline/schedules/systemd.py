@@ -25,6 +25,8 @@ EnvironmentFile=-%h/.config/pix2pixhd.env
 # The command ends by itself before; systemd steps in only when it does not, and then leaves no
 # process behind.
 TimeoutStartSec={limit}
+# Steps and MLflow's runs get a minute for their end, the command of --notify another.
+TimeoutStopSec=3min
 KillMode=control-group
 """
 TIMER = """\
