@@ -27,6 +27,7 @@ from shared import tracking
 from shared.command import StepConfig, command_line
 from shared.errors import InputError
 from shared.pipeline import embedded, server
+from shared.pipeline.after_night.notify import notify
 from shared.pipeline.after_night.sync import sync
 from shared.pipeline.graph import image_of, task, write_yaml
 from shared.pipeline.nights import NightlyOptions, run_night
@@ -268,10 +269,14 @@ def nightly(config: NightlyOptions) -> None:
     Example:
         python pipeline.py nightly --raw-data /data/cityscapes --timeout-min 480
     """
-    numbers = read_recipe(config.recipe, CONFIGS, config.overrides)
-    numbers = start_from(config.start, config.recipe, numbers, config.runs)
-    if code := run_night(config, numbers):
-        sys.exit(code)
+    try:
+        numbers = read_recipe(config.recipe, CONFIGS, config.overrides)
+        numbers = start_from(config.start, config.recipe, numbers, config.runs)
+        code = run_night(config, numbers)
+    except InputError as refusal:
+        notify(config.notify, config.recipe, code=2, reason=str(refusal))
+        raise
+    sys.exit(code)
 
 
 def schedule(config: ScheduleOptions) -> None:

@@ -14,6 +14,8 @@ from pydantic import Field
 from shared.command import StepConfig
 from shared.contracts.measured import BenchmarkReport, Verdict
 from shared.errors import InputError
+from shared.pipeline.after_night.notify import notify
+from shared.pipeline.after_night.retention import retire_nights
 from shared.pipeline.embedded import LOCK as RUN_LOCK
 from shared.pipeline.embedded import ROOT
 from shared.pipeline.processes import Guarded, stop_steps_with_us
@@ -50,6 +52,10 @@ class NightlyOptions(StepConfig):
     """Minutes after which the run is stopped, for the next night to go on; 0 = never."""
     runs: Path = Path("runs")
     """Folder of the runs, of the MLflow store and of the lock."""
+    keep_nights: int = Field(default=0, ge=0)
+    """Nights of the recipe that keep their data, models and MLflow artifacts; 0 = all."""
+    notify: str = ""
+    """Command for the shell: standard input tells it, in JSON, how the night ended."""
 
 
 def run_night(config: NightlyOptions, numbers: Recipe) -> int:
@@ -73,6 +79,7 @@ def run_night(config: NightlyOptions, numbers: Recipe) -> int:
             return _tonight(config, numbers)
     except Held as held:
         print(f"nightly: {held} Nothing was started.", file=sys.stderr)
+        notify(config.notify, config.recipe, BUSY, reason=str(held))
         return BUSY
 
 
@@ -196,7 +203,8 @@ def verdict_of(night: Run) -> Verdict | None:
 def end_night(
     config: NightlyOptions, night: Run | None, verdict: Verdict | None, code: int
 ) -> None:
-    """Say how a night ended, to whoever reads its log; on success and on failure.
+    """Say how a night ended, to whoever reads its log and to --notify; on success and on failure.
+    After a night that came to its end, old ones are removed.
 
     Args:
         night: Its run; None where it got none.
@@ -220,3 +228,6 @@ def end_night(
         print(f"nightly: stopped; {goes_on}", file=sys.stderr)
     else:
         print(f"nightly: {name} failed with exit code {code}", file=sys.stderr)
+    notify(config.notify, config.recipe, code, night)
+    if code in (0, REFUSED_BY_VERDICT):
+        retire_nights(config.runs, config.recipe, config.keep_nights)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from shared import registry
+from shared import registry, tracking
 from shared.errors import InputError
 from shared.pipeline.runs import JOURNAL, Run, runs_in
 from shared.registry import FILES_REMOVED, RegistryError, Version, connected
@@ -53,6 +53,10 @@ def retire_nights(runs: Path, recipe: str, keep: int) -> None:
     if not keep:
         return
     try:
+        if store.URI not in os.environ:
+            if not (runs / "mlflow.db").is_file():
+                raise RegistryError(f"{runs} has no MLflow store.")
+            os.environ[store.URI] = tracking.store_uri(runs)
         rooms = list(find_room(runs, recipe, keep))
     except RegistryError as error:
         print(f"--keep-nights {keep}: nothing was removed: {error}")

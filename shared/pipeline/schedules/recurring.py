@@ -24,7 +24,13 @@ from shared.pipeline.server import check_raw_data, connect, shown, spec_of
 
 MARK = "by pipeline.py schedule, "  # before the digest, in a description
 # Options that no server takes, and their flags.
-OF_THIS_MACHINE = {"start": "--from", "timeout_min": "--timeout-min", "runs": "--runs"}
+OF_THIS_MACHINE = {
+    "start": "--from",
+    "timeout_min": "--timeout-min",
+    "runs": "--runs",
+    "keep_nights": "--keep-nights",
+    "notify": "--notify",
+}
 PAGE_SIZE = 100
 UTC_NAMES = ("", "UTC", "Etc/UTC")
 

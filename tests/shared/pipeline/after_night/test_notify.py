@@ -11,7 +11,10 @@ import pytest
 from shared.contracts.measured import BenchmarkReport, Quality, SpeedRow, Verdict
 from shared.pipeline.after_night import notify as home
 from shared.pipeline.after_night.notify import message_of, notify
+from shared.pipeline.nights import LOCK
+from shared.pipeline.processes.locks import hold
 from shared.pipeline.runs import begin
+from tests.calling import call
 
 FIELDS = set(
     "outcome exit_code recipe run verdict reasons headline report mlflow step reason".split()
@@ -127,6 +130,25 @@ def test_a_command_that_hangs_is_stopped_with_all_below_it(monkeypatch, capfd):
     assert "was stopped, since it ran longer than 0.5 s" in capfd.readouterr().err
     commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
     assert ["sleep", "333"] not in commands
+
+
+def test_a_night_tells_however_it_ends_and_keeps_its_exit_code(scenes, tmp_path):
+    """As a timer starts it: refused, beside another one, too long."""
+    asked = ("nightly", "--raw-data", scenes, "--notify", f"{listener(tmp_path)}; exit 9")
+    (tmp_path / "runs").mkdir()
+    codes = [call(*asked, "--recipe", "nope", cwd=tmp_path).returncode]
+    with hold(tmp_path / "runs" / LOCK):
+        codes.append(call(*asked, cwd=tmp_path).returncode)
+    late = call(*asked, "--timeout-min", 0.001, cwd=tmp_path)
+    codes.append(late.returncode)
+    assert codes == [2, 75, 124]
+    assert "the command of --notify ended with exit code 9" in late.stderr
+
+    told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
+    assert [one["outcome"] for one in told] == ["refused", "busy", "timed out"]
+    assert [one["exit_code"] for one in told] == codes
+    assert "--recipe 'nope' is unknown" in told[0]["reason"]
+    assert "nightly.lock is held by process" in told[1]["reason"]
 
 
 def test_nobody_is_told_where_nobody_asked(capfd):

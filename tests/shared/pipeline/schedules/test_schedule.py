@@ -125,7 +125,7 @@ def test_nightly_is_given_what_schedule_was_given(machine):
     )
     of_readme = shlex.split(line)[3:]
     odd_ones = shlex.split("--cron @daily --set a.b=-1 'c.d=x y' --raw-data=-x --runs 'r s'")
-    for words in (of_readme, [*odd_ones, "--timeout-min", "0.5", "--recipe", "facades"]):
+    for words in (of_readme, [*odd_ones, "--timeout-min=0.5", "--notify", "mail -s 'a b' me"]):
         options = ScheduleOptions.check(read_options(schedule, words, ScheduleOptions))
         passed_on = as_words(options, NightlyOptions)
         read = NightlyOptions.check(read_options(pipeline.nightly, passed_on, NightlyOptions))
