@@ -12,7 +12,12 @@ from shared.pipeline.nights import NightlyOptions, find_unfinished
 from shared.pipeline.reuse import listing_of
 from shared.pipeline.runs import Run, RunRecord, StepState
 from tests.calling import SMALL, call
-from tests.shared.pipeline.killing import Pipeline, statuses_in_mlflow, written_by_steps
+from tests.shared.pipeline.killing import (
+    WAIT_SECONDS,
+    Pipeline,
+    statuses_in_mlflow,
+    written_by_steps,
+)
 
 # Whole nights.
 
@@ -96,7 +101,7 @@ def test_a_refused_model_has_an_exit_code_of_its_own(half_a_night, nights):
     record.model_copy(update={"steps": steps}).write(night.run)
 
     night.start()
-    assert night.process.wait(60) == 3, night.said()
+    assert night.process.wait(WAIT_SECONDS) == 3, night.said()
     said = f"nightly: {night.run.name} refused, verdict: worse. It is slower."
     assert said in night.said()
     assert night.record()["state"] == "finished"
