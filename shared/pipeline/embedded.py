@@ -21,6 +21,7 @@ from kfp.local.task_handler_interface import ITaskHandler
 
 from shared import tracking
 from shared.code_version import code_version
+from shared.contracts.dataset import DatasetManifest
 from shared.contracts.measured import BenchmarkReport
 from shared.errors import InputError
 from shared.pipeline.description import tags_of
@@ -168,6 +169,10 @@ def _end(run: Run, state: str, reason: str = "") -> None:
         if run.record.steps["benchmark"].state == "reused":  # else the step has done it
             tracking.log_figures(report.headline())
             tracking.log_files(run.report / PAGE)
+    if run.record.steps["prepare"].is_done:
+        dataset = run.folder / "prepare" / "dataset"
+        manifest = DatasetManifest.read(dataset)
+        tracking.log_dataset(manifest.name, dataset, manifest.digest, "training")
     run.end(state, without_secrets(reason))
     tracking.set_tags(tags_of(run, report))
     if state != "stopped" and (links := tracking.links()):  # a signal leaves no time to ask

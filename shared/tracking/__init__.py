@@ -530,26 +530,6 @@ def _git(*arguments: str) -> str:
 # What the pipeline reads, and tells people.
 
 
-def latest_figures(
-    experiment: str, tags: dict[str, str], runs: Path, count: int
-) -> list[tuple[str, dict[str, float]]]:
-    """The newest finished pipeline runs with these tags, newest first: (name, headline figures)."""
-    wanted = "".join(f" and tags.{name} = '{value}'" for name, value in tags.items())
-    try:
-        mlflow = store.open_client(os.environ.get(store.URI, store_uri(runs)))
-        place = mlflow.get_experiment_by_name(experiment)
-        found = place and mlflow.search_runs(
-            [place.experiment_id],
-            f"status = 'FINISHED'{wanted}",
-            order_by=["start_time DESC"],
-            max_results=count,
-        )
-    except Exception as error:
-        warn(f"earlier runs cannot be read: {store.one_line(error)}")
-        return []
-    return [(run.info.run_name, run.data.metrics) for run in found or ()]
-
-
 def store_uri(runs: Path) -> str:
     """MLflow's store where no MLFLOW_TRACKING_URI is set: one file beside the runs."""
     return store.uri_of_database(runs.resolve() / "mlflow.db")

@@ -151,4 +151,4 @@ def link(uri: str, experiment_id: str, run_id: str | None = None) -> str:
     """The page of a run, or of the runs of an experiment as a table: MLflow 3 opens on an empty
     page for agents otherwise."""
     page = f"{ui_address(uri)}/#/experiments/{urllib.parse.quote(experiment_id)}/runs"
-    return f"{page}/{run_id}" if run_id else f"{page}?workflowType=machine_learning"
+    return f"{page}{f'/{run_id}' if run_id else ''}?workflowType=machine_learning"

@@ -332,4 +332,4 @@ def test_links_open_the_view_of_trainings(way, client, experiment, tmp_path):
     place = client.get_experiment_by_name(experiment).experiment_id
     table = f"{way.uri}/#/experiments/{place}/runs"
     assert links.experiment == f"{table}?workflowType=machine_learning"
-    assert links.run == f"{table}/{run_id}"
+    assert links.run == f"{table}/{run_id}?workflowType=machine_learning"

@@ -84,17 +84,6 @@ def test_step_is_a_child_of_the_pipeline_run(store):
     assert bad.returncode == 1 and "boom" in bad.stderr
 
 
-def test_latest_figures_are_those_of_finished_runs(store, monkeypatch):
-    from shared import tracking
-
-    folder, *_ = store
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert tracking.latest_figures("demo", {"nightly": "true"}, folder / "runs", 2) == [
-        ("demo-1", {"fps": 7.5})
-    ]
-    assert tracking.latest_figures("demo", {"nightly": "no"}, folder / "runs", 2) == []
-
-
 def test_two_pipelines_may_create_the_store_at_once(tmp_path):
     (tmp_path / "step.py").write_text("")
     (tmp_path / "parent.py").write_text(PARENT)
