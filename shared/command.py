@@ -123,7 +123,10 @@ def run_tracked(
 ) -> dict[str, float]:
     """Run a step in its MLflow run, return its figures."""
     output = Path(folders[config.OUTPUT]) if config.OUTPUT else None
-    with tracking.step_run(config.step_name, config.model_dump(), output):
+    # MLflow shows a run's parameters above its pictures, and the 70 of a training hide them: in a
+    # pipeline its own run has those of all steps.
+    params = {} if tracking.PIPELINE in os.environ else config.model_dump()
+    with tracking.step_run(config.step_name, params, output):
         return run(config=config, **folders)
 
 

@@ -59,7 +59,9 @@ def test_runs_form_one_tree_with_headlines_on_the_parent(nights):
     tags = first.data.tags
     assert tags["verdict"] == "first" and tags["raw_data"].endswith("scenes") and tags["host"]
     assert "**first**" in tags["mlflow.note.content"] and tags["device"]
+    assert first.data.params["train_global.ngf"] == "8"
     stage = children[1]
+    assert not stage.data.params, "they would hide its pictures"
     curves = {"epoch_loss/G_GAN", "epoch_loss/D_real", "learning_rate", "images_per_second"}
     assert curves <= stage.data.metrics.keys()
     learning_rates = client.get_metric_history(stage.info.run_id, "learning_rate")
