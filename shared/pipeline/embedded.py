@@ -114,7 +114,7 @@ def print_result(run: Run) -> None:
     print(f"report:    {report / PAGE}")
     print(f"log:       {run.log}")
     print(f"MLflow:    {run.record.mlflow or 'has not taken the run yet'}")
-    print(f"           shown by {tracking.ui_command()}")
+    print(f"           shown by {tracking.ui_command(run.folder.parent)}")
 
 
 def _numbers(run: Run) -> dict[str, Any]:

@@ -535,6 +535,6 @@ def store_uri(runs: Path) -> str:
     return store.uri_of_database(runs.resolve() / "mlflow.db")
 
 
-def ui_command() -> str:
-    """The command, or the address, that shows the runs."""
-    return store.ui_command(os.environ[store.URI])
+def ui_command(runs: Path) -> str:
+    """The command, or the address, that shows the runs of a folder."""
+    return store.ui_command(os.environ.get(store.URI, store_uri(runs)))

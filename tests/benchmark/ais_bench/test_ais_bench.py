@@ -3,6 +3,7 @@ no NPU took part."""
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_figures_of_pure_inference(tmp_path, capsys):
     )
     printed = capsys.readouterr().out
     assert printed.startswith(
-        f"benchmark: {sys.executable} -m ais_bench --model {om} --loop 5 --device 0 "
+        f"benchmark: {shlex.quote(sys.executable)} -m ais_bench --model {om} --loop 5 --device 0 "
         "--warmup_count 2"
     )
     assert not Path(re.search(r"--output (\S+)", printed)[1]).exists()

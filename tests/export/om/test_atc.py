@@ -28,7 +28,10 @@ ATC = """#!/bin/bash
 # Speaks as hicann/ge does: main_impl.cc (words, exit status), error_codes/ (messages),
 # option_utils.cc (checks). The model is a JSON file of the inputs' axes by name. ATC_DOES tells
 # what it shall do with a good command line.
-ATC_BIN = """#!{python} -IS
+# A shell finds Python for it: the kernel takes no blank in a path behind #!.
+ATC_BIN = """#!/bin/sh
+'''exec' "{python}" -IS "$0" "$@"
+' '''
 import json, os, pathlib, subprocess, sys, time
 
 FLAGS = '''model framework output input_format input_shape dynamic_batch_size dynamic_image_size dynamic_dims

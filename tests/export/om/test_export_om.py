@@ -4,6 +4,7 @@
 Contract tests: no NPU took part. What each of the two refuses, and how it fails, is in test_om and
 test_ais_bench."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,8 @@ def machine(tmp_path_factory):
     root = tmp_path_factory.mktemp("machine")
     atc = root / "bin" / "atc"
     atc.parent.mkdir()
-    atc.write_text(f'#!/bin/sh\nexec {sys.executable} {STAND_INS / "atc.py"} "$@"\n')
+    program = shlex.join([sys.executable, str(STAND_INS / "atc.py")])
+    atc.write_text(f'#!/bin/sh\nexec {program} "$@"\n')
     atc.chmod(0o755)
     tiny.dataset(root / "dataset", test=3, height=H, width=W)
     # The gain is large enough for pictures with contrast.

@@ -24,7 +24,7 @@ def test_the_whole_pipeline_runs(nights):
     for step in CONFIGS:
         assert f"\n[{step}]\n" in out
     assert "embedded engine" in out and "epoch 3/3" in out and "Got executor_input" not in out
-    assert "onnxruntime" in out and "pipeline.py ui --runs " in out
+    assert "onnxruntime" in out and " ui --runs " in out
     report = Path(next(line for line in out.splitlines() if line.startswith("report:")).split()[1])
     assert report.is_file() and report.name == "report.html"
     assert f"<title>{report.parents[2].name}</title>" in report.read_text()
