@@ -5,6 +5,7 @@ import pytest
 from shared.contracts.measured import BenchmarkReport, Comparison, Quality, Verdict
 from shared.pipeline.description import describe, tags_of
 from shared.pipeline.runs import begin
+from tests import tiny
 
 PAST = dict(name="fps/onnxruntime_fp32/batch_1", better="higher", champion=20.0, tonight=14.0)
 PAST |= dict(change=-0.3, low=-0.32, high=-0.28, noise=0.02, limit=-0.05, judgement="worse")
@@ -19,19 +20,9 @@ def run(tmp_path):
 
 
 def report(verdict: Verdict | None) -> BenchmarkReport:
-    return BenchmarkReport(
-        speed=[],
-        parity=[],
-        quality=Quality(pairs=2, psnr_db=21.5),
-        train_quality=Quality(pairs=2),
-        verdict=verdict,
-        height=8,
-        width=8,
-        model_digest="m1",
-        dataset_digest="d1",
-        environment={"device": "a card"},
-        method="",
-    )
+    quality = Quality(pairs=2, psnr_db=21.5)
+    device = {"device": "a card"}
+    return tiny.report(quality=quality, verdict=verdict, environment=device)
 
 
 def test_a_finished_run_shows_its_verdict_and_figures_beside_the_champion(run):
@@ -53,7 +44,7 @@ def test_a_finished_run_shows_its_verdict_and_figures_beside_the_champion(run):
     assert "--continue" not in text
     tags = tags_of(run, report(verdict))
     wanted = dict(verdict="worse", device="a card", raw_data="/data/streets")
-    wanted |= {"dataset.digest": "d1", "model.digest": "m1", "mlflow.note.content": text}
+    wanted |= {"dataset.digest": "d", "model.digest": "m", "mlflow.note.content": text}
     assert wanted.items() <= tags.items() and "reason" not in tags
 
 

@@ -11,7 +11,7 @@ from kfp.local.status import Status
 
 from shared import registry
 from shared.contracts.folder import write_atomically
-from shared.contracts.measured import BenchmarkReport, Quality, Verdict
+from shared.contracts.measured import Verdict
 from shared.pipeline import embedded
 from shared.pipeline.reuse import (
     digest_of,
@@ -100,20 +100,8 @@ def test_output_that_lost_a_file_is_not_taken_over(tmp_path):
 def test_a_verdict_holds_against_the_same_champion_alone(tmp_path, monkeypatch, champion, holds):
     config = {"benchmark": {"registered_model": "demo"}}
     run = begin("demo", config, "/data", {}, {}, tmp_path)
-    quality = Quality(pairs=0)
-    BenchmarkReport(
-        speed=[],
-        parity=[],
-        quality=quality,
-        train_quality=quality,
-        verdict=Verdict(outcome="equal", reasons=[], champion="compared"),
-        height=8,
-        width=8,
-        model_digest="itself",
-        dataset_digest="d",
-        environment={},
-        method="",
-    ).write(run.report)
+    verdict = Verdict(outcome="equal", reasons=[], champion="compared")
+    tiny.report(model_digest="itself", verdict=verdict).write(run.report)
 
     @contextlib.contextmanager
     def connected():

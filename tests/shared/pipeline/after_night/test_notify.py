@@ -8,12 +8,13 @@ import time
 import psutil
 import pytest
 
-from shared.contracts.measured import BenchmarkReport, Quality, SpeedRow, Verdict
+from shared.contracts.measured import Quality, SpeedRow, Verdict
 from shared.pipeline.after_night import notify as home
 from shared.pipeline.after_night.notify import message_of, notify
 from shared.pipeline.nights import LOCK
 from shared.pipeline.processes.locks import hold
 from shared.pipeline.runs import begin
+from tests import tiny
 from tests.calling import call
 
 FIELDS = set(
@@ -33,19 +34,9 @@ def night(tmp_path):
 
 def measure(night, verdict: Verdict | None, psnr_db: float = 20) -> None:
     row = dict(device="cpu", precision="fp32", batch_size=1)
-    BenchmarkReport(
-        speed=[SpeedRow(runtime="onnxruntime", images_per_second=30, **row)],
-        parity=[],
-        quality=Quality(pairs=2, psnr_db=psnr_db),
-        train_quality=Quality(pairs=0),
-        verdict=verdict,
-        height=8,
-        width=16,
-        model_digest="m",
-        dataset_digest="d",
-        environment={},
-        method="",
-    ).write(night.folder / "benchmark" / "report")
+    speed = [SpeedRow(runtime="onnxruntime", images_per_second=30, **row)]
+    quality = Quality(pairs=2, psnr_db=psnr_db)
+    tiny.report(speed=speed, quality=quality, verdict=verdict).write(night.report)
 
 
 def listener(tmp_path) -> str:
