@@ -1,6 +1,6 @@
 # make demo       the whole pipeline on generated street scenes, from nothing
 # make ui         the runs in MLflow, until Ctrl-C
-# make test       set up and run the tests (about 12 minutes on 2 cores)
+# make test       set up and run the tests (about 11 minutes on 2 cores)
 # make test-all   also the slow ones, and those for GPU, NPU and containers where these are there
 #
 # TORCH_INDEX names an extra index for torch: without an NVIDIA driver, that of the CPU wheels, which bring no CUDA
