@@ -55,7 +55,18 @@ def open_client(uri: str):
     there, by one process at a time: two that make one leave it unusable."""
     mlflow = load_mlflow()
     with locked(uri):
-        return _client(mlflow, uri)
+        client = _client(mlflow, uri)
+        _remove_misread_folder(uri)
+        return client
+
+
+def _remove_misread_folder(uri: str) -> None:
+    """Remove the empty folder that MLflow makes beside the right one where a path has to be
+    escaped, since it does not read the escapes there."""
+    file, literal = database(uri), Path(uri.partition(":///")[2].partition("?")[0])
+    if file and literal.absolute() != file:
+        with contextlib.suppress(OSError):  # it is not there, or not empty and so not that one
+            literal.parent.rmdir()
 
 
 @functools.cache
