@@ -109,7 +109,7 @@ def execute(
 def _refuse_other_code(step: str, version: str) -> None:
     """Refuse to run code that is not what the outputs will be kept under: an image built before the
     last edit."""
-    if not version or "PIPELINE_RUN" in os.environ:  # the embedded engine looks itself
+    if not version or tracking.PIPELINE in os.environ:  # the embedded engine looks itself
         return
     if (found := code_version(step)) != version:
         raise InputError(

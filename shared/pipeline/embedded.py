@@ -23,13 +23,12 @@ from shared import tracking
 from shared.code_version import code_version
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.measured import BenchmarkReport
-from shared.errors import InputError
 from shared.pipeline.description import tags_of
 from shared.pipeline.graph import step_of
 from shared.pipeline.processes import run_step, stop_steps_with_us
 from shared.pipeline.processes.locks import hold
 from shared.pipeline.reuse import find_same, listing_of, step_key, take_over, verdict_holds
-from shared.pipeline.runs import JOURNAL, Run, RunRecord, now
+from shared.pipeline.runs import Run, RunRecord, now
 from shared.secrets import without_secrets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,8 +40,8 @@ Reuse = Literal["on", "data", "off"]
 
 
 def find_raw_data(raw_data: str | None, runs: Path) -> str:
-    """The absolute path of raw data on this machine; a URL as it is; None: demo scenes, which are
-    drawn where they are not there yet. Raises InputError for a path that is not there."""
+    """The absolute path of raw data on this machine, where the preflight has found them; a URL as
+    it is; None: demo scenes, which are drawn where they are not there yet."""
     if raw_data is None:
         scenes = runs.resolve() / "demo_scenes"
         stop_steps_with_us()
@@ -52,10 +51,6 @@ def find_raw_data(raw_data: str | None, runs: Path) -> str:
         return str(scenes)
     if "://" in raw_data:
         return raw_data
-    if not Path(raw_data).exists():
-        raise InputError(
-            f"--raw-data {raw_data} does not exist: give a folder, archive or URL of paired images."
-        )
     return str(Path(raw_data).resolve())
 
 
@@ -79,10 +74,9 @@ def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse) -> No
         # Who held it until now may have got further.
         run.record = record = RunRecord.read(run.folder)
 
-        # The steps find our packages and the run's journal wherever they are started.
+        # The steps find our packages wherever they are started.
         path = [str(ROOT), os.environ.get("PYTHONPATH")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
-        os.environ |= {"PIPELINE_RUN": run.name, "PIPELINE_JOURNAL": str(run.folder / JOURNAL)}
 
         # The run: steps on the screen, everything in the log, figures in MLflow.
         start = time.perf_counter()
