@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from shared.contracts.folder import write_atomically
+from shared.data.headers import load_npy, open_image, unreadable
 from shared.errors import InputError
 
 ID_MODES = ("1", "L", "P", "I;16", "I;16B", "I")
@@ -36,30 +37,6 @@ def to_hwc(picture: np.ndarray) -> np.ndarray:
     return pixels.ravel().reshape(pixels.shape)
 
 
-def probe(path: Path) -> tuple[str, int, int, int]:
-    """(Pillow's mode or "npy", height, width, channels), from the header alone. Raises InputError
-    for no image."""
-    if Path(path).suffix.lower() == ".npy":
-        array = _load_npy(path, mmap_mode="r")
-        if array.ndim not in (2, 3):
-            raise InputError(
-                f"{path} is an array of shape {array.shape}: give (height, width) or (height, "
-                "width, C)."
-            )
-        return "npy", array.shape[0], array.shape[1], array.shape[2] if array.ndim == 3 else 1
-    with _open(path) as image:
-        return image.mode, image.height, image.width, len(image.getbands())
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(path, error) from None
-
-
 def _load(path: Path, image: Image.Image, as_picture: bool = False) -> np.ndarray:
     """Pixels as stored, (H, W) or (H, W, C); of a picture, palettes and other colour spaces become
     RGB."""
@@ -72,24 +49,10 @@ def _load(path: Path, image: Image.Image, as_picture: bool = False) -> np.ndarra
             return imagecodecs.png_decode(Path(path).read_bytes())
         pixels = np.asarray(image)
     except imagecodecs.PngError:
-        raise _unreadable(path, ValueError("damaged or cut off")) from None
+        raise unreadable(path, ValueError("damaged or cut off")) from None
     except (OSError, SyntaxError, ValueError) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-
-
-def _load_npy(path: Path, mmap_mode: str | None = None) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing.") from None
-    except Exception as error:  # a broken header raises errors of many types
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".") or type(error).__name__
-    return InputError(f"{path} cannot be read as an image ({reason}): replace the file.")
 
 
 def read_picture(path: Path, channels: int = 3, white_level: int = WHITE_16_BIT) -> np.ndarray:
@@ -100,9 +63,9 @@ def read_picture(path: Path, channels: int = 3, white_level: int = WHITE_16_BIT)
     the file has other channels, or numbers that are no grey levels of 8 or 16 bits."""
     # Numbers as stored.
     if Path(path).suffix.lower() == ".npy":
-        pixels = _load_npy(path)
+        pixels = load_npy(path)
     else:
-        with _open(path) as image:
+        with open_image(path) as image:
             pixels = _load(path, image, as_picture=True)  # (H, W) or (H, W, C)
 
     # 8 bits a channel.
@@ -136,7 +99,7 @@ def read_ids(path: Path) -> np.ndarray:
     """(H, W) uint8, uint16 or int32: label or instance ids as stored, 16-bit ids above 32767
     included."""
     if Path(path).suffix.lower() == ".npy":
-        ids = _load_npy(path)
+        ids = load_npy(path)
         fits = ids.dtype.kind in "ui" and np.array_equal(ids, ids.astype(np.int32))
         if ids.ndim != 2 or not fits:
             raise WrongContent(
@@ -144,7 +107,7 @@ def read_ids(path: Path) -> np.ndarray:
                 "to 32 bits, signed."
             )
         return ids if ids.dtype in (np.uint8, np.uint16) else ids.astype(np.int32)
-    with _open(path) as image:
+    with open_image(path) as image:
         if image.mode not in ID_MODES:
             raise WrongContent(
                 f"{path} is a {image.mode} picture, not a map of ids: give one grey or palette "

@@ -9,7 +9,8 @@ from components.prepare.layouts.sources import RawPair
 from components.prepare.problems import Problem
 from components.prepare.reading.geometry import Resize
 from components.prepare.reading.labels import Labels, connected_components
-from shared.data.images import ID_MODES, WrongContent, probe, read_ids, read_picture
+from shared.data.headers import probe
+from shared.data.images import ID_MODES, WrongContent, read_ids, read_picture
 from shared.errors import InputError
 
 PICTURE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B", "npy")
@@ -57,11 +58,12 @@ def read_header(pair: RawPair, reading: Reading) -> Header:
     is_ids = {pair.instance: True, pair.photo: False, pair.input: reading.labels is not None}
     for file in dict.fromkeys(filter(None, (pair.input, pair.photo, pair.instance))):
         try:
-            mode, height, width, _ = probe(file)
+            found = probe(file)
         except InputError as error:
             header.problems.append(Problem("unreadable", file, reason(error, file)))
             continue
 
+        mode, height, width = found.mode, found.height, found.width
         if is_ids[file] and mode not in (*ID_MODES, "npy"):
             header.problems.append(Problem("wrong mode of ids", file, f"has Pillow's mode {mode}"))
         elif not is_ids[file] and mode not in PICTURE_MODES:

@@ -5,6 +5,7 @@ import io
 import re
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
+from shared.data.headers import ImageHeader, probe
 from shared.data.images import (
-    probe,
     read_ids,
     read_picture,
     resize_ids,
@@ -244,7 +245,8 @@ def test_pictures_of_any_channels_come_back_as_they_were_written(tmp_path, shape
     path = tmp_path / ("picture.png" if channels <= 4 else "picture.npy")
     write_picture(path, picture)
     assert np.array_equal(read_picture(path, channels), picture)
-    assert probe(path)[1:] == (*shape, channels)
+    header = probe(path)
+    assert (header.height, header.width, header.channels) == (*shape, channels)
 
 
 @pytest.mark.parametrize("found", [1, 2, 3, 4, 5, 6])
@@ -289,17 +291,56 @@ def test_probe_reads_the_header_alone(tmp_path):
     channels_of = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 1, "1": 1, "P": 1}
     for mode, channels in channels_of.items():
         Image.fromarray(np.zeros((3, 4, 3), np.uint8)).convert(mode).save(tmp_path / "picture.png")
-        assert probe(tmp_path / "picture.png") == (mode, 3, 4, channels)
+        header = replace(probe(tmp_path / "picture.png"), palette=None)
+        assert header == ImageHeader("PNG", mode, 3, 4, channels)
     noise = np.random.default_rng(0).integers(0, 256, (3, 30, 40), np.uint8)
     write_picture(tmp_path / "noise.png", noise)
     (tmp_path / "noise.png").write_bytes((tmp_path / "noise.png").read_bytes()[:60])
-    assert probe(tmp_path / "noise.png") == ("RGB", 30, 40, 3)
+    assert probe(tmp_path / "noise.png") == ImageHeader("PNG", "RGB", 30, 40, 3)
     np.save(tmp_path / "array.npy", np.zeros((3, 4, 7), np.uint8))
-    assert probe(tmp_path / "array.npy") == ("npy", 3, 4, 7)
+    assert probe(tmp_path / "array.npy") == ImageHeader("npy", "npy", 3, 4, 7)
     np.save(tmp_path / "line.npy", np.zeros(3, np.uint8))
     sentence = r"line.npy is an array of shape \(3,\): give \(height, width\) or"
     with pytest.raises(InputError, match=sentence):
         probe(tmp_path / "line.npy")
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "options", "lossy"),
+    [
+        ("a.png", "RGB", {}, False),
+        ("a.jpg", "L", {}, True),
+        ("a.jfif", "RGB", dict(format="JPEG"), True),
+        ("jpeg_as.png", "L", dict(format="JPEG"), True),
+        ("a.bmp", "P", {}, False),
+        ("a.dib", "L", {}, False),
+        ("a.tga", "P", {}, False),
+        ("a.gif", "P", {}, False),
+        ("a.qoi", "RGB", {}, False),
+        ("a.pgm", "L", {}, False),
+        ("a.tif", "P", {}, False),
+        ("zip.tif", "L", dict(compression="tiff_adobe_deflate"), False),
+        ("jpeg.tif", "L", dict(compression="jpeg"), True),
+        ("a.webp", "RGB", {}, True),
+        ("exact.webp", "RGB", dict(lossless=True), False),
+        ("a.jp2", "L", {}, False),
+        ("rounded.jp2", "L", dict(irreversible=True), True),
+        ("rounded.j2k", "L", dict(irreversible=True), True),
+        ("a.avif", "RGB", {}, True),
+    ],
+)
+def test_a_header_says_what_becomes_of_ids(tmp_path, name, mode, options, lossy):
+    """By the content, not the suffix; the palette as it was given, without decoding."""
+    colours = np.random.default_rng(0).integers(0, 256, (256, 3), np.uint8)
+    image = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8)).convert(mode)
+    if mode == "P":
+        image.putpalette(colours.tobytes())
+    image.save(tmp_path / name, **options)
+    header = probe(tmp_path / name)
+    assert (header.height, header.width, header.lossy) == (6, 8, lossy)
+    assert (header.palette is None) == (mode != "P")
+    if mode == "P":
+        assert np.array_equal(header.palette[:48], colours[:48])
 
 
 @settings(max_examples=20, **ON_TMP)
