@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from components.prepare.config import DEMO_SIZE, DEMO_TEST, DEMO_TRAIN, PrepareConfig
+from components.prepare.problems import refused
 from shared.command import command_line, run_tracked
 from shared.errors import InputError
 
@@ -15,6 +16,7 @@ def prepare(
     raw_data: Annotated[str, tyro.conf.arg(metavar="PATH|URL")],
     dataset: Path | None = None,
     check: tyro.conf.FlagCreatePairsOff[bool] = False,
+    check_report: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     *,
     config: PrepareConfig,
 ) -> None:
@@ -27,7 +29,8 @@ def prepare(
     Args:
         raw_data: Folder of images, archive of one, or URL of either (s3://, gs://, https://).
         dataset: Folder to write; with --check it is not needed.
-        check: List all problems instead of writing; exit code 2 where there are any.
+        check: List all problems instead of writing; exit code 2 where prepare would refuse them.
+        check_report: With --check: JSON file to write with everything that was found, file by file.
 
     Example:
         python -m components.prepare --raw-data runs/demo-data --dataset runs/dataset --size 128x256
@@ -35,7 +38,9 @@ def prepare(
     if check:
         from components.prepare.check import check as find_problems
 
-        sys.exit(2 if find_problems(raw_data, config) else 0)
+        sys.exit(2 if refused(find_problems(raw_data, config, check_report)) else 0)
+    if check_report:
+        raise InputError(f"--check-report {check_report} belongs to --check: say that too.")
     if dataset is None:
         raise InputError("--dataset is missing: name the folder to write, or look with --check.")
 

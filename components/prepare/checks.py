@@ -10,7 +10,7 @@ from components.prepare.fetch.archives import check_head
 from components.prepare.fetch.remote import as_shown, is_remote
 from components.prepare.fetch.stores import check_client, parse_url
 from components.prepare.layouts.sources import RawPair
-from components.prepare.problems import refuse_first
+from components.prepare.problems import refuse_first, refused
 from components.prepare.raw_data import (
     find_pairs,
     folder_at_hand,
@@ -72,7 +72,7 @@ def survey(
         for raw, header in zip(pairs[split], headers, strict=True):
             problems += header.problems
             wide_ids |= header.wide_ids
-            if not header.problems:
+            if not refused(header.problems):
                 height, width = reading.resize.size_of(header.height, header.width)
                 cache_bytes += record_bytes(manifest, expected_pair(raw, height, width))
     refuse_first(problems)

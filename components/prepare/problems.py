@@ -7,14 +7,26 @@ from shared.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with one file; "<file> <found>: <remedy>" is a sentence."""
+    """Something wrong with a file, or with the folder itself; "<file> <found>: <remedy>" is a
+    sentence."""
 
     kind: str  # a key of REMEDIES
     file: str
     found: str
+    remedy: str = ""  # where it is another one than its kind's
+    # What of the file it is about, such as "label id 200", with its share of the file's pixels.
+    shares: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def what_to_do(self) -> str:
+        return self.remedy or REMEDIES[self.kind]
 
 
+# Of each kind; what explains others stands before them.
 REMEDIES = {
+    "duplicate name": "rename one of them",
+    "unusable name": "rename the file",
+    "splits": "name splits with --train-splits and --test-splits",
     "photo without input": "add the label maps or input pictures, or remove the photos",
     "missing photo": "add the photos or remove the pairs from the training splits",
     "missing instance map": (
@@ -23,8 +35,6 @@ REMEDIES = {
     "instance map without input": (
         "add the label maps or input pictures, or remove the instance maps"
     ),
-    "duplicate name": "rename one of them",
-    "unusable name": "rename the file",
     "unreadable": "replace the file",
     "wrong mode of ids": (
         "give one grey or palette channel of ids, or say --num-labels 0 for pictures as input"
@@ -49,14 +59,21 @@ REMEDIES = {
 ACCEPTED = {"instances across labels", "duplicate picture"}
 
 
+def refused(problems: list[Problem]) -> list[Problem]:
+    """Those that prepare does not accept, in the order of REMEDIES: what explains others first."""
+    order = [*REMEDIES]
+    found = [problem for problem in problems if problem.kind not in ACCEPTED]
+    return sorted(found, key=lambda problem: order.index(problem.kind))
+
+
 def refuse_first(problems: list[Problem]) -> None:
     """Raise InputError with the first problem as a sentence, if there is one."""
-    if not problems:
+    if not (found := refused(problems)):
         return
-    first = problems[0]
-    count = sum(problem.kind == first.kind for problem in problems)
+    first = found[0]
+    count = sum(problem.kind == first.kind for problem in found)
     more = f" ({count} such files)" if count > 1 else ""
     raise InputError(
-        f"--raw-data: {first.file} {first.found}{more}: {REMEDIES[first.kind]}; "
+        f"--raw-data: {first.file} {first.found}{more}: {first.what_to_do}; "
         "`--check` lists all problems."
     )

@@ -2,8 +2,10 @@
 prepare refuses."""
 
 import json
+import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ from components.prepare.config import PrepareConfig
 from components.prepare.problems import ACCEPTED, REMEDIES, Problem
 from components.prepare.run import run
 from components.prepare.writing import parallel
-from tests.asking import refusal
+from shared.flags import as_flag
+from tests.asking import refusal, refusal_of_command
 from tests.places import EXCERPT, ROOT
 from tests.prepare.files import noise, save
 
@@ -65,7 +68,7 @@ def exit_code(*flags: str) -> int:
 
 
 def report_of(raw, capsys, **values):
-    """Exit code, table and the JSON line; nothing may be written."""
+    """Exit code, table and what --check-report has; nothing else may be written."""
     flags = [
         part
         for name, value in values.items()
@@ -73,12 +76,14 @@ def report_of(raw, capsys, **values):
     ]
     before = tree(raw.parent)
     capsys.readouterr()
-    code = exit_code("--raw-data", str(raw), *flags)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "report.json"
+        code = exit_code("--raw-data", str(raw), "--check-report", str(file), *flags)
+        report = json.loads(file.read_text())
     assert tree(raw.parent) == before
     captured = capsys.readouterr()
     assert captured.err == ""
-    lines = captured.out.splitlines()
-    return code, "\n".join(lines[:-1]), json.loads(lines[-1])
+    return code, captured.out.removesuffix("\n"), report
 
 
 # --- good data
@@ -98,6 +103,7 @@ def test_good_data(raw, capsys):
             "26": {"pixels": 32 + 64, "images": 2},
         },
         "instances": 5,
+        "accepted": True,
         "problems": [],
     }
     assert table.splitlines()[0].startswith("prepare: checked: 4 of 4 pairs, ")
@@ -141,7 +147,7 @@ def test_pictures_as_input_have_no_labels(side_by_side, capsys):
     code, table, report = report_of(side_by_side, capsys, num_labels=0, instances="none")
     assert (code, report["layout"], report["labels"]) == (0, "side_by_side", {})
     assert report["sizes"] == {"8x8": 2, "6x5": 2}  # of one half
-    assert "label" not in table and "sizes: 8x8 (2), 6x5 (2)" in table
+    assert "\n  label" not in table and "sizes: 8x8 (2), 6x5 (2)" in table
 
 
 # --- every kind of problem: spoils pair `b` of the raw data, gives options and how the file is
@@ -276,7 +282,12 @@ def duplicate_picture(raw, b):
     return {}, f"train_img/{b}.png is the same picture as {raw}/train_img/a.png"
 
 
+def no_test_split(raw, b):
+    return dict(test_splits="day"), f"{raw} has no split day, which --test-splits names (found "
+
+
 KINDS = {
+    no_test_split: "splits",
     photo_without_input: "photo without input",
     missing_photo: "missing photo",
     missing_instance_map: "missing instance map",
@@ -314,16 +325,19 @@ def test_prepare_refuses_what_the_check_says_it_refuses_and_nothing_else(
     options, found = spoil(raw, "b")
     kind = KINDS[spoil]
     code, table, report = report_of(raw, capsys, **options)
-    assert code == 2
-    assert [(problem["kind"], problem["remedy"]) for problem in report["problems"]] == [
-        (kind, REMEDIES[kind])
-    ]
-    described = report["problems"][0]["file"] + " " + report["problems"][0]["found"]
+    assert code == (0 if kind in ACCEPTED else 2)
+    assert [problem["kind"] for problem in report["problems"]] == [kind]
+    problem = report["problems"][0]
+    described, remedy = f"{problem['file']} {problem['found']}", problem["remedy"]
     assert found in described
     verdict = "accepts" if kind in ACCEPTED else "refuses"
-    headline = f"{kind}: 1 (prepare {verdict} it). What to do: {REMEDIES[kind]}."
-    assert f"\n{headline}\n    {described}\n" in table
-    assert table.endswith("\n\n1 problem")
+    told = f"    {described}\n"
+    if problem["shares"]:
+        told = f"    {problem['shares'][0][0]}: 1 file, "
+    assert f"\n{kind} (prepare {verdict} it). What to do: {remedy}.\n{told}" in table
+    last = "nothing that prepare refuses" if code == 0 else "prepare refuses this: 1 problem"
+    assert table.endswith(f"\n\n{last}")
+    assert unknown_flags(remedy) == []
 
     config = PrepareConfig(size="4x4", **options)
     if kind in ACCEPTED:
@@ -331,8 +345,19 @@ def test_prepare_refuses_what_the_check_says_it_refuses_and_nothing_else(
     else:
         sentence = refusal(run, str(raw), tmp_path / "dataset", config)
         all_problems = "`--check` lists all problems."
-        assert sentence == f"--raw-data: {described}: {REMEDIES[kind]}; {all_problems}"
+        assert sentence == f"--raw-data: {described}: {remedy}; {all_problems}"
         assert not (tmp_path / "dataset").exists()
+
+
+def unknown_flags(text: str) -> list[str]:
+    """The flags in a text that `prepare` does not have."""
+    flags = {as_flag(name) for name in PrepareConfig.model_fields} | {"--check-report"}
+    return [flag for flag in re.findall(r"--[a-z][a-z-]*", text) if flag not in flags]
+
+
+def test_remedies_name_flags_that_there_are():
+    assert [flag for text in REMEDIES.values() for flag in unknown_flags(text)] == []
+    assert unknown_flags("say --size keep, or --sizes 7") == ["--sizes"]
 
 
 def test_every_kind_is_tested():
@@ -343,7 +368,9 @@ def spoil_all(raw):
     """Every kind of problem that maps of labels can have, each in a pair of its own; seven more
     unreadable photos."""
     spoilers = [
-        spoil for spoil in KINDS if spoil not in (wrong_channels, odd_width, too_many_components)
+        spoil
+        for spoil in KINDS
+        if spoil not in (wrong_channels, odd_width, too_many_components, no_test_split)
     ]
     spoilers += [unreadable_header] * 7
     for number, spoil in enumerate(spoilers):
@@ -360,34 +387,65 @@ def test_all_problems_are_listed_at_once(raw, capsys, monkeypatch, many):
     assert code == 2
     found = [problem["kind"] for problem in report["problems"]]
     assert sorted(found) == sorted(expected)
-    assert table.endswith(f"\n\n{len(expected)} problems")
+    refused = [kind for kind in expected if kind not in ACCEPTED]
+    assert table.endswith(f"\n\nprepare refuses this: {len(refused)} problems")
 
+    # A line for each kind, with how many files it is, and one of them.
     lines = table.splitlines()
-    for kind in {*expected}:
-        count = expected.count(kind)
+    for kind in {*expected} - {"unknown label ids"}:
+        files = [problem for problem in report["problems"] if problem["kind"] == kind]
         verdict = "accepts" if kind in ACCEPTED else "refuses"
-        at = lines.index(f"{kind}: {count} (prepare {verdict} it). What to do: {REMEDIES[kind]}.")
-        files = [
-            f"    {problem['file']} {problem['found']}"
-            for problem in report["problems"]
-            if problem["kind"] == kind
-        ]
-        assert lines[at + 1 : at + 1 + min(count, 5)] == files[:5]
-        if count > 5:
-            assert lines[at + 6] == f"    ... and {count - 5} more, all in the JSON line"
+        at = lines.index(f"{kind} (prepare {verdict} it). What to do: {files[0]['remedy']}.")
+        count = f"{len(files)} files, e.g. " if len(files) > 1 else ""
+        assert lines[at + 1] == f"    {count}{files[0]['file']} {files[0]['found']}"
+        assert lines[at + 2] == ""
     assert expected.count("unreadable") == 11
 
 
+def test_ids_without_label_have_a_line_each_and_the_others_stand_in_the_table(raw, capsys):
+    """Four maps of 64 pixels: 8 of id 200 in each of two, 32 of id 201 in one."""
+    for name, id, rows in (("a", 200, 1), ("b", 200, 1), ("c", 201, 4)):
+        labels = np.full((8, 8), 7, np.uint8)
+        labels[:rows] = id
+        save(raw / "train_label" / f"{name}.png", labels)
+    code, table, _ = report_of(raw, capsys, instances="none")
+    assert code == 2
+    folder = raw / "train_label"
+    assert table.splitlines()[4:] == [
+        "  label    pixels  images",
+        "      7   56.250%       3",
+        "     26   25.000%       1",
+        "",
+        f"unknown label ids (prepare refuses it). What to do: {REMEDIES['unknown label ids']}.",
+        f"    label id 200: 2 files, 6.25% of all pixels, e.g. {folder / 'a.png'}",
+        f"    label id 201: 1 file, 12.5% of all pixels, e.g. {folder / 'c.png'}",
+        "",
+        "prepare refuses this: 3 problems",
+    ]
+
+
+def test_without_a_split_for_testing_all_pairs_are_looked_at(raw, capsys):
+    """What is wrong with the splits is one of the problems: no reason to stop."""
+    for kind in ("label", "img"):
+        (raw / f"test_{kind}").rename(raw / f"val_{kind}")
+    save(raw / "val_label" / "a.png", np.full((8, 8), 99, np.uint8))
+    code, table, report = report_of(raw, capsys, train_splits="day", instances="none")
+    assert code == 2
+    assert [problem["kind"] for problem in report["problems"]] == ["splits", "unknown label ids"]
+    assert "label id 99: 1 file, " in table and f"{raw} has no split day, which --train" in table
+
+
 def test_one_pair_can_have_several_problems(raw, capsys):
-    """Whatever can be seen in one go: three headers; then, once those are good, three maps of
-    pixels."""
-    for kind in ("label", "inst", "img"):
+    """Whatever can be seen in one go: two headers and the pixels of a third file, then the pixels
+    of three."""
+    for kind in ("inst", "img"):
         (raw / f"train_{kind}" / "a.png").write_bytes(b"no picture")
+    save(raw / "train_label" / "a.png", np.full((8, 8), 99, np.uint8))
     _, _, report = report_of(raw, capsys)
     assert [Path(problem["file"]).parent.name for problem in report["problems"]] == [
-        "train_label",
         "train_img",
         "train_inst",
+        "train_label",
     ]
     add_pair(raw, "train", "a", 99)
     for kind in ("inst", "img"):
@@ -414,17 +472,19 @@ def test_soft_edges_of_instances_are_no_problem(raw, capsys, strays, is_problem)
     assert [problem["kind"] for problem in report["problems"]] == [
         "instances across labels"
     ] * is_problem
-    assert code == 2 * is_problem
+    assert code == 0  # prepare goes on
 
 
-def test_pictures_twice_are_told_with_the_first(raw, capsys):
-    for name in ("b", "c"):
-        (raw / "train_img" / f"{name}.png").write_bytes((raw / "train_img" / "a.png").read_bytes())
-    _, _, report = report_of(raw, capsys)
-    first = f"is the same picture as {raw}/train_img/a.png"
+def test_pictures_twice_are_counted_once(raw, capsys):
+    first = raw / "train_img" / "a.png"
+    for other in ("train_img/b.png", "train_img/c.png", "test_img/a.png"):
+        (raw / other).write_bytes(first.read_bytes())
+    code, table, report = report_of(raw, capsys)
+    found = f"is the same picture as {first} (and 2 more), in training and in testing"
     assert [(problem["file"], problem["found"]) for problem in report["problems"]] == [
-        (f"{raw}/train_img/{name}.png", first) for name in ("b", "c")
+        (f"{raw}/train_img/b.png", found)
     ]
+    assert (code, table.endswith("\n\nnothing that prepare refuses")) == (0, True)
 
 
 def test_many_ids_are_cut_short(raw, capsys):
@@ -466,8 +526,7 @@ def test_the_command_line(raw, tmp_path):
     before = tree(tmp_path)
     good = subprocess.run([*command, "--check"], cwd=ROOT, capture_output=True, text=True)
     assert (good.returncode, good.stderr) == (0, "")
-    assert json.loads(good.stdout.splitlines()[-1])["problems"] == []
-    assert "\nno problems\n" in good.stdout
+    assert good.stdout.endswith("\nno problems\n")
     assert tree(tmp_path) == before
 
     (raw / "train_label" / "b.png").write_bytes(b"no picture")
@@ -476,17 +535,25 @@ def test_the_command_line(raw, tmp_path):
     command += ["--dataset", str(tmp_path / "dataset")]
     bad = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (bad.returncode, bad.stderr) == (2, "")
-    assert len(json.loads(bad.stdout.splitlines()[-1])["problems"]) == 1
-    assert "\n1 problem\n" in bad.stdout
+    assert bad.stdout.endswith("\nprepare refuses this: 1 problem\n")
     assert tree(tmp_path) == before
+
+
+def test_a_report_without_a_check_is_refused(raw, tmp_path, capsys):
+    argv = ["--raw-data", raw, "--dataset", tmp_path / "dataset", "--check-report", "all.json"]
+    sentence = refusal_of_command(capsys, main, *argv)
+    assert sentence == "--check-report all.json belongs to --check: say that too."
+    assert not (tmp_path / "dataset").exists()
 
 
 @pytest.mark.skipif(
     not EXCERPT.is_dir(), reason=f"the real excerpt of Cityscapes is not at {EXCERPT}"
 )
-def test_the_real_excerpt(capsys):
-    assert exit_code("--raw-data", str(EXCERPT), "--max-images", "2") == 0
-    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+def test_the_real_excerpt(tmp_path):
+    file = tmp_path / "report.json"
+    flags = ["--raw-data", str(EXCERPT), "--max-images", "2", "--check-report", str(file)]
+    assert exit_code(*flags) == 0
+    report = json.loads(file.read_text())
     assert (report["train_pairs"], report["test_pairs"], report["problems"]) == (2, 2, [])
     assert report["sizes"] == {"1024x2048": 4}
     assert sum(of["pixels"] for of in report["labels"].values()) == 4 * 1024 * 2048

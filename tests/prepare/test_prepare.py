@@ -1076,7 +1076,7 @@ def test_another_layout_and_a_missing_split_are_refused(raw, tmp_path):
     )
     shutil.rmtree(raw / "leftImg8bit" / "val")
     shutil.rmtree(raw / "gtFine" / "val")
-    assert "--raw-data has no split for testing (found train): " in refused(
+    assert f"--raw-data: {raw} has no split for testing (found train): " in refused(
         raw, tmp_path / "dataset"
     )
 

@@ -27,6 +27,7 @@ class RawPair:
 class Source:
     """What was found below --raw-data."""
 
+    root: str  # the folder, as it was given
     layout: str  # a key of LAYOUTS
     # By the source's own split, "" for what lies in none; sorted by name, never empty.
     pairs: dict[str, list[RawPair]]
@@ -126,6 +127,7 @@ def find_source(
         split: _pair_up(roles, want_instances, noun, problems) for split, roles in files.items()
     }
     return Source(
+        str(root),
         layout,
         {split: found for split, found in pairs.items() if found},
         sorted(problems, key=lambda problem: (problem.kind, problem.file)),

@@ -15,7 +15,8 @@ def choose_splits(
     seed: int,
     max_images: int,
 ) -> tuple[dict[str, list[RawPair]], list[Problem]]:
-    """{"train": pairs, "test": pairs}, each sorted by name, and what is wrong with the choice.
+    """{"train": pairs, "test": pairs}, each sorted by name, and what is wrong with the choice:
+    splits that are not there, a choice that contradicts itself or leaves nothing.
 
     Args:
         train_splits: The source's splits to train on, as "train,val"; "" takes train, or what lies
@@ -26,8 +27,7 @@ def choose_splits(
         seed: Seed of that cut, which otherwise depends on nothing but the names.
         max_images: Pairs taken of each of the two, the first by name; 0 takes all.
 
-    Raises InputError for splits that are not there, for a choice that contradicts itself or leaves
-    nothing.
+    Raises InputError for flags that contradict each other.
     """
     assert 0 <= test_fraction < 1, test_fraction
     if test_splits and test_fraction:
@@ -37,41 +37,41 @@ def choose_splits(
         )
 
     # The source's splits to train on, and those to test on.
-    train_from = _given(source, "--train-splits", train_splits)
-    train_from = train_from or _first_there(source, ["train", ""])
-    if not train_from:
-        raise InputError(
-            f"--raw-data has no split train ({_found(source)}): name one with --train-splits."
-        )
-    test_from = _given(source, "--test-splits", test_splits)
-    if both := [split for split in test_from if split in train_from]:
-        raise InputError(
-            f"--test-splits {both[0]} is trained on too: give each split to one of the two."
-        )
-    if not test_from and not test_fraction:
+    problems: list[Problem] = []
+    train_from = _given(source, "--train-splits", train_splits, problems)
+    if not train_splits:
+        train_from = _first_there(source, ["train", ""])
+    if not train_from and not problems:
+        found = f"has no split train ({_found(source)})"
+        problems.append(_of_splits(source, found, "name one with --train-splits"))
+    test_from = _given(source, "--test-splits", test_splits, problems)
+    for split in set(test_from) & set(train_from):
+        found = f"has split {split}, which --test-splits names but which is trained on"
+        problems.append(_of_splits(source, found, "give each split to one of the two"))
+        test_from.remove(split)
+    if not test_splits and not test_fraction:
         # The labels of Cityscapes' own test split are dummies.
         usual = ["val"] if source.layout == "cityscapes" else ["val", "test"]
         test_from = _first_there(source, [split for split in usual if split not in train_from])
         if not test_from:
-            raise InputError(
-                f"--raw-data has no split for testing ({_found(source)}): cut one off with "
-                "--test-fraction 0.1, or name one with --test-splits."
-            )
+            remedy = "cut one off with --test-fraction 0.1, or name one with --test-splits"
+            found = f"has no split for testing ({_found(source)})"
+            problems.append(_of_splits(source, found, remedy))
 
     # Their pairs, or a part of the training pairs.
-    problems: list[Problem] = []
     chosen = {
         "train": _join(source, train_from, problems),
         "test": _join(source, test_from, problems),
     }
-    if test_fraction:
+    if test_fraction and chosen["train"]:
         chosen = _cut(chosen["train"], test_fraction, seed)
         if not chosen["train"] or not chosen["test"]:
-            raise InputError(
-                f"--test-fraction {test_fraction} leaves {len(chosen['train'])} pairs for training "
-                f"and {len(chosen['test'])} with photo for testing: "
-                "give more pairs, or name splits with --test-splits."
+            found = (
+                f"is left {len(chosen['train'])} pairs for training and {len(chosen['test'])} "
+                f"with photo for testing by --test-fraction {test_fraction}"
             )
+            remedy = "give more pairs, or name splits with --test-splits"
+            problems.append(_of_splits(source, found, remedy))
 
     # A pair without photo can be tested on, not trained on.
     problems += [
@@ -82,15 +82,18 @@ def choose_splits(
     return {split: pairs[: max_images or None] for split, pairs in chosen.items()}, problems
 
 
-def _given(source: Source, flag: str, splits: str) -> list[str]:
-    """The splits that a flag names, each once. Raises InputError for one that is not there."""
+def _of_splits(source: Source, found: str, remedy: str) -> Problem:
+    return Problem("splits", source.root, found, remedy)
+
+
+def _given(source: Source, flag: str, splits: str, problems: list[Problem]) -> list[str]:
+    """The splits that a flag names and that are there, each once; adds to `problems`."""
     names = list(dict.fromkeys(name.strip() for name in splits.split(",") if name.strip()))
     for name in names:
         if name not in source.pairs:
-            raise InputError(
-                f"{flag} {name} is not in --raw-data ({_found(source)}): name one that is."
-            )
-    return names
+            found = f"has no split {name}, which {flag} names ({_found(source)})"
+            problems.append(_of_splits(source, found, "name one that it has"))
+    return [name for name in names if name in source.pairs]
 
 
 def _first_there(source: Source, splits: list[str]) -> list[str]:

@@ -95,16 +95,17 @@ class Labels:
         new[parse_ids(ignore_labels)] = IGNORED
         return cls(num_labels, new)
 
-    def translate(self, ids: np.ndarray) -> tuple[np.ndarray | None, dict[int, float]]:
-        """(H, W) ids of the source -> (H, W) uint8 labels, or None and the ids without label with
-        their shares of the pixels."""
+    def translate(self, ids: np.ndarray) -> tuple[np.ndarray, dict[int, float]]:
+        """(H, W) ids of the source -> (H, W) uint8 labels, and the ids without label with their
+        shares of the pixels, where the labels are IGNORED."""
         inside = ids if ids.dtype in (np.uint8, np.uint16) else ids.clip(0, MOST_IDS - 1)
         labels = self.new[inside]
-        unknown = (labels == UNKNOWN) | (inside != ids)
-        if unknown.any():
-            values, counts = np.unique(ids[unknown], return_counts=True)
-            return None, dict(zip(values.tolist(), (counts / ids.size).tolist(), strict=True))
-        return labels.astype(np.uint8), {}
+        is_unknown = (labels == UNKNOWN) | (inside != ids)
+        if not is_unknown.any():
+            return labels.astype(np.uint8), {}
+        values, counts = np.unique(ids[is_unknown], return_counts=True)
+        unknown = dict(zip(values.tolist(), (counts / ids.size).tolist(), strict=True))
+        return np.where(is_unknown, IGNORED, labels).astype(np.uint8), unknown
 
 
 def connected_components(labels: np.ndarray) -> np.ndarray:

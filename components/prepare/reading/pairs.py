@@ -32,9 +32,9 @@ class Reading:
 
 @dataclass(slots=True)
 class RawFrame:
-    """The maps of a pair at the size of its files."""
+    """The maps of a pair at the size of its files; None for what cannot be read or is not there."""
 
-    input: np.ndarray  # labels (H, W) uint8, or a picture (C, H, W) uint8
+    input: np.ndarray | None  # labels (H, W) uint8, or a picture (C, H, W) uint8
     photo: np.ndarray | None  # (3, H, W) uint8
     instances: np.ndarray | None  # (H, W) uint8, uint16 or int32
 
@@ -87,22 +87,20 @@ def read_header(pair: RawPair, reading: Reading) -> Header:
     return header
 
 
-def read_pair(pair: RawPair, reading: Reading) -> tuple[RawFrame | None, list[Problem]]:
-    """Decode and check the pixels; the frame is None where something is wrong."""
-    problems = read_header(pair, reading).problems
-    if problems:
-        return None, problems
-
+def read_pair(pair: RawPair, reading: Reading) -> tuple[RawFrame, list[Problem]]:
+    """Decode and check the pixels: what can be read, and all that is wrong."""
     # The pixels of each file, or what is wrong with it.
+    problems = read_header(pair, reading).problems
     maps = {}
     wrong = {
         "input": "wrong mode of ids" if reading.labels else "wrong channels",
         "photo": "wrong mode of picture",
         "instances": "wrong mode of ids",
     }
+    skipped = {problem.file for problem in problems}
     for name, file in (("input", pair.input), ("photo", pair.photo), ("instances", pair.instance)):
         try:
-            if file:
+            if file and file not in skipped:
                 maps[name] = _read(name, file, reading)
         except InputError as error:
             kind = wrong[name] if isinstance(error, WrongContent) else "unreadable"
@@ -112,22 +110,23 @@ def read_pair(pair: RawPair, reading: Reading) -> tuple[RawFrame | None, list[Pr
     if reading.labels and "input" in maps:
         maps["input"], unknown = reading.labels.translate(maps["input"])
         if unknown:
-            shares = [
-                f"{label} ({100 * share:.3g}% of the pixels)"
-                for label, share in list(unknown.items())[:8]
-            ]
-            found = f"has ids without label: {', '.join(shares)}" + ", ..." * (len(unknown) > 8)
-            problems.append(Problem("unknown label ids", pair.input, found))
-    if problems:
-        return None, problems
+            problems.append(_unknown_ids(pair.input, unknown))
 
     # Instances that no file has.
-    if reading.instances == "components":
+    if reading.instances == "components" and "input" in maps:
         maps["instances"] = connected_components(maps["input"])
         if maps["instances"].max() > 65535:
             found = f"falls into {maps['instances'].max()} regions of one label"
-            return None, [Problem("too many components", pair.input, found)]
-    return RawFrame(maps["input"], maps.get("photo"), maps.get("instances")), []
+            problems.append(Problem("too many components", pair.input, found))
+    return RawFrame(maps.get("input"), maps.get("photo"), maps.get("instances")), problems
+
+
+def _unknown_ids(file: str, unknown: dict[int, float]) -> Problem:
+    """The problem of ids without label, `unknown` with their shares of the pixels."""
+    some = [f"{label} ({100 * share:.3g}% of the pixels)" for label, share in unknown.items()][:8]
+    found = f"has ids without label: {', '.join(some)}" + ", ..." * (len(unknown) > 8)
+    shares = tuple((f"label id {label}", share) for label, share in unknown.items())
+    return Problem("unknown label ids", file, found, shares=shares)
 
 
 def _read(name: str, file: str, reading: Reading) -> np.ndarray:

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from components.prepare.layouts.sources import RawPair
-from components.prepare.problems import Problem, refuse_first
+from components.prepare.problems import Problem, refuse_first, refused
 from components.prepare.reading.pairs import Reading, read_pair
 from components.prepare.writing.folders import written_whole
 from components.prepare.writing.journal import (
@@ -55,7 +55,7 @@ def write_pair(
     split, raw = job
     before = stamp(raw)
     frame, problems = read_pair(raw, reading)
-    if problems:
+    if refused(problems):
         return Done(split, None, problems=problems)
 
     # All maps at one size.

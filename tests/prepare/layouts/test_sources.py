@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from components.prepare.layouts.sources import RawPair, Source, find_source
 from components.prepare.layouts.splits import choose_splits
-from components.prepare.problems import REMEDIES, Problem
+from components.prepare.problems import REMEDIES, Problem, refuse_first
 from tests.asking import refusal
 from tests.places import EXCERPT
 
@@ -392,7 +392,7 @@ def source_of(layout="flat", without_photo=(), **names):
         ]
         for split, given in names.items()
     }
-    return Source(layout, pairs, [])
+    return Source("/raw", layout, pairs, [])
 
 
 def choose(source, train="", test="", fraction=0.0, seed=0, max_images=0):
@@ -456,7 +456,7 @@ def test_one_name_in_two_joined_splits_is_a_problem():
         (
             source_of(train="a"),
             {},
-            "has no split for testing (found train): cut one off with --test-fraction 0.1, or",
+            "has no split for testing (found train): cut one off with --test-fraction 0.1, or name",
         ),
         (
             source_of(none="a"),
@@ -476,42 +476,48 @@ def test_one_name_in_two_joined_splits_is_a_problem():
         (
             source_of(val="a", test="b"),
             {},
-            "has no split train (found val, test): name one with --train-splits.",
+            "has no split train (found val, test): name one with --train-splits",
         ),
         (
             source_of(train="a", val="b"),
             {"train": "day"},
-            "--train-splits day is not in --raw-data (found train, val)",
+            "has no split day, which --train-splits names (found train, val): name one that it has",
         ),
         (
             source_of(train="a", val="b"),
             {"test": "val,x"},
-            "--test-splits x is not in --raw-data (found train, val)",
+            "has no split x, which --test-splits names (found train, val)",
         ),
         (
             source_of(train="a", val="b"),
             {"test": "val,train"},
-            "--test-splits train is trained on too",
-        ),
-        (
-            source_of(train="a", val="b"),
-            {"test": "val", "fraction": 0.1},
-            "--test-fraction 0.1 cuts the test pairs",
+            "has split train, which --test-splits names but which is trained on: give each split",
         ),
         (
             source_of(train="a"),
             {"fraction": 0.1},
-            "leaves 0 pairs for training and 1 with photo for testing",
+            "is left 0 pairs for training and 1 with photo for testing by --test-fraction 0.1",
         ),
         (
             source_of(train="a b", without_photo="ab"),
             {"fraction": 0.1},
-            "leaves 2 pairs for training and 0 with",
+            "is left 2 pairs for training and 0 with photo for testing",
         ),
     ],
 )
 def test_refused_splits(source, options, sentence):
-    assert sentence in refusal(choose, source, **options)
+    problems = [problem for problem in choose(source, **options)[1] if problem.kind == "splits"]
+    assert len(problems) == 1
+    assert sentence in refusal(refuse_first, problems)
+    assert problems[0].file == "/raw"
+
+
+def test_splits_that_are_named_and_cut_off_at_once_are_refused():
+    source = source_of(train="a", val="b")
+    assert refusal(choose, source, test="val", fraction=0.1) == (
+        "--test-fraction 0.1 cuts the test pairs off the training pairs but --test-splits val "
+        "takes them from elsewhere: leave one out."
+    )
 
 
 names = st.lists(st.text("abc01", min_size=1, max_size=4), min_size=4, max_size=30, unique=True)

@@ -113,8 +113,8 @@ def test_other_sizes_are_refused(text):
 def translate(ids, num_labels=35, remap="", ignore=""):
     """The new labels of a list of ids; those without label with their shares."""
     labels, unknown = Labels.of(num_labels, remap, ignore).translate(np.array([ids]))
-    assert labels is None or labels.dtype == np.uint8
-    return (None if labels is None else labels[0].tolist()), unknown
+    assert labels.dtype == np.uint8
+    return labels[0].tolist(), unknown
 
 
 def table(folder, content):
@@ -125,7 +125,10 @@ def table(folder, content):
 
 def test_ids_below_num_labels_stay_and_others_are_named_with_their_shares():
     assert translate([0, 34, 7, 7]) == ([0, 34, 7, 7], {})
-    assert translate([0, 34, 35, 35, 255, 1, 1, 1]) == (None, {35: 2 / 8, 255: 1 / 8})
+    assert translate([0, 34, 35, 35, 255, 1, 1, 1]) == (
+        [0, 34, 255, 255, 255, 1, 1, 1],
+        {35: 2 / 8, 255: 1 / 8},
+    )
     assert translate([255, 0], num_labels=256) == ([255, 0], {})
 
 
@@ -142,7 +145,7 @@ def test_the_19_classes_of_cityscapes():
 def test_a_table_in_a_file(tmp_path):
     some = table(tmp_path, {"7": 0, "5000": 1})
     assert translate([7, 5000, 2, 0], 3, some) == ([0, 1, 2, 0], {})  # what is not named stays
-    assert translate([7, 3], 3, some) == (None, {3: 0.5})
+    assert translate([7, 3], 3, some) == ([0, 255], {3: 0.5})
     assert translate([7, 8, 65535], 3, table(tmp_path, {"7": 0, "others": 2})) == ([0, 2, 2], {})
     assert translate([7, 8, 65535], 3, table(tmp_path, {"7": 0, "others": 255})) == (
         [0, 255, 255],
@@ -164,15 +167,16 @@ def test_ignored_ids_are_those_of_the_source(tmp_path):
 def test_label_maps_of_any_type(dtype):
     ids = np.array([[0, 34], [255, np.iinfo(dtype).max]]).astype(dtype)
     labels, unknown = Labels.of(35, "", "255").translate(ids)
-    if dtype == np.uint8:
-        assert labels.tolist() == [[0, 34], [255, 255]]
-    else:
-        assert (labels, unknown) == (None, {np.iinfo(dtype).max: 0.25})
+    assert labels.tolist() == [[0, 34], [255, 255]]
+    assert unknown == ({} if dtype == np.uint8 else {np.iinfo(dtype).max: 0.25})
 
 
 def test_ids_of_32_bits_are_never_wrapped(tmp_path):
     everything = table(tmp_path, {"others": 1})
-    assert translate([-1, 65536 + 7, 7], remap=everything) == (None, {-1: 1 / 3, 65543: 1 / 3})
+    assert translate([-1, 65536 + 7, 7], remap=everything) == (
+        [255, 255, 1],
+        {-1: 1 / 3, 65543: 1 / 3},
+    )
 
 
 @pytest.mark.parametrize(
