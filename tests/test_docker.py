@@ -37,6 +37,7 @@ IMPORT_NAMES = {
     "scikit-learn": "sklearn",
     "scikit-image": "skimage",
     "mlflow-skinny": "mlflow",
+    "pyyaml": "yaml",
 }
 # What a user's machine has or has not: the steps look.
 VENDORS = {"torch_npu", "apex", "ais_bench"}

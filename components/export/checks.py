@@ -11,6 +11,7 @@ from components.export.om.chip import soc_version
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.forecast import Forecast, PreparedData
+from shared.contracts.labels import RawReading
 from shared.contracts.model import ModelCard
 from shared.errors import InputError
 from shared.networks.build import build_generator
@@ -23,8 +24,11 @@ def read_inputs(
     """The model, with what its weight file does not tell taken from the options and the data set.
 
     size: (height, width) of --size. dropout: of --dropout; refused where the model has none."""
-    num_labels = DatasetManifest.read(dataset).num_labels if dataset else None
+    manifest = DatasetManifest.read(dataset) if dataset else None
+    num_labels = manifest.num_labels if manifest else None
     card, generator = load_generator(model, size, num_labels=num_labels, unet_dropout=dropout)
+    if manifest and not card.labels and card.raw == RawReading():  # nothing is known of them
+        card = card.model_copy(update={"labels": manifest.labels, "raw": manifest.raw})
     if dropout:
         check_has_dropout(generator, model)
     return card, generator

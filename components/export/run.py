@@ -142,6 +142,8 @@ def card_of(
         style=form.style.by_label.tolist() if form.style else [],
         parity=parity,
         architecture=card.architecture,
+        labels=card.labels,
+        raw=card.raw,
         model_digest=card.digest,
         test_digest=card.test_digest,
         versions={

@@ -17,8 +17,9 @@ from components.prepare.problems import Problem
 from components.prepare.raw_data import find_pairs, local_folder, reading_for
 from components.prepare.reading.pairs import RawFrame, Reading, read_pair
 from components.prepare.writing.parallel import parallel_map
-from shared.contracts.dataset import IGNORED, SPLITS
+from shared.contracts.dataset import SPLITS
 from shared.contracts.folder import write_atomically
+from shared.contracts.labels import IGNORED
 from shared.data.maps import densify, label_counts
 from shared.progress import progress
 

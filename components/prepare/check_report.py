@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 
 from components.prepare.problems import ACCEPTED, REMEDIES, Problem, refused
-from shared.contracts.dataset import IGNORED
+from shared.contracts.labels import IGNORED
 
 MOST_LINES = 20  # of one kind of problem
 

@@ -25,7 +25,9 @@ from components.prepare.writing.folders import is_occupied, partial_folder
 from components.prepare.writing.parallel import parallel_map
 from shared.contracts.dataset import SPLITS, DatasetManifest, Pair, parse_size
 from shared.contracts.forecast import Forecast, PreparedData
+from shared.contracts.labels import IGNORED
 from shared.data.frames import cache_file, record_bytes
+from shared.data.labels import read_labels
 from shared.errors import InputError
 
 SAMPLE_PAIRS = 8  # of each split, whose headers are read before the first step
@@ -33,9 +35,12 @@ MOST_IDS = 1 << 15  # instances of a pair up to which an id takes 2 bytes per pi
 FILE_BYTES_PER_PIXEL = 1.5  # of photo, labels and instances as PNG; Cityscapes' take 1.3
 
 
-def refuse_contradictions(config: PrepareConfig) -> None:
-    """Refuse options of label maps where the input is a picture."""
+def refuse_contradictions(config: PrepareConfig, here: bool = True) -> None:
+    """Refuse options of label maps where the input is a picture, and names of more labels than
+    there are, where the step runs on this machine."""
     if config.num_labels:
+        if here:
+            refuse_more_names(config)
         return
     if config.instances == "components":
         raise InputError(
@@ -45,6 +50,19 @@ def refuse_contradictions(config: PrepareConfig) -> None:
     if config.remap or config.ignore_labels:
         raise InputError(
             "--remap and --ignore-labels change label ids, but --num-labels is 0: leave them out."
+        )
+    if config.labels:
+        raise InputError("--labels names labels, but --num-labels is 0: leave it out.")
+
+
+def refuse_more_names(config: PrepareConfig) -> None:
+    """Raises InputError where --labels cannot be read, or names more than --num-labels."""
+    ids = [label.id for label in read_labels(config.labels)] if config.labels else []
+    last = max((label for label in ids if label != IGNORED), default=0)
+    if last >= config.num_labels:
+        raise InputError(
+            f"--labels {config.labels} names label {last} but --num-labels is {config.num_labels}: "
+            f"give --num-labels {last + 1}, or a file of fewer labels."
         )
 
 
@@ -164,7 +182,7 @@ def preflight(
     """
     # What is asked for.
     forecast = Forecast()
-    forecast.refusals.of(refuse_contradictions, config)
+    forecast.refusals.of(refuse_contradictions, config, here)
     if here:
         forecast.refusals.of(labels_for, config)  # the file of --remap
 

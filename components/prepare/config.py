@@ -25,6 +25,9 @@ class PrepareConfig(StepConfig):
     num_labels: int = Field(35, ge=0, le=256)
     """Number of labels, ids 0 .. num_labels - 1 (Cityscapes: 35); 0: the input is a picture
     (label_nc)."""
+    labels: str = ""
+    """Names and colours of the labels: a .yaml or .json file with id, name and colour of each, or
+    cityscapes, cityscapes_train_ids."""
     input_nc: int = Field(3, ge=1, le=256)
     """Channels of the input picture, with --num-labels 0: 1 grey, 3 RGB, 4 RGBA, any number from
     .npy files."""

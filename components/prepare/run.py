@@ -14,10 +14,12 @@ from components.prepare.fetch.remote import as_shown, is_remote
 from components.prepare.problems import refuse_first
 from components.prepare.raw_data import find_pairs, local_folder, reading_for
 from components.prepare.reading.labels import spell_out
+from components.prepare.reading.naming import labels_of, spell_out_labels
 from components.prepare.writing.dataset import write_dataset
 from components.prepare.writing.journal import source_digest
 from shared import tracking
 from shared.contracts.dataset import DatasetManifest
+from shared.contracts.labels import RawReading
 from shared.data.frames import CACHE
 
 
@@ -37,6 +39,9 @@ def run(raw_data: str, dataset: Path, config: PrepareConfig) -> dict[str, float]
     source, pairs, problems = find_pairs(local_folder(raw_data, config), config)
     refuse_first(problems)
     reading = reading_for(config, source)
+    labels = []
+    if config.num_labels:
+        labels = labels_of(config.labels, config.remap, source.layout, config.num_labels)
     manifest = DatasetManifest(
         **manifest_options(config),
         instance_suffix=".png",
@@ -46,8 +51,15 @@ def run(raw_data: str, dataset: Path, config: PrepareConfig) -> dict[str, float]
         source_digest=source_digest(pairs),
         # Without what does not change the images, and with the table that the file now holds.
         config=config.model_dump(exclude={"cache_limit_gb", "copies"})
-        | {"remap": spell_out(config.remap)},
+        | {"remap": spell_out(config.remap), "labels": spell_out_labels(config.labels)},
         digest="",
+        labels=labels,
+        raw=RawReading(
+            remap=spell_out(config.remap),
+            ignore_labels=config.ignore_labels,
+            instances=config.instances,
+            white_level=config.white_level,
+        ),
     )
 
     # The same command again means continue.

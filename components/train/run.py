@@ -105,8 +105,11 @@ def train_model(
         one_size=bool(config.size),
         epoch=0,
         images_seen=0,
+        # What it was trained on.
         dataset_digest=manifest.digest,
         test_digest=manifest.test_digest,
+        labels=manifest.labels,
+        raw=manifest.raw,
         parent_digest=parent.digest if parent else "",
         digest="",
         config=config.model_dump(),

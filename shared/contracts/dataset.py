@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from shared.contracts.folder import Folder
+from shared.contracts.labels import Label, RawReading
 from shared.errors import InputError
 
-IGNORED = 255  # label id of pixels without a label: no channel of a one-hot map
 SPLITS = ("train", "test")
 
 
@@ -53,6 +53,8 @@ class DatasetManifest(Folder):
     config: dict  # of the prepare step
     digest: str  # of all image files
     test_digest: str = ""  # of those of the test pairs alone, '' = an earlier version prepared it
+    labels: list[Label] = []  # names and colours, as far as they are known
+    raw: RawReading = RawReading()  # how its maps were made of the files of the source
 
     @property
     def name(self) -> str:

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import AliasChoices, Field
 
 from shared.contracts.folder import Folder, Record
+from shared.contracts.labels import Label, RawReading
 from shared.contracts.model import Architecture
 
 
@@ -75,6 +76,8 @@ class ExportCard(Folder):
     style: list[list[float]]  # default features per label, last row for pixels without; [] = none
     parity: list[Parity]  # one per runtime that could be asked
     architecture: Architecture  # of the model: what it takes to feed the file
+    labels: list[Label] = []  # of the data set that the model was trained on, as the next
+    raw: RawReading = RawReading()
     model_digest: str
     test_digest: str = ""  # of the test pairs beside its training pairs, '' = not known
     versions: dict[str, str]

@@ -7,6 +7,7 @@ from pydantic import model_validator
 
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.folder import Folder, Record
+from shared.contracts.labels import Label, RawReading
 from shared.errors import InputError
 
 GeneratorName = Literal[
@@ -118,6 +119,8 @@ class ModelCard(Folder):
     images_seen: int
     dataset_digest: str
     test_digest: str = ""  # of that data set's test pairs, '' = not known
+    labels: list[Label] = []  # of that data set, as the next
+    raw: RawReading = RawReading()
     parent_digest: str  # of the model it was initialised from, '' = from scratch
     digest: str  # of the weight files
     config: dict

@@ -15,7 +15,8 @@ from components.prepare.run import run as prepare
 from components.train.run import run as train
 from shared.condition import to_signed
 from shared.contracts.clusters import ClusterTable
-from shared.contracts.dataset import IGNORED, DatasetManifest, Pair
+from shared.contracts.dataset import DatasetManifest, Pair
+from shared.contracts.labels import IGNORED
 from shared.contracts.model import ModelCard
 from shared.data.images import read_ids, read_picture, resize_picture
 from shared.data.reader import resize_fast

@@ -24,8 +24,8 @@ from components.export.onnx_graph.norm import PreciseInstanceNorm, with_precise_
 from components.export.proof_maps import generated_maps, real_maps
 from components.export.run import run
 from shared.code_version import code_version
-from shared.contracts.dataset import IGNORED
 from shared.contracts.exported import ExportCard, Graph
+from shared.contracts.labels import IGNORED
 from shared.contracts.model import Architecture, ModelCard
 from shared.data.maps import Sample
 from shared.deployed.form import Feeds, Form, stack

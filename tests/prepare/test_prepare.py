@@ -177,6 +177,9 @@ def test_the_manifest_says_what_is_there(raw, tmp_path):
     manifest = json.loads((tmp_path / "dataset" / "manifest.json").read_text())
     for digest in ("digest", "test_digest", "source_digest"):
         assert len(manifest.pop(digest)) == 16
+    labels = manifest.pop("labels")
+    assert [label["id"] for label in labels] == [*range(35)]
+    assert labels[26] == {"id": 26, "name": "car", "colour": [0, 0, 142]}
     pair = dict(height=32, width=64, has_photo=True, num_instances=1)
     assert manifest == {
         "format": 2,
@@ -193,9 +196,18 @@ def test_the_manifest_says_what_is_there(raw, tmp_path):
             {"name": "lindau_000001_000019", **pair, "has_photo": False},
         ],
         "source": str(raw),
+        "raw": {
+            "coloured": False,
+            "colour_tolerance": 0,
+            "remap": "",
+            "ignore_labels": "",
+            "instances": "files",
+            "white_level": 65535,
+        },
         "config": {
             "size": "32x64",
             "num_labels": 35,
+            "labels": "",
             "input_nc": 3,
             "instances": "files",
             "layout": "auto",

@@ -22,7 +22,8 @@ from components.train.schedule import learning_rate
 from components.train.step import Trainer
 from components.train.validation import sample_picture
 from shared.contracts.clusters import ClusterTable
-from shared.contracts.dataset import IGNORED, DatasetManifest, parse_size
+from shared.contracts.dataset import DatasetManifest, parse_size
+from shared.contracts.labels import IGNORED
 from shared.contracts.model import ModelCard
 from shared.data.images import read_ids, read_picture
 from shared.device import Runtime, pick

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.contracts.clusters import ClusterTable
-from shared.contracts.dataset import IGNORED
+from shared.contracts.labels import IGNORED
 from shared.contracts.measured import LabelStyles
 from shared.contracts.model import GeneratorInput
 from shared.data.images import encode_picture, resize_ids, resize_picture

@@ -6,7 +6,7 @@ import numpy as np
 from components.benchmark.page.styles import Region, StyledMap, StyleSheet, picture_differences
 from components.benchmark.page.templates import data_uri, template
 from shared.contracts.clusters import ClusterTable
-from shared.contracts.dataset import IGNORED
+from shared.contracts.labels import IGNORED
 from shared.data.images import encode_picture
 from shared.data.pictures import colour_labels
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from components.export.synthesise.config import SceneOptions
-from shared.contracts.dataset import IGNORED, DatasetManifest
+from shared.contracts.dataset import DatasetManifest
+from shared.contracts.labels import IGNORED
 from shared.contracts.model import GeneratorInput, describe_input
 from shared.data.images import WrongContent, read_ids, read_picture
 from shared.data.maps import Sample

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.contracts.dataset import IGNORED
+from shared.contracts.labels import IGNORED
 from shared.errors import InputError
 
 # Cityscapes' own table of the 19 evaluated classes (labels.py of cityscapesScripts); all others are
