@@ -28,6 +28,7 @@ from components.benchmark.page.styles import (
     render_styles,
 )
 from components.benchmark.page.styles_page import styles_fragment
+from components.benchmark.page.subject import Subject
 from components.benchmark.page.table import TABLE, text_table
 from shared import tracking
 from shared.contracts.clusters import ClusterTable
@@ -133,7 +134,9 @@ def run(
         strip = side_by_side(list(row.pictures().values()))
         tracking.log_picture(f"{row.split}_{row.name}", strip, step=0)
     write_atomically(report / TABLE, (text_table(result) + "\n").encode())
-    write_page(report, result, shown, read_past(), styles_fragment(sheet, table) if sheet else "")
+    styles_html = styles_fragment(sheet, table) if sheet else ""
+    subject = Subject.of(result, export, card, manifest)
+    write_page(report, result, subject, shown, read_past(), styles_html)
     tracking.log_headline(result.headline(), result.verdict and result.verdict.tags())
     tracking.log_files(report / PAGE, on_parent=True)
     tracking.log_files(report / BenchmarkReport.FILE)

@@ -18,15 +18,18 @@ from components.export.om.atc import Target, check_atc, compile_om
 from components.export.om.chip import soc_version
 from components.export.onnx_graph.dropout import check_drops, with_dropout
 from components.export.onnx_graph.file import data_file, to_onnx
+from components.export.onnx_graph.metadata import facts_of
 from components.export.onnx_graph.norm import with_precise_norm
 from components.export.onnx_graph.specs import specs
 from components.export.proof import om_runners, onnx_runners, prove
 from components.export.proof_maps import maps_of_proof
 from shared import tracking
 from shared.contracts.exported import ExportCard, OmFile, Parity
+from shared.contracts.folder import write_atomically
 from shared.contracts.model import ModelCard
 from shared.deployed.form import Form, stack
 from shared.deployed.painter import ExportedFile, open_runner
+from shared.deployed.script import SCRIPT, python_script, usage
 from shared.deployed.styles import Style
 
 FILE = "generator.onnx"
@@ -63,13 +66,15 @@ def run(
     with work_folder(exported) as work:
         axes = dict(dynamic_batch=config.batch_size == 0, dynamic_size=config.is_dynamic)
         example = stack([samples[0]] * max(config.batch_size, 1))
-        graph = to_onnx(deployed, example, work / FILE, config, **axes)
+        facts = facts_of(form, card, config)
+        graph = to_onnx(deployed, example, work / FILE, config, facts, **axes)
 
         # Random pictures cannot be compared: dropout is proven without.
         runners = onnx_runners(form, ExportedFile(work / FILE, config.precision))
         parity = prove(runners, reference, samples, config.output, config)
         if config.dropout:
-            graph = to_onnx(with_dropout(deployed), example, work / FILE, config, **axes)
+            dropping = with_dropout(deployed)
+            graph = to_onnx(dropping, example, work / FILE, config, facts, **axes)
             check_drops(graph, deployed)
 
         # It is what it should be.
@@ -80,12 +85,14 @@ def run(
     # What it is, for the steps after this one and for people.
     exported_card = card_of(form, card, graph, parity, config)
     exported_card.write(exported)
+    write_atomically(exported / SCRIPT, python_script(exported_card).encode())
     onnx_mb = sum(file.stat().st_size for file in exported.glob(f"{FILE}*")) / 2**20
     input_bytes = sum(array.nbytes for array in samples[0].values())
     print(
         f"export: {exported / FILE}: opset {config.opset}, {onnx_mb:.1f} MB; "
         f"{input_bytes:,} bytes in per picture"
     )
+    print(f"export: it runs without this project, in {exported}: {usage(exported_card)}")
 
     # For an NPU. The ONNX file stays where atc or the proof of what it made fails.
     if config.format == "om":
@@ -119,7 +126,8 @@ def work_folder(exported: Path) -> Iterator[Path]:
     """A folder inside `exported`, which has lost what earlier runs left: that must not look like
     the result of this."""
     exported.mkdir(parents=True, exist_ok=True)
-    for path in [exported / ExportCard.FILE, *exported.glob(f"{FILE}*"), *exported.glob("*.om")]:
+    made = [exported / ExportCard.FILE, exported / SCRIPT]
+    for path in [*made, *exported.glob(f"{FILE}*"), *exported.glob("*.om")]:
         path.unlink(missing_ok=True)
     for stale in exported.glob(".work-*"):
         shutil.rmtree(stale)

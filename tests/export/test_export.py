@@ -72,7 +72,7 @@ def by_torch(synthesiser: Synthesiser, feed: Feeds) -> np.ndarray:
 def traced(synthesiser: Synthesiser, example: Feeds, path: Path) -> onnxruntime.InferenceSession:
     """A session on the file that `to_onnx` makes."""
     first = {name: array[:1] for name, array in example.items()}
-    to_onnx(synthesiser, first, path, OnnxOptions())
+    to_onnx(synthesiser, first, path, OnnxOptions(), {})
     return session(path)
 
 

@@ -8,6 +8,7 @@ import onnxruntime
 import torch
 
 from components.benchmark.config import BenchmarkConfig
+from shared import tracking
 from shared.device import Runtime
 from shared.quality import METRICS
 
@@ -15,8 +16,11 @@ from shared.quality import METRICS
 def environment(runtime: Runtime) -> dict[str, str]:
     """In which run it was measured and when, on what hardware and with which software."""
     run = os.environ.get("PIPELINE_RUN")  # by the embedded engine
+    code = tracking.code_version()
+    commit = code.get("git.commit", "") + ", with changes" * ("git.dirty" in code)
     return ({"run": run} if run else {}) | {
         "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": commit or "not known",
         "device": runtime.describe(),
         "cpu threads": f"{torch.get_num_threads()} per runtime",
         "onnxruntime": onnxruntime.__version__,

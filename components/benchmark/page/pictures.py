@@ -3,6 +3,7 @@ differ."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from shared.deployed.painter import Painter
 
 EAGER = "torch"  # name of the runner that the others are compared with
 MOST_AMPLIFIED = 64  # so that a single grey level stays dark
+EQUAL = 1  # grey level up to which two pictures count as equal: a border of rounding
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,16 @@ class Picture:
     caption: str
     pixels: np.ndarray  # (3, H, W) uint8
 
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return self.pixels.shape[1]
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return self.pixels.shape[2]
+
     def data_uri(self) -> str:
         """The picture as an address that holds it, to stand inside a page.
 
@@ -87,12 +99,23 @@ class Shown:
         """The synthesised picture that quality is measured of."""
         return next(iter(self.synthesised.values()))
 
-    def rows(self) -> tuple[list[Picture], list[Picture]]:
-        """The two rows that a page shows: the pair with the measured picture, and what the other
-        runtimes made of it."""
-        measured, *others = self.synthesised
+    @cached_property
+    def differences(self) -> dict[str, Difference]:
+        """How the picture of each other runtime differs from that of eager PyTorch."""
+        if EAGER not in self.synthesised:
+            return {}
+        eager = self.synthesised[EAGER]
+        return {
+            runtime: difference(picture, eager)
+            for runtime, picture in self.synthesised.items()
+            if runtime != EAGER
+        }
 
+    def rows(self) -> tuple[list[Picture], list[Picture]]:
+        """The two rows that a page shows: the pair with the measured picture, and what other
+        runtimes made of it where that is not equal."""
         # The pair.
+        measured = next(iter(self.synthesised))
         pair = [Picture("input", "input", self.input)]
         pair.append(Picture("synthesised", f"synthesised by {measured}", self.measured))
         if self.champion is not None:
@@ -100,21 +123,39 @@ class Shown:
         if self.real is not None:
             pair.append(Picture("real", "real", self.real))
 
-        # The others, each with its difference from eager PyTorch; PyTorch with that of the pair.
+        # Pictures that differ from PyTorch's, with the difference; of the pair that one instead.
         compared = []
-        for runtime in others:
-            picture = self.synthesised[runtime]
-            compared.append(Picture(f"synthesised_{runtime}", f"synthesised by {runtime}", picture))
-            if EAGER in self.synthesised:
-                against = measured if runtime == EAGER else runtime
-                found = difference(self.synthesised[against], self.synthesised[EAGER])
-                caption = f"|{against} − {EAGER}| {found}"
-                compared.append(Picture(f"difference_{against}", caption, found.map))
+        for runtime, found in self.differences.items():
+            if found.largest > EQUAL:
+                beside = EAGER if runtime == measured else runtime
+                picture = self.synthesised[beside]
+                compared.append(
+                    Picture(f"synthesised_{beside}", f"synthesised by {beside}", picture)
+                )
+                caption = f"|{runtime} − {EAGER}| {found}"
+                compared.append(Picture(f"difference_{runtime}", caption, found.map))
         return pair, compared
 
     def pictures(self) -> dict[str, np.ndarray]:
         """All of them in the order they are shown, by the names that their files have."""
         return {picture.kind: picture.pixels for row in self.rows() for picture in row}
+
+
+def equal_pictures(shown: list[Shown]) -> list[str]:
+    """A sentence for each runtime: how many of its pictures are PyTorch's."""
+    sentences = []
+    for runtime in dict.fromkeys(name for row in shown for name in row.differences):
+        found = [row.differences[runtime] for row in shown if runtime in row.differences]
+        count, equal = len(found), sum(one.largest <= EQUAL for one in found)
+        of_runtime = f"of {runtime} equal PyTorch's within one grey level"
+        if equal < count:
+            others = "the others stand below their pairs, with the difference"
+            sentences.append(f"{equal} of {counted(count, 'picture')} {of_runtime}; {others}.")
+        elif count == 1:
+            sentences.append(f"The picture of {runtime} equals PyTorch's within one grey level.")
+        else:
+            sentences.append(f"All {count} pictures {of_runtime}.")
+    return sentences
 
 
 def synthesise(

@@ -7,8 +7,9 @@ from markupsafe import Markup
 
 from components.benchmark.page.charts import Line, line_chart
 from components.benchmark.page.history import EarlierRun, Past
-from components.benchmark.page.pictures import Shown
+from components.benchmark.page.pictures import Shown, equal_pictures
 from components.benchmark.page.published import INFERENCE, TRAINING
+from components.benchmark.page.subject import Subject
 from components.benchmark.page.table import (
     FIGURES,
     NAMES,
@@ -22,6 +23,7 @@ from components.benchmark.page.templates import template
 from components.benchmark.wording import ARROWS, OUTCOMES, comparison_table
 from shared.contracts.folder import write_atomically
 from shared.contracts.measured import BenchmarkReport, SpeedRow
+from shared.deployed.script import python_script, usage
 
 PAGE = "report.html"
 
@@ -29,6 +31,7 @@ PAGE = "report.html"
 def write_page(
     folder: Path,
     report: BenchmarkReport,
+    subject: Subject,
     shown: list[Shown],
     past: Past | None = None,
     styles_html: str = "",
@@ -47,25 +50,34 @@ def write_page(
     worst = max(report.parity, key=lambda each: each.max_abs_error / each.limit, default=None)
 
     page = template("report.html.j2").render(
+        # The head.
         report=report,
-        names=NAMES,
-        figures=FIGURES,
-        outcomes=OUTCOMES,
-        compared=comparison_table(report.verdict.figures) if report.verdict else [],
-        rates=RATES,
+        subject=subject,
+        contents=[],  # the template notes its sections here
         fastest=fastest,
         worst_parity=worst,
         qualities=[("test", report.quality), ("training", report.train_quality)],
-        quality_figures=quality_figures,
-        figures_text=figures_text,
-        counted=counted,
-        speed_charts=speed_charts(report),
+        outcomes=OUTCOMES,
+        compared=comparison_table(report.verdict.figures) if report.verdict else [],
+        # Pictures and styles, and the file that makes them.
         shown=shown,
+        equal_pictures=equal_pictures(shown),
         styles_html=Markup(styles_html),
+        command=usage(subject.export),
+        script=python_script(subject.export),
+        # Tables and charts.
+        names=NAMES,
+        figures=FIGURES,
+        rates=RATES,
+        speed_charts=speed_charts(report),
         loss_charts=loss_charts(past.losses),
         history=history_table(report, past.runs),
         history_charts=history_charts(report, past.runs),
         published=[("Inference", INFERENCE), ("Training", TRAINING)],
+        # How figures are written.
+        quality_figures=quality_figures,
+        figures_text=figures_text,
+        counted=counted,
     )
     write_atomically(folder / PAGE, page.encode())
 

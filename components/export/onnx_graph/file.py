@@ -29,6 +29,7 @@ def to_onnx(
     example: Feeds,
     path: Path,
     options: OnnxOptions,
+    facts: dict[str, str],
     dynamic_batch: bool = True,
     dynamic_size: bool = False,
 ) -> ModelProto:
@@ -38,6 +39,7 @@ def to_onnx(
     Args:
         example: Inputs of a batch, see `shared.deployed.form.Form.feed`; axes that are not dynamic
             get its lengths.
+        facts: What the file says of itself; ONNX Runtime gives it as `custom_metadata_map`.
         dynamic_size: H and W from two strides of the generator on.
     """
     axes = dynamic_axes(synthesiser, example, dynamic_batch, dynamic_size)
@@ -69,6 +71,7 @@ def to_onnx(
         model.graph.output[0].type.tensor_type.ClearField("shape")
     if options.precision == "fp16":
         model = to_fp16(model)
+    onnx.helper.set_model_props(model, facts)
     save(model, path, options.external_data_above_mb)
     return check(path, options.opset, for_atc=not dynamic_size)
 

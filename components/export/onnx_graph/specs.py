@@ -17,20 +17,24 @@ STYLES = {
     "label": "features in [-1, 1] of every label, last of pixels without label",
     "instance": "features in [-1, 1] of every instance; the ids in instances are rows of it",
 }
+PICTURES = {"float": "RGB picture in [-1, 1]", "uint8": "RGB picture of 0 .. 255"}
+
+
+def meaning_of_input(name: str, graph: Graph, num_labels: int) -> str:
+    """What the numbers of an input are."""
+    if name == "style":
+        return STYLES[graph.style]
+    return MEANINGS[name].format(last_label=num_labels - 1)
 
 
 def specs(model: ModelProto, graph: Graph, num_labels: int) -> dict[str, list[TensorSpec]]:
     """Inputs and outputs of a graph, as ExportCard has them."""
-    meanings = {
-        name: meaning.format(last_label=num_labels - 1) for name, meaning in MEANINGS.items()
-    }
-    picture = "RGB picture in [-1, 1]" if graph.output == "float" else "RGB picture of 0 .. 255"
     return {
         "inputs": [
-            _spec(value, meanings.get(value.name) or STYLES[graph.style])
+            _spec(value, meaning_of_input(value.name, graph, num_labels))
             for value in model.graph.input
         ],
-        "outputs": [_spec(value, picture) for value in model.graph.output],
+        "outputs": [_spec(value, PICTURES[graph.output]) for value in model.graph.output],
     }
 
 

@@ -2,6 +2,7 @@
 its charts."""
 
 import contextlib
+import itertools
 import re
 import socket
 import time
@@ -23,6 +24,7 @@ from components.benchmark.page.history import EarlierRun, Past, read_past, thinn
 from components.benchmark.page.pictures import Shown, difference, synthesise, write_pictures
 from components.benchmark.page.published import INFERENCE, TRAINING
 from components.benchmark.page.report import write_page
+from components.benchmark.page.subject import Subject
 from components.benchmark.page.table import text_table
 from shared import tracking
 from shared.contracts.exported import Graph, Parity
@@ -302,18 +304,34 @@ def whole(html: str) -> Balance:
     parser.feed(html)
     parser.close()
     assert parser.open == []
-    assert all(address.startswith("data:image/") for address in parser.loaded)
+    inside = ("data:image/", "#")
+    assert all(address.startswith(inside) for address in parser.loaded)
     assert not re.search(r"https?://|@import|url\((?!data:)", html)
     return parser
 
 
 def page(folder, report=None, shown=(), **more) -> str:
-    write_page(folder, report or small_report(), list(shown), **more)
+    export = tiny.export_card(folder / "exported", tiny.architecture(), Graph(), (32, 64))
+    subject = Subject("demo, 128×256, on scenes", {"network": "small"}, export)
+    write_page(folder, report or small_report(), subject, list(shown), **more)
     return (folder / "report.html").read_text()
 
 
 def titles(html: str) -> list[str]:
-    return re.findall("<h2>(.*?)</h2>", html)
+    """Of the sections, to each of which the contents have a link."""
+    contents = re.search("<nav .*?</nav>", html, re.DOTALL).group()
+    sections = re.findall('<h2 id="(.*?)">(.*?)</h2>', html)
+    assert re.findall('<a href="#(.*?)">(.*?)</a>', contents) == sections
+    assert html.count("<h2") == len({id for id, _ in sections})
+    return [title for _, title in sections]
+
+
+def headings(html: str) -> list[int]:
+    """The levels of all headings: the first is the only h1, and none is skipped downwards."""
+    levels = [int(level) for level in re.findall(r"<h(\d)", html)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    return levels
 
 
 def test_smallest_page(tmp_path):
@@ -323,15 +341,17 @@ def test_smallest_page(tmp_path):
         "device and host, two legends of two"
     )
     assert titles(html) == [
+        "Before you compare quality",
+        "Use it",
         "Speed",
         "Parity with PyTorch in fp32",
-        "Before you compare quality",
         "Published by others",
         "How this was measured",
     ]
     assert '<td class="problem" colspan="8">out of memory</td>' in html
     assert "FID of 1 pair is noise." in html and "as tests do" in html
-    assert "9.50 images/s at 128×256" in html
+    assert "<h1>demo, 128×256, on scenes</h1>" in html and "<b>9.50 images/s</b>" in html
+    headings(html)
 
 
 def test_page_with_everything(tmp_path):
@@ -340,17 +360,17 @@ def test_page_with_everything(tmp_path):
             label=26, centres=3, instances=9, fallback=False, explained=0.5, picture_difference=7.34
         )
     ]
-    other = GREY + np.uint8(1)
+    near, far = GREY + np.uint8(1), GREY + np.uint8(2)
     shown = [
         Shown(
             "train",
             "a",
             GREY,
-            {"onnxruntime": GREY, "torch": other, "om": GREY},
+            {"onnxruntime": GREY, "torch": far, "om": near},
             GREY,
             Quality(pairs=1, ssim=1),
         ),
-        Shown("test", "b", GREY, {"onnxruntime": GREY}, None, None),
+        Shown("test", "b", GREY, {"onnxruntime": GREY, "torch": near}, None, None),
     ]
     losses = {
         "train_global": [Line("D_real", [(1, 0.5), (2, 0.4)]), Line("G_GAN", [(1, 2.0), (2, 1.0)])]
@@ -361,7 +381,7 @@ def test_page_with_everything(tmp_path):
         {"fps/torch_fp32/batch_1": 7.25, "train/ssim": 0.4},
     )
     stranger = EarlierRun(datetime(2026, 11, 19, tzinfo=UTC), "", {"fps/other/batch_1": 1.0})
-    fragment = "<section><h2>Styles</h2><script>1 < 2</script></section>"
+    fragment = '<section><h2 id="styles">Styles to try</h2><script>1 < 2</script></section>'
     html = page(
         tmp_path,
         small_report(styles=styles),
@@ -371,30 +391,36 @@ def test_page_with_everything(tmp_path):
     )
     parser = whole(html)
     assert titles(html) == [
+        "Pictures",
+        "Before you compare quality",
+        "Styles to try",
+        "Styles by label",
+        "Use it",
         "Speed",
         "Parity with PyTorch in fp32",
-        "Before you compare quality",
-        "Training pairs",
-        "Test pairs",
-        "Styles",
-        "Styles by label",
         "Losses of the training",
         "Earlier runs",
         "Published by others",
         "How this was measured",
     ]
-    assert fragment in html and parser.tags.count("img") == 7 + 2
+    assert fragment in html and parser.tags.count("img") == 2 + 5
+    assert re.findall('<p class="soft">(.*? grey level.*?)</p>', html)[:2] == [
+        "1 of 2 pictures of onnxruntime equal PyTorch's within one grey level; the others stand "
+        "below their pairs, with the difference.".replace("'", "&#39;"),
+        "The picture of om equals PyTorch's within one grey level.".replace("'", "&#39;"),
+    ]
+    assert headings(html).count(3) == 2 and html.index("Test pairs") < html.index("Training pairs")
     captions = [text for text in re.findall("<figcaption>(.*?)</figcaption>", html)]
     assert captions == [
-        "device img/s", "img/s",
-        "input", "synthesised by onnxruntime", "real",
-        "synthesised by torch", "|onnxruntime − torch| ×64: at most 1 grey level, mean 1",
-        "synthesised by om", "|om − torch| ×64: at most 1 grey level, mean 1",
         "input", "synthesised by onnxruntime",
+        "input", "synthesised by onnxruntime", "real",
+        "synthesised by torch", "|onnxruntime − torch| ×64: at most 2 grey levels, mean 2",
+        "device img/s", "img/s",
         "train_global, generator", "train_global, discriminator",
         "img/s", "PSNR\N{NO-BREAK SPACE}↑", "SSIM\N{NO-BREAK SPACE}↑", "FID\N{NO-BREAK SPACE}↓",
     ]  # fmt: skip
-    table = html[html.index("<h2>Earlier runs") : html.index("<h2>Published")].split("<table>")[1]
+    table = html[html.index(">Earlier runs</h2>") : html.index(">Published by others</h2>")]
+    table = table.split("<table>")[1]
     cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in table.split("<tr")[1:]]
     assert [[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in cells] == [
         ["measured", "commit", "torch fp32, batch 1", "PSNR ↑", "SSIM ↑", "FID ↓"],
@@ -408,7 +434,7 @@ def test_a_page_without_any_speed(tmp_path):
     failed = [speed_row("torch", 1, problem="out of memory")]
     html = page(tmp_path, small_report(speed=failed, parity=[]), past=Past(runs=[]))
     whole(html)
-    assert "No speed could be measured at 128×256" in html and "<svg" not in html
+    assert "no speed could be measured" in html and "<svg" not in html
 
 
 def test_names_are_escaped(tmp_path):
@@ -526,7 +552,7 @@ def test_a_lost_server_costs_one_warning_and_the_page_is_written(
     with inside_a_run(monkeypatch, store, tmp_path):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
         html = page(tmp_path, past=read_past())
-    assert "Earlier runs" not in whole(html).tags and "<h2>Earlier runs" not in html
+    assert "Earlier runs" not in whole(html).tags and "earlier-runs" not in html
     (warning,) = capsys.readouterr().err.splitlines()
     assert warning.startswith("warning: MLflow: the report shows no losses and no earlier runs: ")
 

@@ -132,7 +132,14 @@ def test_a_file_for_each_batch_size(plain):
         "the stand-in computes in fp32"
     )
     oms = [f"generator_bs{n}.om" for n in (1, 4)]
-    assert left(plain) == ["atc_bs1.log", "atc_bs4.log", "export.json", "generator.onnx", *oms]
+    assert left(plain) == [
+        "atc_bs1.log",
+        "atc_bs4.log",
+        "export.json",
+        "generator.onnx",
+        *oms,
+        "paint.py",
+    ]
     assert {(plain / om).stat().st_mode & 0o777 for om in oms} == {0o640}
     assert [
         onnx.load(plain / om).graph.input[0].type.tensor_type.shape.dim[0].dim_value for om in oms
@@ -145,7 +152,13 @@ def test_one_file_with_gears(gears):
         OmFile(file="generator_gears.om", soc_version="Ascend310P3", batch_sizes=[1, 2])
     ]
     assert [parity.runtime for parity in card.parity] == ["onnxruntime", "om"]
-    assert left(gears) == ["atc_gears.log", "export.json", "generator.onnx", "generator_gears.om"]
+    assert left(gears) == [
+        "atc_gears.log",
+        "export.json",
+        "generator.onnx",
+        "generator_gears.om",
+        "paint.py",
+    ]
     log = (gears / "atc_gears.log").read_text()
     assert f"--input_shape=labels:-1,{H},{W};instances:-1,{H},{W};style:-1,36,3'" in log
     assert "--dynamic_batch_size=1,2" in log

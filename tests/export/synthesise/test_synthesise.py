@@ -181,7 +181,7 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     synthesiser, example = form.synthesiser(generator), stack([feed] * (batch_size or 1))
     axes = dict(dynamic_batch=batch_size is None, dynamic_size=size is None)
-    to_onnx(synthesiser, example, folder / "generator.onnx", OnnxOptions(), **axes)
+    to_onnx(synthesiser, example, folder / "generator.onnx", OnnxOptions(), {}, **axes)
     return tiny.export_card(
         folder,
         a.model_copy(update={"n_downsample_global": 0}),  # these generators have no stride
