@@ -1,7 +1,7 @@
 """The pipeline on one page, and its verbs: `python pipeline.py --help`."""
 
+import shared  # noqa: F401 # isort: skip - for it listens to Ctrl-C while the rest is imported
 import os
-import signal
 import sys
 import warnings
 from pathlib import Path
@@ -300,11 +300,12 @@ def schedule(config: ScheduleOptions) -> None:
         manage.create(config)
 
 
+def main() -> None:
+    verbs = {"compile": compile_, "preflight": preflight, "submit": submit}
+    verbs |= {"nightly": nightly, "promote": promote, "rollback": rollback, "best": best}
+    verbs |= {"schedule": schedule, "ui": ui, "sync": sync}
+    command_line("python pipeline.py", None, verbs)
+
+
 if __name__ == "__main__":
-    try:
-        verbs = {"compile": compile_, "preflight": preflight, "submit": submit}
-        verbs |= {"nightly": nightly, "promote": promote, "rollback": rollback, "best": best}
-        verbs |= {"schedule": schedule, "ui": ui, "sync": sync}
-        command_line("python pipeline.py", None, verbs)
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+    main()

@@ -1,4 +1,30 @@
 import os
+import signal
+import sys
+from types import FrameType
+
+
+def _stop_early(signum: int, _frame: FrameType | None) -> None:
+    """Ctrl-C while our programs are still being imported, which takes seconds; later as
+    terminal/stopping.py has it."""
+    if "PIPELINE_STOP_IS_SAID" not in os.environ:
+        over = "\r\x1b[K" if os.isatty(2) else ""  # over ^C on a terminal
+        line = f"{over}stopped: nothing was begun yet; say the same command again\n"
+        os.write(2, line.encode())
+    os._exit(128 + signum)
+
+
+# In our programs, and not in what imports us as a library. What Python's own libraries start for
+# them gets no Ctrl-C: it ends with them.
+_started = " ".join(sys.orig_argv)
+if "--multiprocessing-fork" in _started or "multiprocessing.forkserver" in _started:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+elif os.path.basename(sys.argv[0]) in ("pipeline.py", "pix2pixhd-pipeline") or (
+    sys.argv[0] == "-m" and " components." in _started
+):
+    for _stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(_stop) is not signal.SIG_IGN:
+            signal.signal(_stop, _stop_early)
 
 # With torch_npu installed but no CANN on the machine, `import torch` itself fails while torch
 # autoloads the back-end. shared/device.py imports torch_npu when it is wanted, so nothing is lost

@@ -6,7 +6,6 @@ import difflib
 import inspect
 import itertools
 import os
-import signal
 import sys
 import textwrap
 import traceback
@@ -19,9 +18,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared import tracking
 from shared.code_version import code_version
-from shared.errors import InputError
+from shared.errors import InputError, note_call, runnable
 from shared.flags import as_flag, first_paragraph, name_of, read_flags
 from shared.secrets import without_secrets
+from shared.terminal import stopping
 
 HELP = {"-h", "--help", "-H", "--help-verbose"}
 
@@ -95,9 +95,8 @@ def execute(
         version: Code version that the step is kept under when it is done; "" where it is not kept.
         folders: Artifacts and other places, by the parameters of `run`.
     """
-    with refusals(config.STEP):
+    with refusals(config.STEP), stopping.listening(config.STEP):
         _refuse_other_code(config.STEP, version)
-        signal.signal(signal.SIGTERM, _stop)
         parameters = inspect.signature(run).parameters
         places = {
             name: path if path is None or parameters[name].annotation is str else Path(path)
@@ -137,7 +136,7 @@ def refusals(name: str) -> Iterator[None]:
     try:
         yield
     except InputError as refusal:
-        print(f"{name} refused: {without_secrets(str(refusal))}", file=sys.stderr)
+        print(f"{name} refused: {runnable(without_secrets(str(refusal)))}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -145,13 +144,6 @@ def _show_error(kind: type[BaseException], error: BaseException, trace: Tracebac
     """What Python shows of an error that nobody caught, without the passwords of addresses."""
     text = "".join(traceback.format_exception(kind, error, trace))
     print(without_secrets(text), end="", file=sys.stderr)
-
-
-def _stop(signum: int, _frame) -> NoReturn:
-    """Leave by an exception, so that the MLflow run is closed; a second signal must not break that
-    off."""
-    signal.signal(signum, signal.SIG_IGN)
-    sys.exit(128 + signum)
 
 
 # A step and its commands on the command line.
@@ -170,18 +162,30 @@ def command_line(
     One called `config` stands for a flag per field. What a function needs it imports in its body,
     so that --help loads no torch.
 
-    Exit codes: 0 done, 1 failed, 2 refused, 143 stopped by SIGTERM.
+    Exit codes: 0 done, 1 failed, 2 refused, 130 stopped by Ctrl-C, 143 by SIGTERM.
+
+    argv: None: those of the program, which this is then all of: signals are its own.
     """
+    if argv is not None:
+        return _run_command(prog, step, commands, argv)
+    note_call()
+    with stopping.program(prog.split()[-1].removeprefix("components.")):
+        _run_command(runnable(prog), step, commands, sys.argv[1:])
+
+
+def _run_command(
+    prog: str,
+    step: Callable[..., None] | None,
+    commands: dict[str, Callable[..., None]],
+    argv: list[str],
+) -> None:
     # The words before the flags, and the commands that begin with them.
-    argv = sys.argv[1:] if argv is None else argv
     words = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
     rest, name = argv[len(words) :], " ".join(words)
     below = {one: commands[one] for one in commands if one.split()[: len(words)] == words}
 
     own_name = step.__name__ if step else prog.split()[-1]
     with refusals(words[0] if step and below and words else own_name):
-        signal.signal(signal.SIGTERM, _stop)
-
         # Words that name no command, but perhaps a few.
         if name not in commands and (words or step is None):
             if below and not HELP.isdisjoint(rest):
@@ -200,7 +204,8 @@ def command_line(
                 print(_example(function))
             raise
 
-        function(**values)
+        with stopping.at_work(name or own_name):
+            function(**values)
 
 
 def _arguments(function: Callable[..., None], prog: str, argv: list[str]) -> dict[str, Any]:
@@ -235,4 +240,4 @@ def _listing(prog: str, commands: dict[str, Callable[..., None]]) -> str:
 def _example(function: Callable[..., None]) -> str:
     """The end of its docstring."""
     text = inspect.getdoc(function).partition("\nExample:\n")[2]
-    return "example:\n" + textwrap.indent(textwrap.dedent(text).strip(), "  ")
+    return runnable("example:\n" + textwrap.indent(textwrap.dedent(text).strip(), "  "))

@@ -76,7 +76,8 @@ def requirements(step: str) -> dict[str, str]:
 
 def embedded() -> dict[str, str]:
     """What the embedded engine and the tests add to the requirements of the steps."""
-    return pins((ROOT / "requirements.txt").read_text())
+    lists = ("requirements.txt", "shared/pipeline/requirements.txt")
+    return pins("".join((ROOT / name).read_text() for name in lists))
 
 
 def test_there_is_a_dockerfile_per_device():

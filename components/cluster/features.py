@@ -18,7 +18,7 @@ from shared.data.reader import PairReader
 from shared.device import Runtime
 from shared.errors import InputError
 from shared.networks.regions import encode_photos, pool
-from shared.progress import Progress
+from shared.terminal.progress import Progress
 
 
 @dataclass(frozen=True)

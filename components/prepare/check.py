@@ -21,7 +21,7 @@ from shared.contracts.dataset import SPLITS
 from shared.contracts.folder import write_atomically
 from shared.contracts.labels import IGNORED
 from shared.data.maps import densify, label_counts
-from shared.progress import progress
+from shared.terminal.progress import progress
 
 # Share of an instance's pixels that may lie in other labels than most: soft edges are no mistake.
 MINORITY = 0.01

@@ -5,7 +5,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from shared.contracts.measured import BenchmarkReport
-from shared.pipeline.runs import Run
+from shared.pipeline.runs import Run, continue_command
 
 NOTE = "mlflow.note.content"  # the tag that MLflow shows as a run's description
 MOST_FIGURES = 16
@@ -66,6 +66,6 @@ def describe(run: Run, report: BenchmarkReport | None) -> str:
     facts += [f"folder: {run.folder} on {record.host}"]
     facts += ["report: report.html, below Artifacts"] if report else []
     if record.state != "finished":
-        facts.append(f"goes on with: python pipeline.py submit --continue {run.name}")
+        facts.append(f"goes on with: {continue_command(run)}")
     parts.append("\n".join(f"- {fact}" for fact in facts))
     return "\n\n".join(parts) + "\n"

@@ -23,13 +23,15 @@ from shared import tracking
 from shared.code_version import code_version
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.measured import BenchmarkReport
+from shared.errors import GOES_ON, nearby
 from shared.pipeline.description import tags_of
 from shared.pipeline.graph import step_of
-from shared.pipeline.processes import run_step, stop_steps_with_us
+from shared.pipeline.processes import run_step
 from shared.pipeline.processes.locks import hold
 from shared.pipeline.reuse import find_same, listing_of, step_key, take_over, verdict_holds
-from shared.pipeline.runs import Run, RunRecord, now
+from shared.pipeline.runs import Run, RunRecord, continue_command, now
 from shared.secrets import without_secrets
+from shared.terminal.stopping import Stopped, keeps
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = "report.html"
@@ -44,7 +46,6 @@ def find_raw_data(raw_data: str | None, runs: Path) -> str:
     it is; None: demo scenes, which are drawn where they are not there yet."""
     if raw_data is None:
         scenes = runs.resolve() / "demo_scenes"
-        stop_steps_with_us()
         draw = [sys.executable, "-m", "components.prepare", "demo", "--out", str(scenes)]
         if code := run_step(draw, {**os.environ, "PYTHONPATH": str(ROOT)}, print):
             sys.exit(code)
@@ -67,9 +68,11 @@ def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse) -> No
     Raises InputError where another process works on this run, SystemExit with 2 where a step
     refused, else 1 where it failed.
     """
-    # From here on a signal stops the running step too, and nobody else works on this run.
+    # From here on nobody else works on this run.
     print(f"run {run.name}: on the embedded engine, in {run.folder}", flush=True)
-    stop_steps_with_us()
+    again = continue_command(run)
+    os.environ[GOES_ON] = again
+    keeps(f"what is done is kept in {nearby(run.folder)}", f"go on with: {again}")
     with hold(run.folder / LOCK), open(run.log, "a") as log:
         # Who held it until now may have got further.
         run.record = record = RunRecord.read(run.folder)
@@ -129,9 +132,7 @@ class StepFailed(SystemExit):
 def _closing(run: Run) -> Iterator[None]:
     """Note in run.json and in MLflow how the block ended; say how the run is continued where it did
     not."""
-    again = f"continue with: python pipeline.py submit --continue {run.name}"
-    if run.folder.parent != Path("runs").resolve():
-        again += f" --runs {run.folder.parent}"
+    again = f"continue with: {continue_command(run)}"
     try:
         yield
     except StepFailed as failure:
@@ -139,9 +140,8 @@ def _closing(run: Run) -> Iterator[None]:
         _end(run, "failed", reason)
         print(f"\n{reason}\nfull log: {run.log}\n{again}", file=sys.stderr)
         raise
-    except SystemExit as stop:
+    except Stopped as stop:
         _end(run, "stopped", f"stopped by {signal.Signals(stop.code - 128).name}")
-        print(f"\n{again}", file=sys.stderr)
         raise
     except OSError as error:  # such as a full disk, which may keep the reason from being noted
         print(f"\nrun {run.name} failed: {error}\n{again}", file=sys.stderr)

@@ -18,11 +18,12 @@ from shared.pipeline.after_night.notify import notify
 from shared.pipeline.after_night.retention import retire_nights
 from shared.pipeline.embedded import LOCK as RUN_LOCK
 from shared.pipeline.embedded import ROOT
-from shared.pipeline.processes import Guarded, stop_steps_with_us
+from shared.pipeline.processes import Guarded
 from shared.pipeline.processes.locks import Held, hold
 from shared.pipeline.processes.reasons import came_from_outside
 from shared.pipeline.recipes import Recipe
 from shared.pipeline.runs import Run, RunRecord, runs_in
+from shared.terminal.stopping import is_stopping, keeps
 
 LOCK = "nightly.lock"  # in the folder of the runs
 NIGHTLY = {"nightly": "true"}  # tag of the runs of the night
@@ -73,7 +74,7 @@ def run_night(config: NightlyOptions, numbers: Recipe) -> int:
         raise InputError(
             f"--runs {config.runs} cannot be made: {error.strerror}; name another folder."
         ) from None
-    stop_steps_with_us()
+    keeps("what is done is kept", "the next night goes on with it")
     try:
         with hold(config.runs / LOCK):
             return _tonight(config, numbers)
@@ -224,9 +225,9 @@ def end_night(
             f"nightly: stopped after --timeout-min {config.timeout_min:g}; {goes_on}",
             file=sys.stderr,
         )
-    elif code > 128:
+    elif code > 128 and not is_stopping():  # else it is said
         print(f"nightly: stopped; {goes_on}", file=sys.stderr)
-    else:
+    elif code < 128:
         print(f"nightly: {name} failed with exit code {code}", file=sys.stderr)
     notify(config.notify, config.recipe, code, night)
     if code in (0, REFUSED_BY_VERDICT):

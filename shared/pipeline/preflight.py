@@ -19,6 +19,7 @@ from shared.contracts.forecast import Forecast, Refusals
 from shared.errors import InputError
 from shared.flags import as_flag
 from shared.pipeline.images import check_images
+from shared.terminal import stopping
 
 STORE = "MLFLOW_TRACKING_URI"
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +47,8 @@ def run_preflight(**flags: Any) -> None:
         if value:
             words = value if isinstance(value, tuple) else [value]
             command += [as_flag(name.rstrip("_")), *words]
-    if code := subprocess.run([str(word) for word in command]).returncode:
+    environment = os.environ | {stopping.IS_SAID: "1"}
+    if code := subprocess.run([str(word) for word in command], env=environment).returncode:
         sys.exit(code)
 
 

@@ -3,12 +3,13 @@
 import itertools
 import os
 import platform
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from shared.contracts.folder import Folder, Record
-from shared.errors import InputError
+from shared.errors import InputError, called_in, nearby, runnable
 from shared.pipeline.recipes import Recipe
 from shared.secrets import without_secrets
 
@@ -107,6 +108,14 @@ class Run:
     def end(self, state: str, reason: str = "") -> None:
         """Note that the run is over, and why."""
         self.note(state=state, reason=reason, ended=now())
+
+
+def continue_command(run: Run) -> str:
+    """What goes on with a run, for the person who has called us, where that person stands."""
+    command = f"python pipeline.py submit --continue {run.name}"
+    if run.folder.parent != (called_in() / "runs").resolve():
+        command += f" --runs {shlex.quote(nearby(run.folder.parent))}"
+    return runnable(command)
 
 
 def now() -> str:

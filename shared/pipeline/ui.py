@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from shared import tracking
-from shared.errors import InputError
+from shared.errors import InputError, nearby
 from shared.pipeline.processes import Guarded
 from shared.secrets import without_secrets
+from shared.terminal.stopping import keeps
 from shared.tracking import store
 
 HOST = "127.0.0.1"  # nobody else sees the store
@@ -46,6 +47,8 @@ def ui(runs: Path = Path("runs"), port: int = 5000) -> None:
     except OSError as error:
         raise InputError(f"--runs {runs} cannot be made: {error.strerror}.") from None
 
+    keeps(f"all is kept in {nearby(runs)}", "the same command again shows it")
+
     # The server, which makes the store where there is none: one process at a time may.
     address = f"http://{HOST}:{port}"
     artifacts = store.artifacts_of(uri) or (runs.resolve() / "mlartifacts").as_uri()
@@ -65,9 +68,8 @@ def ui(runs: Path = Path("runs"), port: int = 5000) -> None:
             sys.stdout.flush()
             if _has_display():
                 webbrowser.open(link)
-            with contextlib.suppress(KeyboardInterrupt):
-                server.process.wait()
-                raise SystemExit(f"MLflow's server ended by itself: {_last_words(log)}")
+            server.process.wait()
+            raise SystemExit(f"MLflow's server ended by itself: {_last_words(log)}")
 
 
 def deep_link(address: str) -> str:

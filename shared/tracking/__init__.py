@@ -241,8 +241,6 @@ def _run(
 
 def _status(error: BaseException) -> str:
     """How MLflow calls the end by an exception."""
-    if isinstance(error, KeyboardInterrupt):
-        return "KILLED"
     code = error.code if isinstance(error, SystemExit) else 1
     if code in (None, 0):
         return "FINISHED"

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from shared.contracts.folder import write_atomically
+from shared.errors import runnable
 
 FILES = "files"
 ENTRIES = ".jsonl"
@@ -41,7 +42,7 @@ def now_ms() -> int:
 
 def warn(text: str) -> None:
     """One line on stderr."""
-    print(f"warning: MLflow: {text}", file=sys.stderr, flush=True)
+    print(f"warning: MLflow: {runnable(text)}", file=sys.stderr, flush=True)
 
 
 class Journal:

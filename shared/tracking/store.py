@@ -6,12 +6,12 @@ import functools
 import logging
 import os
 import shlex
-import sys
 import urllib.parse
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from shared.errors import called_in, nearby, runnable
 from shared.secrets import without_secrets
 
 URI = "MLFLOW_TRACKING_URI"
@@ -153,9 +153,10 @@ def ui_command(uri: str) -> str:
     """The command that shows a store, or the address of the server that does."""
     if uri.startswith("http"):
         return ui_address(uri)
-    pipeline, file = Path(__file__).resolve().parents[2] / "pipeline.py", database(uri)
-    runs = ["--runs", str(file.parent)] if file else []
-    return shlex.join([sys.executable, str(pipeline), "ui", *runs])
+    file, command = database(uri), "python pipeline.py ui"
+    if file and file.parent != called_in() / "runs":
+        command += f" --runs {shlex.quote(nearby(file.parent))}"
+    return runnable(command)
 
 
 def link(uri: str, experiment_id: str, run_id: str | None = None) -> str:

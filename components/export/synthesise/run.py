@@ -23,7 +23,7 @@ from shared.deployed.runners import PROVIDERS
 from shared.device import pick
 from shared.errors import InputError
 from shared.networks.checkpoint import load_generator
-from shared.progress import progress
+from shared.terminal.progress import progress
 
 
 def synthesise(config: SynthesiseConfig) -> None:

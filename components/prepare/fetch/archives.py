@@ -27,7 +27,7 @@ from components.prepare.stamps import file_stamp
 from shared.contracts.folder import write_atomically
 from shared.data.names import is_image
 from shared.errors import InputError
-from shared.progress import Progress
+from shared.terminal.progress import Progress
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 MAX_MEMBER_BYTES = 2**30

@@ -25,7 +25,7 @@ from components.prepare.fetch import stores
 from components.prepare.fetch.ledger import LEDGER, Kind, Ledger
 from components.prepare.fetch.stores import RemoteFile, Store, Unreachable, parse_url
 from shared.errors import InputError, repeat
-from shared.progress import Progress
+from shared.terminal.progress import Progress
 
 THREADS = 8
 POLL_SECONDS = 5  # a large file shows no less often how far it is

@@ -28,7 +28,7 @@ from shared.contracts.dataset import SPLITS, DatasetManifest, Pair
 from shared.data.frames import CACHE, pack, seal
 from shared.data.images import encode_ids, encode_picture, resize_ids, resize_picture
 from shared.data.maps import Sample
-from shared.progress import progress
+from shared.terminal.progress import progress
 
 
 @dataclass(slots=True)

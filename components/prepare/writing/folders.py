@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shared.errors import InputError, repeat
+from shared.terminal.stopping import is_stopping
 
 
 def is_occupied(folder: Path, flag: str) -> bool:
@@ -73,7 +74,9 @@ def written_whole(folder: Path, flag: str, journal: str = "") -> Iterator[Path]:
             yield partial
             os.replace(partial, folder)
         except BaseException:
-            if can_continue():
+            if can_continue() and is_stopping():  # which has its own line
+                pass
+            elif can_continue():
                 print(
                     f"prepare: what is done is kept in {partial}: {repeat()} goes on from there",
                     flush=True,

@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import signal
-import sys
 import tempfile
 import time
 import traceback
@@ -20,6 +19,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from components.train.devices.world import World
 from shared.contracts.folder import write_atomically
 from shared.errors import InputError
+from shared.terminal import stopping
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
@@ -55,7 +55,7 @@ def launch(devices: int, function: Callable[..., Any], *arguments: Any) -> Any:
         except ChildFailedError as failure:
             raise _cause(failure, Path(folder)) from None
         except SignalException as stop:
-            sys.exit(128 + stop.sigval)
+            stopping.stop(stop.sigval)
 
 
 @contextlib.contextmanager
@@ -76,6 +76,7 @@ def _without_side_effects() -> Iterator[None]:
 def _be_a_rank(folder: Path, function: Callable[..., Any], arguments: tuple) -> Any:
     """Call the function in a new process; leave a note of what went wrong, to which `launch`
     turns."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # of Ctrl-C the process that launched says a line
     world = World.from_environment()
     torch.set_num_threads(max(1, torch.get_num_threads() // world.size))
 

@@ -10,15 +10,15 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import Self
 
 from shared.pipeline.processes.locks import LOCKS, held_files
 from shared.pipeline.processes.reasons import count_oom_kills, reason_of
+from shared.terminal import stopping
 
 GUARD = Path(__file__).with_name("guard.py")
 GRACE_SECONDS = 10.0  # what a step has for its end, from SIGTERM to SIGKILL
 SWEEP_SECONDS = 10.0  # what its guard needs at most for whatever the step leaves behind
-STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def run_step(
@@ -51,7 +51,7 @@ def run_step(
             for line in lines.of(step):
                 last_lines.append(line)
                 show(line)
-    except (SystemExit, KeyboardInterrupt):  # we are stopped: the step's last words
+    except SystemExit:  # we are stopped: the step's last words
         for line in lines.rest():
             show(line)
         raise
@@ -94,7 +94,7 @@ class Guarded:
         try:
             self.process = subprocess.Popen(
                 [*guard, *command],
-                env=environment | {LOCKS: ",".join(map(str, locks))},
+                env=environment | {LOCKS: ",".join(map(str, locks)), stopping.IS_SAID: "1"},
                 pass_fds=(watched, reporting, *pass_fds, *locks),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
@@ -156,16 +156,3 @@ class Lines:
         self.peak_bytes = usage * (1 if sys.platform == "darwin" else 1024)
         reader.join(1)
         self.lines.put(None)
-
-
-def stop_steps_with_us() -> None:
-    """Make a signal that stops us an exception, with which the running step ends and everything
-    that is open is closed; a second signal must not break that off."""
-    for name in STOPS:
-        signal.signal(name, _stop)
-
-
-def _stop(signum: int, _frame) -> NoReturn:
-    for name in STOPS:
-        signal.signal(name, signal.SIG_IGN)
-    sys.exit(128 + signum)

@@ -185,7 +185,7 @@ def test_many_files_are_copied_and_the_last_line_says_so(memory, tmp_path, capsy
 
 
 def test_progress_is_printed_while_a_copy_runs(memory, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("shared.progress.LINE_SECONDS", 0)
+    monkeypatch.setattr("shared.terminal.progress.LINE_SECONDS", 0)
     for i in range(50):
         memory.pipe_file(f"/many/{i}", b"12345678")
     fetch("memory://many", tmp_path)

@@ -44,11 +44,12 @@ ENDLESS = FAMILY + "time.sleep(600)\n"
 PIPELINE = """
 import os, sys
 from pathlib import Path
+from shared.terminal import stopping
 from shared.pipeline import processes
 from shared.pipeline.processes.locks import hold
-processes.stop_steps_with_us()
+stopping.listen("pipeline")
 try:
-    with hold(Path("lock")):
+    with stopping.at_work("pipeline"), hold(Path("lock")):
         processes.run_step([sys.executable, "-c", sys.argv[1]], dict(os.environ), print)
 finally:
     print("closed")

@@ -12,6 +12,7 @@ import pytest
 from shared.pipeline import processes
 from shared.pipeline.processes import run_step
 from shared.pipeline.processes.locks import hold
+from shared.terminal import stopping
 from tests.shared.pipeline.processes.family import ENDLESS, FAMILY, family, is_alive, run
 
 # What a step says.
@@ -61,7 +62,7 @@ def test_nothing_outlives_a_step_that_has_ended():
     assert status == 0 and not any(map(is_alive, family()))
 
 
-@pytest.mark.parametrize("exception", [SystemExit(143), KeyboardInterrupt(), BrokenPipeError()])
+@pytest.mark.parametrize("exception", [stopping.Stopped(143), SystemExit(1), BrokenPipeError()])
 def test_an_exception_of_ours_ends_all(exception):
     def show(_line):
         raise exception
@@ -122,7 +123,7 @@ def test_kill_9_of_the_guard_leaves_nothing(pipeline):
     assert not is_alive(step) and not is_alive(child)
 
 
-@pytest.mark.parametrize("stop", processes.STOPS)
+@pytest.mark.parametrize("stop", stopping.STOPS)
 def test_signals_to_the_pipeline_end_all_and_close_it(pipeline, stop):
     pipeline.send_signal(stop)
     time.sleep(0.1)  # for a second one in the middle of its end
