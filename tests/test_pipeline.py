@@ -121,7 +121,8 @@ def test_all_repeated_overrides_are_used(tmp_path):
         (["submit", "--raw-data", "nowhere"], "/nowhere is no folder: give the one that holds"),
         (
             ["submit", "--recipe", "label2city_512p"],
-            "train_global.lambda_vgg is 10 but --set train_global.vgg_weights='' is no file",
+            "train_global: --set train_global.vgg_weights=auto needs vgg19-dcbb9e9d.pth (575 MB), "
+            "but /dev/null/torch/hub/checkpoints cannot take it (Not a directory): name another",
         ),
         (["submit", "--host", "http://127.0.0.1:9"], "--host needs --raw-data"),
         (["nightly", "--recipe", "nope"], "--recipe 'nope' is unknown"),

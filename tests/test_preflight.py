@@ -52,7 +52,8 @@ def test_files_tools_and_devices_of_all_steps_are_missed_at_once_and_nothing_was
     said = lines(
         call(
             *"submit --runs made/here --set train_global.device=cuda".split(),
-            *"train_local.lambda_vgg=1 export.format=om export.soc_version=Ascend310P3".split(),
+            *"train_local.lambda_vgg=1 train_local.vgg_weights=v.pth".split(),
+            *"export.format=om export.soc_version=Ascend310P3".split(),
             *"benchmark.lpips_network=one_input.onnx benchmark.fid_network=nix.onnx".split(),
             *"benchmark.segmentation_network=none.onnx train_local.amp_backend=apex".split(),
             cwd=tmp_path,
@@ -62,7 +63,7 @@ def test_files_tools_and_devices_of_all_steps_are_missed_at_once_and_nothing_was
         said,
         "train_global: --set train_global.device=cuda: torch sees no NVIDIA GPU here",
         "train_local: --set train_local.amp_backend=apex needs apex.amp, which is not installed",
-        "train_local: train_local.lambda_vgg is 1 but --set train_local.vgg_weights='' is no",
+        "train_local: train_local.lambda_vgg is 1 but --set train_local.vgg_weights='v.pth' is no",
         "export: --set export.format=om needs atc, which is not on PATH",
         "benchmark: --set benchmark.lpips_network=one_input.onnx has 1 inputs (x)",
         "benchmark: --set benchmark.fid_network=nix.onnx is no file",

@@ -1,13 +1,13 @@
-"""What the steps read from outside of the graph, as it is now: raw data, weights, tables.
+"""What the steps read from outside of the graph, as it is now: raw data, weights, tables; of
+published weights what they will be.
 
 KFP's cache and our reuse of finished steps look at this, since they cannot look at the data.
 """
 
 import hashlib
-import itertools
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 from components.prepare.fetch.remote import is_remote
@@ -15,6 +15,7 @@ from components.prepare.fetch.stores import Store, Unreachable, parse_url
 from components.prepare.layouts.listing import entries
 from components.prepare.stamps import file_stamp
 from shared.errors import InputError
+from shared.published.files import published_in
 
 # Options that name a folder which the step writes, one below the raw data, or no file at all.
 NOT_READ = {"copies", "input_folder", "photo_folder", "instance_folder", "registered_model"}
@@ -32,16 +33,19 @@ def fingerprint(raw_data: str, configs: dict[str, dict[str, Any]]) -> dict[str, 
     """
     versions = {}
     for step, config in configs.items():
-        stamps = list(itertools.chain.from_iterable(map(_local, _places_in(config))))
+        published = published_in(config)
+        stamps = [file.sha256 for files in published.values() for file in files]
+        for place in _places_in(config, without=NOT_READ | published.keys()):
+            stamps += _local(place)
         if step == "prepare":
             stamps += _remote(raw_data) if is_remote(raw_data) else _local(_checked(raw_data))
         versions[step] = _digest(stamps) if stamps else ""
     return versions
 
 
-def _places_in(config: dict[str, Any]) -> Iterator[str]:
-    """The files and folders that options name."""
-    for name in sorted(config.keys() - NOT_READ):
+def _places_in(config: dict[str, Any], without: Set[str]) -> Iterator[str]:
+    """The files and folders that options name, but for some options."""
+    for name in sorted(config.keys() - without):
         values = config[name] if isinstance(config[name], list) else [config[name]]
         yield from (value for value in values if isinstance(value, str) and os.path.exists(value))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from components.train.config import SMALLEST_SIDE, DataOptions, LossOptions, TrainConfig
+from components.train.config import SMALLEST_SIDE, DataOptions, TrainConfig
 from components.train.data.held import check_frames_fit
 from components.train.devices.loss_scale import check_apex
 from components.train.networks.build import (
@@ -16,7 +16,7 @@ from components.train.networks.build import (
 )
 from components.train.networks.memory import check_compiles
 from components.train.networks.partial import fitting
-from components.train.networks.vgg import load_vgg
+from components.train.networks.vgg import look_for_vgg
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.forecast import Forecast, PreparedData
@@ -44,7 +44,6 @@ def check(
     check_sizes(config, manifest)
     check_features(architecture, manifest)
     check_inputs(config, parent, clusters)
-    check_vgg_weights(config)
 
 
 def check_sizes(config: TrainConfig, manifest: DatasetManifest) -> None:
@@ -92,16 +91,6 @@ def check_inputs(
     if clusters and (parent is None or clusters.model_digest != parent.digest):
         raise InputError(
             "--clusters was not made from --init-from: run the cluster step on that model."
-        )
-
-
-def check_vgg_weights(options: LossOptions) -> None:
-    """The VGG loss needs its weights."""
-    if options.vgg_file and not options.vgg_file.is_file():
-        raise InputError(
-            f"--lambda-vgg is {options.lambda_vgg:g} but --vgg-weights {options.vgg_weights!r} is "
-            "no file: download torchvision's vgg19-dcbb9e9d.pth from "
-            "download.pytorch.org/models and name it, or set --lambda-vgg 0."
         )
 
 
@@ -164,8 +153,7 @@ def preflight(
     ask = forecast.refusals.of
     if here:
         runtime = ask(check_runtime, config)
-        if ask(check_vgg_weights, config) is None and config.vgg_file and config.vgg_file.is_file():
-            ask(load_vgg, config.vgg_file)
+        forecast.found = ask(look_for_vgg, config) or ""
     if runtime:
         ask(runtime.check_count, config.devices)
         ask(runtime.memory_format, config.memory_format, stays_nhwc=False)
@@ -211,8 +199,9 @@ def preflight(
     checkpoint = (1 + is_validated + 3) * weights
     forecast.passing_bytes = checkpoint
     forecast.stay_bytes = checkpoint + (config.keep_checkpoints + 1) * weights
-    device = [f"{runtime.name} in {runtime.precision}"] if runtime else []
-    forecast.found = ", ".join([f"{parameters / 1e6:.1f} M weights", *device])
+    device = f"{runtime.name} in {runtime.precision}" if runtime else ""
+    parts = (f"{parameters / 1e6:.1f} M weights", device, forecast.found)
+    forecast.found = ", ".join(filter(None, parts))
 
     # What it makes.
     forecast.gives = ModelCard(

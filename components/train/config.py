@@ -2,7 +2,6 @@
 
 A group is what a function takes that needs more than a few of its values."""
 
-from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -14,6 +13,7 @@ from shared.contracts.model import UNETS, DiscriminatorName, FeatureRegions, Gen
 from shared.device_names import DeviceName, MemoryFormatName, PrecisionName
 from shared.errors import InputError
 from shared.measuring import MeasuringOptions
+from shared.published.files import AUTO
 
 SMALLEST_SIDE = 16  # pixels; below, VGG19 and the coarsest scale of D have nothing left to look at
 
@@ -87,18 +87,13 @@ class LossOptions(Options):
     lambda_feature_matching: float = Field(10.0, ge=0)
     """Weight of the feature matching loss; 0 switches it off (lambda_feat, no_ganFeat_loss)."""
     lambda_vgg: float = Field(0.0, ge=0)
-    """Weight of the VGG loss (the reference: 10); above 0 it needs --vgg-weights (lambda_feat,
-    no_vgg_loss)."""
-    vgg_weights: str = ""
-    """File of torchvision's vgg19 weights (vgg19-dcbb9e9d.pth)."""
+    """Weight of the VGG loss (the reference: 10); 0 switches it off (lambda_feat, no_vgg_loss)."""
+    vgg_weights: str = AUTO
+    """File of torchvision's vgg19 weights. auto: vgg19-dcbb9e9d.pth of torch.hub's folder, which is
+    downloaded where it is not there."""
     pool_size: int = Field(0, ge=0)
     """Earlier fakes that D may be shown in place of the present ones; 0: none. Checkpoints hold
     them too."""
-
-    @property
-    def vgg_file(self) -> Path | None:
-        """The file of the VGG loss, None where it is off."""
-        return Path(self.vgg_weights) if self.lambda_vgg else None
 
 
 class DataOptions(Options):

@@ -15,6 +15,7 @@ from components.train.folder import ModelFolder, state_file
 from components.train.loop import train
 from components.train.networks.build import architecture_for, build, earlier_training, read_parent
 from components.train.networks.memory import checkpoint_activations, compile_networks
+from components.train.networks.vgg import find_vgg
 from components.train.performance import performance_run, publish
 from components.train.step import Trainer
 from components.train.validation import Validation
@@ -77,6 +78,7 @@ def train_model(
     architecture = architecture_for(config, config.lambda_feature_matching > 0, manifest, table)
     parent = read_parent(init_from, architecture) if init_from else None
     check(architecture, config, manifest, parent, table)
+    vgg_file = find_vgg(config)
     features = read_features(clusters, manifest) if clusters else None
     height, width = config.frame_size or manifest.common_size()  # what it is deployed for
     measuring = None
@@ -93,7 +95,7 @@ def train_model(
     # which the other ranks get from the main one.
     begins = config.start_from and world.is_main and not state_file(model).is_file()
     with earlier_training(config) if begins else nullcontext() as earlier:
-        files = (config.vgg_file, init_from, clusters, earlier)
+        files = (vgg_file, init_from, clusters, earlier)
         networks = build(architecture, config, config.seed, *files)
     trainer = Trainer(networks, architecture, config, runtime, world)
 

@@ -1,5 +1,6 @@
 """The digest of what the steps read from outside: it sees every change, and nothing else."""
 
+import dataclasses
 import os
 import shutil
 import uuid
@@ -9,6 +10,7 @@ import pytest
 from components.prepare import component
 from components.prepare.fetch import stores
 from components.prepare.fingerprint import fingerprint
+from shared.published.files import VGG19
 from tests.asking import refusal
 
 STEPS = ("prepare", "train_global", "cluster", "train_local", "export", "benchmark")
@@ -121,6 +123,24 @@ def test_each_step_sees_the_files_that_its_own_options_name(raw, tmp_path, monke
     before = versions()
     (tmp_path / "copies" / "unpacked.png").touch()
     assert changed(before) == set(), "what the step itself writes there"
+
+    # Published files by what they are, not by where they lie and whether they do yet.
+    by_name = {"train_global": {"vgg_weights": "auto", "lambda_vgg": 10.0}}
+    auto = fingerprint(str(raw), by_name)["train_global"]
+    for name in ("auto", "inception"):
+        (tmp_path / name).touch()
+    assert fingerprint(str(raw), by_name)["train_global"] == auto != ""
+    other = dataclasses.replace(VGG19, sha256="0" * 64)
+    monkeypatch.setattr("shared.published.files.VGG19", other)
+    assert fingerprint(str(raw), by_name)["train_global"] not in (auto, "")
+    by_name["train_global"]["lambda_vgg"] = 0.0
+    by_name["benchmark"] = {"fid_network": "inception"}
+    without = fingerprint(str(raw), by_name)
+    assert without["train_global"] == "" and len(without["benchmark"]) == 16
+
+
+def test_folders_that_are_named_alike_are_not_read(raw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     named_alike = {"benchmark": {"registered_model": "raw"}}
     assert fingerprint(str(raw), named_alike) == {"benchmark": ""}
 

@@ -731,7 +731,14 @@ def test_batches_of_frames_on_the_device_fetch_nothing_from_it(dataset):
             dict(netG="local"),
             "--netG local starts from a global model: give its folder with --init-from",
         ),
-        (dict(lambda_vgg=10), "--lambda-vgg is 10 but --vgg-weights '' is no file"),
+        (
+            dict(lambda_vgg=10, vgg_weights="v.pth"),
+            "--lambda-vgg is 10 but --vgg-weights 'v.pth' is no file",
+        ),
+        (
+            dict(lambda_vgg=10),
+            "--vgg-weights auto needs vgg19-dcbb9e9d.pth (575 MB), but /dev/null",
+        ),
         (dict(epochs=0), "--epochs 0: should be greater than or equal to 1"),
         (dict(precision="tf32"), "--precision tf32 is an NVIDIA GPU mode"),
         (dict(device="npu"), "--device npu: torch_npu is not installed"),

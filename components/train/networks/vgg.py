@@ -4,9 +4,14 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from components.train.config import LossOptions
 from shared.errors import InputError
 from shared.networks.checkpoint import load_state
 from shared.networks.foreign import normalise
+from shared.published.download import fetch, look_for
+from shared.published.files import AUTO, VGG19
+
+VGG_AUTO = f"--vgg-weights {AUTO}"
 
 
 class VGG19Features(nn.Module):
@@ -38,6 +43,38 @@ class VGG19Features(nn.Module):
             if i in self.TAPS:
                 taps.append(picture)
         return taps
+
+
+def find_vgg(options: LossOptions) -> Path | None:
+    """The file of the VGG loss, downloaded where it is the published one and not there; None where
+    the loss is off. Raises InputError where it cannot be had."""
+    if not options.lambda_vgg:
+        return None
+    if options.vgg_weights == AUTO:
+        return fetch(VGG19, VGG_AUTO)
+    check_own_vgg(options)
+    return Path(options.vgg_weights)
+
+
+def check_own_vgg(options: LossOptions) -> None:
+    """Raises InputError where --vgg-weights names no file."""
+    if not Path(options.vgg_weights).is_file():
+        raise InputError(
+            f"--lambda-vgg is {options.lambda_vgg:g} but --vgg-weights {options.vgg_weights!r} is "
+            "no file: leave it out for torchvision's, name a file, or set --lambda-vgg 0."
+        )
+
+
+def look_for_vgg(options: LossOptions) -> str:
+    """Which file the VGG loss will have, in a few words; "" where it is off. Raises InputError
+    where there is none, or it is another's."""
+    if not options.lambda_vgg:
+        return ""
+    if options.vgg_weights != AUTO:
+        check_own_vgg(options)
+        load_vgg(Path(options.vgg_weights))
+        return Path(options.vgg_weights).name
+    return look_for(VGG19, VGG_AUTO)
 
 
 def load_vgg(path: Path) -> VGG19Features:

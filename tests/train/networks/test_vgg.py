@@ -1,10 +1,19 @@
-"""VGG19's features are those of torchvision's weights."""
+"""VGG19's features are those of torchvision's weights, which come by themselves."""
+
+import hashlib
 
 import pytest
 import torch
 
-from components.train.networks.vgg import VGG19Features, load_vgg
+from components.train.config import TrainConfig
+from components.train.networks import vgg as networks
+from components.train.networks.vgg import VGG19Features, find_vgg, load_vgg
+from components.train.run import run
 from shared.networks.checkpoint import save_tensors
+from shared.published.files import VGG19, WeightFile
+from tests import tiny
+from tests.asking import refusal
+from tests.loopback import serving
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +47,49 @@ def test_vgg_takes_torchvision_weights_and_taps_five_relus(tmp_path):
         torch.allclose(a, b, atol=1e-4) for a, b in zip(ours, taps, strict=True)
     )
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_the_keys_and_shapes_are_those_of_torchvision():
+    """Of its `vgg19`: configuration E of Simonyan and Zisserman, here up to conv5_1."""
+    convolutions = {
+        **{0: (64, 3), 2: (64, 64), 5: (128, 64), 7: (128, 128), 10: (256, 128), 12: (256, 256)},
+        **{14: (256, 256), 16: (256, 256), 19: (512, 256), 21: (512, 512), 23: (512, 512)},
+        **{25: (512, 512), 28: (512, 512)},
+    }
+    expected = {}
+    for index, shape in convolutions.items():
+        expected[f"features.{index}.weight"] = (*shape, 3, 3)
+        expected[f"features.{index}.bias"] = shape[:1]
+    with torch.device("meta"):
+        state = VGG19Features().state_dict()
+    assert {key: tuple(value.shape) for key, value in state.items()} == expected
+    assert VGG19.url == "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
+
+
+def test_a_training_downloads_what_it_needs_and_learns_from_it(tmp_path, monkeypatch, capsys):
+    """A file as large as VGG19's features, all of whose weights are 0: the VGG loss is then 0."""
+    zeros = {key: torch.zeros_like(value) for key, value in VGG19Features().state_dict().items()}
+    save_tensors(tmp_path / "zeros.pth", zeros)
+    content = (tmp_path / "zeros.pth").read_bytes()
+    tiny.dataset(tmp_path / "dataset")
+    values = tiny.TRAIN | dict(epochs=1, epochs_decay=0, validate_every_epochs=0)
+    monkeypatch.delenv("WEIGHTS_MIRROR")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    with serving(**{"v.pth": content}) as server:
+        file = WeightFile(
+            "v.pth", f"{server.url}/v.pth", hashlib.sha256(content).hexdigest(), len(content)
+        )
+        monkeypatch.setattr(networks, "VGG19", file)
+        assert find_vgg(TrainConfig()) is None and server.asked == []
+        for number in (1, 2):
+            config = TrainConfig.check(values | dict(lambda_vgg=10))
+            figures = run(tmp_path / "dataset", tmp_path / f"model_{number}", config=config)
+            assert figures["G_VGG"] == 0 and len(server.asked) == 1
+    assert "downloads v.pth (52 MB) from http://" in capsys.readouterr().out
+
+    # Where it is, it is checked, also for what an option names.
+    file.place.write_bytes(content[:-1])
+    sentence = refusal(find_vgg, TrainConfig(lambda_vgg=1))
+    assert sentence.startswith("--vgg-weights auto needs ") and "was published" in sentence
+    other = str(tmp_path / "none.pth")
+    assert "is no file" in refusal(find_vgg, TrainConfig(lambda_vgg=1, vgg_weights=other))

@@ -1,0 +1,236 @@
+"""Brings published weight files to torch.hub's folder: whole, checked, and once for all processes.
+
+torch.hub.download_url_to_file is no help: it has no time-outs, does not try again, lets every
+process download for itself, and what it had when it was killed stays there for ever."""
+
+import contextlib
+import fcntl
+import hashlib
+import http.client
+import io
+import shutil
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+
+from shared.errors import InputError
+from shared.progress import Progress
+from shared.published.files import WeightFile
+
+CHUNK = 2**20  # bytes
+TIMEOUT_SECONDS = 30  # without an answer, or a byte of it
+PATIENCE_SECONDS = 60  # in which CHUNK bytes must have come
+ASKING_SECONDS = 5  # before the first step, when no more than an answer is wanted
+RETRY_PAUSES = (1, 5, 20)  # seconds
+FINAL = (400, 401, 403, 404, 405, 410, 451)  # HTTP statuses that another try does not change
+
+
+class Unreachable(Exception):
+    """It did not come; the text says why. `is_final`: another try cannot help."""
+
+    def __init__(self, reason: str, is_final: bool = False):
+        super().__init__(reason)
+        self.is_final = is_final
+
+
+def fetch(file: WeightFile, flag: str) -> Path:
+    """Where a published file lies, after it was downloaded if it was not there.
+
+    flag: What asks for it, in the words of a command line.
+
+    Raises InputError where it cannot be had, or other bytes lie in its place."""
+    place = file.place
+    if not place.is_file():
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with _one_at_a_time(file):
+                if not place.is_file():
+                    _download(file, flag)
+                    return place
+        except OSError as error:
+            raise _cannot_write(file, flag, error.strerror) from None
+    check(file, flag)
+    return place
+
+
+def check(file: WeightFile, flag: str) -> None:
+    """Raises InputError where what lies in the place of a published file is not that file."""
+    try:
+        found = _sha256(file.place)
+    except OSError as error:
+        raise InputError(
+            f"{flag} needs {file.place}, which cannot be read ({error.strerror}): make it readable "
+            "for this user."
+        ) from None
+    if found != file.sha256:
+        raise InputError(
+            f"{flag} needs {file.place} as it was published, but this file has SHA-256 {found} and "
+            f"not {file.sha256}: remove it, and it is downloaded anew."
+        )
+
+
+def look_for(file: WeightFile, flag: str) -> str:
+    """Whether a published file is there, or will be downloaded, in a few words.
+
+    Raises InputError where it will be possible to have it neither way."""
+    if file.place.is_file():
+        check(file, flag)
+        return file.name
+
+    # Room for it.
+    folder = file.place.parent
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as error:
+        raise _cannot_write(file, flag, error.strerror) from None
+    if file.size > (free := shutil.disk_usage(existing).free):
+        raise _cannot_write(file, flag, f"{free / 1e6:,.0f} MB are free there")
+
+    # Its address.
+    try:
+        with _ask(file, 0, ASKING_SECONDS):
+            return f"{file} will be downloaded"
+    except Unreachable as error:
+        raise _cannot_download(file, flag, error) from None
+
+
+def _cannot_download(file: WeightFile, flag: str, reason: object) -> InputError:
+    return InputError(
+        f"{flag} needs {file}, which is not here and cannot be downloaded ({reason}): get "
+        f"{file.shown_address} and put it to {file.place}."
+    )
+
+
+def _cannot_write(file: WeightFile, flag: str, reason: object) -> InputError:
+    return InputError(
+        f"{flag} needs {file}, but {file.place.parent} cannot take it ({reason}): name another "
+        "folder in TORCH_HOME."
+    )
+
+
+# Downloading.
+
+
+@contextlib.contextmanager
+def _one_at_a_time(file: WeightFile) -> Iterator[None]:
+    """Waits while another process downloads the same file. The lock of one that is killed is
+    free."""
+    with open(file.place.with_name(f".{file.name}.lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{file.name}: another process downloads it, its file is waited for", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _download(file: WeightFile, flag: str) -> None:
+    """Download into a partial file, and give it its name when its digest is right.
+
+    What an earlier call left is gone on with, once: it may be of anything."""
+    partial = file.place.with_name(f".{file.name}.partial")
+    began_earlier = _length(partial) > 0
+    print(f"downloads {file} from {file.shown_address} to {file.place.parent}", flush=True)
+    _receive_all(file, partial, flag)
+    if began_earlier and _sha256(partial) != file.sha256:
+        partial.unlink()
+        _receive_all(file, partial, flag)
+    if (found := _sha256(partial)) != file.sha256:
+        partial.unlink()
+        raise InputError(
+            f"{flag} needs {file} but {file.shown_address} holds another file (SHA-256 {found} and "
+            f"not {file.sha256}): get the right one and put it to {file.place}."
+        )
+    partial.replace(file.place)
+
+
+def _receive_all(file: WeightFile, partial: Path, flag: str) -> None:
+    """Complete the partial file, after lost connections from where it ends."""
+    pauses, reached = iter(RETRY_PAUSES), _length(partial)
+    total = -(-file.size // 10**6)
+    shown = Progress(f"{file.name}: downloaded", total, "MB", reached // 10**6)
+    while _length(partial) < file.size:
+        try:
+            for length in _receive(file, partial):
+                shown.show(length // 10**6 if length < file.size else total)
+        except Unreachable as error:
+            # Whoever gets on is given all tries again.
+            if _length(partial) >= reached + CHUNK:
+                pauses, reached = iter(RETRY_PAUSES), _length(partial)
+            pause = next(pauses, None)
+            if pause is None or error.is_final:
+                raise _cannot_download(file, flag, error) from None
+            print(f"{file.name}: {error}, again in {pause} s", flush=True)
+            time.sleep(pause)
+
+
+def _receive(file: WeightFile, partial: Path) -> Iterator[int]:
+    """Try once to complete the partial file; gives its lengths. Raises Unreachable, and OSError
+    where it cannot be written."""
+    with open(partial, "ab") as out, _ask(file, out.tell(), TIMEOUT_SECONDS) as answer:
+        if answer.status != HTTPStatus.PARTIAL_CONTENT:
+            out.truncate(0)
+        length, until = out.seek(0, io.SEEK_END), time.monotonic() + PATIENCE_SECONDS
+        checked = length
+        while length < file.size:
+            # What came.
+            with _as_unreachable(TIMEOUT_SECONDS):
+                block = answer.read1(min(CHUNK, file.size - length))
+            if not block:
+                raise Unreachable("it broke off")
+            out.write(block)
+            length += len(block)
+            yield length
+
+            # A trickle is as bad as silence.
+            if time.monotonic() > until:
+                if length < checked + CHUNK:
+                    raise Unreachable(f"under {CHUNK:,} bytes came in {PATIENCE_SECONDS} s")
+                checked, until = length, time.monotonic() + PATIENCE_SECONDS
+
+
+@contextlib.contextmanager
+def _ask(file: WeightFile, start: int, timeout: float) -> Iterator[http.client.HTTPResponse]:
+    """The answer that holds the file from `start` on, or all of it. Raises Unreachable."""
+    headers = {"User-Agent": "pix2pixhd-pipeline", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    with _as_unreachable(timeout):
+        request = urllib.request.Request(file.address, headers=headers)
+        answer = urllib.request.urlopen(request, timeout=timeout)
+    with answer:
+        expected = file.size - start * (answer.status == HTTPStatus.PARTIAL_CONTENT)
+        length = answer.headers.get("Content-Length", "")
+        if length.isdecimal() and int(length) != expected:
+            found = f"what is there has {int(length):,} bytes and not {expected:,}"
+            raise Unreachable(found, is_final=True)
+        yield answer
+
+
+@contextlib.contextmanager
+def _as_unreachable(timeout: float) -> Iterator[None]:
+    """Turns what a connection may raise into Unreachable with a reason for people."""
+    try:
+        yield
+    except urllib.error.HTTPError as error:
+        raise Unreachable(f"HTTP {error.code}", error.code in FINAL) from None
+    except TimeoutError:
+        raise Unreachable(f"nothing came in {timeout} s") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = str(getattr(error, "reason", None) or error) or type(error).__name__
+        raise Unreachable(reason) from None
+
+
+def _length(path: Path) -> int:
+    """Size in bytes, 0 where there is no file."""
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
