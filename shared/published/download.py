@@ -18,8 +18,8 @@ from http import HTTPStatus
 from pathlib import Path
 
 from shared.errors import InputError
-from shared.progress import Progress
 from shared.published.files import WeightFile
+from shared.terminal.progress import Progress
 
 CHUNK = 2**20  # bytes
 TIMEOUT_SECONDS = 30  # without an answer, or a byte of it
