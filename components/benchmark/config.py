@@ -33,6 +33,8 @@ class PageOptions(Options):
 
     max_pictures: int = Field(4, ge=0)
     """Training pairs, and as many test pairs, shown in the report."""
+    gallery: bool = False
+    """All test pairs as a page of pictures, gallery/index.html beside the report."""
     max_styled_maps: int = Field(2, ge=0)
     """Maps on which the report lets a reader try the styles of --clusters."""
     max_styled_labels: int = Field(8, ge=0)

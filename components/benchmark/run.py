@@ -18,6 +18,7 @@ from components.benchmark.measure.runtimes import file_runners, parities, torch_
 from components.benchmark.measure.segmentation import SegmentationNetwork
 from components.benchmark.measure.speed import measure_speed
 from components.benchmark.measure.workload import Workload
+from components.benchmark.page.gallery import Gallery
 from components.benchmark.page.history import read_past
 from components.benchmark.page.pictures import synthesise, write_pictures
 from components.benchmark.page.report import PAGE, write_page
@@ -102,10 +103,16 @@ def run(
     order = (*beside, *slower, eager) if contest else (*beside, eager, *slower)
     painters = [Painter(form, runner) for runner in order]
     shown, meters = [], {"train": QualityMeter(), "test": of_tests()}
+    gallery = Gallery(report, manifest.labels)
     for split, meter in meters.items():
-        beside_it = contest if split == "test" else None
-        rows = synthesise(painters, workload, split, config.max_pictures, meter, beside_it)
-        shown += [row for number, row in enumerate(rows) if number < config.max_pictures]
+        is_test = split == "test"
+        beside_it, whole = contest if is_test else None, config.gallery and is_test
+        rows = synthesise(painters, workload, split, config.max_pictures, meter, beside_it, whole)
+        for number, row in enumerate(rows):
+            if number < config.max_pictures:
+                shown.append(row)
+            if whole:
+                gallery.add(row)
 
     # What the styles are worth.
     sheet = paint_styles(workload, generator, table, config) if table else None
@@ -136,7 +143,8 @@ def run(
     write_atomically(report / TABLE, (text_table(result) + "\n").encode())
     styles_html = styles_fragment(sheet, table) if sheet else ""
     subject = Subject.of(result, export, card, manifest)
-    write_page(report, result, subject, shown, read_past(), styles_html)
+    gallery.write(subject.title)
+    write_page(report, result, subject, shown, read_past(), styles_html, len(gallery.pairs))
     tracking.log_headline(result.headline(), result.verdict and result.verdict.tags())
     tracking.log_files(report / PAGE, on_parent=True)
     tracking.log_files(report / BenchmarkReport.FILE)

@@ -69,4 +69,6 @@ def scene_files(card: ExportCard) -> dict[str, str]:
 def instances_of(card: ExportCard) -> str:
     """Where the instances of a scene come from, as in RawReading; "" where the file needs none."""
     names = input_names(card.architecture, card.graph)
-    return "files" if card.architecture.use_instances or "instances" in names else ""
+    if not (card.architecture.use_instances or "instances" in names):
+        return ""
+    return card.raw.instances

@@ -180,6 +180,24 @@ def test_quality_is_that_of_the_pictures_written(folders, measured):
         )
 
 
+def test_the_whole_test_set_is_shown_beside_the_report(tmp_path, folders):
+    """Also what the report shows no picture of, and what has no photo."""
+    options = dict(batch_sizes=(1,), rounds=1, max_pictures=0, max_styled_maps=0, gallery=True)
+    run(**folders, report=tmp_path, config=config(**options))
+    page = (tmp_path / "gallery" / "index.html").read_text()
+    assert re.findall("<h2>(.*?) <span", page) == ["test_0", "test_1"]
+    files = [f"00001_{kind}" for kind in ("input.png", "synthesised.jpg", "real.jpg")]
+    files += [f"00002_{kind}" for kind in ("input.png", "synthesised.jpg")]
+    assert re.findall('src="(.*?)"', page) == files
+    report = (tmp_path / "report.html").read_text()
+    assert '<a href="gallery/index.html">2 test pairs as pictures</a>' in report
+    assert BenchmarkReport.read(tmp_path).quality.pairs == 1
+
+    run(**folders, report=tmp_path, config=config(**options | dict(gallery=False)))
+    assert not (tmp_path / "gallery").exists()
+    assert "gallery" not in (tmp_path / "report.html").read_text()
+
+
 def test_every_test_photo_counts_whether_shown_or_not(tmp_path, folders):
     figures = run(
         **folders,

@@ -13,6 +13,7 @@ from components.export.__main__ import main
 from components.export.config import ExportConfig
 from components.export.run import run
 from shared.contracts.exported import ExportCard
+from shared.contracts.labels import Label, RawReading
 from shared.data.images import read_picture, write_ids, write_picture
 from tests import tiny
 from tests.alone import run_alone
@@ -35,10 +36,12 @@ def scene(tmp_path_factory):
     return folder
 
 
-def exported(folder: Path, options: dict, size: dict | None = None, **architecture) -> Path:
-    """An exported folder of a model of these options; with features it has a style per label."""
+def exported(folder: Path, options: dict, fields: dict | None = None, **architecture) -> Path:
+    """An exported folder of a model; with features it has a style per label.
+
+    options: Of the step. fields: Of the model's card."""
     a = tiny.architecture(**architecture)
-    card = tiny.model(folder / "model", a, gain=0.2, **size or {})
+    card = tiny.model(folder / "model", a, gain=0.2, **fields or {})
     clusters = folder / "clusters" if a.feat_num else None
     if clusters:
         tiny.write_clusters(clusters, card.digest, tiny.style_of_each_label(a.feat_num))
@@ -148,9 +151,12 @@ def test_the_file_carries_its_facts(tmp_path):
         "external": dict(external_data_above_mb=0),
         "dynamic": dict(size="dynamic", output="uint8"),
     }
+    labels = [Label(id=7, name="Straße", colour=(128, 64, 128))]
+    known = dict(labels=labels, raw=RawReading(remap='{"9": 7}', instances="components"))
     found = {}
     for name, options in variants.items():
-        found[name] = facts(exported(tmp_path / name, options, **FEATURES) / "generator.onnx")
+        folder = exported(tmp_path / name, options, known, **FEATURES)
+        found[name] = facts(folder / "generator.onnx")
     card = ExportCard.read(tmp_path / "plain" / "exported")
     assert (tmp_path / "external" / "exported" / "generator.onnx.data").is_file()
 
@@ -158,6 +164,10 @@ def test_the_file_carries_its_facts(tmp_path):
     assert json.loads(plain["inputs"]) == {spec.name: spec.meaning for spec in card.inputs}
     assert plain["output"] == card.outputs[0].meaning == "RGB picture in [-1, 1]"
     assert json.loads(plain["size"]) == [32, 64] and plain["num_labels"] == "35"
+    label = {"id": 7, "name": "Straße", "colour": [128, 64, 128]}
+    assert json.loads(plain["labels"]) == [label]
+    assert json.loads(plain["raw"]) == card.raw.model_dump()
+    assert json.loads(plain["raw"])["instances"] == "components"
     assert json.loads(plain["style"]) == card.style and len(card.style) == 36
     assert json.loads(plain["architecture"]) == card.architecture.model_dump()
     assert json.loads(plain["graph"]) == card.graph.model_dump()

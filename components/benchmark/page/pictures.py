@@ -70,16 +70,18 @@ class Picture:
         return self.pixels.shape[2]
 
     def data_uri(self) -> str:
-        """The picture as an address that holds it, to stand inside a page.
+        """The picture as an address that holds it, to stand inside a page."""
+        suffix, content = self.encoded(quality=92)
+        return data_uri(suffix.replace("jpg", "jpeg"), content)
+
+    def encoded(self, quality: int) -> tuple[str, bytes]:
+        """The content of a file, after its suffix.
 
         Photo-like ones are JPEG, or a report of 1024x2048 takes 100 MB; the others have no loss."""
         if self.kind.startswith(("synthesised", "real")):
-            kind, content = "jpeg", encode_picture(self.pixels, ".jpg", 92, full_colour=True)
-        elif self.kind.startswith("difference"):
-            kind, content = "png", encode_picture(self.pixels[:1], ".png")  # grey
-        else:
-            kind, content = "png", encode_picture(self.pixels, ".png")
-        return data_uri(kind, content)
+            return "jpg", encode_picture(self.pixels, ".jpg", quality, full_colour=True)
+        grey = self.kind.startswith("difference")
+        return "png", encode_picture(self.pixels[:1] if grey else self.pixels, ".png")
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class Shown:
     real: np.ndarray | None
     quality: Quality | None  # of this pair, None without a photo
     champion: np.ndarray | None = None  # what the champion makes of it, where it is compared
+    labels: tuple[int, ...] = ()  # ids that occur in the map; none where the input is a picture
 
     @property
     def measured(self) -> np.ndarray:
@@ -165,6 +168,7 @@ def synthesise(
     max_pictures: int,
     meter: QualityMeter,
     contest: Contest | None = None,
+    whole_split: bool = False,
 ) -> Iterator[Shown]:
     """Paint the first `max_pictures` pairs of a split, and the other test pairs that have a photo.
 
@@ -175,12 +179,13 @@ def synthesise(
             there.
         meter: Is given every pair that has a photo.
         contest: Paints every pair by the champion too.
+        whole_split: Whether all others are painted, with and without a photo.
     """
     reader = PairReader(workload.dataset, workload.manifest, split)
     num_labels = workload.form.reads.num_labels
     for index, pair in enumerate(reader.pairs):
         shown = index < max_pictures
-        if not shown and not (pair.has_photo and split == "test"):
+        if not (shown or whole_split or (pair.has_photo and split == "test")):
             continue
 
         # By runtime.
@@ -201,6 +206,7 @@ def synthesise(
             real=sample.photo,
             quality=quality,
             champion=contest.paint(sample) if contest else None,
+            labels=tuple(np.unique(sample.inputs).tolist()) if num_labels else (),
         )
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from markupsafe import Markup
 
 from components.benchmark.page.charts import Line, line_chart
+from components.benchmark.page.gallery import FOLDER, INDEX
 from components.benchmark.page.history import EarlierRun, Past
+from components.benchmark.page.legend import legend_of
 from components.benchmark.page.pictures import Shown, equal_pictures
 from components.benchmark.page.published import INFERENCE, TRAINING
 from components.benchmark.page.subject import Subject
@@ -35,12 +37,14 @@ def write_page(
     shown: list[Shown],
     past: Past | None = None,
     styles_html: str = "",
+    gallery_pairs: int = 0,
 ) -> None:
     """Write report.html with all pictures inside: it can be mailed, and opened without a network.
 
     Args:
         past: What MLflow knows of the time before.
         styles_html: Goes in as it is.
+        gallery_pairs: How many pairs the gallery beside the page shows; 0 = there is none.
     """
     past = past or Past()
 
@@ -61,6 +65,9 @@ def write_page(
         compared=comparison_table(report.verdict.figures) if report.verdict else [],
         # Pictures and styles, and the file that makes them.
         shown=shown,
+        legend=legend_of((i for row in shown for i in row.labels), subject.labels),
+        gallery=f"{FOLDER}/{INDEX}",
+        gallery_pairs=gallery_pairs,
         equal_pictures=equal_pictures(shown),
         styles_html=Markup(styles_html),
         command=usage(subject.export),
@@ -78,6 +85,7 @@ def write_page(
         quality_figures=quality_figures,
         figures_text=figures_text,
         counted=counted,
+        addressed=lambda pictures: [(picture, picture.data_uri()) for picture in pictures],
     )
     write_atomically(folder / PAGE, page.encode())
 

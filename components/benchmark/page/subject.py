@@ -6,6 +6,7 @@ from typing import Self
 from components.benchmark.page.table import counted
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard
+from shared.contracts.labels import Label
 from shared.contracts.measured import BenchmarkReport
 from shared.contracts.model import Architecture, ModelCard
 
@@ -26,6 +27,7 @@ class Subject:
     title: str  # of its run, where it has one
     facts: dict[str, str]  # in words, by what they are about
     export: ExportCard  # of the file that a reader may want to run
+    labels: list[Label]  # of the maps
 
     @classmethod
     def of(
@@ -47,7 +49,8 @@ class Subject:
         }
         run = report.environment.get("run") or NETWORKS[card.architecture.netG]
         title = f"{run}, {size}, on {manifest.name}"
-        return cls(title, {name: text for name, text in facts.items() if text}, export)
+        facts = {name: text for name, text in facts.items() if text}
+        return cls(title, facts, export, manifest.labels)
 
 
 def describe(a: Architecture) -> str:

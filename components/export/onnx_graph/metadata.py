@@ -24,6 +24,8 @@ def facts_of(form: Form, card: ModelCard, options: OnnxOptions) -> dict[str, str
         "output": PICTURES[graph.output],
         "size": list(form.size) if form.size else "dynamic",
         "num_labels": reads.num_labels,
+        "labels": [label.model_dump() for label in card.labels],
+        "raw": card.raw.model_dump(),
         "style": form.style.by_label.tolist() if form.style else [],
         "graph": graph.model_dump(),
         # What computes it.

@@ -28,6 +28,7 @@ from components.benchmark.page.subject import Subject
 from components.benchmark.page.table import text_table
 from shared import tracking
 from shared.contracts.exported import Graph, Parity
+from shared.contracts.labels import Label
 from shared.contracts.measured import BenchmarkReport, LabelStyles, Quality, SpeedRow
 from shared.data.images import read_picture
 from shared.deployed.form import Form
@@ -310,9 +311,9 @@ def whole(html: str) -> Balance:
     return parser
 
 
-def page(folder, report=None, shown=(), **more) -> str:
+def page(folder, report=None, shown=(), labels=(), **more) -> str:
     export = tiny.export_card(folder / "exported", tiny.architecture(), Graph(), (32, 64))
-    subject = Subject("demo, 128×256, on scenes", {"network": "small"}, export)
+    subject = Subject("demo, 128×256, on scenes", {"network": "small"}, export, labels)
     write_page(folder, report or small_report(), subject, list(shown), **more)
     return (folder / "report.html").read_text()
 
@@ -435,6 +436,16 @@ def test_a_page_without_any_speed(tmp_path):
     html = page(tmp_path, small_report(speed=failed, parity=[]), past=Past(runs=[]))
     whole(html)
     assert "no speed could be measured" in html and "<svg" not in html
+
+
+def test_a_legend_names_the_labels_that_occur(tmp_path):
+    labels = [Label(id=3, name="door & window", colour=(1, 2, 3))]
+    shown = [Shown("test", "a", GREY, {"torch": GREY}, None, None, labels=(3, 5))]
+    html = page(tmp_path, shown=shown, labels=labels)
+    legend = re.search('<ul class="labels".*?</ul>', html, re.DOTALL).group()
+    (_, unnamed), *_ = found = re.findall('background: (#[0-9a-f]{6})"></i>(.*?)<', legend)[::-1]
+    assert unnamed == "5" and found[1] == ("#010203", "door &amp; window")
+    whole(html)
 
 
 def test_names_are_escaped(tmp_path):
