@@ -38,6 +38,7 @@ from shared.pipeline.runs import LATEST, begin, find
 from shared.pipeline.schedules import manage, recurring
 from shared.pipeline.schedules.manage import ScheduleOptions
 from shared.pipeline.ui import ui
+from shared.recipes.files import recipe_name
 
 CONFIGS: dict[str, type[StepConfig]] = {
     "prepare": PrepareConfig,
@@ -121,7 +122,7 @@ def compile_(
     """Write the KFP v2 pipeline of a recipe as YAML; the same recipe gives the same bytes.
 
     Args:
-        recipe: Name of a file in shared/pipeline.
+        recipe: Name of a built-in recipe, or path of a YAML file.
         output: File to write.
         overrides: Numbers of the recipe to change.
 
@@ -132,8 +133,8 @@ def compile_(
         raise InputError(
             f"--output {output} does not end in .yaml: name the file for example pipeline.yaml."
         )
-    graph = build(recipe, read_recipe(recipe, CONFIGS, overrides))
-    write_yaml(graph, output, f"Recipe {recipe}, by `python pipeline.py compile`.")
+    name, numbers = recipe_name(recipe), read_recipe(recipe, CONFIGS, overrides)
+    write_yaml(build(name, numbers), output, f"Recipe {name}, by `python pipeline.py compile`.")
     print(f"wrote {output}")
 
 
@@ -153,7 +154,7 @@ def submit(
     Here, a step whose config, inputs and code equal those of an earlier run takes over its output.
 
     Args:
-        recipe: Name of a file in shared/pipeline.
+        recipe: Name of a built-in recipe, or path of a YAML file.
         raw_data: Folder, archive or URL of paired images; without it demo scenes are generated.
         overrides: Numbers of the recipe to change.
         host: URL of a Kubeflow Pipelines API server.
@@ -191,7 +192,8 @@ def submit(
         return embedded.run_here(run, graph, run.raw_data(raw_data), reuse)
 
     # A new one, on a server or here.
-    config = start_from(start, recipe, read_recipe(recipe, CONFIGS, overrides), runs, host)
+    name, config = recipe_name(recipe), read_recipe(recipe, CONFIGS, overrides)
+    config = start_from(start, name, config, runs, host)
     if not all("=" in tag for tag in tags):
         raise InputError(
             f"--tag {' '.join(tags)!r} is not KEY=VALUE: write for example team=vision."
@@ -201,13 +203,11 @@ def submit(
         # Without the address, which may hold a password.
         server.check_raw_data(raw_data)
         run_preflight(recipe=recipe, raw_data=raw_data, set=overrides, host="server")
-        return server.submit(
-            host, recipe, build(recipe, config), raw_data, config, named_tags, reuse
-        )
+        return server.submit(host, name, build(name, config), raw_data, config, named_tags, reuse)
     run_preflight(recipe=recipe, raw_data=raw_data, set=overrides, runs=runs)
     raw_data = embedded.find_raw_data(raw_data, runs)
-    run = begin(recipe, config, raw_data, named_tags, tracking.code_version(), runs)
-    embedded.run_here(run, build(recipe, config), raw_data, reuse)
+    run = begin(name, config, raw_data, named_tags, tracking.code_version(), runs)
+    embedded.run_here(run, build(name, config), raw_data, reuse)
 
 
 def preflight(
@@ -223,7 +223,7 @@ def preflight(
     `submit` does it before the first step. Exit codes: 0 all is there, 2 something is missing.
 
     Args:
-        recipe: Name of a file in shared/pipeline.
+        recipe: Name of a built-in recipe, or path of a YAML file.
         raw_data: Folder, archive or URL of paired images; without it demo scenes are generated.
         overrides: Numbers of the recipe to change.
         host: URL of a Kubeflow Pipelines API server, whose pods have files of their own.
@@ -242,11 +242,11 @@ def preflight(
     # What is asked for; of a run what it has still to do.
     finished: list[str] = []
     if continue_ is None:
-        numbers = read_recipe(recipe, CONFIGS, overrides)
+        name, numbers = recipe_name(recipe), read_recipe(recipe, CONFIGS, overrides)
     else:
         run, runs = find(runs, *continue_ or (LATEST,), flag="--continue"), runs.resolve()
         os.chdir(run.record.working_directory)
-        recipe, numbers, raw_data = run.name, run.record.config, run.raw_data(raw_data)
+        name, numbers, raw_data = run.name, run.record.config, run.raw_data(raw_data)
         finished = [step for step, state in run.record.steps.items() if state.is_done]
 
     # Every step says what it needs.
@@ -256,7 +256,7 @@ def preflight(
     faces = dict(prepare=prepare_step, train_global=train_step, cluster=cluster_step)
     faces |= dict(train_local=train_step, export=export_step, benchmark=benchmark_step)
     images = {step: image_of(face) for step, face in faces.items()} if host else None
-    look_ahead(configs, preflights, raw_data, runs, recipe, images, finished)
+    look_ahead(configs, preflights, raw_data, runs, name, images, finished)
 
 
 def nightly(config: NightlyOptions) -> None:
@@ -271,10 +271,10 @@ def nightly(config: NightlyOptions) -> None:
     """
     try:
         numbers = read_recipe(config.recipe, CONFIGS, config.overrides)
-        numbers = start_from(config.start, config.recipe, numbers, config.runs)
+        numbers = start_from(config.start, config.recipe_name, numbers, config.runs)
         code = run_night(config, numbers)
     except InputError as refusal:
-        notify(config.notify, config.recipe, code=2, reason=str(refusal))
+        notify(config.notify, Path(config.recipe).stem, code=2, reason=str(refusal))
         raise
     sys.exit(code)
 
@@ -294,7 +294,7 @@ def schedule(config: ScheduleOptions) -> None:
     asked = dict(recipe=config.recipe, raw_data=config.raw_data, set=config.overrides)
     if config.host:
         run_preflight(**asked, host="server")
-        recurring.create(config, build(config.recipe, numbers), numbers)
+        recurring.create(config, build(config.recipe_name, numbers), numbers)
     else:
         run_preflight(**asked, runs=config.runs)
         manage.create(config)

@@ -11,7 +11,8 @@ def code_version(component: str, root: Path = ROOT) -> str:
     shared.
 
     The same in a checkout and in the component's image. Files alone count, whether committed or
-    not; texts for people do not, nor `shared/pipeline`, which no step imports.
+    not; texts for people do not, nor `shared/pipeline`, which no step imports, nor recipes, whose
+    numbers are the step's config.
 
     Args:
         component: Name of a folder of components/.
@@ -32,5 +33,6 @@ def _runs(name: str) -> bool:
     """Whether a path is code or belongs to it: no text for people, nothing hidden or compiled."""
     parts = name.split("/")
     apart = parts[:2] == ["shared", "pipeline"] or "__pycache__" in parts
+    apart |= parts[:2] == ["shared", "recipes"] and name.endswith(".yaml")
     hidden = any(part.startswith(".") for part in parts)
     return not (apart or hidden or name.endswith((".md", ".pyc", "~")))

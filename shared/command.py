@@ -2,6 +2,7 @@
 exit codes."""
 
 import contextlib
+import dataclasses
 import difflib
 import inspect
 import itertools
@@ -10,18 +11,25 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, NoReturn, Self, get_type_hints
+from typing import Annotated, Any, ClassVar, NoReturn, Self, get_type_hints
 
+import tyro
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared import tracking
 from shared.code_version import code_version
 from shared.errors import InputError, note_call, runnable
 from shared.flags import as_flag, first_paragraph, name_of, read_flags
+from shared.recipes.files import Numbers, read_section
+from shared.recipes.values import reason_of
+from shared.recipes.words import in_words_of_recipe, owners_of, owners_of_folders
 from shared.secrets import without_secrets
 from shared.terminal import stopping
+
+Say = Callable[[str, Any], str]
 
 HELP = {"-h", "--help", "-H", "--help-verbose"}
 
@@ -34,6 +42,10 @@ class Options(BaseModel):
     options` there, explained by the first paragraph of its docstring."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def _as_flag_has_it(field: str, value: Any) -> str:
+    return f"{as_flag(field)} {value!r}"
 
 
 class StepConfig(Options):
@@ -49,25 +61,25 @@ class StepConfig(Options):
         return self.STEP
 
     @classmethod
-    def check(cls, values: dict[str, Any]) -> Self:
-        """Build the config. Raises InputError with one sentence that names the flag."""
+    def check(cls, values: dict[str, Any], say: Say = _as_flag_has_it) -> Self:
+        """Build the config. Raises InputError with one sentence that names the flag.
+
+        say: what a field and its value are called in that sentence."""
         for name in values:
             cls.refuse_renamed(as_flag(name))
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            reason = reason.removesuffix(".")
+            first, reason = error.errors(include_url=False)[0], reason_of(error)
             if not first["loc"]:  # of several fields together: it names them
                 raise InputError(f"{reason}.") from None
-            flag = as_flag(str(first["loc"][0]))
+            name = str(first["loc"][0])
             if first["type"] == "extra_forbidden":
                 raise InputError(
-                    f"{cls.STEP} has no option {flag}: see `python -m components.{cls.STEP} "
-                    "--help`."
+                    f"{cls.STEP} has no option {as_flag(name)}: see `python -m "
+                    f"components.{cls.STEP} --help`."
                 ) from None
-            raise InputError(f"{flag} {first['input']!r}: {reason}.") from None
+            raise InputError(f"{say(name, first['input'])}: {reason}.") from None
 
     @classmethod
     def refuse_renamed(cls, flag: str) -> None:
@@ -102,7 +114,19 @@ def execute(
             name: path if path is None or parameters[name].annotation is str else Path(path)
             for name, path in folders.items()
         }
-        return run_tracked(run, config.check(values), **places)
+        with _in_words_of_recipe(config.model_construct(**values), places.values()):
+            return run_tracked(run, config.check(values), **places)
+
+
+@contextlib.contextmanager
+def _in_words_of_recipe(config: StepConfig, places: Iterable[Any]) -> Iterator[None]:
+    """Say what is refused in the words of whoever started the pipeline."""
+    try:
+        yield
+    except InputError as refusal:
+        step, folders = config.step_name, [place for place in places if isinstance(place, Path)]
+        owners = owners_of_folders(folders) | owners_of({step: config})
+        raise InputError(in_words_of_recipe(str(refusal), owners, step)) from None
 
 
 def _refuse_other_code(step: str, version: str) -> None:
@@ -147,6 +171,16 @@ def _show_error(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 
 # A step and its commands on the command line.
+
+
+@dataclass
+class RecipeFlags:
+    """Where a step's numbers come from; flags win."""
+
+    recipe: Annotated[str, tyro.conf.arg(prefix_name=False, metavar="NAME|PATH")] = ""
+    """Recipe whose section of this step lies under the flags: a built-in name, or a YAML file."""
+    recipe_section: Annotated[str, tyro.conf.arg(prefix_name=False)] = ""
+    """Which section, where the recipe has two: train_global (taken unless said) or train_local."""
 
 
 def command_line(
@@ -215,9 +249,43 @@ def _arguments(function: Callable[..., None], prog: str, argv: list[str]) -> dic
         return read_flags(function, prog, argv)
     for argument in argv:
         config.refuse_renamed(name_of(argument))
-    values = read_flags(function, prog, argv)
-    options = {name: values.pop(name) for name in config.model_fields}
-    return values | {"config": config.check(options)}
+
+    # Of a step, a recipe's section lies under the flags.
+    if config.OUTPUT:
+        values, numbers = _over_recipe(function, prog, argv, config)
+    else:
+        values, numbers = read_flags(function, prog, argv), Numbers("")
+
+    # What nobody said the config is not given, so that it knows.
+    given = {name_of(argument) for argument in argv}
+    read = {name: values.pop(name) for name in config.model_fields}
+    said = {name for name in read if not given.isdisjoint({as_flag(name), as_flag(f"no_{name}")})}
+
+    def say(name: str, value: Any) -> str:
+        place = as_flag(name) if name in said else numbers.places.get(name, as_flag(name))
+        return f"{place} {value!r}"
+
+    options = numbers.values | {name: read[name] for name in said}
+    return values | {"config": config.check(options, say)}
+
+
+def _over_recipe(
+    function: Callable[..., None], prog: str, argv: list[str], config: type[StepConfig]
+) -> tuple[dict[str, Any], Numbers]:
+    """What the command line gives a step, over the section of the recipe that it names; and what
+    that section gives."""
+    values = read_flags(function, prog, argv, RecipeFlags)
+    recipe, section = values["recipe"], values["recipe_section"]
+    numbers = Numbers("")
+    if recipe:
+        numbers = read_section(recipe, config.STEP, section, config)
+        values = read_flags(function, prog, argv, RecipeFlags, numbers.values)
+        print(f"{config.STEP}: numbers of recipe {recipe}, {numbers.section}", flush=True)
+    elif section:
+        raise InputError("--recipe-section is of a recipe: name that with --recipe.")
+    for flag in dataclasses.fields(RecipeFlags):
+        del values[flag.name]
+    return values, numbers
 
 
 def _refuse_command(name: str, below: Iterable[str], commands: Iterable[str]) -> NoReturn:

@@ -5,9 +5,9 @@ import difflib
 import inspect
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
@@ -40,12 +40,22 @@ def as_words(config: BaseModel, kind: type[BaseModel]) -> list[str]:
     return words
 
 
-def read_flags(function: Callable, prog: str, argv: list[str]) -> dict[str, Any]:
+def read_flags(
+    function: Callable,
+    prog: str,
+    argv: list[str],
+    more: type | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The values of parameters and of config fields; tyro reads their types and checks no more.
+
+    Args:
+        more: A dataclass of flags that are no parameters of the function, in a box of its own.
+        defaults: Of config fields, where they are other than the config's.
 
     Raises InputError for flags that are unknown, missing or not of their type.
     """
-    flags = flags_of(function)
+    flags = flags_of(function, more, defaults or {})
     every, lists = _names(flags)
     with misuse.on_parse_error(_refuse_misuse(prog, every)):
         read = tyro.cli(flags, prog=prog, args=join_repeated(argv, lists))
@@ -56,7 +66,9 @@ def read_flags(function: Callable, prog: str, argv: list[str]) -> dict[str, Any]
     return values
 
 
-def flags_of(function: Callable) -> type:
+def flags_of(
+    function: Callable, more: type | None = None, defaults: Mapping[str, Any] = MappingProxyType({})
+) -> type:
     """A dataclass of all flags; each group of the config is a dataclass inside of it.
 
     It is made anew because pydantic checks the values later: a refusal is then one sentence.
@@ -73,7 +85,7 @@ def flags_of(function: Callable) -> type:
 
     # The config: what it declares itself stands with the parameters.
     for group, names in groups_of(config).items() if config else ():
-        options = [_option(name, config.model_fields[name]) for name in names]
+        options = [_option(name, config.model_fields[name], defaults) for name in names]
         if group is config:
             fields += options
             continue
@@ -81,6 +93,8 @@ def flags_of(function: Callable) -> type:
             group.__name__, options, namespace={"__doc__": first_paragraph(group)}
         )
         fields.append((group_name(group), nested, dataclasses.field(default_factory=nested)))
+    if more:
+        fields.append((group_name(more), more, dataclasses.field(default_factory=more)))
     documented = {"__doc__": inspect.getdoc(function)}
     return dataclasses.make_dataclass("Flags", fields, kw_only=True, namespace=documented)
 
@@ -97,16 +111,20 @@ def groups_of(config: type[BaseModel]) -> dict[type[BaseModel], list[str]]:
 
 def group_name(group: type[BaseModel]) -> str:
     """`LossOptions` -> `loss`: tyro calls the box `loss options`."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", group.__name__.removesuffix("Options"))
+    words = re.sub(
+        r"(?<=[a-z])(?=[A-Z])", "_", group.__name__.removesuffix("Options").removesuffix("Flags")
+    )
     return words.lower()
 
 
-def _option(name: str, field: FieldInfo) -> tuple:
+def _option(name: str, field: FieldInfo, defaults: Mapping[str, Any]) -> tuple:
     """A field of a config as field of a dataclass."""
     help_text = " ".join((field.description or "").split())
     flag = tyro.conf.arg(help=help_text, prefix_name=False)  # --ngf, not --network.ngf
     kind = Annotated[_with_metavar(field.annotation), *field.metadata, flag]
-    return (name, kind) if field.is_required() else (name, kind, field.default)
+    if field.is_required() and name not in defaults:
+        return (name, kind)
+    return (name, kind, defaults.get(name, field.default))
 
 
 def _with_metavar(kind: Any) -> Any:

@@ -40,5 +40,5 @@ def as_flags(**options: object) -> list[str]:
 
 
 def one_sentence(text: str) -> str:
-    assert "\n" not in text and ". " not in text and text.endswith("."), text
+    assert "\n" not in text and ". " not in text and text.endswith((".", "?")), text
     return text

@@ -9,7 +9,13 @@ import yaml
 
 import pipeline
 from pipeline import CONFIGS
-from shared.flags import read_flags
+from shared.errors import InputError
+from shared.flags import as_words, read_flags
+from shared.pipeline import promotion
+from shared.pipeline.nights import NightlyOptions
+from shared.pipeline.recipes import read_recipe
+from shared.pipeline.runs import begin
+from shared.pipeline.schedules.manage import ScheduleOptions
 from tests.asking import refusal
 from tests.calling import call, command, environment
 from tests.places import ROOT
@@ -87,6 +93,49 @@ def test_compile_needs_no_home_and_no_folder_of_its_own(tmp_path):
     assert done.returncode == 0 and done.stdout == f"wrote {tmp_path / 'p.yaml'}\n", done.stderr
 
 
+OWN = "prepare: {}\ntrain_global:\n  ngf: 8\nexport: {}\nbenchmark: {}\n"
+
+
+def test_a_recipe_of_ones_own_gives_its_name_to_the_pipeline_and_stays_where_it_is(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "My_cats.yaml").write_text(OWN)
+    assert call("compile", "--recipe", "My_cats.yaml", cwd=tmp_path).returncode == 0
+    spec = next(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text()))
+    assert spec["pipelineInfo"]["name"] == "my-cats"
+    assert set(spec["root"]["dag"]["tasks"]) == {
+        *("fingerprint", "prepare", "train-global", "export", "benchmark")
+    }
+
+    # A night, and what starts it, may be in another folder.
+    options = ScheduleOptions.check({"recipe": "My_cats.yaml", "cron": "@daily"})
+    assert as_words(options, NightlyOptions) == [f"--recipe={tmp_path}/My_cats.yaml"]
+    assert (options.recipe_name, options.full_name) == ("My_cats", "pix2pixhd-My-cats")
+
+    # What an interrupted run needs, it has.
+    run = begin("My_cats", read_recipe("My_cats.yaml", CONFIGS), "/gone", {}, {}, tmp_path / "runs")
+    for step in run.record.steps:
+        run.note_step(step, state="finished")
+    (tmp_path / "My_cats.yaml").unlink()
+    done = call("preflight", "--continue", run.name, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "--recipe My_cats.yaml is no file" in refusal(pipeline.compile_, "My_cats.yaml")
+
+
+def test_verbs_of_the_registry_take_a_file_for_its_name(monkeypatch):
+    asked = []
+
+    def versions(name: str, _: Path) -> None:
+        asked.append(name)
+        raise InputError("there are none.")
+
+    monkeypatch.setattr(promotion, "_versions", versions)
+    for verb in (promotion.best, promotion.promote, promotion.rollback):
+        assert refusal(verb, "none/my_cats.yaml") == "there are none."
+    assert asked == ["my_cats"] * 3
+
+
 def test_set_may_be_repeated_or_take_several():
     both = "--set a.b=1 --runs x --set c.d=2 e.f=-3 --tag k=v --tag=l=w".split()
     values = read_flags(pipeline.submit, "pipeline.py submit", both)
@@ -117,7 +166,10 @@ def test_all_repeated_overrides_are_used(tmp_path):
             "--set train_global.epoch is unknown in recipe demo: did you mean train_global.epochs?",
         ),
         (["submit", "--set", "epochs=2"], "--set 'epochs=2' is not STEP.FIELD=VALUE"),
-        (["submit", "--set", "train_global.epochs=many"], "step train_global: --epochs 'many'"),
+        (
+            ["submit", "--set", "train_global.epochs=many"],
+            "--set train_global.epochs=many: should be",
+        ),
         (["submit", "--raw-data", "nowhere"], "/nowhere is no folder: give the one that holds"),
         (
             ["submit", "--recipe", "label2city_512p"],

@@ -13,7 +13,6 @@ import pytest
 import components.prepare.checks as prepare_checks
 import components.train.checks as train_checks
 import pipeline
-from components.benchmark.config import BenchmarkConfig
 from components.prepare.config import PrepareConfig
 from components.train.config import TrainConfig
 from components.train.run import run as run_training
@@ -23,7 +22,6 @@ from shared.pipeline.preflight import (
     check_disk,
     check_runs_folder,
     check_store,
-    in_words_of_recipe,
 )
 from shared.pipeline.recipes import read_recipe
 from shared.pipeline.runs import begin
@@ -115,18 +113,6 @@ def test_a_run_that_goes_on_needs_nothing_for_what_it_has_done(tmp_path, monkeyp
     done = call("preflight", *arguments, cwd=tmp_path / "elsewhere")
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "preflight: all there"
     assert not list((tmp_path / "elsewhere").iterdir())
-
-
-@pytest.mark.parametrize(
-    "sentence, said",
-    [
-        ("--lpips-network a b.onnx is no file: x.", "benchmark.lpips_network a b.onnx is no file"),
-        ("--lpips-network my.onnx is no file: x.", "--set benchmark.lpips_network=my.onnx is no"),
-    ],
-)
-def test_flags_are_said_as_a_recipe_has_them(sentence, said):
-    configs = {"benchmark": BenchmarkConfig(lpips_network="my.onnx")}
-    assert said in in_words_of_recipe(sentence, "benchmark", configs)
 
 
 # What single steps say, from this process.

@@ -55,7 +55,7 @@ VERBS = {"compile", "preflight", "submit", "nightly", "schedule", "ui"}
 
 def pipeline_commands() -> list[list[str]]:
     """Every `pipeline.py COMMAND ...` of the READMEs and recipes, continued lines joined."""
-    places = [*ROOT.glob("*.md"), *ROOT.glob("docker/**/*"), *ROOT.glob("shared/pipeline/*.yaml")]
+    places = [*ROOT.glob("*.md"), *ROOT.glob("docker/**/*"), *ROOT.glob("shared/recipes/*.yaml")]
     text = "\n".join(path.read_text() for path in places if path.is_file())
     text = re.sub(r"\\\n[#\s]*", "", text)
     found = re.findall(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 import tyro
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from shared.command import StepConfig
 from shared.contracts.measured import BenchmarkReport, Verdict
@@ -23,6 +23,7 @@ from shared.pipeline.processes.locks import Held, hold
 from shared.pipeline.processes.reasons import came_from_outside
 from shared.pipeline.recipes import Recipe
 from shared.pipeline.runs import Run, RunRecord, runs_in
+from shared.recipes.files import is_file, recipe_name
 from shared.terminal.stopping import is_stopping, keeps
 
 LOCK = "nightly.lock"  # in the folder of the runs
@@ -39,7 +40,7 @@ class NightlyOptions(StepConfig):
     STEP: ClassVar[str] = "nightly"
 
     recipe: str = "demo"
-    """Name of a file in shared/pipeline."""
+    """Name of a built-in recipe, or path of a YAML file, which is read anew every night."""
     raw_data: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
     """Folder, archive or URL of paired images; without it demo scenes are generated."""
     overrides: Annotated[
@@ -57,6 +58,16 @@ class NightlyOptions(StepConfig):
     """Nights of the recipe that keep their data, models and MLflow artifacts; 0 = all."""
     notify: str = ""
     """Command for the shell: standard input tells it, in JSON, how the night ended."""
+
+    @field_validator("recipe")
+    @classmethod
+    def _is_found_from_any_folder(cls, recipe: str) -> str:
+        return str(Path(recipe).resolve()) if is_file(recipe) else recipe
+
+    @property
+    def recipe_name(self) -> str:
+        """What the night's run, its experiment and its registered model are called after."""
+        return recipe_name(self.recipe)
 
 
 def run_night(config: NightlyOptions, numbers: Recipe) -> int:
@@ -80,7 +91,7 @@ def run_night(config: NightlyOptions, numbers: Recipe) -> int:
             return _tonight(config, numbers)
     except Held as held:
         print(f"nightly: {held} Nothing was started.", file=sys.stderr)
-        notify(config.notify, config.recipe, BUSY, reason=str(held))
+        notify(config.notify, config.recipe_name, BUSY, reason=str(held))
         return BUSY
 
 
@@ -156,7 +167,7 @@ def find_unfinished(nights: list[Run], config: NightlyOptions, numbers: Recipe) 
         numbers: The complete config of every step.
     """
     for night in nights:
-        if night.record.recipe == config.recipe:
+        if night.record.recipe == config.recipe_name:
             is_same = night.record.config == numbers and _has_places(night, config)
             return night if is_same and _was_broken_off(night.record) else None
     return None
@@ -229,6 +240,6 @@ def end_night(
         print(f"nightly: stopped; {goes_on}", file=sys.stderr)
     elif code < 128:
         print(f"nightly: {name} failed with exit code {code}", file=sys.stderr)
-    notify(config.notify, config.recipe, code, night)
+    notify(config.notify, config.recipe_name, code, night)
     if code in (0, REFUSED_BY_VERDICT):
-        retire_nights(config.runs, config.recipe, config.keep_nights)
+        retire_nights(config.runs, config.recipe_name, config.keep_nights)

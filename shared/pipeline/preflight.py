@@ -1,7 +1,6 @@
 """What a run will need and does not find, said before its first step, of all steps at once."""
 
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -11,7 +10,6 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
 from tabulate import tabulate
 
 from shared.command import StepConfig
@@ -19,6 +17,7 @@ from shared.contracts.forecast import Forecast, Refusals
 from shared.errors import InputError
 from shared.flags import as_flag
 from shared.pipeline.images import check_images
+from shared.recipes.words import in_words_of_recipe, owners_of
 from shared.terminal import stopping
 
 STORE = "MLFLOW_TRACKING_URI"
@@ -26,15 +25,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 Configs = Mapping[str, StepConfig]  # of every step, in the order of the graph
 Preflights = Mapping[str, Callable[..., Forecast]]
-
-# What a step calls the folders that a recipe has no flags for.
-FOLDERS = {
-    "--dataset": "the data set",
-    "--model": "the model",
-    "--init-from": "the model",
-    "--clusters": "the styles",
-    "--exported": "the exported file",
-}
 
 
 def run_preflight(**flags: Any) -> None:
@@ -77,8 +67,10 @@ def look_ahead(
         raw_data = str(Path(raw_data).resolve())
     forecasts = ask_steps(configs, preflights, raw_data, runs / name, here)
     coming = {step: one for step, one in forecasts.items() if step not in finished}
+    owners, order = owners_of(configs), list(configs)
+    so_far = {step: {one: owners[one] for one in order[: order.index(step) + 1]} for step in order}
     missing = [
-        f"{step}: {in_words_of_recipe(sentence, step, configs)}"
+        f"{step}: {in_words_of_recipe(sentence, so_far[step], step)}"
         for step, forecast in coming.items()
         for sentence in dict.fromkeys(forecast.refusals)
     ]
@@ -178,43 +170,3 @@ def check_disk(forecasts: Mapping[str, Forecast], place: Path) -> str:
             "room, or name a folder on another disk with --runs."
         )
     return f"{estimate}, {free / 1e9:.2g} GB free in {place}"
-
-
-def in_words_of_recipe(sentence: str, step: str, configs: Configs) -> str:
-    """A step's sentence with the flags of a recipe: `--device cpu` -> `--set
-    train_global.device=cpu`, and `--ngf` alone -> `train_global.ngf`."""
-    # Flags of the step itself, else of the nearest step before it that has one.
-    steps = list(configs)
-    owners = {}
-    for owner in [*steps[: steps.index(step)], step]:
-        owners |= {as_flag(name): (owner, name) for name in type(configs[owner]).model_fields}
-
-    def rename(found: re.Match) -> str:
-        flag, word = found["flag"], found["word"] or ""
-        if flag in FOLDERS:
-            return found[0].replace(flag, FOLDERS[flag])
-        if flag not in owners:
-            return found[0]
-        owner, name = owners[flag]
-        kind = type(configs[owner]).model_fields[name].annotation
-        is_value = word and (
-            word.strip("'") == str(getattr(configs[owner], name)) or _fits(word, kind)
-        )
-        if is_value:
-            return f"--set {owner}.{name}={word}"
-        return f"{owner}.{name}{found[0].removeprefix(flag)}"
-
-    word = r"(?: (?P<word>\S*[^\s,:;.()]))?"
-    renamed = re.sub(rf"(?P<flag>--[A-Za-z][\w-]*){word}", rename, sentence)
-    return re.sub(r"\b(?:say|set|use) --set ", "--set ", renamed)
-
-
-def _fits(word: str, kind: Any) -> bool:
-    """Whether the word behind a flag is a value of its type, and not the next of the sentence."""
-    if kind is str:
-        return False
-    try:
-        TypeAdapter(kind).validate_python(word)
-    except ValidationError:
-        return False
-    return True

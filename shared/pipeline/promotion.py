@@ -10,6 +10,7 @@ from tabulate import tabulate
 from shared import registry, tracking
 from shared.errors import InputError
 from shared.pipeline.recipes import Recipe
+from shared.recipes.files import recipe_name
 from shared.registry.trained import trained_card, training_run
 from shared.secrets import without_secrets
 from shared.tracking import store
@@ -19,13 +20,14 @@ def promote(recipe: str = "demo", version: int = 0, runs: Path = Path("runs")) -
     """Make a version the champion: what the next night is compared with.
 
     Args:
-        recipe: Name of the recipe, and of its registered model.
+        recipe: Name of the recipe, and of its registered model, or path of its file.
         version: Number of the version; 0: the challenger.
         runs: Folder of the MLflow store where no MLFLOW_TRACKING_URI is set.
 
     Example:
         python pipeline.py promote --recipe demo --version 3
     """
+    recipe = recipe_name(recipe)
     found = _versions(recipe, runs)
     champion = registry.with_alias(found, registry.CHAMPION)
     if version:
@@ -48,12 +50,13 @@ def rollback(recipe: str = "demo", runs: Path = Path("runs")) -> None:
     """Make the champion before this one the champion again; repeated, it walks further back.
 
     Args:
-        recipe: Name of the recipe, and of its registered model.
+        recipe: Name of the recipe, and of its registered model, or path of its file.
         runs: Folder of the MLflow store where no MLFLOW_TRACKING_URI is set.
 
     Example:
         python pipeline.py rollback --recipe demo
     """
+    recipe = recipe_name(recipe)
     _versions(recipe, runs)
     with connected() as client:
         deposed, restored = registry.uncrown(client, recipe)
@@ -64,12 +67,13 @@ def best(recipe: str = "demo", runs: Path = Path("runs")) -> None:
     """Show the champion, how to load it, and all versions with their verdicts.
 
     Args:
-        recipe: Name of the recipe, and of its registered model.
+        recipe: Name of the recipe, and of its registered model, or path of its file.
         runs: Folder of the MLflow store where no MLFLOW_TRACKING_URI is set.
 
     Example:
         python pipeline.py best --recipe demo
     """
+    recipe = recipe_name(recipe)
     found = _versions(recipe, runs)
     champion = registry.with_alias(found, registry.CHAMPION)
 

@@ -1,73 +1,109 @@
-"""Recipes: the numbers of a whole pipeline, each a YAML file in this folder."""
+"""The numbers of a whole pipeline: a recipe, and what is given over it."""
 
 import difflib
-from collections.abc import Mapping
-from pathlib import Path
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-import yaml
 
 from shared.command import StepConfig
 from shared.errors import InputError
+from shared.recipes.files import Numbers, numbers_of, read_sections, recipe_name
+from shared.recipes.values import is_list, value_of
+from shared.recipes.words import in_words_of_recipe, owners_of
 
-RECIPES = Path(__file__).parent
-
+Configs = Mapping[str, type[StepConfig]]
 Recipe = dict[str, dict[str, Any]]  # the config of every step, in the order of the graph
 
+MAY_LACK = {"cluster", "train_local"}  # sections that decide the shape of the graph
+OVERRIDE = re.compile(r"(?P<step>\w+)\.(?P<field>[\w-]+)=(?P<text>.*)", re.DOTALL)
 
-def read_recipe(
-    name: str, configs: Mapping[str, type[StepConfig]], overrides: tuple[str, ...] = ()
-) -> Recipe:
+
+def read_recipe(recipe: str, configs: Configs, overrides: tuple[str, ...] = ()) -> Recipe:
     """The complete, checked config of every step of a recipe.
 
     Args:
+        recipe: Name of one that is built in, or path of a YAML file.
         configs: What each step's numbers are checked against; its defaults lie under the recipe.
-        overrides: STEP.FIELD=VALUE, which lie over the recipe.
+        overrides: STEP.FIELD=VALUE, which lie over the recipe; the elements of a list may be words
+            of their own.
 
-    Raises InputError, which names the step and its flag.
+    Raises InputError, which names the file with its line, or the flag.
     """
-    known = sorted(path.stem for path in RECIPES.glob("*.yaml"))
-    if name not in known:
-        raise InputError(f"--recipe {name!r} is unknown: choose one of {', '.join(known)}.")
-    recipe = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
+    name, sections = recipe_name(recipe), read_sections(recipe)
+    for step in configs.keys() - MAY_LACK - sections.keys():
+        raise InputError(
+            f"--recipe {recipe} has no section {step}: write `{step}: {{}}` for its defaults."
+        )
+    numbers = {
+        step: numbers_of(recipe, step, sections[step], configs[step])
+        for step in configs
+        if step in sections
+    }
 
     # In MLflow's registry its models have its name.
-    if "benchmark" in recipe:
-        recipe["benchmark"].setdefault("registered_model", name)
+    numbers["benchmark"].values.setdefault("registered_model", name)
 
     # Overrides.
-    for override in overrides:
-        step, field, value = _parse(override)
-        if step in recipe and (new := configs[step].RENAMED.get(field)):
-            raise InputError(f"--set {step}.{field} has a new name: write {step}.{new}.")
-        if step not in recipe or field not in configs[step].model_fields:
-            options = [f"{part}.{key}" for part in recipe for key in configs[part].model_fields]
-            target = f"{step}.{field}"
-            close = difflib.get_close_matches(target, options, n=1) or [f"{next(iter(recipe))}.…"]
-            raise InputError(
-                f"--set {target} is unknown in recipe {name}: did you mean {close[0]}?"
-            )
-        recipe[step][field] = value
-
-    # Defaults and checks.
-    checked = {}
-    for step, values in recipe.items():
+    known = {step: configs[step] for step in numbers}
+    for step, field, text in _parsed(overrides, known, name):
+        place = f"--set {step}.{field}={text}"
         try:
-            checked[step] = configs[step].check(values).model_dump(mode="json")
-        except InputError as refusal:
-            raise InputError(f"recipe {name}, step {step}: {refusal}") from None
-    return checked
+            numbers[step].values[field] = value_of(text, known[step].model_fields[field])
+        except ValueError as error:
+            raise InputError(f"{place}: {error}.") from None
+        numbers[step].places[field] = place
+
+    return {step: _checked(step, known, numbers[step]) for step in numbers}
 
 
-def _parse(override: str) -> tuple[str, str, Any]:
-    """(step, field, value) of STEP.FIELD=VALUE; a value that is no YAML is a text."""
-    target, equals, text = override.partition("=")
-    step, _, field = target.partition(".")
-    if not equals or not field:
-        raise InputError(
-            f"--set {override!r} is not STEP.FIELD=VALUE: write for example train_global.epochs=2."
-        )
+def _checked(step: str, configs: Configs, numbers: Numbers) -> dict[str, Any]:
+    """The whole config of a step. Raises InputError in the words of a recipe."""
+
+    def say(field: str, value: Any) -> str:
+        place = numbers.places.get(field, f"{step}.{field}")
+        return place if place.startswith("--set") else f"{place} {value!r}"
+
     try:
-        return step, field, yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # the latter of 2024-13-45, which looks like a date
-        return step, field, text
+        return configs[step].check(numbers.values, say).model_dump(mode="json")
+    except InputError as refusal:
+        sentence = in_words_of_recipe(str(refusal), owners_of({step: configs[step]}), step)
+        # Of several fields together: the place of the first.
+        first = re.match(rf"(?:--set )?{step}\.(\w+)[= ]", sentence)
+        place = numbers.places.get(first[1], "") if first else ""
+        if place.startswith("--recipe"):
+            sentence = f"{place} {sentence[first.end() :]}"
+        raise InputError(sentence) from None
+
+
+def _parsed(
+    overrides: tuple[str, ...], configs: Configs, recipe: str
+) -> Iterator[tuple[str, str, str]]:
+    """(step, field, text) of each STEP.FIELD=VALUE. Words without = go on with the list before
+    them. Raises InputError for what names no field."""
+    parts: list[list[str]] = []
+    goes_on = False  # the next word may be one more element
+    for word in overrides:
+        if match := OVERRIDE.fullmatch(word):
+            step, field, _ = match.groups()
+            _refuse_unknown(step, field, configs, recipe)
+            parts.append([*match.groups()])
+            goes_on = is_list(configs[step].model_fields[field])
+        elif goes_on and "=" not in word:
+            parts[-1][2] += f" {word}"
+        else:
+            example = "write for example train_global.epochs=2"
+            quote = ", and quote a value that has blanks" if parts else ""
+            raise InputError(f"--set {word!r} is not STEP.FIELD=VALUE: {example}{quote}.")
+    yield from map(tuple, parts)
+
+
+def _refuse_unknown(step: str, field: str, configs: Configs, recipe: str) -> None:
+    if step in configs and (new := configs[step].RENAMED.get(field)):
+        raise InputError(f"--set {step}.{field} has a new name: write {step}.{new}.")
+    if step not in configs or field not in configs[step].model_fields:
+        options = [f"{part}.{key}" for part in configs for key in configs[part].model_fields]
+        close = difflib.get_close_matches(f"{step}.{field}", options, n=1)
+        close = close or [f"{next(iter(configs))}.…"]
+        raise InputError(
+            f"--set {step}.{field} is unknown in recipe {recipe}: did you mean {close[0]}?"
+        )

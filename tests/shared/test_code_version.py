@@ -50,7 +50,8 @@ def append(path, text: str = "\n# edited\n"):
         ("components/train/.loop.py.swp", []),
         ("components/train/.ipynb_checkpoints/loop.py", []),
         ("shared/pipeline/embedded.py", []),
-        ("shared/pipeline/demo.yaml", []),
+        ("shared/recipes/demo.yaml", []),
+        ("shared/recipes/values.py", STEPS),
     ],
 )
 def test_only_steps_that_run_an_edited_file_have_another_version(file, changed, copy):

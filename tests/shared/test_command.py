@@ -208,7 +208,7 @@ def test_kfp_hands_over_strings_and_is_refused_likewise(capsys):
     with pytest.raises(SystemExit) as refused:
         execute(run, PotConfig, {"ngf": 0}, source="s3://x", clay="red")
     assert refused.value.code == 2
-    assert capsys.readouterr().err.startswith("pot refused: --ngf 0: ")
+    assert capsys.readouterr().err.startswith("pot refused: --set pot.ngf=0: ")
 
 
 def test_code_that_is_not_what_the_pipeline_was_compiled_from_is_refused(capsys, monkeypatch):

@@ -37,7 +37,7 @@ class ScheduleOptions(NightlyOptions):
     @property
     def full_name(self) -> str:
         """Raises InputError for what cannot name a unit."""
-        return check_name(self.name or f"pix2pixhd-{self.recipe.replace('_', '-')}")
+        return check_name(self.name or f"pix2pixhd-{self.recipe_name.replace('_', '-')}")
 
     @property
     def wish(self) -> str:

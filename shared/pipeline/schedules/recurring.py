@@ -90,7 +90,7 @@ def create(options: ScheduleOptions, graph: GraphComponent, config: dict[str, An
         enabled = (run for run in there if run.status == "ENABLED")
         known = next((run for run in enabled if run.description == wanted.description), None)
         if known is None:
-            wanted.experiment_id = client.create_experiment(options.recipe).experiment_id
+            wanted.experiment_id = client.create_experiment(options.recipe_name).experiment_id
             recurring_runs = client._recurring_run_api
             recurring_runs.recurring_run_service_create_recurring_run(recurring_run=wanted)
         for run in there:
