@@ -13,7 +13,7 @@ from tests.places import ROOT, STEPS
 def copy(tmp_path):
     """A copy of the code whose files lie on the disk in another order."""
     for path in sorted(ROOT.glob("shared/**/*"), reverse=True):
-        if path.suffix in (".py", ".yaml", ".md"):
+        if path.suffix in (".py", ".yaml", ".md", ".j2"):
             target = tmp_path / path.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
