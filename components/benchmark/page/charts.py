@@ -84,7 +84,8 @@ def line_chart(
         if len(line.points) > MOST_DOTS:
             look += " dense"
         parts.append(_draw(look, line, plot, x_ticks, y_label))
-        names += swatch.format(look, line.name)
+        if line.points:
+            names += swatch.format(look, line.name)
     legend = Markup('<div class="legend">{}</div>').format(names)
     if [line.name for line in lines] == [title]:
         legend = ""

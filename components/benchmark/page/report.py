@@ -185,10 +185,13 @@ def history_table(report: BenchmarkReport, runs: list[EarlierRun]) -> list[list[
 
 
 def history_charts(report: BenchmarkReport, runs: list[EarlierRun]) -> list[Markup]:
-    """All speeds in one chart and every figure of quality in its own, this report to the right."""
+    """All speeds in one chart and every figure of quality in its own, this report to the right; of
+    what an earlier run has too."""
     columns = history_columns(report)
     runs = [run for run in reversed(runs) if columns.keys() & run.figures.keys()]  # oldest first
-    if not runs:
+    known = {name for run in runs for name in run.figures}
+    columns = {name: column for name, column in columns.items() if name in known}
+    if not columns:
         return []
 
     # A line for each figure; a run that lacks it is no point of the line.

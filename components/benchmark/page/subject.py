@@ -1,5 +1,6 @@
 """What a report is about, for its title: which network, trained how long, on which data."""
 
+import re
 from dataclasses import dataclass
 from typing import Self
 
@@ -45,7 +46,7 @@ class Subject:
             "training": training(card),
             "data set": f"{manifest.name}: {contents(manifest)}",
             "measured": report.environment.get("measured", ""),
-            "commit": report.environment.get("commit", ""),
+            "commit": short(report.environment.get("commit", "")),
         }
         run = report.environment.get("run") or NETWORKS[card.architecture.netG]
         title = f"{run}, {size}, on {manifest.name}"
@@ -66,7 +67,13 @@ def training(card: ModelCard) -> str:
     if not card.images_seen:
         return "weights from elsewhere"
     begun = ", begun with another model's weights" if card.parent_digest else ""
-    return f"{counted(card.epoch, 'epoch')}, {counted(card.images_seen, 'image')} seen{begun}"
+    images = f"{card.images_seen:,} image{'s' * (card.images_seen != 1)}"
+    return f"{counted(card.epoch, 'epoch')}, {images} seen{begun}"
+
+
+def short(commit: str) -> str:
+    """A commit as git abbreviates it, with what is said of it."""
+    return re.sub(r"^([0-9a-f]{10})[0-9a-f]{30}", r"\1", commit)
 
 
 def contents(manifest: DatasetManifest) -> str:
