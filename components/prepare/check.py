@@ -12,10 +12,12 @@ import numpy as np
 from components.prepare.check_report import CheckReport
 from components.prepare.checks import refuse_contradictions
 from components.prepare.config import PrepareConfig
+from components.prepare.kinds import Kinds
 from components.prepare.layouts.sources import RawPair
 from components.prepare.problems import Problem
-from components.prepare.raw_data import find_pairs, local_folder, reading_for
-from components.prepare.reading.pairs import RawFrame, Reading, read_pair
+from components.prepare.raw_data import decide_kind, find_pairs, local_folder, reading_for
+from components.prepare.reading.found_colours import FoundColours, count_colours
+from components.prepare.reading.pairs import RawFrame, Reading, read_header, read_pair
 from components.prepare.writing.parallel import parallel_map
 from shared.contracts.dataset import SPLITS
 from shared.contracts.folder import write_atomically
@@ -35,6 +37,7 @@ class Found:
     size: tuple[int, int] | None = None  # (height, width) of its input
     label_pixels: dict[int, int] = field(default_factory=dict)  # after remapping
     num_instances: int = 0
+    colours: dict[int, int] = field(default_factory=dict)  # pixels of each, where they are listed
     content: str = ""  # digest of the picture, to find it twice
 
 
@@ -58,29 +61,42 @@ def check(raw_data: str, config: PrepareConfig, report_file: Path | None = None)
         }
     everything = [(split, raw) for split, found in splits.items() for raw in found]
 
+    # Whether numbers or colours say the labels.
+    kinds, raws = Kinds(), [raw for _, raw in everything]
+    headers = parallel_map(partial(read_header, reading=reading), raws, len(raws))
+    for raw, header in zip(raws, headers, strict=True):
+        kinds.note(raw, header)
+    decision = decide_kind(kinds, raws, reading, config)
+    report.problems += decision.problems
+    lists_colours = decision.by_colour and not config.labels
+    colours = FoundColours()
+
     # What headers and pixels tell: every pair is decoded once.
     same_content: dict[str, dict[str, str]] = {}  # digest -> the files that have it, with splits
-    work = partial(examine, reading=reading)
-    results = parallel_map(work, (raw for _, raw in everything), len(everything))
+    work = partial(examine, reading=decision.reading, lists_colours=lists_colours)
+    results = parallel_map(work, raws, len(raws))
     results = progress(results, "prepare: checked:", len(everything), "pairs")
     for (split, raw), found in zip(everything, results, strict=True):
         report.add(found.problems, found.size, found.label_pixels, found.num_instances)
+        colours.add(found.colours)
         if found.content:
             same_content.setdefault(found.content, {})[raw.photo or raw.input] = split
     report.problems += _pictures_twice(same_content.values())
 
     # For people, and for programs.
+    if lists_colours:
+        print(colours.as_text() + "\n")
     print(report.as_text(), flush=True)
     if report_file:
         write_atomically(report_file, report.as_json().encode())
     return report.problems
 
 
-def examine(raw: RawPair, reading: Reading) -> Found:
+def examine(raw: RawPair, reading: Reading, lists_colours: bool) -> Found:
     """Decode one pair and count what is in it."""
     # What can be read of it.
     frame, problems = read_pair(raw, reading)
-    found = Found(problems)
+    found = Found(problems, colours=count_colours(raw.input, reading) if lists_colours else {})
     if frame.input is not None:
         found.size = frame.input.shape[-2:]
     if frame.input is not None and reading.labels:
@@ -101,7 +117,7 @@ def _count_labels(labels: np.ndarray, problems: list[Problem]) -> dict[int, int]
     unknown = sum(
         share
         for problem in problems
-        if problem.kind == "unknown label ids"
+        if problem.kind in ("unknown label ids", "unknown colours")
         for _, share in problem.shares
     )
     counts[IGNORED] -= round(unknown * labels.size)

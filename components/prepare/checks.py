@@ -9,6 +9,7 @@ from components.prepare.config import DEMO_SIZE, DEMO_TEST, DEMO_TRAIN, PrepareC
 from components.prepare.fetch.archives import check_head
 from components.prepare.fetch.remote import as_shown, is_remote
 from components.prepare.fetch.stores import check_client, parse_url
+from components.prepare.kinds import Kinds
 from components.prepare.layouts.sources import RawPair
 from components.prepare.problems import refuse_first, refused
 from components.prepare.raw_data import (
@@ -77,24 +78,25 @@ def manifest_options(config: PrepareConfig) -> dict[str, object]:
 
 def survey(
     pairs: dict[str, list[RawPair]], reading: Reading, manifest: DatasetManifest
-) -> tuple[bool, int]:
-    """By the headers of all files: whether instance ids may need 32 bits, and the most bytes that
-    the cache may take.
+) -> tuple[bool, int, Kinds]:
+    """By the headers of all files: whether instance ids may need 32 bits, the most bytes that the
+    cache may take, and what label maps are.
 
     Raises InputError where the files of a pair do not fit together.
     """
-    wide_ids, cache_bytes, problems = False, 0, []
+    wide_ids, cache_bytes, kinds, problems = False, 0, Kinds(), []
     work = partial(read_header, reading=reading)
     for split in SPLITS:
         headers = parallel_map(work, pairs[split], len(pairs[split]))
         for raw, header in zip(pairs[split], headers, strict=True):
             problems += header.problems
             wide_ids |= header.wide_ids
+            kinds.note(raw, header)
             if not refused(header.problems):
                 height, width = reading.resize.size_of(header.height, header.width)
                 cache_bytes += record_bytes(manifest, expected_pair(raw, height, width))
     refuse_first(problems)
-    return wide_ids, cache_bytes
+    return wide_ids, cache_bytes, kinds
 
 
 def expected_pair(raw: RawPair, height: int, width: int) -> Pair:

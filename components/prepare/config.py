@@ -5,8 +5,8 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from components.prepare.reading.geometry import Resize
-from components.prepare.reading.labels import parse_ids
 from shared.command import StepConfig
+from shared.data.raw_maps import parse_ids
 
 # The demo scenes: numbers of training and test pairs, size in pixels.
 DEMO_TRAIN, DEMO_TEST, DEMO_SIZE = 48, 8, "256x512"
@@ -64,6 +64,11 @@ class PrepareConfig(StepConfig):
     ignore_labels: str = ""
     """Label ids of the source, with commas between, that mean no label: they become 255, which has
     no channel."""
+    colour_tolerance: int = Field(0, ge=0, le=127)
+    """Of label maps that are read by the colours of --labels: grey levels that each channel may be
+    off."""
+    transparent_label: int = Field(-1, ge=-1, le=255)
+    """Of the same maps: label of transparent pixels, 255 for none; -1: they are refused."""
     white_level: int = Field(65535, ge=1, le=65535)
     """Value of 16-bit pictures that becomes white; 4095 for 12-bit cameras."""
     cache_limit_gb: float = Field(50.0, ge=0)

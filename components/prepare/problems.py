@@ -36,6 +36,19 @@ REMEDIES = {
         "add the label maps or input pictures, or remove the instance maps"
     ),
     "unreadable": "replace the file",
+    "lossy ids": "save the maps as PNG where they come from: what its compression changed is lost",
+    "coloured label map": (
+        "save the labels file that `--check` prints, give it as --labels, or say --num-labels 0 "
+        "for pictures as input"
+    ),
+    "palettes differ": (
+        "save the labels file that `--check` prints, give it as --labels, or save all maps with "
+        "one palette"
+    ),
+    "unknown colours": (
+        "name them in --labels (id 255: ignored), take colours that are a little off with "
+        "--colour-tolerance, transparent pixels with --transparent-label"
+    ),
     "wrong mode of ids": (
         "give one grey or palette channel of ids, or say --num-labels 0 for pictures as input"
     ),

@@ -6,13 +6,16 @@ from pathlib import Path
 from components.prepare.config import PrepareConfig
 from components.prepare.fetch.archives import archives_in, extract, unpacked_before
 from components.prepare.fetch.remote import fetch, is_remote
+from components.prepare.kinds import Decision, Kinds, decide
 from components.prepare.layouts.listing import subfolders
 from components.prepare.layouts.sources import LAYOUT_FOLDERS, RawPair, Source, find_source
 from components.prepare.layouts.splits import choose_splits
 from components.prepare.problems import Problem
 from components.prepare.reading.geometry import Resize
-from components.prepare.reading.labels import Labels
 from components.prepare.reading.pairs import Reading
+from shared.data.labels import read_labels
+from shared.data.raw_maps import IdTable, LabelReader
+from shared.errors import InputError
 
 
 def local_folder(raw_data: str, config: PrepareConfig) -> Path:
@@ -72,6 +75,9 @@ def reading_for(config: PrepareConfig, source: Source) -> Reading:
     """How the files of this source are read. Raises InputError for a --remap that cannot be."""
     return Reading(
         labels=labels_for(config),
+        are_colours_named=bool(config.labels),
+        colour_tolerance=config.colour_tolerance,
+        transparent_label=config.transparent_label,
         input_nc=config.input_nc,
         instances=config.instances,
         side_by_side=source.layout == "side_by_side",
@@ -81,9 +87,31 @@ def reading_for(config: PrepareConfig, source: Source) -> Reading:
     )
 
 
-def labels_for(config: PrepareConfig) -> Labels | None:
+def labels_for(config: PrepareConfig) -> LabelReader | None:
     """What becomes of label ids; None where the input is a picture. Raises InputError for a --remap
     that cannot be."""
     if not config.num_labels:
         return None
-    return Labels.of(config.num_labels, config.remap, config.ignore_labels)
+    return LabelReader(IdTable.of(config.num_labels, config.remap, config.ignore_labels))
+
+
+def decide_kind(
+    kinds: Kinds, pairs: list[RawPair], reading: Reading, config: PrepareConfig
+) -> Decision:
+    """Whether numbers or colours say the labels. Raises InputError for options that are not for
+    what was found."""
+    flags = (("--remap", config.remap), ("--ignore-labels", config.ignore_labels))
+    of_ids = " and ".join(flag for flag, value in flags if value)
+    labels = read_labels(config.labels) if config.labels else []
+    decision = decide(kinds, pairs, reading, labels, of_ids)
+    flags = (
+        ("--colour-tolerance", config.colour_tolerance > 0),
+        ("--transparent-label", config.transparent_label >= 0),
+    )
+    of_colours = [flag for flag, is_given in flags if is_given]
+    if of_colours and not decision.by_colour:
+        raise InputError(
+            f"{of_colours[0]} is for label maps that are read by colour, but these hold ids: leave "
+            "it out."
+        )
+    return decision

@@ -12,9 +12,8 @@ from components.prepare.checks import (
 from components.prepare.config import PrepareConfig
 from components.prepare.fetch.remote import as_shown, is_remote
 from components.prepare.problems import refuse_first
-from components.prepare.raw_data import find_pairs, local_folder, reading_for
-from components.prepare.reading.labels import spell_out
-from components.prepare.reading.naming import labels_of, spell_out_labels
+from components.prepare.raw_data import decide_kind, find_pairs, local_folder, reading_for
+from components.prepare.reading.naming import labels_of, spell_out, spell_out_labels
 from components.prepare.writing.dataset import write_dataset
 from components.prepare.writing.journal import source_digest
 from shared import tracking
@@ -55,6 +54,8 @@ def run(raw_data: str, dataset: Path, config: PrepareConfig) -> dict[str, float]
         digest="",
         labels=labels,
         raw=RawReading(
+            colour_tolerance=config.colour_tolerance,
+            transparent_label=config.transparent_label,
             remap=spell_out(config.remap),
             ignore_labels=config.ignore_labels,
             instances=config.instances,
@@ -69,12 +70,21 @@ def run(raw_data: str, dataset: Path, config: PrepareConfig) -> dict[str, float]
 
     # What headers tell is refused before anything is written, what pixels tell before anything is
     # put in place.
-    wide_ids, cache_bytes = survey(pairs, reading, manifest)
+    wide_ids, cache_bytes, kinds = survey(pairs, reading, manifest)
     if wide_ids:
         manifest = manifest.model_copy(update={"instance_suffix": ".tif"})
+    decision = decide_kind(kinds, pairs["train"] + pairs["test"], reading, config)
+    refuse_first(decision.problems)
+    if decision.said:
+        print(f"prepare: what says the labels: {decision.said}", flush=True)
+    raw = manifest.raw.model_copy(update={"coloured": decision.by_colour})
+    labels = manifest.labels or decision.labels
+    manifest = manifest.model_copy(update={"raw": raw, "labels": labels})
     if not cache_fits(cache_bytes, config.cache_limit_gb, dataset):
         cache_bytes = 0
-    manifest, pairs_per_second = write_dataset(pairs, dataset, manifest, reading, cache_bytes)
+    manifest, pairs_per_second = write_dataset(
+        pairs, dataset, manifest, decision.reading, cache_bytes
+    )
 
     # What has been made.
     sizes = {(pair.height, pair.width) for pair in manifest.train + manifest.test}

@@ -23,6 +23,7 @@ class RawReading(Record):
 
     coloured: bool = False  # label maps are RGB(A) pictures: colours become ids
     colour_tolerance: int = 0  # grey levels that each channel of a colour may be off
+    transparent_label: int = -1  # of pixels of alpha 0 in coloured maps; -1: refused
     remap: str = ""  # the table, or cityscapes_train_ids
     ignore_labels: str = ""
     instances: Literal["files", "components", "none"] = "files"

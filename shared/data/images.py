@@ -95,6 +95,27 @@ def read_picture(path: Path, channels: int = 3, white_level: int = WHITE_16_BIT)
             )
 
 
+def read_colours(path: Path) -> np.ndarray:
+    """(H, W) uint32: colours as they are stored, for maps that mean labels by colour, each the
+    number 0xAABBGGRR. Grey and palettes are colours too; without alpha all is opaque.
+
+    Raises InputError for other files than of 8 bits a channel."""
+    if Path(path).suffix.lower() == ".npy":
+        pixels, found = load_npy(path), "an array"
+    else:
+        with open_image(path) as image:
+            found = f"Pillow's mode {image.mode}"
+            is_plain = image.mode in ("RGB", "RGBA") and "transparency" not in image.info
+            if image.mode in ("1", "L", "LA", "P", "PA", "RGB"):
+                image = image if is_plain else image.convert("RGBA")
+            pixels = _load(path, image)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
+        raise WrongContent(f"{path} has {found}: give RGB of 8 bits a channel.")
+    levels = np.full((*pixels.shape[:2], 4), 255, np.uint8)
+    levels[:, :, : pixels.shape[2]] = pixels
+    return levels.view("<u4")[:, :, 0]
+
+
 def read_ids(path: Path) -> np.ndarray:
     """(H, W) uint8, uint16 or int32: label or instance ids as stored, 16-bit ids above 32767
     included."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from components.prepare.__main__ import main
 from components.prepare.check import check
@@ -214,7 +215,7 @@ def broken_array(raw, b):
 
 def a_picture_of_labels(raw, b):
     save(raw / "train_label" / f"{b}.png", noise(0, 8, 8, 3))
-    return {}, f"train_label/{b}.png has Pillow's mode RGB"
+    return {}, f"train_label/{b}.png holds colours (RGB), not label ids"
 
 
 def an_array_of_colours_as_instances(raw, b):
@@ -242,6 +243,47 @@ def wrong_channels(raw, b):
     save(raw / "train" / f"{b}.png", noise(2, 8, 16, 3))
     options = dict(num_labels=0, instances="none", input_nc=4)
     return options, f"train/{b}.png has 3 channels where 4 are wanted"
+
+
+def a_jpeg_of_labels(raw, b):
+    """Whatever its suffix says."""
+    Image.fromarray(np.full((8, 8), 7, np.uint8)).save(raw / "train_label" / f"{b}.png", "JPEG")
+    return {}, f"train_label/{b}.png is a JPEG"
+
+
+def a_jpeg_in_a_tiff_of_instances(raw, b):
+    (raw / "train_inst" / f"{b}.png").unlink()
+    path = raw / "train_inst" / f"{b}.tif"
+    Image.fromarray(np.full((8, 8), 7, np.uint8)).save(path, compression="jpeg")
+    return {}, f"train_inst/{b}.tif is a TIFF of lossy compression"
+
+
+def palettes_differ(raw, b):
+    """Number 7 is red in one map and green in the other; what neither uses may differ."""
+    for name, colour, unused in ((b, (255, 0, 0), 1), (f"{b}2", (0, 255, 0), 2)):
+        add_pair(raw, "train", name, 7)
+        image = Image.fromarray(np.full((8, 8), 7, np.uint8)).convert("P")
+        image.putpalette([unused] * 21 + [*colour])
+        image.save(raw / "train_label" / f"{name}.png")
+    found = f"has colour [0, 255, 0] as number 7 of its palette, but {raw}/train_label/{b}.png has "
+    return {}, f"train_label/{b}2.png {found}[255, 0, 0]"
+
+
+def unknown_colours(raw, b):
+    """Also as JPEG would have them: more than there is room to name."""
+    table = raw.parent / "labels.json"
+    labels = [dict(id=i, name=f"grey {i}", colour=[i, i, i]) for i in (7, 11, 26)]
+    table.write_text(json.dumps(labels))
+    reds = np.full((8, 8, 3), 26, np.uint8)
+    reds[0, :, 0] = np.arange(8)
+    reds[1, :2] = 200
+    reds[1, 2] = 201
+    save(raw / "train_label" / f"{b}.png", reds)
+    return dict(labels=str(table), instances="none"), (
+        f"train_label/{b}.png has colours without label: [200, 200, 200] (3.12% of the pixels), "
+        + "".join(f"[{red}, 26, 26] (1.56% of the pixels), " for red in range(7))
+        + "2 more colours (3.12% of the pixels)"
+    )
 
 
 def sizes_differ(raw, b):
@@ -298,7 +340,11 @@ KINDS = {
     truncated_pixels: "unreadable",
     truncated_jpeg: "unreadable",
     broken_array: "unreadable",
-    a_picture_of_labels: "wrong mode of ids",
+    a_picture_of_labels: "coloured label map",
+    a_jpeg_of_labels: "lossy ids",
+    a_jpeg_in_a_tiff_of_instances: "lossy ids",
+    palettes_differ: "palettes differ",
+    unknown_colours: "unknown colours",
     an_array_of_colours_as_instances: "wrong mode of ids",
     a_photo_of_32_bits: "wrong mode of picture",
     a_photo_of_fractions: "wrong mode of picture",
@@ -351,7 +397,7 @@ def test_prepare_refuses_what_the_check_says_it_refuses_and_nothing_else(
 
 def unknown_flags(text: str) -> list[str]:
     """The flags in a text that `prepare` does not have."""
-    flags = {as_flag(name) for name in PrepareConfig.model_fields} | {"--check-report"}
+    flags = {as_flag(name) for name in PrepareConfig.model_fields} | {"--check", "--check-report"}
     return [flag for flag in re.findall(r"--[a-z][a-z-]*", text) if flag not in flags]
 
 
@@ -370,7 +416,8 @@ def spoil_all(raw):
     spoilers = [
         spoil
         for spoil in KINDS
-        if spoil not in (wrong_channels, odd_width, too_many_components, no_test_split)
+        if spoil
+        not in (wrong_channels, odd_width, too_many_components, no_test_split, unknown_colours)
     ]
     spoilers += [unreadable_header] * 7
     for number, spoil in enumerate(spoilers):

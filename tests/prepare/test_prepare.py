@@ -199,6 +199,7 @@ def test_the_manifest_says_what_is_there(raw, tmp_path):
         "raw": {
             "coloured": False,
             "colour_tolerance": 0,
+            "transparent_label": -1,
             "remap": "",
             "ignore_labels": "",
             "instances": "files",
@@ -222,6 +223,8 @@ def test_the_manifest_says_what_is_there(raw, tmp_path):
             "max_images": 2,
             "remap": "",
             "ignore_labels": "",
+            "colour_tolerance": 0,
+            "transparent_label": -1,
             "white_level": 65535,
         },
     }
@@ -1197,8 +1200,8 @@ def test_a_picture_instead_of_ids_and_ids_instead_of_a_photo_are_refused(raw, tm
     photo.write_bytes(before)
     label.write_bytes(before)
     assert (
-        f"{label} has Pillow's mode RGB: give one grey or palette channel of ids, or say "
-        "--num-labels 0" in refused(raw, tmp_path / "dataset")
+        f"{label} holds colours (RGB), not label ids: save the labels file that `--check` prints, "
+        "give it as --labels, or say --num-labels 0" in refused(raw, tmp_path / "dataset")
     )
 
 

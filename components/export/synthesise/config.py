@@ -10,6 +10,8 @@ from shared.command import Options, StepConfig
 from shared.device_names import DeviceName, PrecisionName
 from shared.errors import InputError
 
+MapsName = Literal["auto", "raw", "prepared"]
+COMPONENTS = Path("components")  # --instances of this name: regions of the labels, no folder
 Assignments = Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID=STYLE ...")]
 
 
@@ -72,11 +74,20 @@ class SceneOptions(Options):
     image: Path | None = None
     """Picture, or folder of them, for a model whose input is a picture."""
     instances: Path | None = None
-    """Instance map, or folder of them with the names of the label maps."""
+    """Instance map, or folder of them with the names of the label maps; components: each connected
+    region of one label is one. Without it as in training, where that took components."""
+    maps: MapsName = "auto"
+    """Label maps are raw, read as those that the model's data set was prepared from (remap,
+    colours); or prepared, ids as in the data set. auto: by where they lie and what is in them."""
     dataset: Path | None = None
     """Folder of the prepare step, in place of --labels, --image and --instances."""
     split: Literal["train", "test"] = "test"
     """Which pairs of --dataset."""
+
+    @property
+    def instance_place(self) -> Path | None:
+        """Where instance maps lie; None where there are none, or the labels make them."""
+        return None if self.instances == COMPONENTS else self.instances
 
     @model_validator(mode="after")
     def _reads_one_source(self) -> Self:
@@ -88,6 +99,10 @@ class SceneOptions(Options):
         if self.dataset and self.instances:
             raise ValueError(
                 f"--instances {self.instances} was given but --dataset has its own: leave it out"
+            )
+        if self.maps != "auto" and not self.labels:
+            raise ValueError(
+                f"--maps {self.maps} is for --labels, which was not given: leave it out"
             )
         return self
 

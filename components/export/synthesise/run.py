@@ -8,6 +8,7 @@ import numpy as np
 
 from components.export.out import refused_if_unwritable
 from components.export.synthesise.config import SynthesiseConfig
+from components.export.synthesise.map_reading import MapReading, reading_for
 from components.export.synthesise.scenes import SceneFiles, find_scenes
 from components.export.synthesise.style_choice import (
     CentreStyles,
@@ -16,6 +17,7 @@ from components.export.synthesise.style_choice import (
     styles_for_model,
 )
 from shared.contracts.exported import ExportCard, Graph
+from shared.contracts.model import ModelCard
 from shared.data.images import write_picture
 from shared.deployed.form import Form
 from shared.deployed.painter import ExportedFile, Painter, open_runner
@@ -29,13 +31,15 @@ from shared.terminal.progress import progress
 def synthesise(config: SynthesiseConfig) -> None:
     """Read all maps, paint them, write the pictures. Raises InputError before the first picture."""
     # What paints, and with which styles.
-    painter, styles = open_model(config) if config.model else open_exported(config)
+    painter, styles, card = open_model(config) if config.model else open_exported(config)
     form, runner = painter.form, painter.runner
 
     # From what. Every file is read once before the first picture: the last one may be a wrong one.
-    scenes = find(config, painter, styles)
+    scenes = find(config, painter, styles, card)
     check_out(config, scenes)
-    check_contents(scenes, painter, styles)
+    maps = "prepared" if config.dataset else config.maps
+    reading = reading_for(maps, form.reads, card, [files.input for files in scenes])
+    check_contents(scenes, reading, painter, styles)
     print(
         f"synthesise: {len(scenes)} inputs, {runner.name} on {runner.device} in {runner.precision}",
         flush=True,
@@ -51,7 +55,7 @@ def synthesise(config: SynthesiseConfig) -> None:
     # Pictures.
     with refused_if_unwritable(config.out):
         for files in progress(scenes, "synthesise:", len(scenes), "inputs"):
-            scene = files.read(form.reads)
+            scene = files.read(reading)
             pictures = []
             for variant in range(config.variants):
                 style = styles.of(scene, variant) if styles else None
@@ -64,7 +68,10 @@ def synthesise(config: SynthesiseConfig) -> None:
     print(f"synthesise: wrote {total} pictures to {config.out}")
 
 
-def open_model(config: SynthesiseConfig) -> tuple[Painter, Styles | None]:
+Opened = tuple[Painter, Styles | None, ModelCard | ExportCard]
+
+
+def open_model(config: SynthesiseConfig) -> Opened:
     """The generator of a model folder, in PyTorch; styles are None for one without instance
     features."""
     runtime = pick(config.device, config.precision)
@@ -73,10 +80,10 @@ def open_model(config: SynthesiseConfig) -> tuple[Painter, Styles | None]:
     graph = Graph(style=styles.graph_style if styles else "none")
     form = Form(card.architecture, graph, batch_norm=config.batch_norm)
     runner = open_runner(form, "torch", generator, config.device, config.precision)
-    return Painter(form, runner), styles
+    return Painter(form, runner), styles, card
 
 
-def open_exported(config: SynthesiseConfig) -> tuple[Painter, Styles | None]:
+def open_exported(config: SynthesiseConfig) -> Opened:
     """An exported file in its runtime; styles are None for one that takes none as input."""
     exported, card = config.exported, ExportCard.read(config.exported)
     form = Form.of_export(card)
@@ -89,10 +96,15 @@ def open_exported(config: SynthesiseConfig) -> tuple[Painter, Styles | None]:
             f"--device {config.device}: ONNX Runtime has no {PROVIDERS[config.device]} here: "
             "install its build for that device, or use --device cpu."
         )
-    return Painter(form, runner), styles
+    return Painter(form, runner), styles, card
 
 
-def find(config: SynthesiseConfig, painter: Painter, styles: Styles | None) -> list[SceneFiles]:
+def find(
+    config: SynthesiseConfig,
+    painter: Painter,
+    styles: Styles | None,
+    card: ModelCard | ExportCard,
+) -> list[SceneFiles]:
     """The scenes that the flags name, with instance maps where the model or the styles need
     them."""
     named, form = config.named, painter.form
@@ -106,6 +118,7 @@ def find(config: SynthesiseConfig, painter: Painter, styles: Styles | None) -> l
         form.reads,
         named,
         instances_for=named if painter_takes_them else style_flag,
+        regions_are_instances=card.raw.instances == "components",
     )
 
 
@@ -113,7 +126,7 @@ def check_out(config: SynthesiseConfig, scenes: list[SceneFiles]) -> None:
     """Refuses a place where pictures would lie among the inputs, to be taken for some next time, or
     replace them."""
     out = config.out.resolve()
-    places = vars(config)
+    places = vars(config) | {"instances": config.instance_place}
     for flag in ("labels", "image", "instances", "dataset", "photo"):
         if (place := places[flag]) and place.is_dir() and out.is_relative_to(place.resolve()):
             raise InputError(
@@ -132,12 +145,14 @@ def check_out(config: SynthesiseConfig, scenes: list[SceneFiles]) -> None:
             )
 
 
-def check_contents(scenes: list[SceneFiles], painter: Painter, styles: Styles | None) -> None:
+def check_contents(
+    scenes: list[SceneFiles], reading: MapReading, painter: Painter, styles: Styles | None
+) -> None:
     """Reads every file, and finds every instance that a style was chosen for."""
     chosen = styles if isinstance(styles, CentreStyles) and styles.of_instance else None
     missing = set(chosen.of_instance) if chosen else set()
     for files in scenes:
-        scene = files.read(painter.form.reads, painter.form.least_side)
+        scene = files.read(reading, painter.form.least_side)
         missing -= chosen.chosen_instances(scene) if chosen else set()
     if missing:
         raise InputError(

@@ -1,17 +1,12 @@
 """The files that pictures are synthesised from, paired by name, and what is in them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from components.export.synthesise.config import SceneOptions
+from components.export.synthesise.map_reading import MapReading
 from shared.contracts.dataset import DatasetManifest
-from shared.contracts.labels import IGNORED
 from shared.contracts.model import GeneratorInput, describe_input
-from shared.data.images import WrongContent, read_ids, read_picture
 from shared.data.maps import Sample
 from shared.data.names import CITYSCAPES_ENDINGS, IMAGE_SUFFIXES, is_image
 from shared.errors import InputError
@@ -33,58 +28,28 @@ class SceneFiles:
     instances: Path | None
     photo: Path | None
 
-    def read(self, reads: GeneratorInput, least_side: int = 2) -> Sample:
+    regions_are_instances: bool = False  # of one label, in place of a file
+
+    def read(self, reading: MapReading, least_side: int = 2) -> Sample:
         """The maps in the files. Raises InputError for files that cannot be read, are too small or
         of two sizes, and for unknown labels."""
-        if reads.input_nc:
-            with errors_name_flag("--image", f"a picture of {reads.input_nc} channels"):
-                inputs = read_picture(self.input, reads.input_nc)
-        else:
-            with errors_name_flag("--labels", "one grey or palette channel of label ids"):
-                inputs = read_labels(self.input, reads.num_labels)
+        inputs = reading.input(self.input)
         height, width = inputs.shape[-2:]
         if min(height, width) < least_side:
-            flag, least = "--image" if reads.input_nc else "--labels", f"{least_side}x{least_side}"
+            flag = "--labels" if reading.labels else "--image"
+            least = f"{least_side}x{least_side}"
             raise InputError(f"{flag}: {self.input} is {height}x{width}: give {least} or more.")
-        instances = photo = None
-        if self.instances:
-            with errors_name_flag("--instances", "one grey or palette channel of instance ids"):
-                instances = read_ids(self.instances)
+        instances = None
+        if self.instances or self.regions_are_instances:
+            instances = reading.instances(self.instances, inputs)
             if instances.shape != (height, width):
                 found = "x".join(map(str, instances.shape))
                 raise InputError(
                     f"--instances: {self.instances} is {found} but {self.input} is "
                     f"{height}x{width}: give both maps one size."
                 )
-        if self.photo:
-            with errors_name_flag("--photo", "a grey or colour picture"):
-                photo = read_picture(self.photo, 3)
+        photo = reading.photo(self.photo) if self.photo else None
         return Sample.of_maps(self.name, inputs, instances, photo)
-
-
-@contextmanager
-def errors_name_flag(flag: str, wanted: str) -> Iterator[None]:
-    """What is wrong with a file, said with the flag it was given by and what that flag wants."""
-    try:
-        yield
-    except WrongContent as error:
-        found = str(error).partition(": give ")[0]
-        raise InputError(f"{flag}: {found}: give {wanted}.") from None
-    except InputError as error:
-        raise InputError(f"{flag}: {error}") from None
-
-
-def read_labels(path: Path, num_labels: int) -> np.ndarray:
-    """(H, W) uint8: ids 0 .. num_labels - 1, and IGNORED."""
-    ids = read_ids(path)
-    unknown = (ids < 0) | (ids >= num_labels) & (ids != IGNORED)
-    if unknown.any():
-        raise InputError(
-            f"{path} has label {ids[unknown].min()} on {unknown.mean():.3g} of its pixels but the "
-            f"model knows 0 to {num_labels - 1}, and {IGNORED} for none: renumber the labels as "
-            "they were in training."
-        )
-    return ids.astype(np.uint8)
 
 
 def find_scenes(
@@ -93,12 +58,14 @@ def find_scenes(
     reads: GeneratorInput,
     painter: str,
     instances_for: str | None,
+    regions_are_instances: bool,
 ) -> list[SceneFiles]:
     """The scenes that the flags name, sorted; maps and photos of one name belong together.
 
     Args:
         painter: Flag and folder of the model, for what is said to people.
         instances_for: What needs instance maps, for people; None where nothing does.
+        regions_are_instances: Where none are given: so it was in training.
 
     Raises InputError for another kind of input than the model's, and for maps that are lacking.
     """
@@ -112,19 +79,23 @@ def find_scenes(
                 f"{flag} {place} was given but {painter} takes {describe_input(reads)}: "
                 f"give them as {wanted}."
             )
-        if instances_for and options.instances is None:
+        if instances_for and not (options.instances or regions_are_instances):
             raise InputError(
                 f"--instances is missing but {instances_for} needs it: give the instance maps of "
-                f"{place}."
+                f"{place}, or say --instances components."
             )
         if options.instances and not instances_for:
             raise InputError(
                 f"--instances {options.instances} was given but {painter} takes none: leave it out."
             )
         inputs = named_files(flag, place)
-        instances = partners("--instances", options.instances, inputs)
+        instances = partners("--instances", options.instance_place, inputs)
     photos = partners("--photo", photo, inputs)
-    return [SceneFiles(name, file, instances[name], photos[name]) for name, file in inputs.items()]
+    with_regions = bool(instances_for) and not any(instances.values())
+    return [
+        SceneFiles(name, file, instances[name], photos[name], with_regions)
+        for name, file in inputs.items()
+    ]
 
 
 def files_of_dataset(

@@ -4,6 +4,7 @@ import json
 
 from shared.contracts.labels import IGNORED, Label
 from shared.data.labels import read_labels, ready_made
+from shared.data.raw_maps import read_table
 
 
 def labels_of(labels: str, remap: str, layout: str, num_labels: int) -> list[Label]:
@@ -26,3 +27,11 @@ def spell_out_labels(labels: str) -> str:
     if labels in ("", *ready_made()):
         return labels
     return json.dumps([label.model_dump() for label in read_labels(labels)])
+
+
+def spell_out(remap: str) -> str:
+    """--remap with the table itself in place of a file's name: the file may change."""
+    if remap in ("", "cityscapes_train_ids"):
+        return remap
+    table, others = read_table(remap)
+    return json.dumps(table | ({} if others is None else {"others": others}))

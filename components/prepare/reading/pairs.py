@@ -8,20 +8,25 @@ import numpy as np
 from components.prepare.layouts.sources import RawPair
 from components.prepare.problems import Problem
 from components.prepare.reading.geometry import Resize
-from components.prepare.reading.labels import Labels, connected_components
-from shared.data.headers import probe
+from shared.data.colours import says_colours
+from shared.data.headers import ImageHeader, probe
 from shared.data.images import ID_MODES, WrongContent, read_ids, read_picture
+from shared.data.raw_maps import LabelReader, connected_components, in_words, lossy_kind
 from shared.errors import InputError
 
 PICTURE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B", "npy")
 WIDE_MODES = ("I", "npy")  # ids of up to 32 bits
+COLOURED_MODES = ("RGB", "RGBA", "LA")  # of label maps whose colours say their labels
 
 
 @dataclass(frozen=True)
 class Reading:
     """How raw files become the maps of a data set."""
 
-    labels: Labels | None  # None: the input is a picture
+    labels: LabelReader | None  # None: the input is a picture
+    are_colours_named: bool  # by --labels: label maps may be coloured
+    colour_tolerance: int
+    transparent_label: int
     input_nc: int  # channels of the input picture
     instances: Literal["files", "components", "none"]
     side_by_side: bool  # input and photo are halves of one file
@@ -46,6 +51,8 @@ class Header:
     height: int = 0
     width: int = 0
     wide_ids: bool = False  # its instance ids may need 32 bits
+    is_coloured: bool = False  # its label map
+    palette: bytes = b""  # of its label map: red, green and blue of each number
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -63,19 +70,23 @@ def read_header(pair: RawPair, reading: Reading) -> Header:
             header.problems.append(Problem("unreadable", file, reason(error, file)))
             continue
 
-        mode, height, width = found.mode, found.height, found.width
-        if is_ids[file] and mode not in (*ID_MODES, "npy"):
-            header.problems.append(Problem("wrong mode of ids", file, f"has Pillow's mode {mode}"))
-        elif not is_ids[file] and mode not in PICTURE_MODES:
+        if is_ids[file]:
+            wrong = _wrong_with_ids(file, found, reading, is_label=file == pair.input)
+            header.problems += wrong
+        elif found.mode not in PICTURE_MODES:
             header.problems.append(
-                Problem("wrong mode of picture", file, f"has Pillow's mode {mode}")
+                Problem("wrong mode of picture", file, f"has Pillow's mode {found.mode}")
             )
 
-        sizes[file] = (height, width // 2) if reading.side_by_side else (height, width)
-        if reading.side_by_side and width % 2:
-            header.problems.append(Problem("odd width", file, f"is {width} pixels wide"))
+        width = found.width // 2 if reading.side_by_side else found.width
+        sizes[file] = found.height, width
+        if reading.side_by_side and found.width % 2:
+            header.problems.append(Problem("odd width", file, f"is {found.width} pixels wide"))
         if file == pair.instance:
-            header.wide_ids = mode in WIDE_MODES
+            header.wide_ids = found.mode in WIDE_MODES
+        if file == pair.input and reading.labels:
+            header.is_coloured = is_coloured(found)
+            header.palette = found.palette.tobytes() if says_colours(found.palette) else b""
 
     # All of them together.
     if pair.input in sizes:
@@ -85,6 +96,26 @@ def read_header(pair: RawPair, reading: Reading) -> Header:
                 found = f"is {other[0]}x{other[1]} but {pair.input} is {size[0]}x{size[1]}"
                 header.problems.append(Problem("sizes differ", file, found))
     return header
+
+
+def is_coloured(header: ImageHeader) -> bool:
+    """Whether a label map has colours where others have ids."""
+    return header.mode in COLOURED_MODES or (header.mode == "npy" and header.channels in (3, 4))
+
+
+def _wrong_with_ids(
+    file: str, header: ImageHeader, reading: Reading, is_label: bool
+) -> list[Problem]:
+    """What a header says against a map of ids, or of colours that stand for them."""
+    if kind := lossy_kind(header):
+        return [Problem("lossy ids", file, f"is {kind}")]
+    if header.mode in (*ID_MODES, "PA", "npy") and not (is_label and is_coloured(header)):
+        return []
+    if not is_label or not is_coloured(header):
+        return [Problem("wrong mode of ids", file, f"has Pillow's mode {header.mode}")]
+    if reading.are_colours_named:
+        return []
+    return [Problem("coloured label map", file, f"holds colours ({header.mode}), not label ids")]
 
 
 def read_pair(pair: RawPair, reading: Reading) -> tuple[RawFrame, list[Problem]]:
@@ -106,11 +137,11 @@ def read_pair(pair: RawPair, reading: Reading) -> tuple[RawFrame, list[Problem]]
             kind = wrong[name] if isinstance(error, WrongContent) else "unreadable"
             problems.append(Problem(kind, file, reason(error, file)))
 
-    # The source's label ids become the data set's.
+    # The source's ids or colours become labels.
     if reading.labels and "input" in maps:
         maps["input"], unknown = reading.labels.translate(maps["input"])
         if unknown:
-            problems.append(_unknown_ids(pair.input, unknown))
+            problems.append(_without_label(pair.input, unknown, reading.labels))
 
     # Instances that no file has.
     if reading.instances == "components" and "input" in maps:
@@ -121,26 +152,36 @@ def read_pair(pair: RawPair, reading: Reading) -> tuple[RawFrame, list[Problem]]
     return RawFrame(maps.get("input"), maps.get("photo"), maps.get("instances")), problems
 
 
-def _unknown_ids(file: str, unknown: dict[int, float]) -> Problem:
-    """The problem of ids without label, `unknown` with their shares of the pixels."""
-    some = [f"{label} ({100 * share:.3g}% of the pixels)" for label, share in unknown.items()][:8]
-    found = f"has ids without label: {', '.join(some)}" + ", ..." * (len(unknown) > 8)
-    shares = tuple((f"label id {label}", share) for label, share in unknown.items())
-    return Problem("unknown label ids", file, found, shares=shares)
-
-
 def _read(name: str, file: str, reading: Reading) -> np.ndarray:
     """One map, "input", "photo" or "instances": ids (H, W), or a picture (C, H, W) uint8."""
-    if name == "instances" or (name == "input" and reading.labels):
+    if name == "instances":
         pixels = read_ids(file)  # (H, W)
+    elif name == "input" and reading.labels:
+        pixels = reading.labels.pixels(file)  # (H, W)
     else:
         channels = reading.input_nc if name == "input" else 3
         pixels = read_picture(file, channels, reading.white_level)  # (C, H, W)
+    return half(pixels, name, reading)
+
+
+def half(pixels: np.ndarray, name: str, reading: Reading) -> np.ndarray:
+    """What of a file's pixels (..., W) belongs to one map: half of them, where two lie side by
+    side."""
     if not reading.side_by_side:
         return pixels
     middle = pixels.shape[-1] // 2
     left = (name == "input") == (reading.input_half == "left")
     return pixels[..., :middle] if left else pixels[..., middle:]
+
+
+def _without_label(file: str, unknown: dict[str, float], labels: LabelReader) -> Problem:
+    """The problem of ids or colours that have no label."""
+    kind, one = (
+        ("unknown colours", "colour") if labels.colours else ("unknown label ids", "label id")
+    )
+    found = f"has {'colours' if labels.colours else 'ids'} without label: {in_words(unknown)}"
+    shares = tuple((f"{one} {what}", share) for what, share in unknown.items())
+    return Problem(kind, file, found, shares=shares)
 
 
 def reason(error: InputError, file: str) -> str:

@@ -52,7 +52,7 @@ def test_scores_are_brought_to_the_size_of_the_labels(tmp_path):
 @pytest.mark.parametrize("num_labels", [34, 35])
 def test_19_classes_of_cityscapes(tmp_path, num_labels):
     """As components/prepare/reading/labels.py has them; pixels of the other labels do not count."""
-    from components.prepare.reading.labels import CITYSCAPES_TRAIN_IDS
+    from shared.data.raw_maps import CITYSCAPES_TRAIN_IDS
 
     assert {label: k for k, label in enumerate(CITYSCAPES_CLASSES)} == CITYSCAPES_TRAIN_IDS
     scorer = SegmentationScorer(

@@ -604,9 +604,7 @@ def test_files_that_do_not_fit(capsys, raw, plain, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "readme.txt").write_text("")
     text = refused(labels=tmp_path / "empty")
-    assert text.startswith(
-        f"--labels {tmp_path}/empty holds no images: give a folder of .png .jpg "
-    )
+    assert text.startswith(f"--labels {tmp_path}/empty holds no images: give a folder of .png ")
     assert (
         refused(out=labels / "new")
         == f"--out {labels}/new is inside of --labels {labels}: give another folder."
@@ -618,7 +616,8 @@ def test_files_that_do_not_fit(capsys, raw, plain, tmp_path):
     assert text == f"--out {labels} would replace the input {labels}/a.png: give another folder."
     text = refusal(capsys, "--model", plain, "--labels", labels, "--out", out)
     assert text == (
-        f"--instances is missing but --model {plain} needs it: give the instance maps of {labels}."
+        f"--instances is missing but --model {plain} needs it: give the instance maps of {labels}, "
+        "or say --instances components."
     )
     text = refusal(capsys, "--model", plain, "--image", labels, "--out", out)
     assert text == (
@@ -773,7 +772,7 @@ def test_instances_that_only_a_style_needs(capsys, raw, tmp_path):
     text = refusal(capsys, *flags, "--out", tmp_path / "out", "--per-instance")
     assert text == (
         "--instances is missing but --per-instance needs it: give the instance maps of "
-        f"{raw}/label."
+        f"{raw}/label, or say --instances components."
     )
     text = refusal(capsys, *flags, "--out", tmp_path / "out", "--instances", raw / "inst")
     assert text == (
