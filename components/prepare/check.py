@@ -13,7 +13,7 @@ from components.prepare.check_report import CheckReport
 from components.prepare.checks import refuse_contradictions
 from components.prepare.config import PrepareConfig
 from components.prepare.kinds import Kinds
-from components.prepare.layouts.sources import RawPair
+from components.prepare.layouts.pairing import RawPair
 from components.prepare.problems import Problem
 from components.prepare.raw_data import decide_kind, find_pairs, local_folder, reading_for
 from components.prepare.reading.found_colours import FoundColours, count_colours
@@ -53,7 +53,9 @@ def check(raw_data: str, config: PrepareConfig, report_file: Path | None = None)
     refuse_contradictions(config)
     source, pairs, problems = find_pairs(local_folder(raw_data, config), config)
     reading = reading_for(config, source)
-    report = CheckReport(source.layout, {split: len(pairs[split]) for split in SPLITS}, problems)
+    report = CheckReport(
+        source.layout, source.notes, {split: len(pairs[split]) for split in SPLITS}, problems
+    )
     splits = pairs
     if any(problem.kind == "splits" for problem in problems):
         splits = {

@@ -15,6 +15,7 @@ class CheckReport:
     """What was found, pair by pair."""
 
     layout: str
+    notes: list[str]  # what people should know of the source
     pairs: dict[str, int]  # split -> how many
     problems: list[Problem]
     sizes: Counter[str] = field(default_factory=Counter)
@@ -47,6 +48,7 @@ class CheckReport:
         """Everything, problem by problem."""
         report = {
             "layout": self.layout,
+            "notes": self.notes,
             **{f"{split}_pairs": count for split, count in self.pairs.items()},
             "sizes": dict(self.sizes.most_common()),
             "labels": {
@@ -68,7 +70,8 @@ class CheckReport:
         pairs = ", ".join(f"{count} {split} pairs" for split, count in self.pairs.items())
         sizes = [f"{size} ({count})" for size, count in self.sizes.most_common(8)]
         lines = [
-            f"layout {self.layout}: {pairs}, {self.num_instances} instances",
+            *self.notes,
+            f"{pairs}, {self.num_instances} instances",
             f"sizes: {', '.join(sizes) or 'none'}" + ", ..." * (len(self.sizes) > 8),
             *self._label_table(),
             "",

@@ -10,7 +10,7 @@ from components.prepare.fetch.archives import check_head
 from components.prepare.fetch.remote import as_shown, is_remote
 from components.prepare.fetch.stores import check_client, parse_url
 from components.prepare.kinds import Kinds
-from components.prepare.layouts.sources import RawPair
+from components.prepare.layouts.pairing import RawPair
 from components.prepare.problems import refuse_first, refused
 from components.prepare.raw_data import (
     find_pairs,
@@ -241,7 +241,7 @@ def pairs_at_hand(raw_data: str, config: PrepareConfig) -> dict[str, list[Pair]]
     not unpacked yet. Raises InputError for what the step will refuse of them."""
     root = folder_at_hand(raw_data, config)
     if root is None:
-        for archive in packed_in(Path(raw_data)):
+        for archive in packed_in(Path(raw_data), config):
             check_head(archive)
         return None
 

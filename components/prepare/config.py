@@ -1,5 +1,6 @@
 """Options of the prepare step: one field per flag."""
 
+import unicodedata
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -46,6 +47,13 @@ class PrepareConfig(StepConfig):
     """Layout folders: name of the folder with the photos; empty: a usual name."""
     instance_folder: str = ""
     """Layout folders: name of the folder with instance maps; empty: a usual name."""
+    input_name: str = ""
+    """Layouts flat and folders: how files of label maps or input pictures are named, such as
+    {}_mask, where {} is the name of the pair; empty: the name itself."""
+    photo_name: str = ""
+    """The same of photos, such as img_{}."""
+    instance_name: str = ""
+    """The same of instance maps."""
     train_splits: str = ""
     """Splits of the source to train on, with commas between; empty: train, or all where there are
     no splits."""
@@ -81,6 +89,13 @@ class PrepareConfig(StepConfig):
     @classmethod
     def _is_a_size(cls, size: str) -> str:
         return str(Resize.parse(size))  # one spelling of each rule: a run is known by its config
+
+    @field_validator("input_name", "photo_name", "instance_name")
+    @classmethod
+    def _is_a_pattern(cls, pattern: str) -> str:
+        if pattern and (pattern.count("{}") != 1 or "/" in pattern):
+            raise ValueError("should hold {} once for the pair's name, and no /, such as {}_mask")
+        return unicodedata.normalize("NFC", pattern)
 
     @field_validator("ignore_labels")
     @classmethod

@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from components.prepare.layouts.sources import RawPair
+from components.prepare.layouts.pairing import RawPair
 from components.prepare.problems import Problem
 from components.prepare.reading.pairs import Header, Reading, half, read_header
 from components.prepare.writing.parallel import parallel_map

@@ -24,6 +24,10 @@ class Problem:
 
 # Of each kind; what explains others stands before them.
 REMEDIES = {
+    "doubtful layout": "say which with --layout",
+    "broken link": "fetch what it leads to (git annex get, dvc pull), or remove it",
+    "unread format": "save it as PNG, or as JPEG where it is a photo",
+    "names differ": "say how names are made with --input-name and --photo-name",
     "duplicate name": "rename one of them",
     "unusable name": "rename the file",
     "splits": "name splits with --train-splits and --test-splits",

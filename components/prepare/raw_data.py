@@ -1,14 +1,22 @@
 """Raw data of any usual layout as pairs of files of this machine. Nothing in them is opened yet."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from components.prepare.config import PrepareConfig
-from components.prepare.fetch.archives import archives_in, extract, unpacked_before
+from components.prepare.fetch.archives import (
+    archives_in,
+    extract,
+    not_unpacked,
+    unpacked_before,
+)
 from components.prepare.fetch.remote import fetch, is_remote
 from components.prepare.kinds import Decision, Kinds, decide
+from components.prepare.layouts.known import belongs_to_a_layout
 from components.prepare.layouts.listing import subfolders
-from components.prepare.layouts.sources import LAYOUT_FOLDERS, RawPair, Source, find_source
+from components.prepare.layouts.pairing import RawPair
+from components.prepare.layouts.sources import Naming, Source, find_source
 from components.prepare.layouts.splits import choose_splits
 from components.prepare.problems import Problem
 from components.prepare.reading.geometry import Resize
@@ -21,8 +29,10 @@ from shared.errors import InputError
 def local_folder(raw_data: str, config: PrepareConfig) -> Path:
     """The folder of the images, copied or unpacked where that is needed."""
     copies = copies_folder(config)
-    root = fetch(raw_data, copies) if is_remote(raw_data) else Path(raw_data).resolve()
-    if archives := packed_in(root):
+    root = fetch(raw_data, copies) if is_remote(raw_data) else _place_of(raw_data)
+    if archives := packed_in(root, config):
+        if root not in archives:
+            _tell_of_archives(root, archives)
         root = extract(archives, copies)
     return root
 
@@ -31,9 +41,28 @@ def folder_at_hand(raw_data: str, config: PrepareConfig) -> Path | None:
     """The same without copying or unpacking; None where the images are not here yet."""
     if is_remote(raw_data):
         return None
-    root = Path(raw_data).resolve()
-    archives = packed_in(root)
+    root = _place_of(raw_data)
+    archives = packed_in(root, config)
     return unpacked_before(archives, copies_folder(config)) if archives else root
+
+
+def _place_of(raw_data: str) -> Path:
+    """The path from the root of the disk. A link at its end stays: its name may be an archive's
+    while the file's is none."""
+    path = Path(raw_data)
+    return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+
+
+def _tell_of_archives(root: Path, archives: list[Path]) -> None:
+    """Say what is taken where archives lie in a folder, and what is not."""
+    beside = sorted(
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in root.iterdir()
+        if path not in archives and not path.name.startswith(".")
+    )
+    names = ", ".join(path.name for path in archives)
+    rest = f"; not looked at: {', '.join(beside[:8])}" + ", ..." * (len(beside) > 8)
+    print(f"prepare: taken from {names}{rest if beside else ''}", flush=True)
 
 
 def copies_folder(config: PrepareConfig) -> Path:
@@ -42,10 +71,14 @@ def copies_folder(config: PrepareConfig) -> Path:
     return Path(config.copies or f"{user_cache}/pix2pix-pipeline").expanduser()
 
 
-def packed_in(root: Path) -> list[Path]:
+def packed_in(root: Path, config: PrepareConfig) -> list[Path]:
     """The archives that hold the layout: none where it lies unpacked in the folder, perhaps beside
     the archives that it came in."""
-    unpacked = root.is_dir() and bool(subfolders(str(root)) & LAYOUT_FOLDERS)
+    given = (config.input_folder, config.photo_folder)
+    unpacked = root.is_dir() and (
+        any(belongs_to_a_layout(name) for name in subfolders(str(root)))
+        or any(name and (root / name).is_dir() for name in given)
+    )
     return [] if unpacked else archives_in(root)
 
 
@@ -53,14 +86,21 @@ def find_pairs(
     root: Path, config: PrepareConfig
 ) -> tuple[Source, dict[str, list[RawPair]], list[Problem]]:
     """The source in a folder; its pairs by our splits; what has no partner."""
+    # Its pairs. What came in an archive or from a store may not lead out of it.
+    copies = os.path.realpath(copies_folder(config))
+    is_copy = Path(os.path.realpath(root)).is_relative_to(copies)
     source = find_source(
         root,
         config.layout,
         config.direction,
         want_instances=config.instances == "files",
-        folders=(config.input_folder, config.photo_folder, config.instance_folder),
+        naming=Naming(
+            (config.input_folder, config.photo_folder, config.instance_folder),
+            (config.input_name, config.photo_name, config.instance_name),
+        ),
+        stays_inside=is_copy,
     )
-    pairs, problems = choose_splits(
+    pairs, of_splits = choose_splits(
         source,
         config.train_splits,
         config.test_splits,
@@ -68,7 +108,31 @@ def find_pairs(
         config.seed,
         config.max_images,
     )
-    return source, pairs, source.problems + problems
+
+    # A photo that is there under another name is not missing.
+    explained = {problem.file for problem in source.problems if problem.kind == "names differ"}
+    problems = source.problems + [
+        problem
+        for problem in of_splits
+        if problem.kind != "missing photo" or problem.file not in explained
+    ]
+
+    # What else people should know.
+    notes = [*source.notes, not_unpacked(root) if is_copy else "", _splits_left(source, pairs)]
+    if without := sum(pair.photo is None for pair in pairs["test"]):
+        notes.append(f"{without} of {len(pairs['test'])} test pairs have no photo")
+    return replace(source, notes=[note for note in notes if note]), pairs, problems
+
+
+def _splits_left(source: Source, pairs: dict[str, list[RawPair]]) -> str:
+    """A line for the splits that are neither trained nor tested on; '' where there are none."""
+    taken = {pair.input for chosen in pairs.values() for pair in chosen}
+    left = [
+        f"{split or 'what is in none'} ({len(found)} pairs)"
+        for split, found in source.pairs.items()
+        if not any(pair.input in taken for pair in found)
+    ]
+    return f"splits that are not used: {', '.join(left)}" if left else ""
 
 
 def reading_for(config: PrepareConfig, source: Source) -> Reading:

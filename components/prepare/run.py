@@ -36,6 +36,8 @@ def run(raw_data: str, dataset: Path, config: PrepareConfig) -> dict[str, float]
 
     # What there is: pairs by name. Nothing is opened yet.
     source, pairs, problems = find_pairs(local_folder(raw_data, config), config)
+    for note in source.notes:
+        print(f"prepare: {note}", flush=True)
     refuse_first(problems)
     reading = reading_for(config, source)
     labels = []

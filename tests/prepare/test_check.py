@@ -23,6 +23,13 @@ from tests.asking import refusal, refusal_of_command
 from tests.places import EXCERPT, ROOT
 from tests.prepare.files import noise, save
 
+# The first line of the report on `raw`.
+FLAT = (
+    "layout flat (found test_img/, test_label/, train_img/, train_label/): train_label/ and "
+    "test_label/ hold the input, train_img/ and test_img/ the photos, train_inst/ and test_inst/ "
+    "the instance maps"
+)
+
 
 def add_pair(raw, split, name, label, other=None):
     """8x8 pixels of `label`, the lower half of `other`; instance ids are label * 1000; a photo of
@@ -54,7 +61,7 @@ def side_by_side(tmp_path):
 def tree(folder):
     """Path -> size and time of all files and folders."""
     return {
-        path: (path.stat().st_size, path.stat().st_mtime_ns)
+        path: (path.lstat().st_size, path.lstat().st_mtime_ns)
         for path in [folder, *folder.rglob("*")]
     }
 
@@ -95,6 +102,7 @@ def test_good_data(raw, capsys):
     assert code == 0
     assert report == {
         "layout": "flat",
+        "notes": [FLAT],
         "train_pairs": 3,
         "test_pairs": 1,
         "sizes": {"8x8": 4},
@@ -109,7 +117,8 @@ def test_good_data(raw, capsys):
     }
     assert table.splitlines()[0].startswith("prepare: checked: 4 of 4 pairs, ")
     assert table.splitlines()[1:] == [
-        "layout flat: 3 train pairs, 1 test pairs, 5 instances",
+        FLAT,
+        "3 train pairs, 1 test pairs, 5 instances",
         "sizes: 8x8 (4)",
         "",
         "  label    pixels  images",
@@ -328,7 +337,37 @@ def no_test_split(raw, b):
     return dict(test_splits="day"), f"{raw} has no split day, which --test-splits names (found "
 
 
+def doubtful_layout(raw, b):
+    """On layout side_by_side: photos with masks in a folder below them."""
+    save(raw / "train" / "masks" / f"{b}.png", noise(0, 8, 16, 3))
+    found = "would be cut into halves, but lies in the folder masks/"
+    return dict(num_labels=0, instances="none"), f"train/masks/{b}.png {found}"
+
+
+def broken_link(raw, b):
+    (raw / "train_label" / f"{b}_2.png").symlink_to(raw / "not fetched.png")
+    found = f"is a link to {raw}/not fetched.png, which is missing"
+    return {}, f"train_label/{b}_2.png {found}"
+
+
+def unread_format(raw, b):
+    save(raw / "train_label" / f"{b}_2.png", np.full((8, 8), 7, np.uint8))
+    save(raw / "train_inst" / f"{b}_2.png", np.full((8, 8), 7, np.uint8))
+    (raw / "train_img" / f"{b}_2.heic").write_bytes(b"a phone's")
+    return {}, f"train_img/{b}_2.heic is a .heic file, which is not read"
+
+
+def names_differ(raw, b):
+    (raw / "train_inst" / f"{b}.png").rename(raw / "train_inst" / f"{b}_inst.png")
+    found = f"but {raw}/train_inst/{b}_inst.png differs by `_inst`"
+    return {}, f"train_label/{b}.png has no instance map of its name, {found}"
+
+
 KINDS = {
+    doubtful_layout: "doubtful layout",
+    broken_link: "broken link",
+    unread_format: "unread format",
+    names_differ: "names differ",
     no_test_split: "splits",
     photo_without_input: "photo without input",
     missing_photo: "missing photo",
@@ -358,11 +397,14 @@ KINDS = {
 }
 
 
+OF_HALVES = (doubtful_layout, wrong_channels, odd_width)  # which spoil layout side_by_side
+
+
 @pytest.mark.parametrize("spoil", KINDS, ids=lambda spoil: spoil.__name__)
 def test_prepare_refuses_what_the_check_says_it_refuses_and_nothing_else(
     spoil, request, tmp_path, capsys
 ):
-    pictures = spoil in (wrong_channels, odd_width)
+    pictures = spoil in OF_HALVES
     raw = request.getfixturevalue("side_by_side" if pictures else "raw")
     good = dict(num_labels=0, instances="none") if pictures else {}
     assert report_of(raw, capsys, **good)[0] == 0
@@ -372,7 +414,9 @@ def test_prepare_refuses_what_the_check_says_it_refuses_and_nothing_else(
     kind = KINDS[spoil]
     code, table, report = report_of(raw, capsys, **options)
     assert code == (0 if kind in ACCEPTED else 2)
-    assert [problem["kind"] for problem in report["problems"]] == [kind]
+    # A photo that is not read is missing, too.
+    found_kinds = [problem["kind"] for problem in report["problems"]]
+    assert found_kinds == [kind] + ["missing photo"] * (spoil is unread_format)
     problem = report["problems"][0]
     described, remedy = f"{problem['file']} {problem['found']}", problem["remedy"]
     assert found in described
@@ -381,8 +425,9 @@ def test_prepare_refuses_what_the_check_says_it_refuses_and_nothing_else(
     if problem["shares"]:
         told = f"    {problem['shares'][0][0]}: 1 file, "
     assert f"\n{kind} (prepare {verdict} it). What to do: {remedy}.\n{told}" in table
-    last = "nothing that prepare refuses" if code == 0 else "prepare refuses this: 1 problem"
-    assert table.endswith(f"\n\n{last}")
+    count = len(found_kinds)
+    last = f"prepare refuses this: {count} problem{'s' * (count > 1)}"
+    assert table.endswith(f"\n\n{last if code else 'nothing that prepare refuses'}")
     assert unknown_flags(remedy) == []
 
     config = PrepareConfig(size="4x4", **options)
@@ -417,7 +462,14 @@ def spoil_all(raw):
         spoil
         for spoil in KINDS
         if spoil
-        not in (wrong_channels, odd_width, too_many_components, no_test_split, unknown_colours)
+        not in (
+            *OF_HALVES,
+            too_many_components,
+            no_test_split,
+            names_differ,
+            unread_format,
+            unknown_colours,
+        )
     ]
     spoilers += [unreadable_header] * 7
     for number, spoil in enumerate(spoilers):
@@ -458,7 +510,7 @@ def test_ids_without_label_have_a_line_each_and_the_others_stand_in_the_table(ra
     code, table, _ = report_of(raw, capsys, instances="none")
     assert code == 2
     folder = raw / "train_label"
-    assert table.splitlines()[4:] == [
+    assert table.splitlines()[6:] == [
         "  label    pixels  images",
         "      7   56.250%       3",
         "     26   25.000%       1",

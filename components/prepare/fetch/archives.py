@@ -17,15 +17,16 @@ import sys
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from components.prepare.layouts.listing import real_path_inside
-from components.prepare.layouts.sources import LAYOUT_FOLDERS
+from components.prepare.layouts.known import belongs_to_a_layout
+from components.prepare.layouts.listing import is_picture
 from components.prepare.stamps import file_stamp
 from shared.contracts.folder import write_atomically
-from shared.data.names import is_image
+from shared.data.names import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from shared.errors import InputError
 from shared.terminal.progress import Progress
 
@@ -36,6 +37,8 @@ MAX_TOTAL_BYTES = 2**30
 MAX_RATIO = 100
 MAX_HEADER_BYTES = 2**20  # between two members of a tar file
 MARKER = ".complete"  # holds the path from the unpacked folder to the one with the layout
+SKIPPED = ".skipped"  # holds the line that tells what was not unpacked
+COLOURED_LABELS = "_gtFine_color.png"  # of Cityscapes: the labels again
 
 DAMAGED = (  # what zipfile and tarfile raise for bytes that they do not understand
     OSError, EOFError, ValueError, OverflowError, RuntimeError, LookupError,
@@ -71,8 +74,12 @@ def archives_in(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
     archives = sorted(path for path in root.iterdir() if _is_archive(path.name) and path.is_file())
-    for path in archives:
-        real_path_inside(os.path.realpath(root), str(path))
+    for path in root.iterdir():
+        if _is_archive(path.name) and not path.exists():
+            raise InputError(
+                f"--raw-data: {path} is a link to {os.path.realpath(path)}, which is missing: "
+                "fetch it (git annex get, dvc pull), or remove the link."
+            )
     return archives
 
 
@@ -94,13 +101,13 @@ def extract(archives: list[Path], into: Path) -> Path:
         return unpacked
 
     # All that can be refused is refused before the first file is written.
-    sizes = _check(archives)
+    sizes, skipped = _check(archives)
     _check_room(archives, folder, sizes)
 
     # What an interrupted call has written stays.
     done, unpacked = 0, Progress("prepare: unpacked", len(sizes), "files", has_rate=False)
     for archive in archives:
-        for member in _members(archive):
+        for member in filter(_is_wanted, _members(archive)):
             path = folder / member.name
             if not (path.is_file() and path.stat().st_size == member.size):
                 _write(archive, member, path)
@@ -108,6 +115,8 @@ def extract(archives: list[Path], into: Path) -> Path:
             unpacked.show(done)
 
     inner = _layout_folder(list(sizes))
+    if skipped:
+        write_atomically(folder / SKIPPED, _told_of(skipped).encode())
     write_atomically(folder / MARKER, os.fsencode(inner))
     return folder / inner
 
@@ -118,9 +127,22 @@ def unpacked_before(archives: list[Path], into: Path) -> Path | None:
     return marker.parent / os.fsdecode(marker.read_bytes()) if marker.is_file() else None
 
 
+def not_unpacked(folder: Path) -> str:
+    """The line that tells what of archives is not in the folder that `extract` returned; '' for
+    nothing."""
+    place = next((place for place in (folder, *folder.parents) if (place / MARKER).is_file()), None)
+    told = place and place / SKIPPED
+    return told.read_text() if told and told.is_file() else ""
+
+
+def _told_of(skipped: Counter[str]) -> str:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in skipped.most_common(8))
+    return f"not unpacked: {kinds}"
+
+
 def _folder_for(archives: list[Path], into: Path) -> Path:
-    """The same archives have the same folder."""
-    sha = hashlib.sha256()
+    """The same archives have the same folder, as long as the same of them is unpacked."""
+    sha = hashlib.sha256(repr((IMAGE_SUFFIXES, UNREAD_SUFFIXES)).encode())
     for archive in archives:
         sha.update(os.fsencode(f"{archive.name}\0{file_stamp(archive.stat())}\0"))
     return into / sha.hexdigest()[:16]
@@ -129,15 +151,23 @@ def _folder_for(archives: list[Path], into: Path) -> Path:
 def check_head(archive: Path) -> None:
     """Raises InputError where an archive cannot be read, or its first image is not to be
     trusted."""
-    next(_members(archive), None)
+    next(filter(_is_wanted, _members(archive)), None)
 
 
-def _check(archives: list[Path]) -> dict[str, int]:
-    """Sizes in bytes of all images, by name. Reads the archives to their ends."""
+def _check(archives: list[Path]) -> tuple[dict[str, int], Counter[str]]:
+    """Sizes in bytes of all images, by name, and how many other files of each kind there are. Reads
+    the archives to their ends."""
     sizes: dict[str, int] = {}
+    skipped: Counter[str] = Counter()
     holders: dict[str, Path] = {}
     for archive in archives:
-        for name, size, _ in _members(archive):
+        for member in _members(archive):
+            name, size, _ = member
+            if not _is_wanted(member):
+                is_coloured = name.endswith(COLOURED_LABELS)
+                suffix = COLOURED_LABELS if is_coloured else os.path.splitext(name)[1].lower()
+                skipped[suffix or "without ending"] += not _is_hidden(name)
+                continue
             if name in sizes:
                 raise _refusal(archive, name, f"{holders[name]} holds too: remove one.")
             sizes[name], holders[name] = size, archive
@@ -145,7 +175,21 @@ def _check(archives: list[Path]) -> dict[str, int]:
         raise InputError(
             f"--raw-data {_listed(archives)} holds no images: give archives of pictures."
         )
-    return sizes
+    return sizes, +skipped
+
+
+def _is_wanted(member: Member) -> bool:
+    """Whether it is an image, of whatever format, and of Cityscapes' none of labels as colours."""
+    name = member.name
+    return (
+        not _is_hidden(name)
+        and is_picture(os.path.basename(name))
+        and (not name.endswith(COLOURED_LABELS))
+    )
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _check_room(archives: list[Path], folder: Path, sizes: dict[str, int]) -> None:
@@ -197,14 +241,14 @@ def _layout_folder(names: list[str]) -> str:
     while True:
         tops = {name[len(inner) :].partition("/")[:2] for name in names}
         top, slash = tops.pop()
-        if tops or not slash or top in LAYOUT_FOLDERS:
+        if tops or not slash or belongs_to_a_layout(top):
             return inner.rstrip("/")
         inner += f"{top}/"
 
 
 def _members(archive: Path) -> Iterator[Member]:
-    """The images in an archive, in its order. Raises InputError at the first member that is not to
-    be trusted, be it an image or not."""
+    """The files in an archive, in its order. Raises InputError at the first that is not to be
+    trusted, be it an image or not."""
     total, most = 0, _most_bytes(archive)
     read = _zip_members if archive.name.lower().endswith(".zip") else _tar_members
     try:
@@ -226,11 +270,7 @@ def _members(archive: Path) -> Iterator[Member]:
                     "unpack it yourself if you trust it, and give the folder."
                 )
 
-            # Images only, and of Cityscapes' not the labels as colours.
-            hidden = any(part.startswith(".") for part in parts)
-            if not parts or hidden or not is_image(parts[-1]):
-                continue
-            if not parts[-1].endswith("_gtFine_color.png"):
+            if parts:
                 yield Member("/".join(parts), size, opened)
     except InputError:
         raise

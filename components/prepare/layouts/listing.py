@@ -1,9 +1,11 @@
-"""Lists image files: fast enough for 100,000s of them, and never outside the root, whatever links
-say."""
+"""Lists the files of raw data: fast enough for 100,000s of them, through links, never round and
+round."""
 
 import os
+from collections.abc import Iterator
 
-from shared.data.names import is_image
+from components.prepare.problems import Problem
+from shared.data.names import is_image, is_unread_image
 from shared.errors import InputError
 
 
@@ -18,72 +20,121 @@ def entries(folder: str) -> list[os.DirEntry]:
         ) from None
 
 
-def subfolders(root: str) -> set[str]:
-    """Names of the folders directly in `root`, hidden ones left out."""
+def subfolders(folder: str) -> set[str]:
+    """Names of the folders directly in a folder, hidden ones left out."""
     return {
-        entry.name for entry in entries(root) if entry.is_dir() and not entry.name.startswith(".")
+        entry.name for entry in entries(folder) if entry.is_dir() and not entry.name.startswith(".")
     }
 
 
-def has_images(folder: str) -> bool:
+def is_picture(file_name: str) -> bool:
+    """Whether a file is an image by its suffix, be it of a format that is read or not."""
+    return is_image(file_name) or is_unread_image(file_name)
+
+
+def has_pictures(folder: str) -> bool:
     """Whether images lie directly in the folder."""
-    return any(is_image(entry.name) and entry.is_file() for entry in entries(folder))
+    return any(is_picture(entry.name) and entry.is_file() for entry in entries(folder))
 
 
-def image_files(root: str, folder: str) -> list[str]:
-    """Image files at any depth below `root`/`folder`, relative to it and sorted; [] where there is
-    no such folder.
+class RawFolder:
+    """A folder of raw data, and what was seen in it.
 
-    Raises InputError for a link that leads out of `root` (a real path), to nothing, or to a folder
-    that holds it.
+    `files` are the images by the folder that was looked at, `passed_over` what else lies there, and
+    `problems` are of links.
     """
-    top = os.path.join(root, folder)
-    if not os.path.lexists(top):
-        return []
-    files = []
 
-    # Relative and real path of a folder, and where the links lie that led to it.
-    waiting: list[tuple[str, str, tuple[str, ...]]] = [("", real_path_inside(root, top), ())]
-    while waiting:
-        prefix, real, links_in = waiting.pop()
-        for entry in entries(real):
-            if entry.name.startswith("."):
-                continue
+    def __init__(self, root: str, stays_inside: bool):
+        """`root` is a real path; with `stays_inside` no link may lead out of it: nobody vouches for
+        what came in an archive."""
+        self.root, self.stays_inside = root, stays_inside
+        self.problems: list[Problem] = []
+        self.passed_over: list[str] = []
+        self.files: dict[str, list[str]] = {}  # by the folder that was looked at
 
-            # A link is followed, but neither out of the root nor round and round.
-            if entry.is_symlink():
-                link = os.path.join(top, prefix + entry.name)
-                target, through = real_path_inside(root, link), (*links_in, real)
-                if any(_is_below(target, place) for place in through):
-                    raise InputError(
-                        f"--raw-data: {link} is a link to {target}, a folder that holds it: "
-                        "remove it."
-                    )
+    def pictures(self, folder: str) -> list[str]:
+        """Image files at any depth below a folder in the root, relative to it and sorted, also of
+        formats that are not read; [] where there is no such folder."""
+        if folder in self.files:
+            return self.files[folder]
+        files = self.files[folder] = []
+        top = os.path.join(self.root, folder)
+        if not os.path.lexists(top) or (real := self._target(top, ())) is None:
+            return []
+
+        # Relative and real path of a folder, and where the links lie that led to it.
+        waiting: list[tuple[str, str, tuple[str, ...]]] = [("", real, ())]
+        while waiting:
+            prefix, real, links_in = waiting.pop()
+            for entry in entries(real):
+                if entry.name.startswith("."):
+                    continue
+                path, target, through = os.path.join(top, prefix + entry.name), entry.path, links_in
+
+                # A link is followed; by its own name it is known.
+                if entry.is_symlink():
+                    through = (*links_in, real)
+                    target = self._target(path, through)
+                if target is None:
+                    continue
+                if entry.is_dir():
+                    waiting.append((f"{prefix}{entry.name}/", target, through))
+                elif is_picture(entry.name) and entry.is_file():
+                    files.append(prefix + entry.name)
+                else:
+                    self.passed_over.append(path)
+        files.sort()
+        return files
+
+    def _target(self, path: str, through: tuple[str, ...]) -> str | None:
+        """What a path leads to; None, and a problem, where that is nothing, a folder that holds the
+        path, or outside of a root that is not to be left.
+
+        Args:
+            through: The real folders in which the links lie that led there, its own too.
+        """
+        target = os.path.realpath(path)
+        leads_to = f"is a link to {target}"
+        name = os.path.basename(path)
+        if not os.path.exists(path):
+            # What is meant to be no picture may be missing.
+            if is_picture(name) or not os.path.splitext(name)[1]:
+                self.problems.append(Problem("broken link", path, f"{leads_to}, which is missing"))
             else:
-                target, through = f"{real}/{entry.name}", links_in
+                self.passed_over.append(path)
+            return None
+        if any(is_below(target, place) for place in through):
+            found = f"{leads_to}, a folder that holds it"
+            self.problems.append(Problem("broken link", path, found, "remove it"))
+            return None
+        if self.stays_inside and not is_below(self.root, target):
+            found = f"{leads_to}, outside of {self.root}"
+            self.problems.append(Problem("broken link", path, found, "give what it leads to"))
+            return None
+        return target
 
-            if entry.is_dir():
-                waiting.append((f"{prefix}{entry.name}/", target, through))
-            elif is_image(entry.name) and entry.is_file():
-                files.append(prefix + entry.name)
-    return sorted(files)
+    def elsewhere(self) -> Iterator[str]:
+        """Paths of the files in folders that were not looked at. No link to a folder is
+        followed."""
+        looked_at = {os.path.normpath(os.path.join(self.root, folder)) for folder in self.files}
+        waiting = [self.root]
+        while waiting:
+            folder = waiting.pop()
+            if folder in looked_at:
+                continue
+            try:
+                found = entries(folder)
+            except InputError:
+                continue
+            for entry in found:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif entry.path not in looked_at:
+                    yield entry.path
 
 
-def real_path_inside(root: str, path: str) -> str:
-    """What a path leads to. Raises InputError where that is outside of `root`, a real path, or
-    nothing at all."""
-    target = os.path.realpath(path)
-    if not _is_below(root, target):
-        raise InputError(
-            f"--raw-data: {path} is a link to {target}, outside of {root}: "
-            "copy it, or give the folder that holds both."
-        )
-    if not os.path.exists(target):
-        raise InputError(
-            f"--raw-data: {path} is a link to {target}, which is missing: remove the link."
-        )
-    return target
-
-
-def _is_below(folder: str, path: str) -> bool:
+def is_below(folder: str, path: str) -> bool:
+    """Whether a path is the folder's or of something in it, by its name."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")

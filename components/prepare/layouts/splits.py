@@ -2,7 +2,8 @@
 
 import hashlib
 
-from components.prepare.layouts.sources import RawPair, Source
+from components.prepare.layouts.pairing import RawPair
+from components.prepare.layouts.sources import Source
 from components.prepare.problems import Problem
 from shared.errors import InputError
 

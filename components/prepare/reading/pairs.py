@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from components.prepare.layouts.sources import RawPair
+from components.prepare.layouts.pairing import RawPair
 from components.prepare.problems import Problem
 from components.prepare.reading.geometry import Resize
 from shared.data.colours import says_colours

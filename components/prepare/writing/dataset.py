@@ -9,7 +9,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from components.prepare.layouts.sources import RawPair
+from components.prepare.layouts.pairing import RawPair
 from components.prepare.problems import Problem, refuse_first, refused
 from components.prepare.reading.pairs import Reading, read_pair
 from components.prepare.writing.folders import written_whole

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from components.prepare.layouts.sources import RawPair
+from components.prepare.layouts.pairing import RawPair
 from components.prepare.stamps import file_stamp
 from components.prepare.writing.folders import clear
 from shared.contracts.dataset import SPLITS, DatasetManifest, Pair

@@ -7,7 +7,7 @@ import pytest
 from components.prepare.__main__ import main
 from components.prepare.demo.scenes import generate
 from components.prepare.demo.street import draw_scene
-from components.prepare.layouts.sources import find_source
+from components.prepare.layouts.sources import Naming, find_source
 from shared.data.images import read_ids, read_picture
 from shared.errors import InputError
 
@@ -26,7 +26,7 @@ def contents(folder):
 
 
 def test_the_layout_is_cityscapes(scenes):
-    pairs = find_source(scenes, "auto", "AtoB", want_instances=True, folders=("", "", "")).pairs
+    pairs = find_source(scenes, "auto", "AtoB", True, Naming()).pairs
     assert {split: len(found) for split, found in pairs.items()} == {"train": 4, "val": 2}
     for pair in pairs["train"] + pairs["val"]:
         assert read_picture(pair.photo).shape == (3, 128, 256)
@@ -48,7 +48,7 @@ def test_scenes_of_train_and_test_differ(scenes):
 
 def test_labels_and_instances_agree(scenes):
     highest, labels_seen = 0, set()
-    for pair in sum(find_source(scenes, "auto", "AtoB", True, ("", "", "")).pairs.values(), []):
+    for pair in sum(find_source(scenes, "auto", "AtoB", True, Naming()).pairs.values(), []):
         labels, instances = read_ids(pair.input), read_ids(pair.instance)
         is_thing = instances >= 1000
         assert np.array_equal(labels[is_thing], instances[is_thing] // 1000)

@@ -12,7 +12,7 @@ import zipfile
 import pytest
 
 from components.prepare.fetch import archives
-from components.prepare.fetch.archives import archives_in, extract
+from components.prepare.fetch.archives import archives_in, extract, not_unpacked
 from tests.asking import refusal
 
 NOISE = os.urandom(3000)  # does not compress
@@ -85,12 +85,16 @@ def test_archives_are_found(tmp_path):
     assert archives_in(tmp_path / "x.png") == archives_in(tmp_path / "nowhere") == []
 
 
-def test_an_archive_elsewhere_is_not_taken_through_a_link(tmp_path):
-    (tmp_path / "a.zip").touch()
+def test_an_archive_elsewhere_is_taken_through_a_link_by_the_name_of_the_link(tmp_path):
+    """As the Hugging Face hub keeps files: the content has no suffix."""
+    (tmp_path / "0a1b").touch()
     (tmp_path / "root").mkdir()
-    (tmp_path / "root" / "b.zip").symlink_to(tmp_path / "a.zip")
+    link = tmp_path / "root" / "b.zip"
+    link.symlink_to(tmp_path / "0a1b")
+    assert archives_in(tmp_path / "root") == archives_in(link) == [link]
+    (tmp_path / "0a1b").unlink()
     sentence = refusal(archives_in, tmp_path / "root")
-    assert f"b.zip is a link to {tmp_path}/a.zip, outside of {tmp_path}/root" in sentence
+    assert f"{link} is a link to {tmp_path}/0a1b, which is missing: fetch it" in sentence
 
 
 def test_cityscapes_comes_in_two(tmp_path, into):
@@ -117,7 +121,9 @@ def test_cityscapes_comes_in_two(tmp_path, into):
         "gtFine/train/ulm/ulm_1_gtFine_labelIds.png": b"labels",
         "leftImg8bit/train/ulm/ulm_1_leftImg8bit.png": b"photo",
         ".complete": b"",
+        ".skipped": b"not unpacked: 2 without ending, 1 _gtFine_color.png, 1 .json",
     }
+    assert not_unpacked(folder) == "not unpacked: 2 without ending, 1 _gtFine_color.png, 1 .json"
     assert folder.parent == into
 
 

@@ -2,13 +2,15 @@
 are empty."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.prepare.layouts.sources import RawPair, Source, find_source
+from components.prepare.layouts.pairing import RawPair
+from components.prepare.layouts.sources import Naming, Source, find_source
 from components.prepare.layouts.splits import choose_splits
 from components.prepare.problems import REMEDIES, Problem, refuse_first
 from tests.asking import refusal
@@ -21,8 +23,17 @@ def make(root, *files):
         (root / file).touch()
 
 
-def find(root, layout="auto", direction="AtoB", want_instances=False, folders=("", "", "")):
-    source = find_source(root, layout, direction, want_instances, folders)
+def find(
+    root,
+    layout="auto",
+    direction="AtoB",
+    want_instances=False,
+    folders=("", "", ""),
+    names=("", "", ""),
+    stays_inside=False,
+):
+    naming = Naming(folders, names)
+    source = find_source(root, layout, direction, want_instances, naming, stays_inside)
     assert {problem.kind for problem in source.problems} <= REMEDIES.keys()
     return source
 
@@ -231,10 +242,10 @@ def test_one_layout_is_asked_for_where_several_fit(tmp_path):
 
 def test_no_layout(tmp_path):
     # Halves of these would be wrong without a word.
-    make(tmp_path, "train/A/x.png", "train/B/x.png", "notes.txt")
+    make(tmp_path, "train/day/x.png", "train/night/x.png", "notes.txt")
     sentence = refusal(find, tmp_path)
     assert f"--raw-data {tmp_path} has no known layout" in sentence
-    for part in ("gtFine/<split>", "train_label/", "A/ and B/", "halves"):
+    for part in ("gtFine/<split>", "train_label/", "A/ and B/", "halves", "it holds train/"):
         assert part in sentence
     assert sentence.endswith("name it with --layout.")
 
@@ -330,47 +341,80 @@ def test_links_inside_are_followed(tmp_path):
     assert unpaired == [f"{tmp_path}/B/3.png", f"{tmp_path}/B/again/2.png"]
 
 
-@pytest.mark.parametrize("link", ["A/train/9.png", "A/train/more", "B", "A/notes"])
-def test_links_that_lead_outside_are_refused(tmp_path, link):
-    make(tmp_path, "secret/x.png", "root/A/train/1.png")
-    target = tmp_path / "secret" / ("x.png" if link.endswith("png") else "")
+def linked(tmp_path, link):
+    """A folder root/ with one pair and a link to secret/, or to the picture in it, beside it."""
+    make(tmp_path, "secret/9.png", "root/A/train/1.png")
+    target = tmp_path / "secret" / ("9.png" if link.endswith("png") else "")
     (tmp_path / "root" / link).symlink_to(target)
     if link != "B":
         make(tmp_path, "root/B/train/1.png")
-    assert refusal(find, tmp_path / "root") == (
-        f"--raw-data: {tmp_path / 'root' / link} is a link to {target}, outside of "
-        f"{tmp_path / 'root'}: copy it, or give the folder that holds both."
-    )
+    return tmp_path / "root", target
+
+
+@pytest.mark.parametrize("link", ["A/train/9.png", "A/train/more", "B", "A/notes"])
+def test_links_that_lead_out_of_an_archive_or_a_copy_are_problems(tmp_path, link):
+    root, target = linked(tmp_path, link)
+    found = f"is a link to {target}, outside of {root}"
+    problems = find(root, stays_inside=True).problems
+    assert Problem("broken link", f"{root / link}", found, "give what it leads to") in problems
+
+
+def test_links_that_lead_out_of_ones_own_folder_are_followed(tmp_path):
+    (tmp_path / "one").mkdir()
+    root, _ = linked(tmp_path / "one", "A/train/9.png")
+    assert [pair.name for pair in find(root).pairs["train"]] == ["1", "9"]
+    (tmp_path / "two").mkdir()
+    root, _ = linked(tmp_path / "two", "B")
+    assert short(root, find(root)) == {"train": [("1", "A/train/1.png", None, None)]}
+    assert [problem.file for problem in find(root).problems][:1] == [f"{root}"]  # it has no splits
 
 
 def test_a_neighbour_whose_name_begins_alike_is_outside(tmp_path):
     make(tmp_path, "root/train/1.png", "root2/2.png")
     (tmp_path / "root/train/2.png").symlink_to(tmp_path / "root2/2.png")
-    assert "outside of" in refusal(find, tmp_path / "root")
+    problems = find(tmp_path / "root", stays_inside=True).problems
+    assert [problem.kind for problem in problems] == ["broken link"]
+    assert find(tmp_path / "root").problems == []
 
 
-def test_links_to_nothing_and_in_circles_are_refused(tmp_path):
+def test_as_the_hugging_face_hub_lays_data_out(tmp_path):
+    """snapshots/<revision>/ holds links to blobs/, whose files have digests for names; the folder
+    is given by a link, too."""
+    make(tmp_path, "blobs/00aa", "blobs/11bb")
+    for folder, blob in (("train_label", "00aa"), ("train_img", "11bb")):
+        (tmp_path / "snapshots/0a1b" / folder).mkdir(parents=True)
+        (tmp_path / "snapshots/0a1b" / folder / "0.png").symlink_to(f"../../../blobs/{blob}")
+    (tmp_path / "main").symlink_to("snapshots/0a1b")
+    source = find(tmp_path / "main")
+    assert (source.layout, source.problems) == ("flat", [])
+    assert short(tmp_path / "snapshots/0a1b", source) == {
+        "train": [("0", "train_label/0.png", "train_img/0.png", None)]
+    }
+
+
+def test_links_to_nothing_and_in_circles_are_problems(tmp_path):
     make(tmp_path, "train/a/1.png", "train/b/2.png")
-    link = tmp_path / "train" / "3.png"
-    link.symlink_to(tmp_path / "gone.png")
-    assert (
-        f"{link} is a link to {tmp_path}/gone.png, which is missing: remove the link."
-        in refusal(find, tmp_path, "side_by_side")
-    )
-    link.unlink()
-    link.symlink_to(link)
-    assert f"{link} is a link to {link}, which is missing" in refusal(
-        find, tmp_path, "side_by_side"
-    )
-    link.unlink()
-
+    (tmp_path / "train" / "3.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "train" / "4.png").symlink_to(tmp_path / "train" / "4.png")
+    (tmp_path / "train" / "more").symlink_to(tmp_path / "not fetched")
+    (tmp_path / "train" / "notes.txt").symlink_to(tmp_path / "gone.txt")  # nobody misses it
     (tmp_path / "train/a/up").symlink_to(tmp_path / "train")
-    sentence = refusal(find, tmp_path, "side_by_side")
-    assert "a/up is a link to" in sentence and "a folder that holds it" in sentence
-    (tmp_path / "train/a/up").unlink()
     (tmp_path / "train/a/other").symlink_to("../b")
     (tmp_path / "train/b/other").symlink_to("../a")
-    assert "a folder that holds it: remove it." in refusal(find, tmp_path, "side_by_side")
+    source = find(tmp_path, "side_by_side")
+    assert {problem.kind for problem in source.problems} == {"broken link"}
+    train = tmp_path / "train"
+    assert {problem.file: problem.found for problem in source.problems} == {
+        f"{train}/3.png": f"is a link to {tmp_path}/gone.png, which is missing",
+        f"{train}/4.png": f"is a link to {train}/4.png, which is missing",
+        f"{train}/more": f"is a link to {tmp_path}/not fetched, which is missing",
+        f"{train}/a/up": f"is a link to {train}, a folder that holds it",
+        f"{train}/b/other/up": f"is a link to {train}, a folder that holds it",
+        f"{train}/a/other/other": f"is a link to {train}/a, a folder that holds it",
+        f"{train}/b/other/other": f"is a link to {train}/b, a folder that holds it",
+    }
+    # Each file once by each way that leads there.
+    assert [pair.name for pair in source.pairs["train"]] == ["a_1", "a_other_2", "b_2", "b_other_1"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -378,6 +422,131 @@ def test_a_folder_that_may_not_be_read(tmp_path):
     make(tmp_path, "train/1.png", "train/a/2.png")
     (tmp_path / "train/a").chmod(0)
     assert f"{tmp_path}/train/a cannot be listed (Permission denied)" in refusal(find, tmp_path)
+
+
+# --- what was found is told
+
+
+def test_the_layout_and_what_shows_it_are_told(tmp_path):
+    make(tmp_path / "a", "labels/1.png", "images/1.png", "images/2.png")
+    make(tmp_path / "a", "labels/2.png", "instances/1.png", "depth/1.png", "depth/2.heic", "x.txt")
+    assert find(tmp_path / "a").notes == [
+        "layout folders (found images/, labels/): labels/ holds the input, images/ the photos, "
+        "instances/ the instance maps",
+        "not used: 2 pictures (such as depth/1.png), 1 pictures of formats that are not read (such "
+        "as depth/2.heic), 1 other file",
+    ]
+    make(tmp_path / "b", "train_label/1.png", "train_img/1.png", "test_label/1.png")
+    assert find(tmp_path / "b").notes == [
+        "layout flat (found test_label/, train_img/, train_label/): train_label/ and test_label/ "
+        "hold the input, train_img/ the photos"
+    ]
+    make(tmp_path / "c", "train/1.png", "val/2.png")
+    assert find(tmp_path / "c", direction="BtoA").notes == [
+        "layout side_by_side (found pictures in train/, val/): the right half of each picture is "
+        "the input, the left half the photo"
+    ]
+    make(tmp_path / "d", "gtFine/train/u/u_1_gtFine_labelIds.png")
+    assert find(tmp_path / "d", layout="cityscapes").notes == [
+        "layout cityscapes (by --layout): gtFine/ holds the label maps, leftImg8bit/ the photos"
+    ]
+
+
+def test_splits_with_folders_of_roles_in_them(tmp_path):
+    """train/images and train/masks, in whatever case."""
+    make(tmp_path, "train/Images/1.jpg", "train/masks/1.png", "Validation/Images/2.jpg")
+    make(tmp_path, "Validation/masks/2.png")
+    source = find(tmp_path)
+    assert (source.layout, source.problems) == ("folders", [])
+    assert short(tmp_path, source) == {
+        "train": [("1", "train/masks/1.png", "train/Images/1.jpg", None)],
+        "val": [("2", "Validation/masks/2.png", "Validation/Images/2.jpg", None)],
+    }
+    assert source.notes == [
+        "layout folders (found Validation/Images/, Validation/masks/, train/Images/, "
+        "train/masks/): Validation/masks/ and train/masks/ hold the input, Validation/Images/ and "
+        "train/Images/ the photos"
+    ]
+
+
+def test_a_and_b_in_each_split_may_be_swapped(tmp_path):
+    make(tmp_path, "train/A/x.png", "train/B/x.png", "test/A/y.png", "test/B/y.png")
+    assert short(tmp_path, find(tmp_path, direction="BtoA")) == {
+        "train": [("x", "train/B/x.png", "train/A/x.png", None)],
+        "test": [("y", "test/B/y.png", "test/A/y.png", None)],
+    }
+
+
+def test_splits_are_known_by_their_usual_names(tmp_path):
+    make(tmp_path, "annotations/training/1.png", "images/training/1.jpg")
+    make(tmp_path, "annotations/validation/2.png", "images/validation/2.jpg")
+    source = find(tmp_path)
+    assert {split: [pair.name for pair in found] for split, found in source.pairs.items()} == {
+        "train": ["1"],
+        "val": ["2"],
+    }
+
+
+# --- what speaks against a guess
+
+
+def doubts_of(root, **options):
+    problems = find(root, **options).problems
+    return [
+        (problem.file, problem.found) for problem in problems if problem.kind == "doubtful layout"
+    ]
+
+
+def test_pictures_in_folders_beside_loose_ones_are_not_cut_in_halves(tmp_path):
+    make(tmp_path, "1.png", "2.png", "day/1.png", "night/1.png")
+    assert doubts_of(tmp_path) == [
+        (f"{tmp_path}/{name}/1.png", f"would be cut into halves, but lies in the folder {name}/")
+        for name in ("day", "night")
+    ]
+    assert doubts_of(tmp_path, layout="side_by_side") == []  # whoever says so means it
+
+
+def test_masks_below_the_photos_of_a_split_are_not_cut_in_halves(tmp_path):
+    make(tmp_path, "train/1.png", "train/masks/1.png", "val/1.png", "val/ulm/2.png")
+    found = "would be cut into halves, but lies in the folder masks/"
+    assert doubts_of(tmp_path) == [(f"{tmp_path}/train/masks/1.png", found)]
+
+
+@pytest.mark.parametrize(
+    ("label", "photo", "flags"),
+    [
+        ("{}_mask", "{}", "--input-name '{}_mask'"),
+        ("label_{}", "img_{}", "--input-name 'label_{}' and --photo-name 'img_{}'"),
+        ("{}_A", "{}_B", "--input-name '{}_A' and --photo-name '{}_B'"),
+    ],
+)
+def test_maps_and_photos_in_one_folder_are_no_halves(tmp_path, label, photo, flags):
+    for number in range(8, 12):
+        make(tmp_path, f"{label.format(number)}.png", f"{photo.format(number)}.jpg")
+    [problem] = find(tmp_path).problems
+    assert problem.kind == "doubtful layout"
+    # A common _ is no part of what differs.
+    said = dict(re.findall(r"--(input|photo)-name '(.*?)'", problem.remedy))
+    names = (said["input"], said.get("photo", ""), "")
+    source = find(tmp_path, folders=(".", ".", ""), names=names)
+    assert source.problems == []
+    assert [(pair.input, pair.photo) for pair in source.pairs[""]] == [
+        (f"{tmp_path}/{label.format(number)}.png", f"{tmp_path}/{photo.format(number)}.jpg")
+        for number in sorted(range(8, 12), key=lambda number: label.format(number))
+    ]
+
+
+def test_names_of_honest_halves_are_not_doubted(tmp_path):
+    for number in range(12):
+        make(tmp_path, f"train/{number}.jpg", f"train/cat_{number}.jpg", f"train/dog_{number}.jpg")
+    assert find(tmp_path).problems == []
+
+
+def test_splits_of_one_role_alone_are_told(tmp_path):
+    make(tmp_path, "labels/train/1.png", "labels/val/2.png", "images/1.png", "images/2.png")
+    assert doubts_of(tmp_path) == [
+        (f"{tmp_path}", "has train, val for the input but no folders of splits for the photos")
+    ]
 
 
 # --- train and test
