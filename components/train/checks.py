@@ -48,6 +48,10 @@ def check(
 
 def check_sizes(config: TrainConfig, manifest: DatasetManifest) -> None:
     """Sizes must be large enough for the networks, and one for all that stand in a batch."""
+    if not manifest.train:
+        raise InputError(
+            "--dataset has no training pairs, as prepare --test-only makes it: give one with some."
+        )
     sizes = trained_sizes(config, manifest)
     smallest = min(sizes, key=min)
     least = max(SMALLEST_SIDE, 3 * 2**config.n_layers_D if config.netD == "n_layers" else 0)

@@ -76,5 +76,7 @@ class DatasetManifest(Folder):
         return Path(folder) / f"{split}_{place}" / f"{name}{suffix}"
 
     def common_size(self) -> tuple[int, int]:
-        """(height, width) that most training pairs have: the size that models are made for."""
-        return Counter((pair.height, pair.width) for pair in self.train).most_common(1)[0][0]
+        """(height, width) that most training pairs have: the size that models are made for. Where
+        there are none, that of the test pairs."""
+        pairs = self.train or self.test
+        return Counter((pair.height, pair.width) for pair in pairs).most_common(1)[0][0]
