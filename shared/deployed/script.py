@@ -4,8 +4,12 @@ alone."""
 from pathlib import Path
 
 import jinja2
+import numpy as np
 
 from shared.contracts.exported import ExportCard
+from shared.contracts.labels import IGNORED
+from shared.data.colours import UNKNOWN
+from shared.data.raw_maps import IdTable, read_table
 from shared.deployed.synthesiser import input_names
 
 SCRIPT = "paint.py"  # beside the exported file
@@ -24,6 +28,9 @@ def python_script(card: ExportCard) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+    # What training renumbered in the raw maps.
+    others, renumbered = renumbering(card)
 
     # Styles are an input, or the host paints them.
     is_painted = graph.form == "onehot" and reads.feat_num > 0
@@ -45,9 +52,30 @@ def python_script(card: ExportCard) -> str:
         instances=instances,
         numbered=numbered,
         reads_style=reads_style,
+        reads_facts=reads_style or (reads.num_labels > 0 and card.raw.coloured),
+        raw=card.raw,
+        others=others,
+        renumbered=renumbered,
         inputs=[(spec.name, spec.dtype) for spec in card.inputs],
         batch_size=batch_size if isinstance(batch_size, int) else 1,
     )
+
+
+def renumbering(card: ExportCard) -> tuple[int | None, dict[int, int]]:
+    """What becomes of ids of raw label maps that have no label of their own (None: they have none),
+    and the ids that become another one than they would by that."""
+    num_labels, raw = card.architecture.num_labels, card.raw
+    if not num_labels or raw.coloured or not (raw.remap or raw.ignore_labels):
+        return None, {}
+    _, others = read_table(raw.remap)
+    new = IdTable.of(num_labels, raw.remap, raw.ignore_labels).new.copy()
+    if new[IGNORED] == UNKNOWN:  # a map may always say that a pixel has none
+        new[IGNORED] = IGNORED
+    plain = np.full_like(new, UNKNOWN if others is None else others)
+    if others is None:
+        plain[:num_labels] = np.arange(num_labels)
+    changed = np.flatnonzero(new != plain)
+    return others, dict(zip(changed.tolist(), new[changed].tolist(), strict=True))
 
 
 def usage(card: ExportCard) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image
 
 from components.export.__main__ import main
 from components.export.config import ExportConfig
@@ -189,3 +190,85 @@ def test_the_same_model_gives_the_same_bytes(tmp_path):
     for suffix in ("", ".data"):
         one, other = (Path(f"{file}{suffix}").read_bytes() for file in files)
         assert one == other
+
+
+# Raw maps, as the data set of the training had them.
+
+
+def test_raw_maps_are_read_as_in_training(tmp_path):
+    """Ids that were renumbered, colours, and instances that were regions of one label: each gives
+    the picture of the maps that are translated here by hand."""
+    # Two regions of label 3, one of 7, one without label; every region is an instance.
+    labels = np.full((32, 64), 7)
+    labels[4:12, 8:24] = labels[20:28, 8:24] = 3
+    labels[:, 48:] = 255
+    instances = labels.copy()
+    instances[20:28, 8:24] = 4
+    prepared = [tmp_path / "labels.png", tmp_path / "instances.png"]
+    write_ids(prepared[0], labels)
+    write_ids(prepared[1], instances)
+
+    # The same as the files of others have it.
+    raw_ids = np.select([labels == 3, labels == 7], [40, 500], 9)
+    write_ids(tmp_path / "raw.png", raw_ids)
+    write_ids(tmp_path / "shifted.png", np.select([labels == 3, labels == 7], [4, 7], 9))
+    red, blue, none = (200, 0, 2), (0, 0, 250), (1, 1, 1)
+    colours = np.select([labels[..., None] == 3, labels[..., None] == 7], [red, blue], none)
+    Image.fromarray(colours.astype(np.uint8)).save(tmp_path / "colours.png")
+    seen = np.where(labels == 255, 0, 255)[..., None]  # its alpha
+    glass = np.concatenate([colours, seen], axis=2).astype(np.uint8)
+    Image.fromarray(glass).save(tmp_path / "glass.png")
+    names = [
+        Label(id=3, name="wall", colour=(199, 1, 0)),
+        Label(id=7, name="door", colour=blue),
+        Label(id=255, name="nothing", colour=(0, 0, 0)),
+    ]
+    components = dict(instances="components")
+    cases = {
+        "plain": (RawReading(), prepared),
+        "components": (RawReading(**components), prepared[:1]),
+        "raw": (
+            RawReading(remap='{"40": 3, "500": 7, "others": 255}', **components),
+            [tmp_path / "raw.png"],
+        ),
+        "shifted": (
+            RawReading(remap='{"4": 3}', ignore_labels="9", **components),
+            [tmp_path / "shifted.png"],
+        ),
+        "colours": (
+            RawReading(coloured=True, colour_tolerance=2, **components),
+            [tmp_path / "colours.png"],
+        ),
+        "glass": (
+            RawReading(coloured=True, colour_tolerance=2, transparent_label=255, **components),
+            [tmp_path / "glass.png"],
+        ),
+    }
+    jobs, folders = [], {}
+    for name, (raw, files) in cases.items():
+        folder = folders[name] = exported(tmp_path / name, {}, dict(labels=names, raw=raw))
+        picture = tmp_path / f"{name}_painted.png"
+        jobs.append([folder / "paint.py", folder / "generator.onnx", *files, picture])
+    done = run_alone(jobs)
+    assert done.returncode == 0, done.stderr
+    wanted = read_picture(tmp_path / "plain_painted.png")
+    assert np.ptp(wanted) > 20
+    for name in cases:
+        assert np.array_equal(read_picture(tmp_path / f"{name}_painted.png"), wanted), name
+
+    # As `synthesise` does by itself.
+    for name in ("raw", "glass"):
+        flags = ["--labels", tmp_path / f"{name}.png", "--out", tmp_path / "ours"]
+        main(list(map(str, ["synthesise", "--exported", folders[name], *flags])))
+        assert np.array_equal(read_picture(tmp_path / "ours" / f"{name}.png"), wanted), name
+
+    # What has no label stops it.
+    write_ids(tmp_path / "unknown.png", np.full((32, 64), 60))
+    Image.new("RGB", (64, 32), (10, 10, 10)).save(tmp_path / "other.png")
+    for name, file, sentence in (
+        ("shifted", "unknown.png", "an id of the map has no label"),
+        ("colours", "other.png", "a colour of the map has no label"),
+    ):
+        program, model = folders[name] / "paint.py", folders[name] / "generator.onnx"
+        failed = run_alone([[program, model, tmp_path / file, tmp_path / "none.png"]])
+        assert failed.returncode == 1 and f"AssertionError: {sentence}" in failed.stderr

@@ -438,6 +438,25 @@ def test_a_page_without_any_speed(tmp_path):
     assert "no speed could be measured" in html and "<svg" not in html
 
 
+def luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb (WCAG 2)."""
+    levels = np.array(list(bytes.fromhex(colour[1:]))) / 255
+    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_words_have_contrast_by_day_and_night(tmp_path):
+    """4.5 : 1 or more, as WCAG asks of text, on the page and on its cards."""
+    schemes = page(tmp_path).split("prefers-color-scheme: dark")[:2]
+    for scheme in schemes:
+        colours = dict(re.findall("--(\\w+): (#[0-9a-f]{6});", scheme))
+        for word in ("ink", "soft", "mark", "bad"):
+            for ground in ("page", "card"):
+                both = luminance(colours[word]), luminance(colours[ground])
+                contrast = (max(both) + 0.05) / (min(both) + 0.05)
+                assert contrast >= 4.5, (word, ground, contrast)
+
+
 def test_a_legend_names_the_labels_that_occur(tmp_path):
     labels = [Label(id=3, name="door & window", colour=(1, 2, 3))]
     shown = [Shown("test", "a", GREY, {"torch": GREY}, None, None, labels=(3, 5))]
