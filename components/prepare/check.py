@@ -17,6 +17,7 @@ from components.prepare.layouts.pairing import RawPair
 from components.prepare.problems import Problem
 from components.prepare.raw_data import decide_kind, find_pairs, local_folder, reading_for
 from components.prepare.reading.found_colours import FoundColours, count_colours
+from components.prepare.reading.levels import Levels
 from components.prepare.reading.pairs import RawFrame, Reading, read_header, read_pair
 from components.prepare.writing.parallel import parallel_map
 from shared.contracts.dataset import SPLITS
@@ -84,6 +85,8 @@ def check(raw_data: str, config: PrepareConfig, report_file: Path | None = None)
         if found.content:
             same_content.setdefault(found.content, {})[raw.photo or raw.input] = split
     report.problems += _pictures_twice(same_content.values())
+    if config.white_level == "auto":
+        report.problems += _dark_pictures([raw for _, raw in everything], reading)
 
     # For people, and for programs.
     if lists_colours:
@@ -92,6 +95,15 @@ def check(raw_data: str, config: PrepareConfig, report_file: Path | None = None)
     if report_file:
         write_atomically(report_file, report.as_json().encode())
     return report.problems
+
+
+def _dark_pictures(pairs: list[RawPair], reading: Reading) -> list[Problem]:
+    """The problems of pictures that are all dark."""
+    levels = Levels()
+    headers = parallel_map(partial(read_header, reading=reading), pairs, len(pairs))
+    for raw, header in zip(pairs, headers, strict=True):
+        levels.add(raw, header)
+    return levels.problems()
 
 
 def examine(raw: RawPair, reading: Reading, lists_colours: bool) -> Found:

@@ -20,6 +20,7 @@ from components.prepare.raw_data import (
     reading_for,
 )
 from components.prepare.reading.geometry import Resize
+from components.prepare.reading.levels import Levels
 from components.prepare.reading.pairs import Reading, read_header
 from components.prepare.writing.dataset import digest_of
 from components.prepare.writing.folders import is_occupied, partial_folder
@@ -77,14 +78,21 @@ def manifest_options(config: PrepareConfig) -> dict[str, object]:
 
 
 def survey(
-    pairs: dict[str, list[RawPair]], reading: Reading, manifest: DatasetManifest
+    pairs: dict[str, list[RawPair]],
+    reading: Reading,
+    manifest: DatasetManifest,
+    refuse_dark: bool = False,
 ) -> tuple[bool, int, Kinds]:
     """By the headers of all files: whether instance ids may need 32 bits, the most bytes that the
     cache may take, and what label maps are.
 
-    Raises InputError where the files of a pair do not fit together.
+    Args:
+        refuse_dark: Look at pixels too, until there is a bright picture.
+
+    Raises InputError where the files of a pair do not fit together, and for pictures that are all
+    dark.
     """
-    wide_ids, cache_bytes, kinds, problems = False, 0, Kinds(), []
+    wide_ids, cache_bytes, kinds, problems, levels = False, 0, Kinds(), [], Levels()
     work = partial(read_header, reading=reading)
     for split in SPLITS:
         headers = parallel_map(work, pairs[split], len(pairs[split]))
@@ -92,10 +100,13 @@ def survey(
             problems += header.problems
             wide_ids |= header.wide_ids
             kinds.note(raw, header)
+            levels.add(raw, header)
             if not refused(header.problems):
                 height, width = reading.resize.size_of(header.height, header.width)
                 cache_bytes += record_bytes(manifest, expected_pair(raw, height, width))
     refuse_first(problems)
+    if refuse_dark:
+        refuse_first(levels.problems())
     return wide_ids, cache_bytes, kinds
 
 

@@ -1,7 +1,7 @@
 """Options of the prepare step: one field per flag."""
 
 import unicodedata
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -77,8 +77,12 @@ class PrepareConfig(StepConfig):
     off."""
     transparent_label: int = Field(-1, ge=-1, le=255)
     """Of the same maps: label of transparent pixels, 255 for none; -1: they are refused."""
-    white_level: int = Field(65535, ge=1, le=65535)
-    """Value of 16-bit pictures that becomes white; 4095 for 12-bit cameras."""
+    white_level: Annotated[int, Field(ge=1, le=65535)] | Literal["auto"] = "auto"
+    """Value of pictures of over 8 bits that becomes white; 4095 for 12-bit cameras. auto: the
+    highest that a file can hold, and pictures that are all dark by that are refused."""
+    transparency: Literal["refuse", "white", "black", "drop"] = "refuse"
+    """What becomes of pictures that are transparent in places: refuse; white, black: shown on
+    that; drop: the colours as they are stored."""
     cache_limit_gb: float = Field(50.0, ge=0)
     """Largest cache of decoded images that is written beside them, in 10^9 bytes; 0: none."""
     copies: str = ""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from shared.data.formats import refusals
 from shared.errors import InputError
 
 
@@ -26,11 +27,11 @@ class Problem:
 REMEDIES = {
     "doubtful layout": "say which with --layout",
     "broken link": "fetch what it leads to (git annex get, dvc pull), or remove it",
-    "unread format": "save it as PNG, or as JPEG where it is a photo",
     "names differ": "say how names are made with --input-name and --photo-name",
     "duplicate name": "rename one of them",
     "unusable name": "rename the file",
     "splits": "name splits with --train-splits and --test-splits",
+    **refusals.REMEDIES,
     "photo without input": "add the label maps or input pictures, or remove the photos",
     "missing photo": "add the photos or remove the pairs from the training splits",
     "missing instance map": (
@@ -39,7 +40,6 @@ REMEDIES = {
     "instance map without input": (
         "add the label maps or input pictures, or remove the instance maps"
     ),
-    "unreadable": "replace the file",
     "lossy ids": "save the maps as PNG where they come from: what its compression changed is lost",
     "coloured label map": (
         "save the labels file that `--check` prints, give it as --labels, or say --num-labels 0 "
@@ -60,6 +60,7 @@ REMEDIES = {
     "wrong channels": (
         "give pictures of 8 or 16 bits a channel and of one kind, or change --input-nc"
     ),
+    "dark pictures": "say the number that means white with --white-level",
     "sizes differ": "give all maps of a pair one size",
     "odd width": "give pictures of two equal halves",
     "unknown label ids": (

@@ -21,6 +21,7 @@ from components.prepare.layouts.splits import choose_splits
 from components.prepare.problems import Problem
 from components.prepare.reading.geometry import Resize
 from components.prepare.reading.pairs import Reading
+from shared.data.headers import WHITE_16_BIT
 from shared.data.labels import read_labels
 from shared.data.raw_maps import IdTable, LabelReader
 from shared.errors import InputError
@@ -146,9 +147,16 @@ def reading_for(config: PrepareConfig, source: Source) -> Reading:
         instances=config.instances,
         side_by_side=source.layout == "side_by_side",
         input_half="left" if config.direction == "AtoB" else "right",
-        white_level=config.white_level,
+        white_level=highest_white(config),
+        transparency=config.transparency,
         resize=Resize.parse(config.size),
+        copies=os.path.realpath(copies_folder(config)),
     )
+
+
+def highest_white(config: PrepareConfig) -> int:
+    """What is said by --white-level; the whole range where nothing is."""
+    return WHITE_16_BIT if config.white_level == "auto" else config.white_level
 
 
 def labels_for(config: PrepareConfig) -> LabelReader | None:

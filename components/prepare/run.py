@@ -61,7 +61,8 @@ def run(raw_data: str, dataset: Path, config: PrepareConfig) -> dict[str, float]
             remap=spell_out(config.remap),
             ignore_labels=config.ignore_labels,
             instances=config.instances,
-            white_level=config.white_level,
+            white_level=reading.white_level,
+            transparency=config.transparency,
         ),
     )
 
@@ -72,7 +73,8 @@ def run(raw_data: str, dataset: Path, config: PrepareConfig) -> dict[str, float]
 
     # What headers tell is refused before anything is written, what pixels tell before anything is
     # put in place.
-    wide_ids, cache_bytes, kinds = survey(pairs, reading, manifest)
+    refuse_dark = config.white_level == "auto"
+    wide_ids, cache_bytes, kinds = survey(pairs, reading, manifest, refuse_dark)
     if wide_ids:
         manifest = manifest.model_copy(update={"instance_suffix": ".tif"})
     decision = decide_kind(kinds, pairs["train"] + pairs["test"], reading, config)

@@ -27,4 +27,5 @@ class RawReading(Record):
     remap: str = ""  # the table, or cityscapes_train_ids
     ignore_labels: str = ""
     instances: Literal["files", "components", "none"] = "files"
-    white_level: int = 65535
+    white_level: int = 65535  # the highest number of pictures of over 8 bits
+    transparency: Literal["refuse", "white", "black", "drop"] = "refuse"  # of pictures

@@ -1,28 +1,27 @@
 """Files <-> integer arrays. Ids stay integers; what a file format cannot hold is refused, never
-wrapped.
+wrapped; pictures come as they are shown: upright, in sRGB.
 
 Pictures are (C, H, W) everywhere but in files, in Pillow and in MLflow: (H, W, C) is known to this
-file alone."""
+file alone, and to what decodes below it."""
 
 import io
+from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import imagecodecs
 import numpy as np
 from PIL import Image
 
 from shared.contracts.folder import write_atomically
-from shared.data.headers import load_npy, open_image, unreadable
+from shared.data.formats import netpbm, png, tiff
+from shared.data.formats.refusals import WrongContent, refused
+from shared.data.formats.srgb import cmyk_to_srgb, to_srgb
+from shared.data.headers import WHITE_16_BIT, OpenedImage, load_npy, open_image
 from shared.errors import InputError
 
-ID_MODES = ("1", "L", "P", "I;16", "I;16B", "I")
-CONVERTED = ("1", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "RGBX")
-WHITE_16_BIT = 65535
-GREY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow and libpng stretch grey of 2 and 4 bits to 0..255
-
-
-class WrongContent(InputError):
-    """The file can be read, but holds something else than is wanted."""
+Transparency = Literal["refuse", "white", "black", "drop"]
+BACKGROUNDS = {"white": 255, "black": 0}
 
 
 def to_chw(pixels: np.ndarray) -> np.ndarray:
@@ -37,106 +36,239 @@ def to_hwc(picture: np.ndarray) -> np.ndarray:
     return pixels.ravel().reshape(pixels.shape)
 
 
-def _load(path: Path, image: Image.Image, as_picture: bool = False) -> np.ndarray:
-    """Pixels as stored, (H, W) or (H, W, C); of a picture, palettes and other colour spaces become
-    RGB."""
-    plain = image.mode in ("L", "LA", "RGB", "RGBA", "I;16") and "transparency" not in image.info
-    try:
-        if as_picture and (image.mode in CONVERTED or "transparency" in image.info):
-            image = image.convert("L" if image.mode == "1" else "RGB")
-        if image.format == "PNG" and plain and image.tile[0][3] not in GREY_STEPS:
-            # 1.7 times as fast as Pillow, and with all 16 bits of RGB.
-            return imagecodecs.png_decode(Path(path).read_bytes())
-        pixels = np.asarray(image)
-    except imagecodecs.PngError:
-        raise unreadable(path, ValueError("damaged or cut off")) from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise unreadable(path, error) from None
-    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+def read_picture(
+    path: Path,
+    channels: int = 3,
+    white_level: int = WHITE_16_BIT,
+    transparency: Transparency = "refuse",
+) -> np.ndarray:
+    """(channels, H, W) uint8, maybe a view: upright and in sRGB. Grey becomes RGB and RGB grey.
 
+    Args:
+        white_level: What becomes 255 of levels of more than 8 bits, and what is brighter too; their
+            highest where that is lower.
+        transparency: What becomes of alpha where it is not one of the channels that are wanted, and
+            not opaque all over: shown on a colour, dropped, or refused.
 
-def read_picture(path: Path, channels: int = 3, white_level: int = WHITE_16_BIT) -> np.ndarray:
-    """(channels, H, W) uint8, maybe a view. Grey becomes RGB and RGB grey, alpha is dropped, unless
-    that many channels are wanted.
-
-    Of 16-bit pictures `white_level` becomes 255, and what is brighter too. Raises InputError where
-    the file has other channels, or numbers that are no grey levels of 8 or 16 bits."""
-    # Numbers as stored.
-    if Path(path).suffix.lower() == ".npy":
-        pixels = load_npy(path)
-    else:
-        with open_image(path) as image:
-            pixels = _load(path, image, as_picture=True)  # (H, W) or (H, W, C)
-
-    # 8 bits a channel.
-    if pixels.dtype == np.uint16:
-        levels = np.arange(1 << 16) * (255 / white_level)
-        pixels = levels.round().clip(0, 255).astype(np.uint8)[pixels]
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
+    Raises InputError where the file has other channels, or numbers that are no grey levels of 8 or
+    16 bits."""
+    # Numbers as stored, their colours in 8 bits, and alpha beside them.
+    with open_image(path) as opened:
+        header = opened.header
+        if not header.holds_levels:
+            raise WrongContent(
+                f"{path} has {header.description}: give a picture of 8 or 16 bits a channel."
+            )
+        pixels, alpha = _levels(opened)
+    if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim not in (2, 3):
         raise WrongContent(
             f"{path} holds {pixels.dtype} of shape {pixels.shape}: give a picture of 8 or 16 bits "
             "a channel."
         )
+    white = min(white_level, header.white) if header.white > 255 else header.white
+    pixels = _to_8_bits(pixels, white, header.is_negative)
+    has_colours = pixels.ndim == 2 or pixels.shape[2] in (1, 3)
+    if has_colours and not header.colours.is_srgb:
+        flat = pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels
+        pixels = to_srgb(flat, header.colours)
 
-    # The channels that are wanted.
-    picture = pixels[None] if pixels.ndim == 2 else to_chw(pixels)  # (C, H, W)
+    # The channels that are wanted. Alpha is one of them, or is done with before.
+    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    found, wants_alpha = pixels.shape[2], alpha is not None and channels == pixels.shape[2] + 1
+    if not wants_alpha and found != channels and (found, channels) not in ((1, 3), (3, 1)):
+        raise WrongContent(
+            f"{path} has {found + (alpha is not None)} channels where {channels} are wanted: give "
+            "files of one kind."
+        )
+    if wants_alpha:
+        pixels = np.dstack([pixels, alpha])
+    elif alpha is not None and transparency != "drop" and alpha.min() < 255:
+        pixels = _shown_on(path, pixels, alpha, transparency)
+    picture = to_chw(_upright(pixels, header.orientation))  # (C, H, W)
     match len(picture), channels:
-        case found, wanted if found == wanted:
+        case 1, 3:
+            return np.repeat(picture, 3, axis=0)
+        case 3, 1:
+            return np.asarray(Image.fromarray(to_hwc(picture)).convert("L"))[None]
+        case _:
             return picture
-        case ((1 | 2), 3):
-            return np.repeat(picture[:1], 3, axis=0)
-        case (2, 1) | (4, 3):
-            return picture[:channels]
-        case ((3 | 4), 1):
-            return np.asarray(Image.fromarray(to_hwc(picture[:3])).convert("L"))[None]
-        case found, wanted:
-            raise WrongContent(
-                f"{path} has {found} channels where {wanted} are wanted: give files of one kind."
-            )
 
 
 def read_colours(path: Path) -> np.ndarray:
-    """(H, W) uint32: colours as they are stored, for maps that mean labels by colour, each the
-    number 0xAABBGGRR. Grey and palettes are colours too; without alpha all is opaque.
+    """(H, W) uint32, upright: colours as they are stored, for maps that mean labels by colour, each
+    the number 0xAABBGGRR. Grey and palettes are colours too; without alpha all is opaque.
 
     Raises InputError for other files than of 8 bits a channel."""
-    if Path(path).suffix.lower() == ".npy":
-        pixels, found = load_npy(path), "an array"
-    else:
-        with open_image(path) as image:
-            found = f"Pillow's mode {image.mode}"
-            is_plain = image.mode in ("RGB", "RGBA") and "transparency" not in image.info
-            if image.mode in ("1", "L", "LA", "P", "PA", "RGB"):
-                image = image if is_plain else image.convert("RGBA")
-            pixels = _load(path, image)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
-        raise WrongContent(f"{path} has {found}: give RGB of 8 bits a channel.")
+    with open_image(path) as opened:
+        header = opened.header
+        is_colour = header.holds_levels and header.white <= 255 and header.mode != "CMYK"
+        pixels, alpha = _levels(opened) if is_colour else (np.zeros(0), None)
+    if pixels.ndim == 3 and header.format == "npy" and pixels.shape[2] == 4:
+        pixels, alpha = pixels[:, :, :3], pixels[:, :, 3]
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
+        raise WrongContent(f"{path} has {header.description}: give RGB of 8 bits a channel.")
     levels = np.full((*pixels.shape[:2], 4), 255, np.uint8)
-    levels[:, :, : pixels.shape[2]] = pixels
-    return levels.view("<u4")[:, :, 0]
+    levels[:, :, :3] = pixels.reshape(*pixels.shape[:2], -1)
+    if alpha is not None:
+        levels[:, :, 3] = alpha
+    return _upright(levels.view("<u4")[:, :, 0], header.orientation)
 
 
 def read_ids(path: Path) -> np.ndarray:
     """(H, W) uint8, uint16 or int32: label or instance ids as stored, 16-bit ids above 32767
-    included."""
+    included; upright."""
     if Path(path).suffix.lower() == ".npy":
-        ids = load_npy(path)
-        fits = ids.dtype.kind in "ui" and np.array_equal(ids, ids.astype(np.int32))
-        if ids.ndim != 2 or not fits:
+        return _ids_of_array(path)
+    with open_image(path) as opened:
+        header = opened.header
+        if not header.holds_ids:
             raise WrongContent(
-                f"{path} holds {ids.dtype} of shape {ids.shape}: give (height, width) ids of up "
-                "to 32 bits, signed."
+                f"{path} is a picture of {header.description}, not a map of ids: give one grey or "
+                "palette channel, or --num-labels 0 for pictures as input."
             )
-        return ids if ids.dtype in (np.uint8, np.uint16) else ids.astype(np.int32)
-    with open_image(path) as image:
-        if image.mode not in ID_MODES:
-            raise WrongContent(
-                f"{path} is a {image.mode} picture, not a map of ids: give one grey or palette "
-                "channel, or --num-labels 0 for pictures as input."
-            )
-        step = GREY_STEPS.get(image.tile[0][3], 1) if image.format == "PNG" else 1
-        ids = _load(path, image)
-    return ids.astype(np.uint8) // step if step > 1 or ids.dtype == bool else ids
+        ids = _stored(opened)
+    ids = ids[:, :, 0] if ids.ndim == 3 else ids  # without the colour that PNG makes transparent
+    if header.step > 1:
+        ids = ids // header.step
+    if header.is_negative:
+        ids = 1 - ids
+    if ids.dtype in (np.uint8, np.uint16):
+        return _upright(ids, header.orientation)
+    if not np.array_equal(ids, ids.astype(np.int32)):
+        raise WrongContent(f"{path} holds ids up to {ids.max()}: give ids of 32 bits, signed.")
+    return _upright(ids.astype(np.int32), header.orientation)
+
+
+def _ids_of_array(path: Path) -> np.ndarray:
+    ids = load_npy(path)
+    fits = ids.dtype.kind in "ui" and np.array_equal(ids, ids.astype(np.int32))
+    if ids.ndim != 2 or not fits:
+        raise WrongContent(
+            f"{path} holds {ids.dtype} of shape {ids.shape}: give (height, width) ids of up "
+            "to 32 bits, signed."
+        )
+    return ids if ids.dtype in (np.uint8, np.uint16) else ids.astype(np.int32)
+
+
+def highest_level(path: Path) -> int:
+    """The highest number of a picture as it is stored, alpha left out. Raises InputError."""
+    with open_image(path) as opened:
+        return int(_levels(opened)[0].max())
+
+
+def _stored(opened: OpenedImage) -> np.ndarray:
+    """(H, W) or (H, W, C) as the file has it: indices, ids or levels, not turned yet. Raises what
+    decoders raise."""
+    header, file, image = opened.header, opened.file, opened.image
+    match header.format:
+        case "npy":
+            return load_npy(opened.path)
+        case "TIFF" if image is None:
+            file.seek(0)
+            return tiff.decode(file.read(), opened.page)
+        case "PNG" if header.mode not in ("P", "PA") and not _is_interlaced(opened):
+            # 1.7 times as fast as Pillow, and with all 16 bits of RGB.
+            file.seek(0)
+            content = file.read()
+            if "icc_profile" in image.info:
+                content = png.without_colours(content)
+            return imagecodecs.png_decode(content)
+        case "PPM" if header.mode != "1":
+            try:
+                return netpbm.decode(file, image)
+            except LookupError:
+                raise refused(opened.path, "several pictures", "holds several pictures") from None
+        case "JPEG2000" if header.white != 255:
+            file.seek(0)
+            return imagecodecs.jpeg2k_decode(file.read())
+    pixels = np.asarray(image)
+    pixels = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _is_interlaced(opened: OpenedImage) -> bool:
+    """Whether a PNG is of eight bits, opaque and interlaced, of which libpng has a complaint for
+    the terminal."""
+    header = opened.header
+    return "interlace" in opened.image.info and header.white == 255 and not header.alpha
+
+
+def _levels(opened: OpenedImage) -> tuple[np.ndarray, np.ndarray | None]:
+    """Grey or colours, (H, W) or (H, W, C) as stored, and alpha (H, W) uint8 where there is one;
+    palettes, ink and the like become RGB."""
+    header, image = opened.header, opened.image
+    if header.format == "TIFF" and header.mode == "P":
+        return header.palette[_stored(opened)], None
+    if header.mode == "1" and header.format != "TIFF":
+        pixels = _stored(opened)
+        return (pixels * (255 // max(1, int(pixels.max())))) if pixels.max() else pixels, None
+    by_pillow = header.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "RGBX", "La", "RGBa")
+    if image is not None and by_pillow:
+        if header.mode == "CMYK":
+            return np.asarray(cmyk_to_srgb(image, header.colours.profile)), None
+        image = image.convert("RGBA" if header.alpha else "RGB")
+        pixels = np.asarray(image)
+    else:
+        pixels = _stored(opened)
+    if not header.alpha or pixels.ndim != 3 or pixels.shape[2] not in (2, 4):
+        return pixels, None
+
+    # Alpha beside the colours, which may have been multiplied by it.
+    alpha, pixels = pixels[:, :, -1], pixels[:, :, :-1]
+    if header.alpha == "premultiplied":
+        divisor = np.maximum(alpha, 1)[:, :, None].astype(np.uint32)
+        whole = (pixels.astype(np.uint32) * header.white + divisor // 2) // divisor
+        pixels = whole.clip(0, header.white).astype(pixels.dtype)
+    return pixels, _to_8_bits(alpha, header.white)
+
+
+def _to_8_bits(levels: np.ndarray, white: int, is_negative: bool = False) -> np.ndarray:
+    """uint8 or uint16 -> uint8: `white` becomes 255, and what is brighter too."""
+    if levels.dtype == np.uint8 and white == 255 and not is_negative:
+        return levels
+    return _table(white, 1 << 8 * levels.itemsize, is_negative)[levels]
+
+
+@lru_cache(maxsize=16)
+def _table(white: int, size: int, is_negative: bool) -> np.ndarray:
+    """(size,) uint8: what each level becomes."""
+    nearest = (2 * 255 * np.arange(size) + white) // (2 * white)
+    table = nearest.clip(max=255).astype(np.uint8)
+    return 255 - table if is_negative else table
+
+
+def _shown_on(
+    path: Path, pixels: np.ndarray, alpha: np.ndarray, transparency: Transparency
+) -> np.ndarray:
+    """Colours (H, W, C) on a background, as a browser mixes them. Raises InputError where none is
+    said."""
+    if transparency == "refuse":
+        share = 100 * float((alpha < 255).mean())
+        raise refused(path, "transparent picture", f"is transparent on {share:.3g}% of its pixels")
+    weight = alpha[:, :, None].astype(np.uint16)
+    mixed = pixels * weight + np.uint16(BACKGROUNDS[transparency]) * (255 - weight)
+    return ((mixed.astype(np.uint32) + 127) // 255).astype(np.uint8)
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn (H, W) or (H, W, C) as EXIF's orientation says; a view."""
+    match orientation:
+        case 2:
+            return pixels[:, ::-1]
+        case 3:
+            return pixels[::-1, ::-1]
+        case 4:
+            return pixels[::-1]
+        case 5:
+            return pixels.swapaxes(0, 1)
+        case 6:
+            return pixels.swapaxes(0, 1)[:, ::-1]
+        case 7:
+            return pixels.swapaxes(0, 1)[::-1, ::-1]
+        case 8:
+            return pixels.swapaxes(0, 1)[::-1]
+        case _:
+            return pixels
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:

@@ -2,7 +2,7 @@
 
 # What is read, by Pillow's names of the formats. The content decides, whatever the suffix says.
 FORMATS = {
-    "PNG": (".png", ".apng"),
+    "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     "TIFF": (".tif", ".tiff"),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
@@ -23,7 +23,7 @@ IMAGE_SUFFIXES = (
 
 # Images, but none that is read: they are named, never passed over in silence.
 UNREAD_SUFFIXES = (
-    ".heic", ".heif", ".hif", ".avifs", ".jxl", ".jxr", ".wdp", ".bpg",
+    ".apng", ".heic", ".heif", ".hif", ".avifs", ".jxl", ".jxr", ".wdp", ".bpg",
     ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw",
     ".psd", ".psb", ".xcf", ".kra", ".svg", ".ai", ".eps", ".ps", ".pdf", ".wmf", ".emf",
     ".exr", ".hdr", ".pfm", ".fits", ".fit", ".dcm", ".nii", ".nii.gz", ".npz", ".mat",

@@ -20,6 +20,7 @@ from components.prepare.run import run
 from components.prepare.writing import parallel
 from shared.flags import as_flag
 from tests.asking import refusal, refusal_of_command
+from tests.pictures import png
 from tests.places import EXCERPT, ROOT
 from tests.prepare.files import noise, save
 
@@ -196,7 +197,7 @@ def unusable_name(raw, b):
 
 def unreadable_header(raw, b):
     (raw / "train_inst" / f"{b}.png").write_bytes(b"no picture")
-    return {}, f"train_inst/{b}.png cannot be read as an image (cannot identify image file "
+    return {}, f"train_inst/{b}.png cannot be read as an image (of no known format)"
 
 
 def truncated_pixels(raw, b):
@@ -236,7 +237,7 @@ def an_array_of_colours_as_instances(raw, b):
 def a_photo_of_32_bits(raw, b):
     (raw / "train_img" / f"{b}.png").unlink()
     save(raw / "train_img" / f"{b}.tif", np.zeros((8, 8), np.int32))
-    return {}, f"train_img/{b}.tif has Pillow's mode I"
+    return {}, f"train_img/{b}.tif has 1 channel of 32 bits, signed"
 
 
 def a_photo_of_fractions(raw, b):
@@ -245,12 +246,49 @@ def a_photo_of_fractions(raw, b):
     return {}, f"train_img/{b}.npy holds float64 of shape (8, 8, 3)"
 
 
+def a_photo_of_another_format(raw, b):
+    (raw / "train_img" / f"{b}.png").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    return {}, f"train_img/{b}.png is HEIC, which is not read"
+
+
+def a_photo_of_two_pages(raw, b):
+    (raw / "train_img" / f"{b}.png").unlink()
+    pages = [Image.fromarray(noise(seed, 8, 8, 3)) for seed in range(2)]
+    pages[0].save(raw / "train_img" / f"{b}.tif", save_all=True, append_images=pages[1:])
+    return {}, f"train_img/{b}.tif holds several pages"
+
+
+def a_photo_beyond_all_memory(raw, b):
+    (raw / "train_img" / f"{b}.png").write_bytes(png(noise(0, 8, 8), size=(10**6, 10**6)))
+    return {}, f"train_img/{b}.png is 1000000x1000000 and would take 11175.9 GiB of memory"
+
+
+def a_photo_of_wide_range(raw, b):
+    hlg = (b"cICP", bytes([9, 18, 0, 1]))
+    (raw / "train_img" / f"{b}.png").write_bytes(png(noise(0, 8, 8), chunks=[hlg]))
+    return {}, f"train_img/{b}.png has colours of a wide range (primaries 9, transfer 18)"
+
+
+def a_photo_with_holes(raw, b):
+    save(
+        raw / "train_img" / f"{b}.png",
+        np.dstack([noise(0, 8, 8, 3), 255 * np.eye(8, dtype=np.uint8)]),
+    )
+    return {}, f"train_img/{b}.png is transparent on 87.5% of its pixels"
+
+
+def photos_of_a_camera_of_12_bits(raw, b):
+    for seed, file in enumerate(sorted(raw.glob("*_img/*.png"))):
+        save(file, noise(seed, 8, 8, dtype=np.uint16) * 16)
+    return {}, " as its highest number, of 65535, and no other of 4 photos a higher one"
+
+
 def wrong_channels(raw, b):
     """On layout side_by_side, with pictures as input."""
     save(raw / "train" / "a.png", noise(0, 8, 16, 4))
     save(raw / "val" / "a.png", noise(1, 8, 16, 4))
+    options = dict(num_labels=0, instances="none", input_nc=4, transparency="drop")
     save(raw / "train" / f"{b}.png", noise(2, 8, 16, 3))
-    options = dict(num_labels=0, instances="none", input_nc=4)
     return options, f"train/{b}.png has 3 channels where 4 are wanted"
 
 
@@ -387,6 +425,12 @@ KINDS = {
     an_array_of_colours_as_instances: "wrong mode of ids",
     a_photo_of_32_bits: "wrong mode of picture",
     a_photo_of_fractions: "wrong mode of picture",
+    a_photo_of_another_format: "unread format",
+    a_photo_of_two_pages: "several pictures",
+    a_photo_beyond_all_memory: "too large",
+    a_photo_of_wide_range: "colour space",
+    a_photo_with_holes: "transparent picture",
+    photos_of_a_camera_of_12_bits: "dark pictures",
     wrong_channels: "wrong channels",
     sizes_differ: "sizes differ",
     odd_width: "odd width",
@@ -469,6 +513,7 @@ def spoil_all(raw):
             names_differ,
             unread_format,
             unknown_colours,
+            photos_of_a_camera_of_12_bits,
         )
     ]
     spoilers += [unreadable_header] * 7

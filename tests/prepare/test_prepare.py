@@ -60,10 +60,11 @@ def instance_path(raw, split, name):
 
 
 def add_pair(raw, split, name, number, photo=True):
-    """A pair whose files all say `number`: grey level of the photo, label id, and instance id 33000
-    + number."""
+    """A pair whose files all say `number`: 255 less the grey level of the photo, label id, and
+    instance id 33000 + number."""
     if photo:
-        write_picture(photo_path(raw, split, name), np.full((3, HEIGHT, WIDTH), number, np.uint8))
+        grey = np.full((3, HEIGHT, WIDTH), 255 - number, np.uint8)
+        write_picture(photo_path(raw, split, name), grey)
     write_ids(label_path(raw, split, name), np.full((HEIGHT, WIDTH), number))
     write_ids(instance_path(raw, split, name), np.full((HEIGHT, WIDTH), 33000 + number))
 
@@ -168,7 +169,7 @@ def test_pairs_go_by_name_into_the_flat_layout(raw, tmp_path):
         for name, number in names.items():
             expected[f"{split}_label/{name}.png"] = np.full((32, 64), number, np.uint8)
             expected[f"{split}_inst/{name}.png"] = np.full((32, 64), 33000 + number, np.uint16)
-            expected[f"{split}_img/{name}.png"] = np.full((32, 64, 3), number, np.uint8)
+            expected[f"{split}_img/{name}.png"] = np.full((32, 64, 3), 255 - number, np.uint8)
     del expected["test_img/lindau_000001_000019.png"]
     assert_same(pixels(tmp_path / "dataset"), expected)
     others = {"manifest.json", "cache/train.bin", "cache/test.bin", "cache/cache.json"}
@@ -208,6 +209,7 @@ def test_the_manifest_says_what_is_there(raw, tmp_path):
             "ignore_labels": "",
             "instances": "files",
             "white_level": 65535,
+            "transparency": "refuse",
         },
         "config": {
             "size": "32x64",
@@ -232,7 +234,8 @@ def test_the_manifest_says_what_is_there(raw, tmp_path):
             "ignore_labels": "",
             "colour_tolerance": 0,
             "transparent_label": -1,
-            "white_level": 65535,
+            "white_level": "auto",
+            "transparency": "refuse",
         },
     }
 
@@ -646,12 +649,13 @@ def test_photos_of_16_bits_colour(tmp_path):
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
 def test_photos_of_other_modes_become_rgb(tmp_path, mode):
-    """Alpha is dropped, not blended with."""
+    """Alpha is dropped where that is asked for, not blended with."""
     if mode == "RGBA":
         image = Image.fromarray(noise(0, 5, 7, 4))
     else:
         image = Image.fromarray(noise(0, 5, 7, 3)).convert(mode)
-    found = photo_as_prepared(tmp_path, "tif" if mode == "CMYK" else "png", image)
+    suffix = "tif" if mode == "CMYK" else "png"
+    found = photo_as_prepared(tmp_path, suffix, image, transparency="drop")
     expected = np.asarray(image)[:, :, :3] if mode == "RGBA" else np.asarray(image.convert("RGB"))
     assert np.array_equal(found, expected)
 
@@ -931,7 +935,13 @@ def test_pairs_that_left_the_source_leave_nothing(stopped):
 
 
 @pytest.mark.parametrize(
-    "options", [dict(size="4x4"), dict(max_images=2), dict(instances="none"), dict(num_labels=0)]
+    "options",
+    [
+        dict(size="4x4"),
+        dict(max_images=2),
+        dict(instances="none"),
+        dict(num_labels=0, white_level=255),  # label maps as pictures are dark
+    ],
 )
 def test_other_options_begin_anew_and_leave_nothing_of_the_first(stopped, options):
     raw, dataset, partial = stopped
@@ -1202,8 +1212,9 @@ def test_a_picture_instead_of_ids_and_ids_instead_of_a_photo_are_refused(raw, tm
     photo, label = (path(raw, "train", "ulm_000000_000019") for path in (photo_path, label_path))
     before = photo.read_bytes()
     Image.fromarray(np.zeros((HEIGHT, WIDTH), np.int32)).save(photo, "tiff")
-    assert f"{photo} has Pillow's mode I: give grey or colour of 8 or 16 bits a channel" in refused(
-        raw, tmp_path / "dataset"
+    assert (
+        f"{photo} has 1 channel of 32 bits, signed: give grey or colour of 8 or 16 bits a channel"
+        in refused(raw, tmp_path / "dataset")
     )
     photo.write_bytes(before)
     label.write_bytes(before)

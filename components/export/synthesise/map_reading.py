@@ -11,7 +11,7 @@ import numpy as np
 from components.export.synthesise.config import MapsName
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard
-from shared.contracts.labels import IGNORED, Label
+from shared.contracts.labels import IGNORED, Label, RawReading
 from shared.contracts.model import GeneratorInput, ModelCard
 from shared.data.colours import UNKNOWN, of_other_label, says_colours
 from shared.data.headers import ImageHeader, probe
@@ -28,16 +28,21 @@ class MapReading:
 
     reads: GeneratorInput
     labels: LabelReader | None  # None: the input is a picture
-    white_level: int
+    raw: RawReading  # of the data set
     is_raw: bool  # label maps are read as those of the data set were
     named: list[Label]  # names and colours of the data set's labels
+
+    @property
+    def _levels(self) -> tuple[int, str]:
+        """What becomes white, and of transparent pixels, in pictures."""
+        return self.raw.white_level, self.raw.transparency
 
     def input(self, path: Path) -> np.ndarray:
         """Labels (H, W) uint8, or a picture (C, H, W) uint8. Raises InputError for other files and
         for what has no label."""
         if not self.labels:
             with errors_name_flag("--image", f"a picture of {self.reads.input_nc} channels"):
-                return read_picture(path, self.reads.input_nc, self.white_level)
+                return read_picture(path, self.reads.input_nc, *self._levels)
         with errors_name_flag("--labels", "one grey or palette channel of label ids"):
             header, pixels = _checked_header(path), self.labels.pixels(path)
             labels, unknown = self.labels.translate(pixels)
@@ -72,7 +77,7 @@ class MapReading:
     def photo(self, path: Path) -> np.ndarray:
         """(3, H, W) uint8."""
         with errors_name_flag("--photo", "a grey or colour picture"):
-            return read_picture(path, 3, self.white_level)
+            return read_picture(path, 3, *self._levels)
 
     def _without_label(self, unknown: dict[str, float]) -> str:
         """What has no label, and what to do about it."""
@@ -127,7 +132,7 @@ def reading_for(
     """
     # Pictures are read in one way.
     if reads.input_nc:
-        return MapReading(reads, None, card.raw.white_level, is_raw=True, named=[])
+        return MapReading(reads, None, card.raw, is_raw=True, named=[])
 
     # The two ways, which are one where the data set took ids as they were. A map may always say
     # "none".
@@ -137,7 +142,7 @@ def reading_for(
     new[IGNORED] = IGNORED if new[IGNORED] == UNKNOWN else new[IGNORED]
     as_raw = replace(as_raw, ids=replace(as_raw.ids, new=new))
     if not as_raw.colours and np.array_equal(new, as_they_are.ids.new):
-        return MapReading(reads, as_they_are, card.raw.white_level, False, card.labels)
+        return MapReading(reads, as_they_are, card.raw, False, card.labels)
 
     # What was said, or else what they are.
     of_dataset = [file for file in files if (file.parent.parent / DatasetManifest.FILE).is_file()]
@@ -153,7 +158,7 @@ def reading_for(
     how = describe_raw(card) if is_raw else "ids are those of the data set"
     print(f"synthesise: label maps are {maps}: {how}", flush=True)
     reader = as_raw if is_raw else as_they_are
-    return MapReading(reads, reader, card.raw.white_level, is_raw, card.labels)
+    return MapReading(reads, reader, card.raw, is_raw, card.labels)
 
 
 def describe_raw(card: ModelCard | ExportCard) -> str:

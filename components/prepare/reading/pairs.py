@@ -1,5 +1,6 @@
 """One raw pair -> its arrays, with everything that is wrong about it."""
 
+import os
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,11 +11,12 @@ from components.prepare.problems import Problem
 from components.prepare.reading.geometry import Resize
 from shared.data.colours import says_colours
 from shared.data.headers import ImageHeader, probe
-from shared.data.images import ID_MODES, WrongContent, read_ids, read_picture
+from shared.data.images import WrongContent, read_ids, read_picture
 from shared.data.raw_maps import LabelReader, connected_components, in_words, lossy_kind
 from shared.errors import InputError
 
-PICTURE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B", "npy")
+TRUSTED_PIXELS = 178_956_970  # Pillow's own limit
+MAX_RATIO = 100  # bytes of pixels to bytes of the file, of honest photographs
 WIDE_MODES = ("I", "npy")  # ids of up to 32 bits
 COLOURED_MODES = ("RGB", "RGBA", "LA")  # of label maps whose colours say their labels
 
@@ -32,7 +34,9 @@ class Reading:
     side_by_side: bool  # input and photo are halves of one file
     input_half: Literal["left", "right"]
     white_level: int
+    transparency: Literal["refuse", "white", "black", "drop"]
     resize: Resize
+    copies: str  # what lies below this folder comes from archives and stores
 
 
 @dataclass(slots=True)
@@ -53,6 +57,8 @@ class Header:
     wide_ids: bool = False  # its instance ids may need 32 bits
     is_coloured: bool = False  # its label map
     palette: bytes = b""  # of its label map: red, green and blue of each number
+    # The number that means white in its "photo" and, where that is a picture, its "input".
+    whites: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -67,17 +73,25 @@ def read_header(pair: RawPair, reading: Reading) -> Header:
         try:
             found = probe(file)
         except InputError as error:
-            header.problems.append(Problem("unreadable", file, reason(error, file)))
+            header.problems.append(problem_of(error, file))
             continue
 
+        # Whether it holds what it is for.
+        if file.startswith(f"{reading.copies}/"):
+            header.problems += _bomb(file, found)
         if is_ids[file]:
             wrong = _wrong_with_ids(file, found, reading, is_label=file == pair.input)
             header.problems += wrong
-        elif found.mode not in PICTURE_MODES:
+        elif not found.holds_levels:
             header.problems.append(
-                Problem("wrong mode of picture", file, f"has Pillow's mode {found.mode}")
+                Problem("wrong mode of picture", file, f"has {found.description}")
             )
+        else:
+            header.whites |= {
+                role: found.white for role in ("photo", "input") if getattr(pair, role) == file
+            }
 
+        # What is to be known of it beside its pixels.
         width = found.width // 2 if reading.side_by_side else found.width
         sizes[file] = found.height, width
         if reading.side_by_side and found.width % 2:
@@ -109,13 +123,23 @@ def _wrong_with_ids(
     """What a header says against a map of ids, or of colours that stand for them."""
     if kind := lossy_kind(header):
         return [Problem("lossy ids", file, f"is {kind}")]
-    if header.mode in (*ID_MODES, "PA", "npy") and not (is_label and is_coloured(header)):
+    if header.holds_ids and not (is_label and is_coloured(header)):
         return []
     if not is_label or not is_coloured(header):
-        return [Problem("wrong mode of ids", file, f"has Pillow's mode {header.mode}")]
+        return [Problem("wrong mode of ids", file, f"has {header.description}")]
     if reading.are_colours_named:
         return []
     return [Problem("coloured label map", file, f"holds colours ({header.mode}), not label ids")]
+
+
+def _bomb(file: str, header: ImageHeader) -> list[Problem]:
+    """The problem of a file of strangers that is huge and hardly takes a byte."""
+    packed, pixels = os.path.getsize(file), header.height * header.width
+    if pixels <= TRUSTED_PIXELS or pixels * header.channels <= MAX_RATIO * packed:
+        return []
+    found = f"is {header.height}x{header.width} in {packed:,} bytes, as decompression bombs are"
+    remedy = "unpack it yourself if you trust it, and give the folder"
+    return [Problem("too large", file, found, remedy)]
 
 
 def read_pair(pair: RawPair, reading: Reading) -> tuple[RawFrame, list[Problem]]:
@@ -134,8 +158,7 @@ def read_pair(pair: RawPair, reading: Reading) -> tuple[RawFrame, list[Problem]]
             if file and file not in skipped:
                 maps[name] = _read(name, file, reading)
         except InputError as error:
-            kind = wrong[name] if isinstance(error, WrongContent) else "unreadable"
-            problems.append(Problem(kind, file, reason(error, file)))
+            problems.append(problem_of(error, file, wrong[name]))
 
     # The source's ids or colours become labels.
     if reading.labels and "input" in maps:
@@ -160,7 +183,8 @@ def _read(name: str, file: str, reading: Reading) -> np.ndarray:
         pixels = reading.labels.pixels(file)  # (H, W)
     else:
         channels = reading.input_nc if name == "input" else 3
-        pixels = read_picture(file, channels, reading.white_level)  # (C, H, W)
+        levels = reading.white_level, reading.transparency
+        pixels = read_picture(file, channels, *levels)  # (C, H, W)
     return half(pixels, name, reading)
 
 
@@ -184,7 +208,11 @@ def _without_label(file: str, unknown: dict[str, float], labels: LabelReader) ->
     return Problem(kind, file, found, shares=shares)
 
 
-def reason(error: InputError, file: str) -> str:
-    """The part of a sentence between the file's name and the remedy."""
+def problem_of(error: InputError, file: str, wrong_content: str = "unreadable") -> Problem:
+    """What is wrong with a file, of the kind that the error names, or else of content that can be
+    read but is not what is wanted."""
+    if kind := getattr(error, "kind", ""):
+        return Problem(kind, file, error.found)
     text = str(error).removeprefix(file)
-    return (text.rpartition(": ")[0] or text).strip().removesuffix(".")
+    found = (text.rpartition(": ")[0] or text).strip().removesuffix(".")
+    return Problem(wrong_content if isinstance(error, WrongContent) else "unreadable", file, found)

@@ -640,7 +640,7 @@ def test_files_that_do_not_fit(capsys, raw, plain, tmp_path):
     write_picture(inst / "b.png", np.zeros((3, 8, 8), np.uint8))
     text = refused()
     assert text == (
-        f"--instances: {inst}/b.png is a RGB picture, not a map of ids: "
+        f"--instances: {inst}/b.png is a picture of 3 channels of 8 bits, not a map of ids: "
         "give one grey or palette channel of instance ids."
     )
     (inst / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:50])
