@@ -16,13 +16,15 @@ from components.prepare.kinds import Kinds
 from components.prepare.layouts.pairing import RawPair
 from components.prepare.problems import Problem
 from components.prepare.raw_data import decide_kind, find_pairs, local_folder, reading_for
+from components.prepare.reading.edges import invented_ids
 from components.prepare.reading.found_colours import FoundColours, count_colours
 from components.prepare.reading.levels import Levels
-from components.prepare.reading.pairs import RawFrame, Reading, read_header, read_pair
+from components.prepare.reading.pairs import RawFrame, Reading, half, read_header, read_pair
 from components.prepare.writing.parallel import parallel_map
 from shared.contracts.dataset import SPLITS
 from shared.contracts.folder import write_atomically
 from shared.contracts.labels import IGNORED
+from shared.data.images import read_ids
 from shared.data.maps import densify, label_counts
 from shared.terminal.progress import progress
 
@@ -115,6 +117,7 @@ def examine(raw: RawPair, reading: Reading, lists_colours: bool) -> Found:
         found.size = frame.input.shape[-2:]
     if frame.input is not None and reading.labels:
         found.label_pixels = _count_labels(frame.input, problems)
+        _check_edges(raw, frame, reading, problems)
     if frame.instances is not None:
         found.num_instances = _check_instances(raw, frame, reading, problems)
 
@@ -136,6 +139,20 @@ def _count_labels(labels: np.ndarray, problems: list[Problem]) -> dict[int, int]
     )
     counts[IGNORED] -= round(unknown * labels.size)
     return {int(label): int(counts[label]) for label in np.flatnonzero(counts)}
+
+
+def _check_edges(raw: RawPair, frame: RawFrame, reading: Reading, problems: list[Problem]) -> None:
+    """Adds the problem of maps whose edges have ids of their own. Of colours the unknown ones
+    tell."""
+    maps = {} if reading.instances == "components" else {raw.instance: frame.instances}
+    if not reading.labels.colours:
+        maps = {raw.input: half(read_ids(raw.input), "input", reading)} | maps
+    for file, ids in maps.items():
+        if ids is not None and len(invented := invented_ids(ids)):
+            some = ", ".join(map(str, invented[:8])) + ", ..." * (len(invented) > 8)
+            found = f"has ids on edges alone, as antialiasing makes them: {some}"
+            problems.append(Problem("looks resized", file, found))
+            return
 
 
 def _check_instances(

@@ -242,7 +242,7 @@ def demo_pairs(config: PrepareConfig) -> dict[str, list[Pair]]:
         )
     size = Resize.parse(config.size).size_of(*parse_size(DEMO_SIZE))
     scene = expected_pair(RawPair("demo", "", "", None), *size)
-    counts = {"train": DEMO_TRAIN, "test": DEMO_TEST}
+    counts = {"train": 0 if config.test_only else DEMO_TRAIN, "test": DEMO_TEST}
     most = config.max_images or max(counts.values())
     return {split: [scene] * min(count, most) for split, count in counts.items()}
 

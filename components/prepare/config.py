@@ -62,6 +62,9 @@ class PrepareConfig(StepConfig):
     test are dummies)."""
     test_fraction: float = Field(0.0, ge=0, lt=1)
     """Share of the training pairs that is cut off for the test, by a hash of seed and name."""
+    test_only: bool = False
+    """No pair is for training: maps to be painted, which may be without photos, or pairs to be
+    measured. Those of --test-splits, else val, else test, else all."""
     seed: int = Field(0, ge=0)
     """Seed of --test-fraction."""
     max_images: int = Field(0, ge=0)

@@ -33,7 +33,9 @@ REMEDIES = {
     "splits": "name splits with --train-splits and --test-splits",
     **refusals.REMEDIES,
     "photo without input": "add the label maps or input pictures, or remove the photos",
-    "missing photo": "add the photos or remove the pairs from the training splits",
+    "missing photo": (
+        "add the photos, remove the pairs from the training splits, or say --test-only"
+    ),
     "missing instance map": (
         "add them, build them from the labels with --instances components, or say --instances none"
     ),
@@ -63,6 +65,7 @@ REMEDIES = {
     "dark pictures": "say the number that means white with --white-level",
     "sizes differ": "give all maps of a pair one size",
     "odd width": "give pictures of two equal halves",
+    "looks resized": "give the maps as they were drawn, or resized to the nearest neighbour",
     "unknown label ids": (
         "raise --num-labels above them, --remap them, or name them in --ignore-labels"
     ),
@@ -74,7 +77,7 @@ REMEDIES = {
 }
 
 # --check lists these, but prepare goes on.
-ACCEPTED = {"instances across labels", "duplicate picture"}
+ACCEPTED = {"looks resized", "instances across labels", "duplicate picture"}
 
 
 def refused(problems: list[Problem]) -> list[Problem]:

@@ -100,6 +100,7 @@ def find_pairs(
             (config.input_name, config.photo_name, config.instance_name),
         ),
         stays_inside=is_copy,
+        needed=("input",) if config.test_only else ("input", "photo"),
     )
     pairs, of_splits = choose_splits(
         source,
@@ -108,6 +109,7 @@ def find_pairs(
         config.test_fraction,
         config.seed,
         config.max_images,
+        config.test_only,
     )
 
     # A photo that is there under another name is not missing.

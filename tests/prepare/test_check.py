@@ -333,6 +333,17 @@ def unknown_colours(raw, b):
     )
 
 
+def resized_with_antialiasing(raw, b):
+    """A disc of id 30 on 0, made smaller: every id between them comes up at its edge."""
+    rows, columns = np.mgrid[:256, :256] - 128
+    disc = (30 * (rows**2 + columns**2 < 100**2)).astype(np.uint8)
+    labels = np.asarray(Image.fromarray(disc).resize((64, 64), Image.Resampling.BILINEAR))
+    save(raw / "train_label" / f"{b}.png", labels)
+    save(raw / "train_inst" / f"{b}.png", labels)
+    save(raw / "train_img" / f"{b}.png", noise(0, 64, 64, 3))
+    return {}, f"train_label/{b}.png has ids on edges alone, as antialiasing makes them: "
+
+
 def sizes_differ(raw, b):
     save(raw / "train_img" / f"{b}.png", noise(0, 8, 9, 3))
     return {}, f"train_img/{b}.png is 8x9 but {raw}/train_label/{b}.png is 8x8"
@@ -422,6 +433,7 @@ KINDS = {
     a_jpeg_in_a_tiff_of_instances: "lossy ids",
     palettes_differ: "palettes differ",
     unknown_colours: "unknown colours",
+    resized_with_antialiasing: "looks resized",
     an_array_of_colours_as_instances: "wrong mode of ids",
     a_photo_of_32_bits: "wrong mode of picture",
     a_photo_of_fractions: "wrong mode of picture",

@@ -6,7 +6,7 @@ import re
 from components.prepare.layouts.known import FLAT_NAMES, LAYOUTS, ROLE_OF_FOLDER, SPLIT_NAMES
 from components.prepare.layouts.listing import RawFolder, has_pictures, subfolders
 from components.prepare.layouts.names import Difference, RawFile, difference, name_flags
-from components.prepare.layouts.roles import Files, split_folders
+from components.prepare.layouts.roles import Files, Roles, split_folders
 from components.prepare.problems import Problem
 from shared.errors import InputError
 
@@ -18,9 +18,9 @@ WORD_OF_A_ROLE = re.compile(
 )
 
 
-def detect(root: str) -> tuple[str, str]:
-    """The one layout whose signs are in the folder, and these signs. Raises InputError for several
-    and for none."""
+def detect(root: str, needed: Roles) -> tuple[str, str]:
+    """The one layout whose signs are in the folder, and these signs: of layout folders, one for
+    each role that is needed. Raises InputError for several and for none."""
     # What shows each of them.
     names = subfolders(root)
     roles = {role: _folders_of(role, names) for role in ("input", "photo")}
@@ -30,10 +30,10 @@ def detect(root: str) -> tuple[str, str]:
         "flat": names & FLAT_NAMES,
         "folders": (
             roles["input"] | roles["photo"]
-            if all(roles.values())
+            if all(roles[role] for role in needed)
             else {
                 f"{place}/{name}"
-                for place in split_folders(root).values()
+                for place in split_folders(root, needed).values()
                 for role in roles
                 for name in _folders_of(role, subfolders(f"{root}/{place}"))
             }
@@ -53,6 +53,12 @@ def detect(root: str) -> tuple[str, str]:
         shown_by = ", ".join(f"{name}/" for name in sorted(fits[fitting[0]]))
         pictures = "pictures in " if fitting[0] == "side_by_side" else ""
         return fitting[0], f"found {pictures}{shown_by}"
+    if has_pictures(root) and "photo" not in needed:
+        raise InputError(
+            f"--raw-data {root} holds pictures in the folder itself: with --test-only say "
+            "--input-folder '.' where they are maps alone, or --layout side_by_side where each has "
+            "two halves."
+        )
     if has_pictures(root):  # the weakest sign: a picture may lie beside any other layout
         return "side_by_side", "found pictures in the folder itself"
     looked_for = "; ".join(f"{layout}: {shown_by}" for layout, shown_by in LAYOUTS.items())

@@ -17,6 +17,7 @@ from components.prepare.layouts.names import RawFile
 from shared.data.names import CITYSCAPES_ENDINGS
 from shared.errors import InputError
 
+Roles = tuple[str, ...]  # of ROLES
 # split -> role ("input", "photo", "instance") -> its files
 Files = dict[str, dict[str, list[RawFile]]]
 
@@ -82,18 +83,18 @@ def find_flat(raw: RawFolder, direction: str) -> tuple[Files, str]:
     return files, _told(raw, folders.values())
 
 
-def find_folders(raw: RawFolder, direction: str, given: tuple[str, str, str]) -> tuple[Files, str]:
+def find_folders(
+    raw: RawFolder, direction: str, given: tuple[str, str, str], needed: Roles
+) -> tuple[Files, str]:
     """Find A/[<split>/]<name>.png, B/[<split>/]<name>.png, and the like; or <split>/A/<name>.png,
-    <split>/B/<name>.png."""
+    <split>/B/<name>.png. Of the roles some are needed."""
     # A folder per role, in the root or in each split.
-    inside = split_folders(raw.root) if not _has_roles(raw.root, given) else {}
-    if inside:
-        folders = {
-            split: _folders_of_roles(raw, place, direction, given)
-            for split, place in inside.items()
-        }
-    else:
-        folders = {"": _folders_of_roles(raw, "", direction, given)}
+    in_root = _has_roles(raw.root, given, needed)
+    places = {} if in_root else split_folders(raw.root, needed)
+    folders = {
+        split: _folders_of_roles(raw, place, direction, given, needed)
+        for split, place in (places or {"": ""}).items()
+    }
 
     # Else splits are folders in it; what lies elsewhere is in none.
     files: Files = {split: {role: [] for role in ROLES} for split in (*SOURCE_SPLITS, "")}
@@ -108,31 +109,32 @@ def find_folders(raw: RawFolder, direction: str, given: tuple[str, str, str]) ->
     return files, _told(raw, folders.values())
 
 
-def split_folders(root: str) -> dict[str, str]:
+def split_folders(root: str, needed: Roles) -> dict[str, str]:
     """split -> the folder of that name in the root which holds folders of roles."""
     found = {}
     for name in sorted(subfolders(root)):
         split = SPLIT_NAMES.get(name.casefold())
-        if split and _has_roles(os.path.join(root, name), ("", "", "")):
+        if split and _has_roles(os.path.join(root, name), ("", "", ""), needed):
             found.setdefault(split, name)
     return found
 
 
-def _has_roles(folder: str, given: tuple[str, str, str]) -> bool:
-    """Whether the folders of input and photo are there, by the names given or by usual ones."""
+def _has_roles(folder: str, given: tuple[str, str, str], needed: Roles) -> bool:
+    """Whether the folders that are needed are there, by the names given or by usual ones."""
     roles = {ROLE_OF_FOLDER.get(name.casefold()) for name in subfolders(folder)}
     return all(
         os.path.isdir(os.path.join(folder, name)) if name else role in roles
-        for role, name in zip(("input", "photo"), given[:2], strict=True)
+        for role, name in zip(ROLES, given, strict=True)
+        if role in needed
     )
 
 
 def _folders_of_roles(
-    raw: RawFolder, place: str, direction: str, given: tuple[str, str, str]
+    raw: RawFolder, place: str, direction: str, given: tuple[str, str, str], needed: Roles
 ) -> dict[str, str | None]:
     """The folder of each role below a place in the root."""
     chosen = {
-        role: _choose_folder(os.path.join(raw.root, place), role, name)
+        role: _choose_folder(os.path.join(raw.root, place), role, name, role in needed)
         for role, name in zip(ROLES, given, strict=True)
     }
     if direction == "BtoA":
@@ -142,9 +144,9 @@ def _folders_of_roles(
     return {role: name and os.path.join(place, name) for role, name in chosen.items()}
 
 
-def _choose_folder(root: str, role: str, given: str) -> str | None:
-    """Name of a role's folder in `root`, `given` or a usual one; None for instance maps without
-    one."""
+def _choose_folder(root: str, role: str, given: str, is_needed: bool) -> str | None:
+    """Name of a role's folder in `root`, `given` or a usual one; None where there is none and none
+    is needed."""
     if given:
         folder = os.path.normpath(given)
         leads_out = os.path.isabs(folder) or folder.split("/")[0] == ".."
@@ -165,7 +167,7 @@ def _choose_folder(root: str, role: str, given: str) -> str | None:
         raise InputError(
             f"--raw-data {root} holds {' and '.join(found)}: say which with --{role}-folder."
         )
-    if not found and role != "instance":
+    if not found and is_needed:
         usual = ", ".join(FOLDERS[role])
         raise InputError(
             f"--raw-data {root} has no folder for the {role} ({usual}): "

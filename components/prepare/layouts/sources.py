@@ -14,6 +14,7 @@ from components.prepare.layouts.names import RawFile, pair_name
 from components.prepare.layouts.pairing import RawPair, pair_up
 from components.prepare.layouts.roles import (
     Files,
+    Roles,
     find_cityscapes,
     find_flat,
     find_folders,
@@ -53,6 +54,7 @@ def find_source(
     want_instances: bool,
     naming: Naming,
     stays_inside: bool = False,
+    needed: Roles = ("input", "photo"),
 ) -> Source:
     """All pairs below `root` by split, and everything that has no partner. Raises InputError where
     there are no pairs.
@@ -63,6 +65,7 @@ def find_source(
             leaves it to the reader.
         naming: Folders of layout 'folders' below `root`, and how files are named.
         stays_inside: Whether links out of `root` are problems: of archives and copies.
+        needed: Roles that layout folders must have a folder for.
     """
     # A folder with something in it.
     top = os.path.realpath(root)
@@ -78,14 +81,14 @@ def find_source(
 
     # Its layout, and in it the files of each split and role.
     raw = RawFolder(top, stays_inside)
-    layout, why = _choose_layout(top, layout, naming)
+    layout, why = _choose_layout(top, layout, naming, needed)
     match layout:
         case "cityscapes":
             files, told = find_cityscapes(raw, direction)
         case "flat":
             files, told = find_flat(raw, direction)
         case "folders":
-            files, told = find_folders(raw, direction, naming.folders)
+            files, told = find_folders(raw, direction, naming.folders, needed)
         case "side_by_side":
             files, told = find_side_by_side(raw, direction)
     _refuse_missing_roles(root, layout, files, want_instances)
@@ -114,7 +117,7 @@ def find_source(
     )
 
 
-def _choose_layout(root: str, layout: str, naming: Naming) -> tuple[str, str]:
+def _choose_layout(root: str, layout: str, naming: Naming, needed: Roles) -> tuple[str, str]:
     """The layout and why it is this one. Raises InputError for names that it cannot have."""
     if any(naming.folders) and layout not in ("auto", "folders"):
         raise InputError(
@@ -123,7 +126,7 @@ def _choose_layout(root: str, layout: str, naming: Naming) -> tuple[str, str]:
     if layout == "auto" and any(naming.folders):
         layout, why = "folders", "by --input-folder and its like"
     elif layout == "auto":
-        layout, why = detect(root)
+        layout, why = detect(root, needed)
     else:
         why = "by --layout"
     assert layout in LAYOUTS, layout

@@ -15,6 +15,7 @@ def choose_splits(
     test_fraction: float,
     seed: int,
     max_images: int,
+    test_only: bool = False,
 ) -> tuple[dict[str, list[RawPair]], list[Problem]]:
     """{"train": pairs, "test": pairs}, each sorted by name, and what is wrong with the choice:
     splits that are not there, a choice that contradicts itself or leaves nothing.
@@ -27,6 +28,8 @@ def choose_splits(
             cuts none.
         seed: Seed of that cut, which otherwise depends on nothing but the names.
         max_images: Pairs taken of each of the two, the first by name; 0 takes all.
+        test_only: Whether none is for training: all that there are, or the usual ones to test on,
+            are for testing.
 
     Raises InputError for flags that contradict each other.
     """
@@ -37,23 +40,35 @@ def choose_splits(
             f"--test-splits {test_splits} takes them from elsewhere: leave one out."
         )
 
-    # The source's splits to train on, and those to test on.
+    # None to train on.
     problems: list[Problem] = []
+    if test_only:
+        if train_splits or test_fraction:
+            flag = f"--train-splits {train_splits}" if train_splits else "--test-fraction"
+            raise InputError(f"--test-only leaves nothing for training: leave {flag} out.")
+        test_from = _given(source, "--test-splits", test_splits, problems)
+        if not test_splits:
+            test_from = _first_there(source, _usual_tests(source)) or [*source.pairs]
+        return {"train": [], "test": _join(source, test_from, problems)[: max_images or None]}, (
+            problems
+        )
+
+    # The source's splits to train on, and those to test on.
     train_from = _given(source, "--train-splits", train_splits, problems)
     if not train_splits:
         train_from = _first_there(source, ["train", ""])
     if not train_from and not problems:
         found = f"has no split train ({_found(source)})"
-        problems.append(_of_splits(source, found, "name one with --train-splits"))
+        remedy = "name one with --train-splits, or say --test-only to train on none"
+        problems.append(_of_splits(source, found, remedy))
     test_from = _given(source, "--test-splits", test_splits, problems)
     for split in set(test_from) & set(train_from):
         found = f"has split {split}, which --test-splits names but which is trained on"
         problems.append(_of_splits(source, found, "give each split to one of the two"))
         test_from.remove(split)
     if not test_splits and not test_fraction:
-        # The labels of Cityscapes' own test split are dummies.
-        usual = ["val"] if source.layout == "cityscapes" else ["val", "test"]
-        test_from = _first_there(source, [split for split in usual if split not in train_from])
+        usual = [split for split in _usual_tests(source) if split not in train_from]
+        test_from = _first_there(source, usual)
         if not test_from:
             remedy = "cut one off with --test-fraction 0.1, or name one with --test-splits"
             found = f"has no split for testing ({_found(source)})"
@@ -72,6 +87,8 @@ def choose_splits(
                 f"with photo for testing by --test-fraction {test_fraction}"
             )
             remedy = "give more pairs, or name splits with --test-splits"
+            if not any(pair.photo for pairs in chosen.values() for pair in pairs):
+                remedy = "add the photos, or say --test-only for maps that are to be painted"
             problems.append(_of_splits(source, found, remedy))
 
     # A pair without photo can be tested on, not trained on.
@@ -95,6 +112,12 @@ def _given(source: Source, flag: str, splits: str, problems: list[Problem]) -> l
             found = f"has no split {name}, which {flag} names ({_found(source)})"
             problems.append(_of_splits(source, found, "name one that it has"))
     return [name for name in names if name in source.pairs]
+
+
+def _usual_tests(source: Source) -> list[str]:
+    """The splits to test on, the best first. The labels of Cityscapes' own test split are
+    dummies."""
+    return ["val"] if source.layout == "cityscapes" else ["val", "test"]
 
 
 def _first_there(source: Source, splits: list[str]) -> list[str]:

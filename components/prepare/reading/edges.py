@@ -7,7 +7,7 @@ MOST_BINS = 1 << 16
 # or more is a step between a lower and a higher neighbour.
 STEPS = 0.75
 FEWEST = 6  # such ids that make it sure, and
-FEWEST_PIXELS = 0.0005  # their share of the map
+FEWEST_PIXELS, MOST_PIXELS = 0.0005, 0.3  # their share of the map
 
 
 def invented_ids(ids: np.ndarray) -> np.ndarray:
@@ -35,5 +35,6 @@ def invented_ids(ids: np.ndarray) -> np.ndarray:
     is_region[ids[:-1, :-1][squares]] = True
     steps_only = stepping[candidates] >= STEPS * pixels[candidates]
     invented = candidates[steps_only & ~is_region[candidates]]
-    sure = len(invented) >= FEWEST and pixels[invented].sum() >= FEWEST_PIXELS * ids.size
+    share = pixels[invented].sum() / ids.size
+    sure = len(invented) >= FEWEST and FEWEST_PIXELS <= share <= MOST_PIXELS
     return invented.astype(ids.dtype) if sure else none
