@@ -71,7 +71,7 @@ def preflight(
     forecast.refusals.of(check_champion, config.champion)
     foresee(config, size, device, forecast)
     if file := config.segmentation_network:
-        if size and dataset:
+        if size and dataset and dataset.knows_num_labels:
             labels = dataset.manifest.num_labels
             forecast.refusals.of(SegmentationNetwork, file, size, labels, device)
         else:

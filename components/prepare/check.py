@@ -13,6 +13,7 @@ from components.prepare.check_report import CheckReport
 from components.prepare.checks import refuse_contradictions
 from components.prepare.config import PrepareConfig
 from components.prepare.kinds import Kinds
+from components.prepare.labels import grey_levels, told_num_labels, usual_num_labels
 from components.prepare.layouts.pairing import RawPair
 from components.prepare.problems import Problem
 from components.prepare.raw_data import decide_kind, find_pairs, local_folder, reading_for
@@ -89,6 +90,8 @@ def check(raw_data: str, config: PrepareConfig, report_file: Path | None = None)
     report.problems += _pictures_twice(same_content.values())
     if config.white_level == "auto":
         report.problems += _dark_pictures([raw for _, raw in everything], reading)
+    if told_num_labels(config, usual_num_labels(source)) is None:
+        report.problems += grey_levels({*report.label_pixels}, config, source.root)
 
     # For people, and for programs.
     if lists_colours:

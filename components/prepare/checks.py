@@ -10,12 +10,17 @@ from components.prepare.fetch.archives import check_head
 from components.prepare.fetch.remote import as_shown, is_remote
 from components.prepare.fetch.stores import check_client, parse_url
 from components.prepare.kinds import Kinds
+from components.prepare.labels import (
+    NVIDIA_LABELS,
+    label_reader,
+    told_num_labels,
+    usual_num_labels,
+)
 from components.prepare.layouts.pairing import RawPair
 from components.prepare.problems import refuse_first, refused
 from components.prepare.raw_data import (
     find_pairs,
     folder_at_hand,
-    labels_for,
     packed_in,
     reading_for,
 )
@@ -27,9 +32,7 @@ from components.prepare.writing.folders import is_occupied, partial_folder
 from components.prepare.writing.parallel import parallel_map
 from shared.contracts.dataset import SPLITS, DatasetManifest, Pair, parse_size
 from shared.contracts.forecast import Forecast, PreparedData
-from shared.contracts.labels import IGNORED
 from shared.data.frames import cache_file, record_bytes
-from shared.data.labels import read_labels
 from shared.errors import InputError
 
 SAMPLE_PAIRS = 8  # of each split, whose headers are read before the first step
@@ -38,11 +41,11 @@ FILE_BYTES_PER_PIXEL = 1.5  # of photo, labels and instances as PNG; Cityscapes'
 
 
 def refuse_contradictions(config: PrepareConfig, here: bool = True) -> None:
-    """Refuse options of label maps where the input is a picture, and names of more labels than
-    there are, where the step runs on this machine."""
-    if config.num_labels:
+    """Refuse options of label maps where the input is a picture; and on the machine where the step
+    will run, files of labels that do not fit."""
+    if config.num_labels != 0:
         if here:
-            refuse_more_names(config)
+            label_reader(config, usual=None)
         return
     if config.instances == "components":
         raise InputError(
@@ -57,22 +60,11 @@ def refuse_contradictions(config: PrepareConfig, here: bool = True) -> None:
         raise InputError("--labels names labels, but --num-labels is 0: leave it out.")
 
 
-def refuse_more_names(config: PrepareConfig) -> None:
-    """Raises InputError where --labels cannot be read, or names more than --num-labels."""
-    ids = [label.id for label in read_labels(config.labels)] if config.labels else []
-    last = max((label for label in ids if label != IGNORED), default=0)
-    if last >= config.num_labels:
-        raise InputError(
-            f"--labels {config.labels} names label {last} but --num-labels is {config.num_labels}: "
-            f"give --num-labels {last + 1}, or a file of fewer labels."
-        )
-
-
-def manifest_options(config: PrepareConfig) -> dict[str, object]:
-    """What the config alone tells of the data set."""
+def manifest_options(config: PrepareConfig, num_labels: int) -> dict[str, object]:
+    """What the config tells of a data set of so many labels."""
     return dict(
-        num_labels=config.num_labels,
-        input_nc=0 if config.num_labels else config.input_nc,
+        num_labels=num_labels,
+        input_nc=0 if num_labels else config.input_nc,
         has_instances=config.instances != "none",
     )
 
@@ -141,7 +133,9 @@ def cache_room(limit_gb: float, dataset: Path) -> tuple[float, str]:
     return free, f"half of what is free in {place}"
 
 
-def read_if_same(dataset: Path, wanted: DatasetManifest) -> DatasetManifest | None:
+def read_if_same(
+    dataset: Path, source: str, source_digest: str, config: dict
+) -> DatasetManifest | None:
     """The manifest that an earlier run of the same command left; None where there is nothing.
 
     Raises InputError for anything else in the folder.
@@ -159,8 +153,8 @@ def read_if_same(dataset: Path, wanted: DatasetManifest) -> DatasetManifest | No
     # Made with the same options,
     options = [
         f"--{name.replace('_', '-')}"
-        for name in wanted.config
-        if found.config.get(name) != wanted.config[name]
+        for name, value in config.items()
+        if found.config.get(name) != value
     ]
     if options:
         raise InputError(
@@ -168,7 +162,7 @@ def read_if_same(dataset: Path, wanted: DatasetManifest) -> DatasetManifest | No
         )
 
     # from the same files,
-    if (found.source, found.source_digest) != (wanted.source, wanted.source_digest):
+    if (found.source, found.source_digest) != (source, source_digest):
         raise InputError(
             f"--dataset {dataset} was prepared from {found.source} as it was then, "
             f"but the files are others now: {remedy}."
@@ -196,39 +190,46 @@ def preflight(
     # What is asked for.
     forecast = Forecast()
     forecast.refusals.of(refuse_contradictions, config, here)
-    if here:
-        forecast.refusals.of(labels_for, config)  # the file of --remap
 
     # The pairs, as far as they can be seen.
-    pairs = None
+    pairs, usual = None, NVIDIA_LABELS if config.layout == "cityscapes" else None
     if here and raw_data is None:
-        pairs = forecast.refusals.of(demo_pairs, config)
+        pairs, usual = forecast.refusals.of(demo_pairs, config), NVIDIA_LABELS
     elif here and is_remote(raw_data):
         forecast.refusals.of(check_client, *parse_url(raw_data)[:2])
         forecast.unknown.append(f"{as_shown(raw_data)}: what is there was not looked at")
     elif here:
-        pairs = forecast.refusals.of(pairs_at_hand, raw_data, config)
-        if pairs is None and not forecast.refusals:
+        at_hand = forecast.refusals.of(pairs_at_hand, raw_data, config)
+        if at_hand:
+            pairs, usual = at_hand
+        elif not forecast.refusals:
             forecast.unknown.append(f"{raw_data}: what is packed in it was not looked at")
+
+    # How many labels there are, as far as no pixel has to be read.
+    num_labels = foretold_num_labels(config, usual)
+    if num_labels is None and pairs is not None:
+        forecast.unknown.append("how many labels there are, which the maps tell")
 
     # Where they are not here, one stands for all if all will have one size.
     resize = Resize.parse(config.size)
     if pairs is None:
         if resize.height and resize.width:
             one = Pair("one", resize.height, resize.width, has_photo=True, num_instances=1)
-            manifest = expected_manifest(config, {"train": [one], "test": []})
-            forecast.gives = PreparedData(manifest, has_cache=config.cache_limit_gb > 0)
+            pairs = {"train": [one], "test": []}
+            manifest = expected_manifest(config, num_labels, pairs)
+            has_cache = config.cache_limit_gb > 0
+            forecast.gives = PreparedData(manifest, has_cache, num_labels is not None)
         return forecast
 
     # What they take.
-    manifest = expected_manifest(config, pairs)
+    manifest = expected_manifest(config, num_labels, pairs)
     everything = pairs["train"] + pairs["test"]
     cache_bytes = sum(record_bytes(manifest, pair) for pair in everything)
     has_cache = cache_bytes <= cache_room(config.cache_limit_gb, dataset)[0]
     pixels = sum(pair.height * pair.width for pair in everything)
     forecast.stay_bytes = FILE_BYTES_PER_PIXEL * pixels + has_cache * cache_bytes
     forecast.found = f"{len(pairs['train'])} + {len(pairs['test'])} pairs"
-    forecast.gives = PreparedData(manifest, has_cache)
+    forecast.gives = PreparedData(manifest, has_cache, num_labels is not None)
     return forecast
 
 
@@ -247,9 +248,12 @@ def demo_pairs(config: PrepareConfig) -> dict[str, list[Pair]]:
     return {split: [scene] * min(count, most) for split, count in counts.items()}
 
 
-def pairs_at_hand(raw_data: str, config: PrepareConfig) -> dict[str, list[Pair]] | None:
-    """The pairs of a folder, by its listing and the headers of the first; None of archives that are
-    not unpacked yet. Raises InputError for what the step will refuse of them."""
+def pairs_at_hand(
+    raw_data: str, config: PrepareConfig
+) -> tuple[dict[str, list[Pair]], int | None] | None:
+    """The pairs of a folder, by its listing and the headers of the first, and the usual number of
+    labels in its layout; None of archives that are not unpacked yet. Raises InputError for what the
+    step will refuse of them."""
     root = folder_at_hand(raw_data, config)
     if root is None:
         for archive in packed_in(Path(raw_data), config):
@@ -271,13 +275,25 @@ def pairs_at_hand(raw_data: str, config: PrepareConfig) -> dict[str, list[Pair]]
             expected_pair(raw, *sizes[min(number, len(sizes) - 1)])
             for number, raw in enumerate(found[split])
         ]
-    return pairs
+    return pairs, usual_num_labels(source)
 
 
-def expected_manifest(config: PrepareConfig, pairs: dict[str, list[Pair]]) -> DatasetManifest:
-    """The manifest of these pairs, without what only the step can tell."""
+def foretold_num_labels(config: PrepareConfig, usual: int | None) -> int | None:
+    """Number of labels as `told_num_labels`; None also where a file cannot be read: it is refused
+    elsewhere, or on another machine."""
+    try:
+        return told_num_labels(config, usual)
+    except InputError:
+        return None
+
+
+def expected_manifest(
+    config: PrepareConfig, num_labels: int | None, pairs: dict[str, list[Pair]]
+) -> DatasetManifest:
+    """The manifest of these pairs, without what only the step can tell; num_labels: None = not
+    known."""
     return DatasetManifest(
-        **manifest_options(config),
+        **manifest_options(config, NVIDIA_LABELS if num_labels is None else num_labels),
         instance_suffix=".png",
         **pairs,
         source="",

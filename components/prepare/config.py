@@ -23,9 +23,10 @@ class PrepareConfig(StepConfig):
     """Size of the prepared images in pixels: HEIGHTxWIDTH; xWIDTH or HEIGHTx, the other side in
     proportion; keep, as they are; round32, each side rounded to a multiple of 32 (or another
     number)."""
-    num_labels: int = Field(35, ge=0, le=256)
-    """Number of labels, ids 0 .. num_labels - 1 (Cityscapes: 35); 0: the input is a picture
-    (label_nc)."""
+    num_labels: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = "auto"
+    """Number of labels, ids 0 .. num_labels - 1; 0: the input is a picture (label_nc). auto: that
+    of --labels or --remap, 35 in layout cityscapes and in pix2pixHD's folders, else the highest id
+    of all maps plus 1."""
     labels: str = ""
     """Names and colours of the labels: a .yaml or .json file with id, name and colour of each, or
     cityscapes, cityscapes_train_ids."""
@@ -111,7 +112,7 @@ class PrepareConfig(StepConfig):
 
     @model_validator(mode="after")
     def _leaves_a_number_for_ignored(self) -> "PrepareConfig":
-        if self.ignore_labels and self.num_labels > 255:
+        if self.ignore_labels and self.num_labels == 256:
             raise ValueError(
                 "--ignore-labels turns ids into 255: --num-labels should be 255 or less"
             )

@@ -69,6 +69,7 @@ REMEDIES = {
     "unknown label ids": (
         "raise --num-labels above them, --remap them, or name them in --ignore-labels"
     ),
+    "levels of grey": "say what they are with --remap or --ignore-labels",
     "too many components": "say --instances none, or clean the label maps",
     "instances across labels": (
         "correct the maps, build them with --instances components, or say --instances none"

@@ -13,6 +13,7 @@ from components.prepare.fetch.archives import (
 )
 from components.prepare.fetch.remote import fetch, is_remote
 from components.prepare.kinds import Decision, Kinds, decide
+from components.prepare.labels import label_reader, usual_num_labels
 from components.prepare.layouts.known import belongs_to_a_layout
 from components.prepare.layouts.listing import subfolders
 from components.prepare.layouts.pairing import RawPair
@@ -23,7 +24,6 @@ from components.prepare.reading.geometry import Resize
 from components.prepare.reading.pairs import Reading
 from shared.data.headers import WHITE_16_BIT
 from shared.data.labels import read_labels
-from shared.data.raw_maps import IdTable, LabelReader
 from shared.errors import InputError
 
 
@@ -141,7 +141,7 @@ def _splits_left(source: Source, pairs: dict[str, list[RawPair]]) -> str:
 def reading_for(config: PrepareConfig, source: Source) -> Reading:
     """How the files of this source are read. Raises InputError for a --remap that cannot be."""
     return Reading(
-        labels=labels_for(config),
+        labels=label_reader(config, usual_num_labels(source)),
         are_colours_named=bool(config.labels),
         colour_tolerance=config.colour_tolerance,
         transparent_label=config.transparent_label,
@@ -159,14 +159,6 @@ def reading_for(config: PrepareConfig, source: Source) -> Reading:
 def highest_white(config: PrepareConfig) -> int:
     """What is said by --white-level; the whole range where nothing is."""
     return WHITE_16_BIT if config.white_level == "auto" else config.white_level
-
-
-def labels_for(config: PrepareConfig) -> LabelReader | None:
-    """What becomes of label ids; None where the input is a picture. Raises InputError for a --remap
-    that cannot be."""
-    if not config.num_labels:
-        return None
-    return LabelReader(IdTable.of(config.num_labels, config.remap, config.ignore_labels))
 
 
 def decide_kind(

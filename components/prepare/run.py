@@ -11,9 +11,18 @@ from components.prepare.checks import (
 )
 from components.prepare.config import PrepareConfig
 from components.prepare.fetch.remote import as_shown, is_remote
+from components.prepare.labels import (
+    NVIDIA_LABELS,
+    ignored_labels,
+    known_labels,
+    num_labels_of_maps,
+    spell_out,
+    spell_out_labels,
+    told_num_labels,
+    usual_num_labels,
+)
 from components.prepare.problems import refuse_first
 from components.prepare.raw_data import decide_kind, find_pairs, local_folder, reading_for
-from components.prepare.reading.naming import labels_of, spell_out, spell_out_labels
 from components.prepare.writing.dataset import write_dataset
 from components.prepare.writing.journal import source_digest
 from shared import tracking
@@ -40,36 +49,39 @@ def run(raw_data: str, dataset: Path, config: PrepareConfig) -> dict[str, float]
         print(f"prepare: {note}", flush=True)
     refuse_first(problems)
     reading = reading_for(config, source)
-    labels = []
-    if config.num_labels:
-        labels = labels_of(config.labels, config.remap, source.layout, config.num_labels)
+    usual = usual_num_labels(source)
+    made_of = dict(
+        source=as_shown(raw_data) if is_remote(raw_data) else str(Path(raw_data).resolve()),
+        source_digest=source_digest(pairs),
+        # Without what does not change the images, and with the tables that the files now hold.
+        config=config.model_dump(exclude={"cache_limit_gb", "copies"})
+        | {"remap": spell_out(config.remap), "labels": spell_out_labels(config.labels)},
+    )
+
+    # The same command again means continue.
+    if found := read_if_same(dataset, **made_of):
+        print(f"prepare: already prepared: {dataset}", flush=True)
+        return report(found, dataset)
+
+    # What it becomes, as far as that is told without a look at the files.
+    num_labels = told_num_labels(config, usual)
     manifest = DatasetManifest(
-        **manifest_options(config),
+        **manifest_options(config, NVIDIA_LABELS if num_labels is None else num_labels),
+        **made_of,
         instance_suffix=".png",
         train=[],
         test=[],
-        source=as_shown(raw_data) if is_remote(raw_data) else str(Path(raw_data).resolve()),
-        source_digest=source_digest(pairs),
-        # Without what does not change the images, and with the table that the file now holds.
-        config=config.model_dump(exclude={"cache_limit_gb", "copies"})
-        | {"remap": spell_out(config.remap), "labels": spell_out_labels(config.labels)},
         digest="",
-        labels=labels,
         raw=RawReading(
             colour_tolerance=config.colour_tolerance,
             transparent_label=config.transparent_label,
             remap=spell_out(config.remap),
-            ignore_labels=config.ignore_labels,
+            ignore_labels=ignored_labels(config, usual),
             instances=config.instances,
             white_level=reading.white_level,
             transparency=config.transparency,
         ),
     )
-
-    # The same command again means continue.
-    if found := read_if_same(dataset, manifest):
-        print(f"prepare: already prepared: {dataset}", flush=True)
-        return report(found, dataset)
 
     # What headers tell is refused before anything is written, what pixels tell before anything is
     # put in place.
@@ -77,13 +89,18 @@ def run(raw_data: str, dataset: Path, config: PrepareConfig) -> dict[str, float]
     wide_ids, cache_bytes, kinds = survey(pairs, reading, manifest, refuse_dark)
     if wide_ids:
         manifest = manifest.model_copy(update={"instance_suffix": ".tif"})
-    decision = decide_kind(kinds, pairs["train"] + pairs["test"], reading, config)
+    everything = pairs["train"] + pairs["test"]
+    decision = decide_kind(kinds, everything, reading, config)
     refuse_first(decision.problems)
     if decision.said:
         print(f"prepare: what says the labels: {decision.said}", flush=True)
     raw = manifest.raw.model_copy(update={"coloured": decision.by_colour})
-    labels = manifest.labels or decision.labels
-    manifest = manifest.model_copy(update={"raw": raw, "labels": labels})
+    if num_labels is None:
+        num_labels = num_labels_of_maps(everything, decision.reading, config, source.root)
+    of_palettes = [label for label in decision.labels if label.id < num_labels]
+    labels = known_labels(config, source.layout, num_labels) or of_palettes
+    found = dict(num_labels=num_labels, raw=raw, labels=labels)
+    manifest = manifest.model_copy(update=found)
     if not cache_fits(cache_bytes, config.cache_limit_gb, dataset):
         cache_bytes = 0
     manifest, pairs_per_second = write_dataset(

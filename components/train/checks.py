@@ -179,6 +179,8 @@ def preflight(
         forecast.unknown.append(
             f"{config.start_from}: whether MLflow has it, and of which networks"
         )
+    elif here and config.start_from and not dataset.knows_num_labels:
+        forecast.unknown.append(f"{config.start_from}: whether it has as many labels as the maps")
     elif here and config.start_from:
         ask(check_earlier, config, architecture)
     networks = build_empty(architecture, with_encoder=clusters is None)

@@ -42,3 +42,4 @@ class PreparedData:
 
     manifest: DatasetManifest
     has_cache: bool
+    knows_num_labels: bool = True  # else they are some, but not as many as the manifest says

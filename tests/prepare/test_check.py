@@ -412,6 +412,18 @@ def names_differ(raw, b):
     return {}, f"train_label/{b}.png has no instance map of its name, {found}"
 
 
+def levels_of_grey(raw, b):
+    """Masks of black and white in folders of labels and images."""
+    for split in ("train", "test"):
+        (raw / "images").mkdir(exist_ok=True)
+        (raw / f"{split}_img").rename(raw / "images" / split)
+        for file in (raw / f"{split}_label").iterdir():
+            save(raw / "labels" / split / file.name, np.full((8, 8), [0] * 4 + [255] * 4, np.uint8))
+            file.unlink()
+        (raw / f"{split}_label").rmdir()
+    return dict(instances="none", layout="folders"), "has label maps of the ids 0, 255 alone"
+
+
 KINDS = {
     doubtful_layout: "doubtful layout",
     broken_link: "broken link",
@@ -447,6 +459,7 @@ KINDS = {
     sizes_differ: "sizes differ",
     odd_width: "odd width",
     unknown_label_ids: "unknown label ids",
+    levels_of_grey: "levels of grey",
     too_many_components: "too many components",
     instances_across_labels: "instances across labels",
     duplicate_picture: "duplicate picture",
@@ -526,6 +539,7 @@ def spoil_all(raw):
             unread_format,
             unknown_colours,
             photos_of_a_camera_of_12_bits,
+            levels_of_grey,
         )
     ]
     spoilers += [unreadable_header] * 7

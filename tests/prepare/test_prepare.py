@@ -213,7 +213,7 @@ def test_the_manifest_says_what_is_there(raw, tmp_path):
         },
         "config": {
             "size": "32x64",
-            "num_labels": 35,
+            "num_labels": "auto",
             "labels": "",
             "input_nc": 3,
             "instances": "files",

@@ -66,7 +66,7 @@ def test_seed_recipes_have_the_seeds_numbers():
         assert ("train_local" in recipe, "cluster" in recipe) == (two_stages, with_features)
         wanted = base | (features if with_features else {"instance_features": False})
         assert {key: recipe["train_global"][key] for key in wanted} == wanted
-        assert recipe["prepare"]["num_labels"] == 35
+        assert recipe["prepare"]["labels"] == "cityscapes"
         if two_stages:
             assert {key: recipe["train_local"][key] for key in fine} == fine
             assert (recipe["prepare"]["size"], recipe["train_global"]["size"]) == (
