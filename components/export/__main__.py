@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from components.export.config import ExportConfig
-from components.export.synthesise.config import SynthesiseConfig
+from components.export.synthesise.config import MapsName, SynthesiseConfig
 from shared.command import command_line, run_tracked
 from shared.contracts.dataset import DatasetManifest, parse_size
 from shared.errors import InputError
@@ -54,19 +54,28 @@ def synthesise(config: SynthesiseConfig) -> None:
 
 
 def inputs(
-    dataset: Path,
     out: Path,
+    dataset: Path | None = None,
+    labels: Path | None = None,
+    image: Path | None = None,
+    instances: Path | None = None,
+    maps: MapsName = "auto",
     split: Literal["train", "test"] = "test",
     exported: Path | None = None,
     form: Literal["onehot", "maps"] | None = None,
     format: Literal["bin", "npy"] = "bin",
     size: str | None = None,
 ) -> None:
-    """Write a prepared data set as the input files that ais_bench reads.
+    """Write a prepared data set, or new maps, as the input files that ais_bench reads.
 
     Args:
-        dataset: Folder of the prepare step.
         out: Folder to write: new, empty, or of the same command.
+        dataset: Folder of the prepare step.
+        labels: In place of --dataset, with --exported; new label maps, as of synthesise.
+        image: In place of --dataset, with --exported; new pictures, as of synthesise.
+        instances: With --labels; instance maps, or components, as of synthesise.
+        maps: With --labels; raw, read as those that the model's data set was prepared from, or
+            prepared.
         split: Which pairs.
         exported: Folder of the export step: the inputs of its file.
         form: In place of --exported; onehot, or None: one-hot labels and edges as float32, for the
@@ -78,12 +87,25 @@ def inputs(
         python -m components.export offline inputs --dataset runs/dataset \\
             --exported runs/exported --out runs/inputs
     """
-    from components.export.offline.inputs import form_of_inputs, write_inputs
+    from components.export.offline import inputs as files
 
-    manifest = DatasetManifest.read(dataset)
-    wanted = form_of_inputs(exported, form, size, dataset, manifest)
+    # What the files are made of, checked as one.
+    given = dict(dataset=dataset, labels=labels, image=image, instances=instances, maps=maps)
+    options = files.GivenScenes.check(given | dict(split=split))
+    if dataset is None and (exported is None or form or size):
+        raise InputError(
+            f"--{'labels' if labels else 'image'} needs --exported, whose card tells how maps are "
+            "read, and no --form or --size: give the folder of the export step alone."
+        )
+
+    if dataset is None:
+        scenes, wanted = files.scenes_of_files(options, exported)
+    else:
+        manifest = DatasetManifest.read(dataset)
+        wanted = files.form_of_inputs(exported, form, size, dataset, manifest)
+        scenes = files.scenes_of_dataset(dataset, manifest, split)
     in_folders = exported is not None or form == "maps"
-    write_inputs(dataset, manifest, out, split, wanted, format, in_folders)
+    files.write_inputs(scenes, out, wanted, format, in_folders)
 
 
 def pictures(

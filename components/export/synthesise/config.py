@@ -93,8 +93,7 @@ class SceneOptions(Options):
     def _reads_one_source(self) -> Self:
         if sum(place is not None for place in (self.labels, self.image, self.dataset)) != 1:
             raise ValueError(
-                "--labels, --image or --dataset is needed, and one alone: give what is to be "
-                "painted"
+                "--labels, --image or --dataset is needed, and one alone: give what is to be read"
             )
         if self.dataset and self.instances:
             raise ValueError(

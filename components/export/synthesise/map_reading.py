@@ -156,7 +156,7 @@ def reading_for(
         maps = _look(files, as_raw, as_they_are)
     is_raw = maps == "raw"
     how = describe_raw(card) if is_raw else "ids are those of the data set"
-    print(f"synthesise: label maps are {maps}: {how}", flush=True)
+    print(f"label maps are {maps}: {how}", flush=True)
     reader = as_raw if is_raw else as_they_are
     return MapReading(reads, reader, card.raw, is_raw, card.labels)
 

@@ -3,6 +3,7 @@ that of the same scene in the prepared data set, byte for byte."""
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_coloured_maps_for_a_model_of_components(trained, tmp_path, painter, cap
     capsys.readouterr()
     assert_as_the_data_set(tmp_path, trained / "raw" / "labels", **{painter: trained / painter})
     printed = capsys.readouterr().out
-    assert printed.count("synthesise: label maps are raw: colours become labels as in train") == 1
+    assert printed.count("label maps are raw: colours become labels as in training") == 1
 
 
 def test_instances_are_the_components_that_training_had(trained, tmp_path):
@@ -120,6 +121,30 @@ def test_copies_of_prepared_maps_are_known_by_what_is_in_them(trained, tmp_path,
     (tmp_path / "dataset").symlink_to(trained / "dataset")
     assert_as_the_data_set(tmp_path, tmp_path / "maps", model=trained / "model")
     assert "label maps are prepared: " in capsys.readouterr().out
+
+
+def test_files_for_ais_bench_are_those_of_the_data_set(trained, tmp_path, capsys):
+    """Byte for byte: the labels, and the components as instances."""
+    exported, write = trained / "exported", ["offline", "inputs"]
+    raw = dict(labels=trained / "raw" / "labels", exported=exported)
+    main([*write, *as_flags(**raw, out=tmp_path / "new")])
+    said = "label maps are raw: colours become labels as in training"
+    assert said in capsys.readouterr().out
+    prepared = dict(dataset=trained / "dataset", exported=exported)
+    main([*write, *as_flags(**prepared, out=tmp_path / "wanted")])
+    for kind in ("labels", "instances"):
+        wanted, found = pictures(tmp_path / "wanted" / kind), pictures(tmp_path / "new" / kind)
+        assert wanted and {name: found[name] for name in wanted} == wanted
+        assert len(found) == 4
+    refusal = partial(refusal_of_command, capsys, main, *write)
+    alone = as_flags(labels=raw["labels"], out=tmp_path / "x")
+    assert refusal(*alone) == (
+        "--labels needs --exported, whose card tells how maps are read, and no --form or --size: "
+        "give the folder of the export step alone."
+    )
+    assert refusal(*as_flags(**raw | prepared, out=tmp_path / "x")) == (
+        "--labels, --image or --dataset is needed, and one alone: give what is to be read."
+    )
 
 
 def test_a_colour_that_training_did_not_know_is_refused(trained, tmp_path, capsys):

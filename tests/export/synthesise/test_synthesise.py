@@ -554,7 +554,7 @@ def test_a_compiled_file(raw, tmp_path, monkeypatch, capsys):
         ),
         (
             "--model m",
-            "--labels, --image or --dataset is needed, and one alone: give what is to be painted.",
+            "--labels, --image or --dataset is needed, and one alone: give what is to be read.",
         ),
         (
             "--model m --labels l --image i",
