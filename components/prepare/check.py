@@ -15,7 +15,7 @@ from components.prepare.config import PrepareConfig
 from components.prepare.kinds import Kinds
 from components.prepare.labels import grey_levels, told_num_labels, usual_num_labels
 from components.prepare.layouts.pairing import RawPair
-from components.prepare.problems import Problem
+from components.prepare.problems import Problem, refused
 from components.prepare.raw_data import decide_kind, find_pairs, local_folder, reading_for
 from components.prepare.reading.edges import invented_ids
 from components.prepare.reading.found_colours import FoundColours, count_colours
@@ -25,7 +25,7 @@ from components.prepare.writing.parallel import parallel_map
 from shared.contracts.dataset import SPLITS
 from shared.contracts.folder import write_atomically
 from shared.contracts.labels import IGNORED
-from shared.data.images import read_ids
+from shared.data.images import read_ids, resize_ids
 from shared.data.maps import densify, label_counts
 from shared.terminal.progress import progress
 
@@ -125,7 +125,7 @@ def examine(raw: RawPair, reading: Reading, lists_colours: bool) -> Found:
         found.num_instances = _check_instances(raw, frame, reading, problems)
 
     # Whether it is there twice is a question of whole pairs.
-    if not problems:
+    if not refused(problems):
         picture = Path(raw.photo or raw.input).read_bytes()
         found.content = hashlib.blake2b(picture, digest_size=16).hexdigest()
     return found
@@ -164,7 +164,9 @@ def _check_instances(
     """Number of instances; adds the problem of those that lie in several labels."""
     ids, dense_ids = densify(frame.instances)  # (K,), (H, W)
     if reading.labels and reading.instances == "files" and frame.input is not None:
-        # The pixels of each instance by label.
+        # The pixels of each instance by label, at the label map's size.
+        if frame.instances.shape != frame.input.shape:
+            dense_ids = resize_ids(dense_ids, *frame.input.shape)
         counts = label_counts(dense_ids, frame.input, len(ids))
         counts[:, IGNORED:] = 0
 

@@ -17,7 +17,7 @@ from components.prepare.labels import (
     usual_num_labels,
 )
 from components.prepare.layouts.pairing import RawPair
-from components.prepare.problems import refuse_first, refused
+from components.prepare.problems import refuse_first, refused, tell_accepted
 from components.prepare.raw_data import (
     find_pairs,
     folder_at_hand,
@@ -99,6 +99,7 @@ def survey(
     refuse_first(problems)
     if refuse_dark:
         refuse_first(levels.problems())
+    tell_accepted(problems)
     return wide_ids, cache_bytes, kinds
 
 

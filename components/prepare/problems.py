@@ -63,7 +63,7 @@ REMEDIES = {
         "give pictures of 8 or 16 bits a channel and of one kind, or change --input-nc"
     ),
     "dark pictures": "say the number that means white with --white-level",
-    "sizes differ": "give all maps of a pair one size",
+    "sizes differ": "give all maps of a pair one size, or one shape and a --size for all",
     "odd width": "give pictures of two equal halves",
     "looks resized": "give the maps as they were drawn, or resized to the nearest neighbour",
     "unknown label ids": (
@@ -75,10 +75,11 @@ REMEDIES = {
         "correct the maps, build them with --instances components, or say --instances none"
     ),
     "duplicate picture": "remove one of them",
+    "several scales": "nothing: each is resized from its own size",
 }
 
 # --check lists these, but prepare goes on.
-ACCEPTED = {"looks resized", "instances across labels", "duplicate picture"}
+ACCEPTED = {"looks resized", "instances across labels", "duplicate picture", "several scales"}
 
 
 def refused(problems: list[Problem]) -> list[Problem]:
@@ -86,6 +87,15 @@ def refused(problems: list[Problem]) -> list[Problem]:
     order = [*REMEDIES]
     found = [problem for problem in problems if problem.kind not in ACCEPTED]
     return sorted(found, key=lambda problem: order.index(problem.kind))
+
+
+def tell_accepted(problems: list[Problem]) -> None:
+    """Print a line for each kind that prepare accepts."""
+    for kind in REMEDIES:
+        found = [problem for problem in problems if problem.kind == kind and kind in ACCEPTED]
+        if found:
+            files = f"{len(found)} file{'s' * (len(found) > 1)}"
+            print(f"prepare: {kind}: {files}, e.g. {found[0].file} {found[0].found}", flush=True)
 
 
 def refuse_first(problems: list[Problem]) -> None:

@@ -1,4 +1,5 @@
-"""Raw data of any usual layout as pairs of files of this machine. Nothing in them is opened yet."""
+"""Raw data of any usual layout as pairs of files of this machine. Nothing is opened yet but a few
+pictures of a layout that was guessed."""
 
 import os
 from dataclasses import replace
@@ -21,6 +22,7 @@ from components.prepare.layouts.sources import Naming, Source, find_source
 from components.prepare.layouts.splits import choose_splits
 from components.prepare.problems import Problem
 from components.prepare.reading.geometry import Resize
+from components.prepare.reading.halves import doubt_halves
 from components.prepare.reading.pairs import Reading
 from shared.data.headers import WHITE_16_BIT
 from shared.data.labels import read_labels
@@ -119,6 +121,10 @@ def find_pairs(
         for problem in of_splits
         if problem.kind != "missing photo" or problem.file not in explained
     ]
+
+    # Halves of what is one picture would be wrong in every pair.
+    if source.is_guess and source.layout == "side_by_side":
+        problems = doubt_halves(sum(source.pairs.values(), [])) + problems
 
     # What else people should know.
     notes = [*source.notes, not_unpacked(root) if is_copy else "", _splits_left(source, pairs)]

@@ -345,8 +345,13 @@ def resized_with_antialiasing(raw, b):
 
 
 def sizes_differ(raw, b):
-    save(raw / "train_img" / f"{b}.png", noise(0, 8, 9, 3))
-    return {}, f"train_img/{b}.png is 8x9 but {raw}/train_label/{b}.png is 8x8"
+    save(raw / "train_img" / f"{b}.png", noise(0, 8, 10, 3))
+    return {}, f"train_img/{b}.png is 8x10 but {raw}/train_label/{b}.png is 8x8"
+
+
+def several_scales(raw, b):
+    save(raw / "train_img" / f"{b}.png", noise(0, 16, 16, 3))
+    return {}, f"train_img/{b}.png is 16x16 but {raw}/train_label/{b}.png is 8x8"
 
 
 def odd_width(raw, b):
@@ -457,6 +462,7 @@ KINDS = {
     photos_of_a_camera_of_12_bits: "dark pictures",
     wrong_channels: "wrong channels",
     sizes_differ: "sizes differ",
+    several_scales: "several scales",
     odd_width: "odd width",
     unknown_label_ids: "unknown label ids",
     levels_of_grey: "levels of grey",

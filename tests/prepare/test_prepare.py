@@ -6,6 +6,7 @@ How layouts are found is in test_sources.py, sizes and label ids by themselves i
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -336,6 +337,52 @@ def test_files_and_cache_are_the_source_resized_by_hand(sizes, geometry, highest
                     assert np.array_equal(sample.instances, instances)
                     assert (sample.photo is None) == (photo is None)
                     assert photo is None or np.array_equal(sample.photo, photo.transpose(2, 0, 1))
+
+
+def add_scales(raw, photo=(32, 64), instances=(16, 32), labels=(8, 16)):
+    """A pair to train on and one to test on, whose maps have these sizes."""
+    maps = {}
+    for split in ("train", "test"):
+        maps["label"], maps["inst"] = noise(1, *labels, high=35), noise(2, *instances)
+        maps["img"] = noise(3, *photo, 3)
+        for kind, pixels in maps.items():
+            save(raw / f"{split}_{kind}" / "a.png", pixels)
+    return maps
+
+
+@pytest.mark.parametrize(("size", "wanted"), [("6x12", (6, 12)), ("x12", (6, 12)), ("6x", (6, 12))])
+def test_maps_of_one_shape_are_resized_each_from_its_own_size(tmp_path, size, wanted):
+    maps = add_scales(tmp_path / "raw")
+    prepared(tmp_path / "raw", tmp_path / "dataset", size=size)
+    found = pixels(tmp_path / "dataset")
+    photo = Image.fromarray(maps["img"]).resize(wanted[::-1], Image.BICUBIC)
+    for split in ("train", "test"):
+        assert np.array_equal(found[f"{split}_img/a.png"], np.asarray(photo))
+        assert np.array_equal(found[f"{split}_label/a.png"], nearest(maps["label"], *wanted))
+        assert np.array_equal(found[f"{split}_inst/a.png"], nearest(maps["inst"], *wanted))
+
+
+def test_the_largest_map_says_the_shape(tmp_path, capsys):
+    """By the label map, of 10x15, a width of 149 would make a height of 99."""
+    add_scales(tmp_path / "raw", photo=(100, 149), instances=(10, 15), labels=(10, 15))
+    manifest = prepared(tmp_path / "raw", tmp_path / "dataset", size="x149")
+    assert (manifest.train[0].height, manifest.train[0].width) == (100, 149)
+    told = f"{tmp_path}/raw/train_img/a.png is 100x149 but {tmp_path}/raw/train_label/a.png is"
+    assert f"prepare: several scales: 2 files, e.g. {told} 10x15\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", ["keep", "round4"])
+def test_maps_of_one_shape_are_refused_where_nothing_scales_them(tmp_path, size):
+    add_scales(tmp_path / "raw")
+    sentence = refused(tmp_path / "raw", tmp_path / "dataset", size=size)
+    assert "is 32x64 but" in sentence and "(4 such files): say a --size" in sentence
+    [remedy] = re.findall(r"such as --size (\S+);", sentence)
+    prepared(tmp_path / "raw", tmp_path / "dataset", size=remedy)
+
+
+def test_maps_of_other_shapes_are_refused_at_any_size(tmp_path):
+    add_scales(tmp_path / "raw", photo=(32, 48))
+    assert "is 32x48 but" in refused(tmp_path / "raw", tmp_path / "dataset", size="8x16")
 
 
 def test_the_digest_depends_on_the_images_alone(raw, tmp_path):

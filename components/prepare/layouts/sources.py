@@ -37,6 +37,7 @@ class Source:
     pairs: dict[str, list[RawPair]]
     problems: list[Problem]  # all of them, sorted by kind and file
     notes: list[str] = field(default_factory=list)  # what people should know of it, line by line
+    is_guess: bool = False  # the layout, by what is in the folder
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def find_source(
 
     # Its layout, and in it the files of each split and role.
     raw = RawFolder(top, stays_inside)
+    is_guess = layout == "auto" and not any(naming.folders)
     layout, why = _choose_layout(top, layout, naming, needed)
     match layout:
         case "cityscapes":
@@ -95,7 +97,7 @@ def find_source(
 
     # Files of one name are a pair; what has no partner is a problem.
     problems = {*raw.problems, *one_sided_splits(raw, files)}
-    if why.startswith("found"):
+    if is_guess:
         problems |= {*doubts(layout, files)}
     loose: Counter[str] = Counter()
     noun = "label map" if layout == "cityscapes" else "label map or input picture"
@@ -114,6 +116,7 @@ def find_source(
         pairs,
         sorted(problems, key=lambda problem: (problem.kind, problem.file)),
         notes,
+        is_guess,
     )
 
 

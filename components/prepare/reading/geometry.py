@@ -37,6 +37,11 @@ class Resize:
             return f"round{self.multiple}"
         return f"{self.height or ''}x{self.width or ''}" if self.height or self.width else "keep"
 
+    @property
+    def scales(self) -> bool:
+        """Whether a side is given, so that files of one shape get one size."""
+        return bool(self.height or self.width)
+
     def size_of(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) in pixels of a prepared image, by the arithmetic of pix2pixHD's
         base_dataset.py.
@@ -56,3 +61,12 @@ class Resize:
         if self.height:
             return self.height, max(1, int(self.height * width / height))
         return height, width
+
+
+def have_one_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two (height, width) may be one picture's at two scales: the shorter side is within a
+    pixel of what the longer makes of it."""
+    small, large = sorted((size, other), key=lambda sides: sides[0] * sides[1])
+    longer = 0 if large[0] > large[1] else 1
+    expected = large[1 - longer] * small[longer] / large[longer]
+    return abs(expected - small[1 - longer]) < 1

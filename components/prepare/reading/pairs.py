@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 
 from components.prepare.layouts.pairing import RawPair
-from components.prepare.problems import Problem
-from components.prepare.reading.geometry import Resize
+from components.prepare.problems import Problem, refused
+from components.prepare.reading.geometry import Resize, have_one_shape
 from shared.data.colours import says_colours
 from shared.data.headers import ImageHeader, probe
 from shared.data.images import WrongContent, read_ids, read_picture
@@ -47,10 +47,16 @@ class RawFrame:
     photo: np.ndarray | None  # (3, H, W) uint8
     instances: np.ndarray | None  # (H, W) uint8, uint16 or int32
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of its largest map."""
+        maps = (self.input, self.photo, self.instances)
+        return largest([map.shape[-2:] for map in maps if map is not None])
+
 
 @dataclass(slots=True)
 class Header:
-    """What the headers of a pair's files say."""
+    """What the headers of a pair's files say; the size is its largest map's."""
 
     height: int = 0
     width: int = 0
@@ -104,12 +110,35 @@ def read_header(pair: RawPair, reading: Reading) -> Header:
 
     # All of them together.
     if pair.input in sizes:
-        header.height, header.width = size = sizes[pair.input]
-        for file, other in sizes.items():
-            if other != size:
-                found = f"is {other[0]}x{other[1]} but {pair.input} is {size[0]}x{size[1]}"
-                header.problems.append(Problem("sizes differ", file, found))
+        header.height, header.width = largest([sizes[pair.input], *sizes.values()])
+        header.problems += _sizes_that_differ(pair.input, sizes, reading.resize)
     return header
+
+
+def largest(sizes: list[tuple[int, int]]) -> tuple[int, int]:
+    """The first of the (height, width) that have the most pixels."""
+    return max(sizes, key=lambda size: size[0] * size[1])
+
+
+def _sizes_that_differ(
+    input: str, sizes: dict[str, tuple[int, int]], resize: Resize
+) -> list[Problem]:
+    """The problems of files whose (height, width) is not the input's: of one shape they are none
+    where all are scaled to one size."""
+    problems = []
+    height, width = sizes[input]
+    for file, other in sizes.items():
+        if other == (height, width):
+            continue
+        found = f"is {other[0]}x{other[1]} but {input} is {height}x{width}"
+        if not have_one_shape((height, width), other):
+            problems.append(Problem("sizes differ", file, found))
+        elif resize.scales:
+            problems.append(Problem("several scales", file, found))
+        else:
+            remedy = f"say a --size that all are scaled to, such as --size x{width}"
+            problems.append(Problem("sizes differ", file, found, remedy))
+    return problems
 
 
 def is_coloured(header: ImageHeader) -> bool:
@@ -152,7 +181,7 @@ def read_pair(pair: RawPair, reading: Reading) -> tuple[RawFrame, list[Problem]]
         "photo": "wrong mode of picture",
         "instances": "wrong mode of ids",
     }
-    skipped = {problem.file for problem in problems}
+    skipped = {problem.file for problem in refused(problems)}
     for name, file in (("input", pair.input), ("photo", pair.photo), ("instances", pair.instance)):
         try:
             if file and file not in skipped:

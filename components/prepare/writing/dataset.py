@@ -58,8 +58,8 @@ def write_pair(
     if refused(problems):
         return Done(split, None, problems=problems)
 
-    # All maps at one size.
-    size = reading.resize.size_of(*frame.input.shape[-2:])
+    # All maps at one size, each from its own.
+    size = reading.resize.size_of(*frame.size)
     resize_input = resize_picture if manifest.input_nc else resize_ids
     inputs = resize_input(frame.input, *size)
     photo = None if frame.photo is None else resize_picture(frame.photo, *size)

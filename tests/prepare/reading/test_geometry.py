@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.prepare.config import PrepareConfig
-from components.prepare.reading.geometry import FORMS, Resize
+from components.prepare.reading.geometry import FORMS, Resize, have_one_shape
 from shared.errors import InputError
 
 SIDES = st.integers(1, 10_000)
@@ -100,3 +100,20 @@ def test_other_sizes_are_refused(text):
     with pytest.raises(InputError) as refused:
         PrepareConfig.check({"size": text})
     assert str(refused.value) == f"--size {text!r}: {FORMS}."
+
+
+@pytest.mark.parametrize(
+    ("size", "other", "agree"),
+    [
+        ((1024, 2048), (512, 1024), True),
+        ((1080, 1920), (512, 910), True),  # 910.2, cut
+        ((1080, 1920), (512, 911), True),  # or rounded up: within a pixel
+        ((1080, 1920), (512, 912), False),
+        ((600, 400), (300, 200), True),
+        ((600, 400), (200, 300), False),  # turned
+        ((512, 512), (512, 1024), False),
+        ((7, 7), (7, 7), True),
+    ],
+)
+def test_sizes_of_one_shape(size, other, agree):
+    assert have_one_shape(size, other) == have_one_shape(other, size) == agree
