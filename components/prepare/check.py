@@ -27,6 +27,7 @@ from shared.contracts.folder import write_atomically
 from shared.contracts.labels import IGNORED
 from shared.data.images import read_ids, resize_ids
 from shared.data.maps import densify, label_counts
+from shared.errors import InputError
 from shared.terminal.progress import progress
 
 # Share of an instance's pixels that may lie in other labels than most: soft edges are no mistake.
@@ -55,6 +56,8 @@ def check(raw_data: str, config: PrepareConfig, report_file: Path | None = None)
     # What names tell: the pairs, and what has no partner. With splits that cannot be chosen, all
     # pairs are looked at.
     refuse_contradictions(config)
+    if report_file and not report_file.absolute().parent.is_dir():
+        raise InputError(f"--check-report {report_file}: its folder is not there: make it first.")
     source, pairs, problems = find_pairs(local_folder(raw_data, config), config)
     reading = reading_for(config, source)
     report = CheckReport(

@@ -155,7 +155,8 @@ def read_if_same(
     options = [
         f"--{name.replace('_', '-')}"
         for name, value in config.items()
-        if found.config.get(name) != value
+        # A data set of an earlier version knows nothing of an option that is new.
+        if found.config.get(name, PrepareConfig.model_fields[name].default) != value
     ]
     if options:
         raise InputError(

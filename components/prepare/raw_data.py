@@ -30,9 +30,12 @@ from shared.errors import InputError
 
 
 def local_folder(raw_data: str, config: PrepareConfig) -> Path:
-    """The folder of the images, copied or unpacked where that is needed."""
+    """The folder of the images, copied or unpacked where that is needed.
+
+    A link keeps its name, which may be an archive's while the file's is none.
+    """
     copies = copies_folder(config)
-    root = fetch(raw_data, copies) if is_remote(raw_data) else _place_of(raw_data)
+    root = fetch(raw_data, copies) if is_remote(raw_data) else Path(raw_data).absolute()
     if archives := packed_in(root, config):
         if root not in archives:
             _tell_of_archives(root, archives)
@@ -44,16 +47,9 @@ def folder_at_hand(raw_data: str, config: PrepareConfig) -> Path | None:
     """The same without copying or unpacking; None where the images are not here yet."""
     if is_remote(raw_data):
         return None
-    root = _place_of(raw_data)
+    root = Path(raw_data).absolute()
     archives = packed_in(root, config)
     return unpacked_before(archives, copies_folder(config)) if archives else root
-
-
-def _place_of(raw_data: str) -> Path:
-    """The path from the root of the disk. A link at its end stays: its name may be an archive's
-    while the file's is none."""
-    path = Path(raw_data)
-    return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
 
 
 def _tell_of_archives(root: Path, archives: list[Path]) -> None:

@@ -52,7 +52,7 @@ def find_raw_data(raw_data: str | None, runs: Path) -> str:
         return str(scenes)
     if "://" in raw_data:
         return raw_data
-    return str(Path(raw_data).resolve())
+    return str(Path(raw_data).absolute())
 
 
 def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse) -> None:

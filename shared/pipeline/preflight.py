@@ -64,7 +64,7 @@ def look_ahead(
     # The steps.
     here, runs = images is None, runs.resolve()
     if here and raw_data and "://" not in raw_data:
-        raw_data = str(Path(raw_data).resolve())
+        raw_data = str(Path(raw_data).absolute())
     forecasts = ask_steps(configs, preflights, raw_data, runs / name, here)
     coming = {step: one for step, one in forecasts.items() if step not in finished}
     owners, order = owners_of(configs), list(configs)

@@ -715,6 +715,11 @@ def test_the_command_line(raw, tmp_path):
     assert tree(tmp_path) == before
 
 
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(raw, capsys):
+    argv = ["--raw-data", raw, "--check", "--check-report", raw / "no" / "all.json"]
+    assert "all.json: its folder is not there: make it" in refusal_of_command(capsys, main, *argv)
+
+
 def test_a_report_without_a_check_is_refused(raw, tmp_path, capsys):
     argv = ["--raw-data", raw, "--dataset", tmp_path / "dataset", "--check-report", "all.json"]
     sentence = refusal_of_command(capsys, main, *argv)

@@ -811,6 +811,17 @@ def test_the_same_command_again_does_nothing(raw, tmp_path, capsys):
     assert tree(tmp_path) == before
 
 
+def test_a_data_set_of_before_an_option_was_there_is_the_same(raw, tmp_path, capsys):
+    make(raw, tmp_path / "dataset", SMALL)
+    manifest = json.loads((tmp_path / "dataset" / "manifest.json").read_text())
+    del manifest["config"]["seed"]
+    (tmp_path / "dataset" / "manifest.json").write_text(json.dumps(manifest))
+    make(raw, tmp_path / "dataset", SMALL)
+    assert last_line(capsys) == f"prepare: already prepared: {tmp_path / 'dataset'}"
+    with pytest.raises(InputError, match="was prepared with other --seed:"):
+        make(raw, tmp_path / "dataset", SMALL.model_copy(update={"seed": 1}))
+
+
 def test_the_same_source_by_another_path_is_the_same(raw, tmp_path, capsys, monkeypatch):
     make(raw, tmp_path / "dataset", SMALL)
     monkeypatch.chdir(tmp_path)
@@ -1236,10 +1247,9 @@ def test_the_highest_label_id_is_num_labels_minus_one(raw, tmp_path):
 @pytest.mark.parametrize("path", [photo_path, instance_path])
 def test_sizes_that_differ_within_a_pair_are_refused(raw, tmp_path, path):
     odd, label = (place(raw, "train", "ulm_000000_000019") for place in (path, label_path))
-    write_ids(odd, np.zeros((HEIGHT, WIDTH + 1), int))
-    assert f"{odd} is 64x129 but {label} is 64x128: give all maps of a pair one size; " in refused(
-        raw, tmp_path / "dataset"
-    )
+    write_ids(odd, np.zeros((HEIGHT, WIDTH + 4), int))
+    told = f"{odd} is 64x132 but {label} is 64x128: give all maps of a pair one size, or one shape"
+    assert told in refused(raw, tmp_path / "dataset")
 
 
 def test_unreadable_files_are_refused(raw, tmp_path):

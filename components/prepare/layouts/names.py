@@ -13,6 +13,7 @@ from shared.data.names import CITYSCAPES_ENDINGS
 
 # How many names are compared with each other to find out what they differ by.
 SAMPLE_NAMES, SAMPLE_OTHERS = 5, 400
+MOST_WAYS = 8  # in which names might differ, that are tried on all of them
 LIKELY = 0.5  # share of the names that a difference should make pairs of
 
 
@@ -98,15 +99,19 @@ def difference(
     stems, other_stems = (
         {name: split_name(file.relative) for name, file in some.items()} for some in (files, others)
     )
+    by_numbers: dict[tuple[str, ...], list[str]] = {}
+    for _, other in other_stems.values():
+        by_numbers.setdefault(_numbers(other), []).append(other)
+    first_others = [other for _, other in islice(other_stems.values(), SAMPLE_OTHERS)]
     candidates: Counter[tuple[str, str]] = Counter()
     for _, stem in islice(stems.values(), SAMPLE_NAMES):
-        for _, other in islice(other_stems.values(), SAMPLE_OTHERS):
+        for other in (*by_numbers.get(_numbers(stem), ())[:SAMPLE_OTHERS], *first_others):
             if stem != other and (patterns := _patterns(stem, other)):
                 candidates[patterns] += 1
 
     # The way that makes the most pairs of them, and of these the shortest.
     best, shortest = None, 0
-    for patterns, _ in candidates.most_common(20):
+    for patterns, _ in candidates.most_common(MOST_WAYS):
         ours, theirs = (
             {
                 (folder, core): name
@@ -123,6 +128,10 @@ def difference(
         return None
     # A single pair may have a number in common by chance.
     return best if len(best.pairs) > 1 or "{}" in best.patterns else None
+
+
+def _numbers(stem: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\d+", stem))
 
 
 def name_flags(patterns: dict[str, str]) -> str:

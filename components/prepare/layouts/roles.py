@@ -90,7 +90,7 @@ def find_folders(
     <split>/B/<name>.png. Of the roles some are needed."""
     # A folder per role, in the root or in each split.
     in_root = _has_roles(raw.root, given, needed)
-    places = {} if in_root else split_folders(raw.root, needed)
+    places = {} if in_root else split_folders(raw.root, needed, given)
     folders = {
         split: _folders_of_roles(raw, place, direction, given, needed)
         for split, place in (places or {"": ""}).items()
@@ -109,12 +109,14 @@ def find_folders(
     return files, _told(raw, folders.values())
 
 
-def split_folders(root: str, needed: Roles) -> dict[str, str]:
+def split_folders(
+    root: str, needed: Roles, given: tuple[str, str, str] = ("", "", "")
+) -> dict[str, str]:
     """split -> the folder of that name in the root which holds folders of roles."""
     found = {}
     for name in sorted(subfolders(root)):
         split = SPLIT_NAMES.get(name.casefold())
-        if split and _has_roles(os.path.join(root, name), ("", "", ""), needed):
+        if split and _has_roles(os.path.join(root, name), given, needed):
             found.setdefault(split, name)
     return found
 

@@ -222,18 +222,19 @@ def _unused(raw: RawFolder, pairs: dict[str, list[RawPair]]) -> str:
         for folder, files in raw.files.items()
         for file in files
     )
-    kinds: dict[str, list[str]] = {"pictures": [], "pictures of formats that are not read": []}
+    kinds: dict[str, list[str]] = {"": [], " of formats that are not read": []}
     others = 0
     for path in chain({*looked_at} - used, raw.passed_over, islice(raw.elsewhere(), MOST_LISTED)):
         name = os.path.basename(path)
         if is_image(name):
-            kinds["pictures"].append(path)
+            kinds[""].append(path)
         elif is_unread_image(name):
-            kinds["pictures of formats that are not read"].append(path)
+            kinds[" of formats that are not read"].append(path)
         else:
             others += 1
     parts = [
-        f"{len(files)} {kind} (such as {os.path.relpath(min(files), raw.root)})"
+        f"{len(files)} picture{'s' * (len(files) > 1)}{kind} (such as "
+        f"{os.path.relpath(min(files), raw.root)})"
         for kind, files in kinds.items()
         if files
     ]

@@ -126,7 +126,7 @@ def test_a_pattern_takes_its_files_and_leaves_the_others(tmp_path):
     root = files(tmp_path, inputs, ["a/1.jpg", "b/1.jpg"])
     source = find(root, ("{}_mask", "", ""))
     assert (source.problems, [name for name, _ in pairs(source)]) == ([], ["a_1", "b_1"])
-    assert source.notes[1] == "not used: 1 pictures (such as labels/a/1_overlay.png)"
+    assert source.notes[1] == "not used: 1 picture (such as labels/a/1_overlay.png)"
 
 
 def test_a_pattern_that_fits_nothing_is_refused(tmp_path):

@@ -433,7 +433,7 @@ def test_the_layout_and_what_shows_it_are_told(tmp_path):
     assert find(tmp_path / "a").notes == [
         "layout folders (found images/, labels/): labels/ holds the input, images/ the photos, "
         "instances/ the instance maps",
-        "not used: 2 pictures (such as depth/1.png), 1 pictures of formats that are not read (such "
+        "not used: 2 pictures (such as depth/1.png), 1 picture of formats that are not read (such "
         "as depth/2.heic), 1 other file",
     ]
     make(tmp_path / "b", "train_label/1.png", "train_img/1.png", "test_label/1.png")
@@ -467,6 +467,14 @@ def test_splits_with_folders_of_roles_in_them(tmp_path):
         "train/masks/): Validation/masks/ and train/masks/ hold the input, Validation/Images/ and "
         "train/Images/ the photos"
     ]
+
+
+def test_folders_of_given_names_in_each_split(tmp_path):
+    make(tmp_path, "train/maps/1.png", "train/aerial/1.jpg", "val/maps/2.png", "val/aerial/2.jpg")
+    assert short(tmp_path, find(tmp_path, folders=("maps", "aerial", ""))) == {
+        "train": [("1", "train/maps/1.png", "train/aerial/1.jpg", None)],
+        "val": [("2", "val/maps/2.png", "val/aerial/2.jpg", None)],
+    }
 
 
 def test_a_and_b_in_each_split_may_be_swapped(tmp_path):
