@@ -70,11 +70,15 @@ def check(raw_data: str, config: PrepareConfig, report_file: Path | None = None)
         }
     everything = [(split, raw) for split, found in splits.items() for raw in found]
 
-    # Whether numbers or colours say the labels.
-    kinds, raws = Kinds(), [raw for _, raw in everything]
+    # What all headers tell together: whether numbers or colours say the labels, and how bright
+    # pictures are.
+    kinds, levels, raws = Kinds(), Levels(), [raw for _, raw in everything]
     headers = parallel_map(partial(read_header, reading=reading), raws, len(raws))
     for raw, header in zip(raws, headers, strict=True):
         kinds.note(raw, header)
+        levels.add(raw, header)
+    if config.white_level == "auto":
+        report.problems += levels.problems()
     decision = decide_kind(kinds, raws, reading, config)
     report.problems += decision.problems
     lists_colours = decision.by_colour and not config.labels
@@ -91,8 +95,6 @@ def check(raw_data: str, config: PrepareConfig, report_file: Path | None = None)
         if found.content:
             same_content.setdefault(found.content, {})[raw.photo or raw.input] = split
     report.problems += _pictures_twice(same_content.values())
-    if config.white_level == "auto":
-        report.problems += _dark_pictures([raw for _, raw in everything], reading)
     if told_num_labels(config, usual_num_labels(source)) is None:
         report.problems += grey_levels({*report.label_pixels}, config, source.root)
 
@@ -103,15 +105,6 @@ def check(raw_data: str, config: PrepareConfig, report_file: Path | None = None)
     if report_file:
         write_atomically(report_file, report.as_json().encode())
     return report.problems
-
-
-def _dark_pictures(pairs: list[RawPair], reading: Reading) -> list[Problem]:
-    """The problems of pictures that are all dark."""
-    levels = Levels()
-    headers = parallel_map(partial(read_header, reading=reading), pairs, len(pairs))
-    for raw, header in zip(pairs, headers, strict=True):
-        levels.add(raw, header)
-    return levels.problems()
 
 
 def examine(raw: RawPair, reading: Reading, lists_colours: bool) -> Found:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -383,6 +384,64 @@ def test_maps_of_one_shape_are_refused_where_nothing_scales_them(tmp_path, size)
 def test_maps_of_other_shapes_are_refused_at_any_size(tmp_path):
     add_scales(tmp_path / "raw", photo=(32, 48))
     assert "is 32x48 but" in refused(tmp_path / "raw", tmp_path / "dataset", size="8x16")
+
+
+def as_links(raw, path):
+    """As the hub of Hugging Face keeps a file: the content beside the folder, named by a digest."""
+    blob = raw.parent / "blobs" / f"{len(list(raw.rglob('*'))):x}"
+    blob.parent.mkdir(exist_ok=True)
+    path.rename(blob)
+    path.symlink_to(os.path.relpath(blob, path.parent))
+
+
+def as_on_a_mac(raw, path):
+    """Photos are named in decomposed letters."""
+    if path.parent.name.endswith("img"):
+        path.rename(path.with_name(unicodedata.normalize("NFD", path.name)))
+
+
+def with_an_ending(raw, path):
+    if path.parent.name.endswith("label"):
+        path.rename(path.with_stem(f"{path.stem}_mask"))
+
+
+def in_folders_of_splits(raw, path):
+    split, kind = path.parent.name.split("_")
+    place = raw / split / {"label": "masks", "img": "Images"}[kind]
+    place.mkdir(parents=True, exist_ok=True)
+    path.rename(place / path.name)
+
+
+def with_photos_in_capitals(raw, path):
+    if path.parent.name.endswith("img"):
+        path.rename(path.with_name(path.name.upper()))
+
+
+@pytest.mark.parametrize(
+    ("lay_out", "options"),
+    [
+        (as_links, {}),
+        (as_on_a_mac, {}),
+        (with_an_ending, {"input_name": "{}_mask"}),
+        (in_folders_of_splits, {}),
+        (with_photos_in_capitals, {}),
+    ],
+)
+def test_the_same_pairs_are_the_same_data_set_however_they_are_laid_out(tmp_path, lay_out, options):
+    for split, name in (("train", "münchen_1"), ("train", "münchen_2"), ("test", "köln_3")):
+        add_flat(tmp_path / "raw", split, unicodedata.normalize("NFC", name), len(name))
+    shutil.rmtree(tmp_path / "raw" / "train_inst")
+    shutil.rmtree(tmp_path / "raw" / "test_inst")
+    wanted = dict(size="keep", instances="none")
+    plain = prepared(tmp_path / "raw", tmp_path / "plain", **wanted)
+    (tmp_path / "linked").symlink_to("raw")
+    for path in [*(tmp_path / "raw").rglob("*.png")]:
+        lay_out(tmp_path / "raw", path)
+    for folder in (tmp_path / "raw").glob("*_*"):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    other = prepared(tmp_path / "linked", tmp_path / "other", **wanted, **options)
+    assert (other.digest, other.train, other.test) == (plain.digest, plain.train, plain.test)
 
 
 def test_the_digest_depends_on_the_images_alone(raw, tmp_path):
