@@ -388,8 +388,9 @@ def test_maps_of_other_shapes_are_refused_at_any_size(tmp_path):
 
 def as_links(raw, path):
     """As the hub of Hugging Face keeps a file: the content beside the folder, named by a digest."""
-    blob = raw.parent / "blobs" / f"{len(list(raw.rglob('*'))):x}"
-    blob.parent.mkdir(exist_ok=True)
+    blobs = raw.parent / "blobs"
+    blobs.mkdir(exist_ok=True)
+    blob = blobs / f"{len(list(blobs.iterdir())):08x}"
     path.rename(blob)
     path.symlink_to(os.path.relpath(blob, path.parent))
 
@@ -1496,3 +1497,28 @@ def test_the_real_excerpt(tmp_path):
             highest = max(highest, instances.max())
     assert highest > 32767
     assert prepared(EXCERPT, tmp_path / "again", size="64x128").digest == manifest.digest
+
+
+def test_what_is_in_an_archive_and_not_used_is_told_each_time(tmp_path, capsys):
+    """The archive is a link whose own name alone says what it is; the second time it is unpacked
+    already."""
+    raw = flat(tmp_path / "raw", 2)
+    (raw / "notes.txt").touch()
+    save(raw / "depth" / "1.png", noise(0, 8, 16))
+    with zipfile.ZipFile(tmp_path / "0a1b", "w") as archive:
+        for path in sorted(raw.rglob("*.*")):
+            archive.write(path, path.relative_to(raw))
+    (tmp_path / "raw.zip").symlink_to("0a1b")
+    copies = str(tmp_path / "copies")
+    for _ in range(2):
+        prepared(tmp_path / "raw.zip", tmp_path / "dataset", size="keep", copies=copies)
+        lines = capsys.readouterr().out.splitlines()
+        assert "prepare: not unpacked: 1 .txt" in lines
+        assert "prepare: not used: 1 picture (such as depth/1.png)" in lines
+
+    with zipfile.ZipFile(tmp_path / "0a1b", "a") as archive:
+        archive.writestr("train_img/9.heic", b"a phone's")
+        archive.writestr("train_label/9.psd", b"a layer")
+    config = PrepareConfig(copies=copies)
+    sentence = refusal(make, tmp_path / "raw.zip", tmp_path / "other", config)
+    assert "train_img/9.heic is a .heic file, which is not read (2 such files): save" in sentence
