@@ -9,6 +9,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from components.train.data.batches import Batch
+from shared.terminal.progress import duration
 
 BAR = "{desc} |{bar:10}| {n_fmt}/{total_fmt}{postfix}"
 
@@ -87,15 +88,3 @@ def bar_text(losses: dict[str, float], learning_rate: float, rates: Rates) -> st
     figures = [f"{duration(rates.seconds_left)} left", f"{rates.images_per_second:.1f} images/s"]
     figures += [f"data {rates.data_wait_share:.0%}", f"lr {learning_rate:.3g}"]
     return "  ".join([*figures, *(f"{name} {value:.3f}" for name, value in losses.items())])
-
-
-def duration(seconds: float) -> str:
-    """A duration in the two largest units that matter: 45 s, 12 min, 2 h 05 min, 3 d 04 h."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 24 * 60:
-        return f"{minutes // 60} h {minutes % 60:02} min"
-    return f"{minutes // (24 * 60)} d {minutes // 60 % 24:02} h"

@@ -1,14 +1,58 @@
-"""What a person sees of a run in MLflow: the text on its page, and its tags."""
+"""What a person sees of a run: on the terminal at its start and end, and on its page in MLflow."""
 
 from pathlib import Path
 
 from tabulate import tabulate
 
+from shared import tracking
 from shared.contracts.measured import BenchmarkReport
+from shared.errors import nearby
 from shared.pipeline.runs import Run, continue_command
 
 NOTE = "mlflow.note.content"  # the tag that MLflow shows as a run's description
 MOST_FIGURES = 16
+PAGE, TABLE = "report.html", "table.txt"  # of the benchmark's report
+
+
+# On the terminal.
+
+
+def head_lines(run: Run) -> list[str]:
+    """What a run is, before its first step."""
+    record = run.record
+    facts = {"folder": nearby(run.folder), "recipe": record.recipe}
+    facts |= {"raw data": nearby_data(record.raw_data), "steps": ", ".join(record.steps)}
+    facts["MLflow"] = record.mlflow or tracking.ui_command(run.folder.parent)
+    return [f"run {record.name}", *(f"{name:10}{fact}" for name, fact in facts.items())]
+
+
+def nearby_data(raw_data: str) -> str:
+    """Raw data as `nearby` has paths; a URL as it is."""
+    return raw_data if "://" in raw_data else nearby(Path(raw_data))
+
+
+def result_lines(run: Run, columns: int | None) -> list[str]:
+    """What a finished run has come to, for a terminal of so many columns, and where all is."""
+    # The benchmark's table; where it does not fit, with the columns that matter most.
+    report = BenchmarkReport.read(run.report)
+    table = (run.report / TABLE).read_text().splitlines()
+    speed, rest = table[: len(report.speed) + 1], table[len(report.speed) + 1 :]
+    if columns and max(map(len, speed)) > columns:
+        heads = ("runtime", "precision", "batch", "img/s", "p50 ms", "x torch")
+        fields = ("runtime", "precision", "batch_size", "images_per_second")
+        fields += ("latency_ms_p50", "speedup")
+        rows = [[getattr(row, name) for name in fields] + [row.problem] for row in report.speed]
+        formats = ("", "", "", ".2f", ".1f", ".2f", "")
+        speed = tabulate(rows, heads, tablefmt="plain", floatfmt=formats).splitlines()
+
+    # Files and pages.
+    places = {"report": nearby(run.report / PAGE), "log": nearby(run.log)}
+    places["MLflow"] = run.record.mlflow or "has not taken the run yet"
+    places["shown by"] = tracking.ui_command(run.folder.parent)
+    return [*speed, *rest, "", *(f"{name:10}{place}" for name, place in places.items())]
+
+
+# In MLflow.
 
 
 def tags_of(run: Run, report: BenchmarkReport | None) -> dict[str, str]:

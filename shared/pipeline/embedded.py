@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import json
 import os
 import re
@@ -9,9 +10,9 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 from kfp import local
 from kfp.dsl.graph_component import GraphComponent
@@ -24,17 +25,18 @@ from shared.code_version import code_version
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.measured import BenchmarkReport
 from shared.errors import GOES_ON, nearby
-from shared.pipeline.description import tags_of
+from shared.pipeline.description import PAGE, head_lines, result_lines, tags_of
 from shared.pipeline.graph import step_of
 from shared.pipeline.processes import run_step
 from shared.pipeline.processes.locks import hold
 from shared.pipeline.reuse import find_same, listing_of, step_key, take_over, verdict_holds
 from shared.pipeline.runs import Run, RunRecord, continue_command, now
 from shared.secrets import without_secrets
+from shared.terminal.progress import duration
+from shared.terminal.screen import Log, Screen
 from shared.terminal.stopping import Stopped, keeps
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = "report.html"
 LOCK = "run.lock"  # in the folder of a run: held while it is worked on
 REFUSAL = re.compile(r"\w+ refused: ")  # how the last line of a step begins that refused
 
@@ -47,7 +49,9 @@ def find_raw_data(raw_data: str | None, runs: Path) -> str:
     if raw_data is None:
         scenes = runs.resolve() / "demo_scenes"
         draw = [sys.executable, "-m", "components.prepare", "demo", "--out", str(scenes)]
-        if code := run_step(draw, {**os.environ, "PYTHONPATH": str(ROOT)}, print):
+        screen = Screen(sys.stdout, io.StringIO())
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        if code := run_step(draw, environment, screen.show, terminal=screen.for_step()):
             sys.exit(code)
         return str(scenes)
     if "://" in raw_data:
@@ -68,14 +72,15 @@ def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse) -> No
     Raises InputError where another process works on this run, SystemExit with 2 where a step
     refused, else 1 where it failed.
     """
-    # From here on nobody else works on this run.
-    print(f"run {run.name}: on the embedded engine, in {run.folder}", flush=True)
-    again = continue_command(run)
-    os.environ[GOES_ON] = again
+    # What is said when a signal comes, here and by the steps.
+    os.environ[GOES_ON] = again = continue_command(run)
     keeps(f"what is done is kept in {nearby(run.folder)}", f"go on with: {again}")
-    with hold(run.folder / LOCK), open(run.log, "a") as log:
-        # Who held it until now may have got further.
+    with hold(run.folder / LOCK), Log(run.log) as log:
+        # Nobody else works on it; who did until now may have got further.
         run.record = record = RunRecord.read(run.folder)
+        screen = Screen(sys.stdout, log)
+        for line in head_lines(run):
+            screen.say(line)
 
         # The steps find our packages wherever they are started.
         path = [str(ROOT), os.environ.get("PYTHONPATH")]
@@ -83,7 +88,7 @@ def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse) -> No
 
         # The run: steps on the screen, everything in the log, figures in MLflow.
         start = time.perf_counter()
-        engine = Engine(run, Screen(sys.stdout, log), reuse)
+        engine = Engine(run, screen, reuse)
         runs, numbers = run.folder.parent, _numbers(run)
         with tracking.pipeline_run(record.recipe, run.name, numbers, record.tags, runs):
             run.note(state="running", reason="", ended="")
@@ -98,20 +103,17 @@ def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse) -> No
                     # An exception, so that the MLflow run is closed as failed.
                     raise engine.failure
 
-    # Where everything is.
-    seconds = time.perf_counter() - start
-    print(f"\n{run.name} done in {seconds:.0f} s")
-    print_result(run)
+        # The result, and where everything is.
+        screen.say(f"\n{run.name} done in {time.perf_counter() - start:.0f} s\n")
+        for line in result_lines(run, screen.columns):
+            screen.say(line)
 
 
 def print_result(run: Run) -> None:
-    """Show the table of a finished run, and where its report and its log are."""
-    report = run.report
-    print(f"\n{(report / 'table.txt').read_text()}")
-    print(f"report:    {report / PAGE}")
-    print(f"log:       {run.log}")
-    print(f"MLflow:    {run.record.mlflow or 'has not taken the run yet'}")
-    print(f"           shown by {tracking.ui_command(run.folder.parent)}")
+    """Show the result of a finished run again."""
+    screen = Screen(sys.stdout, io.StringIO())
+    for line in result_lines(run, screen.columns):
+        screen.say(line)
 
 
 def _numbers(run: Run) -> dict[str, Any]:
@@ -178,9 +180,15 @@ class Engine:
     """Runs the tasks of one graph for kfp.local."""
 
     run: Run
-    screen: "Screen"
+    screen: Screen
     reuse: Reuse
     failure: StepFailed | None = None
+    begun: float = field(default_factory=time.monotonic)
+
+    def times(self, start: float) -> str:
+        """How long a step took that began at `start`, and the run so far."""
+        step, run = time.monotonic() - start, time.monotonic() - self.begun
+        return f"{duration(step)}, {duration(run)} since the start"
 
     @contextlib.contextmanager
     def in_charge(self) -> Iterator[None]:
@@ -240,12 +248,12 @@ class StepTask(ITaskHandler):
 
     def run(self) -> Status:
         """Take over what is there, else work; keep run.json true in both cases."""
-        engine, run = self.engine, self.engine.run
-        engine.screen.say(f"\n[{self.step}]")
-
         # A task that is no step of the recipe: short, and always done anew.
+        engine, run = self.engine, self.engine.run
         if self.step not in run.record.steps:
             return self._work()
+        number = list(run.record.steps).index(self.step) + 1
+        engine.screen.say(f"\nstep {number} of {len(run.record.steps)}: {self.step}")
 
         # Done already: by this run before it was interrupted, or by an earlier one. The code is as
         # it is now: it may have been edited since the run began.
@@ -270,6 +278,7 @@ class StepTask(ITaskHandler):
         if status == Status.SUCCESS:
             files = listing_of(self.folder)
             run.note_step(self.step, state="finished", files=files, seconds=seconds)
+            engine.screen.say(f"{self.step}: done in {engine.times(start)}")
         else:
             reason = engine.failure.reason
             run.note_step(self.step, state="failed", reason=reason, seconds=seconds)
@@ -311,29 +320,8 @@ class StepTask(ITaskHandler):
 
         screen = self.engine.screen
         screen.last_line = ""
-        code = run_step(command, environment, screen.show)
+        code = run_step(command, environment, screen.show, terminal=screen.for_step())
         if code == 0:
             return Status.SUCCESS
         self.engine.failure = StepFailed(self.step, screen.last_line or f"exit code {code}")
         return Status.FAILURE
-
-
-class Screen:
-    """Where the steps' lines go: to people, and to the log, which takes kfp's own lines too."""
-
-    def __init__(self, screen: TextIO, log: TextIO):
-        self.screen, self.log = screen, log
-        self.last_line = ""  # that a step printed: the reason where it failed
-
-    def show(self, line: str) -> None:
-        """Show a line that a step has printed."""
-        if line.strip():
-            line = without_secrets(line.rstrip())
-            self.last_line = line.strip()
-            self.say(line)
-
-    def say(self, line: str) -> None:
-        # print itself is replaced by kfp while a step runs
-        for stream in (self.screen, self.log):
-            stream.write(line + "\n")
-            stream.flush()

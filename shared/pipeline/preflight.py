@@ -19,6 +19,7 @@ from shared.flags import as_flag
 from shared.pipeline.images import check_images
 from shared.recipes.words import in_words_of_recipe, owners_of
 from shared.terminal import stopping
+from shared.terminal.screen import say
 
 STORE = "MLFLOW_TRACKING_URI"
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,9 +91,9 @@ def look_ahead(
         missing, notes = missing + lacking, notes + unknown
 
     # All at once.
-    print(tabulate(found, tablefmt="plain"))
+    say(tabulate(found, tablefmt="plain"))
     for note in notes:
-        print(f"not looked at: {note}")
+        say(f"not looked at: {note}")
     if missing:
         sys.stdout.flush()
         print("\n".join(missing), file=sys.stderr)

@@ -15,7 +15,7 @@ from torch import nn
 from components.train.config import TrainConfig, ValidationOptions
 from components.train.figures import EpochFigures, final_table
 from components.train.networks.build import Networks
-from components.train.progress import Progress, Rates, bar_text, duration
+from components.train.progress import Progress, Rates, bar_text
 from components.train.run import architecture_for, build, run
 from components.train.step import Trainer
 from components.train.validation import Best, Validation
@@ -35,6 +35,7 @@ from shared.networks.checkpoint import (
 )
 from shared.quality import frechet_distance
 from shared.scorers import MeasuringNetworks
+from shared.terminal.progress import duration
 from tests import reference, tiny
 from tests.measuring import mean_colour, mean_difference
 from tests.training import config

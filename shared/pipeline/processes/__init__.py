@@ -15,6 +15,7 @@ from typing import Self
 from shared.pipeline.processes.locks import LOCKS, held_files
 from shared.pipeline.processes.reasons import count_oom_kills, reason_of
 from shared.terminal import stopping
+from shared.terminal.inner import InnerTerminal, read_lines
 
 GUARD = Path(__file__).with_name("guard.py")
 GRACE_SECONDS = 10.0  # what a step has for its end, from SIGTERM to SIGKILL
@@ -26,6 +27,7 @@ def run_step(
     environment: dict[str, str],
     show: Callable[[str], None],
     pass_fds: Sequence[int] = (),
+    terminal: InnerTerminal | None = None,
 ) -> int:
     """Run a step's process until it and all below it have ended.
 
@@ -37,17 +39,17 @@ def run_step(
         show: Takes each line of its stdout and stderr, and last the reason where something outside
             the step has ended it. A progress bar's carriage return ends a line too.
         pass_fds: File descriptors that it inherits, beside those of our locks.
+        terminal: Takes its stdout and stderr, and draws what is no line yet; None: a pipe does.
 
     Returns its exit status, negative where a signal ended it.
     """
     oom_kills = count_oom_kills()
     last_lines: deque[str] = deque(maxlen=20)
     environment = {"PYTHONUNBUFFERED": "1"} | environment
-    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    text = dict(encoding="utf-8", errors="replace")
-    lines = Lines()
+    pipes = dict(stdout=terminal.theirs if terminal else subprocess.PIPE, stderr=subprocess.STDOUT)
+    lines = Lines(terminal)
     try:
-        with Guarded(command, environment, GRACE_SECONDS, pass_fds, **pipes, **text) as step:
+        with Guarded(command, environment, GRACE_SECONDS, pass_fds, **pipes) as step:
             for line in lines.of(step):
                 last_lines.append(line)
                 show(line)
@@ -55,6 +57,9 @@ def run_step(
         for line in lines.rest():
             show(line)
         raise
+    finally:
+        if terminal:
+            terminal.close()
 
     # What ended it, where that was not the step.
     status = step.process.returncode
@@ -124,30 +129,43 @@ class Lines:
     lives on without its guard is not waited for.
     """
 
-    def __init__(self):
-        self.lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    def __init__(self, terminal: InnerTerminal | None):
+        self.terminal = terminal
+        self.lines: queue.SimpleQueue[tuple[str, bool] | None] = queue.SimpleQueue()
         self.peak_bytes = 0  # most memory of the largest of its processes
         self.watcher: threading.Thread | None = None
 
     def of(self, step: Guarded) -> Iterator[str]:
-        """Each as it comes."""
-        reader = threading.Thread(target=self._read, args=[step.process.stdout], daemon=True)
+        """Each as it comes; what is none yet is drawn."""
+        # The reader has a file of its own: it may live longer than what else is closed here.
+        if self.terminal:
+            stream = os.dup(self.terminal.ours)
+            os.close(self.terminal.theirs)
+        else:
+            stream = os.dup(step.process.stdout.fileno())
+            step.process.stdout.close()
+        reader = threading.Thread(target=self._read, args=[stream], daemon=True)
         reader.start()
         self.watcher = threading.Thread(target=self._watch, args=[step.report, reader])
         self.watcher.start()
-        return iter(self.lines.get, None)
+        for text, is_whole in iter(self.lines.get, None):
+            if is_whole:
+                yield text
+            else:
+                self.terminal.follow()
+                self.terminal.draw(text)
 
     def rest(self) -> list[str]:
         """What nobody has taken yet, after the end."""
         if self.watcher is not None:
             self.watcher.join()
         rest = [self.lines.get() for _ in range(self.lines.qsize())]
-        return [line for line in rest if line is not None]
+        return [one[0] for one in rest if one is not None and one[1]]
 
-    def _read(self, stream) -> None:
-        with stream:
-            for line in stream:
-                self.lines.put(line.removesuffix("\n"))
+    def _read(self, stream: int) -> None:
+        for one in read_lines(stream, is_terminal=self.terminal is not None):
+            self.lines.put(one)
+        os.close(stream)
 
     def _watch(self, report: int, reader: threading.Thread) -> None:
         """Wait for the guard's report, and its end."""

@@ -1,10 +1,10 @@
 """The embedded engine: a whole run, and runs that end early."""
 
+import re
 import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 from mlflow.tracking import MlflowClient
 
@@ -21,11 +21,13 @@ def test_the_whole_pipeline_runs(nights):
     folder, (first, _) = nights
     assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
     out = first.stdout
-    for step in CONFIGS:
-        assert f"\n[{step}]\n" in out
-    assert "embedded engine" in out and "epoch 3/3" in out and "Got executor_input" not in out
-    assert "onnxruntime" in out and " ui --runs " in out
-    report = Path(next(line for line in out.splitlines() if line.startswith("report:")).split()[1])
+    lines = out.splitlines()
+    for number, step in enumerate(CONFIGS, start=1):
+        assert f"step {number} of 6: {step}" in lines
+        assert any(line.startswith(f"{step}: done in ") for line in lines)
+    assert "epoch 3/3" in out and "Got executor_input" not in out
+    assert sum(line.startswith("runtime ") for line in lines) == 1, "the table comes once"
+    report = folder / fact(out, "report")
     assert report.is_file() and report.name == "report.html"
     assert f"<title>{report.parents[2].name}</title>" in report.read_text()
 
@@ -41,6 +43,24 @@ def test_the_whole_pipeline_runs(nights):
     assert (run / "train-global" / "model").is_dir() and (run / "train-local" / "model").is_dir()
     table = ClusterTable.read(run / "cluster" / "clusters")
     assert {7, 11, 23} <= set(table.labels)  # road, building, sky
+
+
+def fact(out: str, name: str) -> str:
+    """What a run says of itself in a line of its beginning or end."""
+    return next(line for line in out.splitlines() if line.startswith(f"{name}  "))[10:]
+
+
+def test_a_run_says_at_its_begin_what_it_is_and_its_log_is_plain_text(nights):
+    folder, (first, second) = nights
+    (run,) = {line for line in first.stdout.splitlines() if line.startswith("run demo-")}
+    assert fact(first.stdout, "folder") == f"runs/{run.removeprefix('run ')}"
+    assert fact(first.stdout, "recipe") == "demo" and "scenes" in fact(first.stdout, "raw data")
+    assert fact(first.stdout, "steps") == ", ".join(CONFIGS)
+    assert fact(first.stdout, "MLflow").endswith(f"{ROOT / 'pipeline.py'} ui")
+    log = (folder / "runs" / run.removeprefix("run ") / "log.txt").read_text()
+    for text in (log, first.stdout, first.stderr, second.stdout):
+        assert not re.search(r"[^\n\t -~\x80-\uffff]", text), "a terminal's own characters"
+    assert "step 2 of 6: train_global\n" in log and "runtime " in log
 
 
 def test_runs_form_one_tree_with_headlines_on_the_parent(nights):
@@ -84,7 +104,7 @@ def test_a_failing_step_is_named_with_its_error(scenes, tmp_path):
     result = call("submit", "--raw-data", raw, cwd=tmp_path)
     assert result.returncode == 2
     assert "step prepare failed: prepare refused: " in result.stderr and "255" in result.stderr
-    assert "[train_global]" not in result.stdout
+    assert ": train_global" not in result.stdout
 
 
 def test_a_crashing_step_is_named_with_its_error(scenes, tmp_path):
@@ -93,7 +113,7 @@ def test_a_crashing_step_is_named_with_its_error(scenes, tmp_path):
     assert result.returncode == 1
     error = "FloatingPointError: losses are no longer finite"
     assert f"step train_global failed: {error}" in result.stderr
-    assert "[cluster]" not in result.stdout
+    assert ": cluster" not in result.stdout
 
 
 def test_a_second_signal_does_not_break_off_the_end_of_a_step():

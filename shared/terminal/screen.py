@@ -1,0 +1,119 @@
+"""What a pipeline shows: on a terminal lines that fit it, and the progress bar of the running step;
+elsewhere plain lines. All lines stand in the log, without bars and colours."""
+
+import os
+import re
+import sys
+import textwrap
+from pathlib import Path
+from typing import TextIO
+
+from shared.secrets import without_secrets
+from shared.terminal.inner import PRESSED, InnerTerminal
+from shared.terminal.stopping import is_stopping
+
+# Colours and movements of a terminal, and other characters that are no text.
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[ -/]*[0-~]|[\x00-\x08\x0b-\x1f\x7f]")
+OVER = "\r\x1b[K"  # what comes next stands where a bar was
+LABEL = re.compile(r"\s*\S+ {2,}| *")  # of a line: what is wrapped goes on behind it
+
+
+class Screen:
+    """Takes the lines of a pipeline and its steps."""
+
+    def __init__(self, stream: TextIO, log: TextIO):
+        self.stream, self.log = stream, log
+        self.is_terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.last_line = ""  # that a step printed: the reason where it failed
+        self._bar = ""  # that stands there now
+
+    def say(self, line: str = "") -> None:
+        """A line of the pipeline."""
+        over = OVER if self._bar else ""
+        self._bar = ""
+        # Not by print, which kfp replaces while a step runs.
+        self.stream.write(f"{over}{fit(line, self.columns)}\n")
+        self.stream.flush()
+        self.log.write(f"{line}\n")
+        self.log.flush()
+
+    def show(self, line: str) -> None:
+        """A line that a step has printed; when it is stopped, of which our own line is the last,
+        for the log alone."""
+        line = plain(without_secrets(line)).rstrip()
+        if not line.strip():
+            return
+        self.last_line = line.strip()
+        if is_stopping():
+            self.log.write(f"{line}\n")
+        else:
+            self.say(line)
+
+    def draw(self, bar: str) -> None:
+        """The progress bar of a step, over the one before; an empty one is none."""
+        bar = plain(without_secrets(bar)).rstrip()
+        if bar != self._bar and not is_stopping():
+            self._bar = bar
+            self.stream.write(f"{OVER}{bar[: self.columns - PRESSED]}")
+            self.stream.flush()
+
+    @property
+    def columns(self) -> int | None:
+        """Of the terminal; None where there is none."""
+        return columns_of(self.stream) if self.is_terminal else None
+
+    def for_step(self) -> InnerTerminal | None:
+        """A terminal for a step whose bar is to be seen here."""
+        return InnerTerminal(self.stream.fileno(), self.draw) if self.is_terminal else None
+
+
+class Log:
+    """A file that takes text alone."""
+
+    def __init__(self, path: Path):
+        self.file = open(path, "a")
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_raised) -> None:
+        self.file.close()
+
+    def write(self, text: str) -> int:
+        return self.file.write(plain(text))
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def say(text: str) -> None:
+    """Print lines, on a terminal so that they fit it."""
+    columns = columns_of(sys.stdout) if sys.stdout.isatty() else None
+    print("\n".join(fit(line, columns) for line in text.splitlines()), flush=True)
+
+
+def plain(text: str) -> str:
+    """A text without colours, movements and other control characters, but for tabs and line
+    ends."""
+    return CONTROL.sub("", text)
+
+
+def columns_of(stream: TextIO) -> int:
+    """Of the terminal that a stream goes to."""
+    return os.get_terminal_size(stream.fileno()).columns or 80
+
+
+def fit(line: str, columns: int | None) -> str:
+    """A line for so many columns, wrapped at words; one that is longer, such as a path, stays whole
+    so that it can be copied. None: as it is."""
+    if columns is None or len(line) <= columns:
+        return line
+    indent = len(LABEL.match(line)[0])
+    return textwrap.fill(
+        line,
+        columns,
+        subsequent_indent=" " * (indent if 0 < indent <= columns // 3 else 2),
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    )
