@@ -15,10 +15,11 @@ def _stop_early(signum: int, _frame: FrameType | None) -> None:
 
 
 # In our programs, and not in what imports us as a library. What Python's own libraries start for
-# them gets no Ctrl-C: it ends with them.
+# them gets no Ctrl-C: it ends with them. Where the signal is blocked, it is to come later.
 _started = " ".join(sys.orig_argv)
 if "--multiprocessing-fork" in _started or "multiprocessing.forkserver" in _started:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 elif os.path.basename(sys.argv[0]) in ("pipeline.py", "pix2pixhd-pipeline") or (
     sys.argv[0] == "-m" and " components." in _started
 ):

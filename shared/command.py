@@ -7,6 +7,8 @@ import difflib
 import inspect
 import itertools
 import os
+import re
+import shutil
 import sys
 import textwrap
 import traceback
@@ -28,6 +30,7 @@ from shared.recipes.values import reason_of
 from shared.recipes.words import in_words_of_recipe, owners_of, owners_of_folders
 from shared.secrets import without_secrets
 from shared.terminal import stopping
+from shared.terminal.screen import FittingLines
 
 Say = Callable[[str, Any], str]
 
@@ -218,11 +221,14 @@ def _run_command(
     rest, name = argv[len(words) :], " ".join(words)
     below = {one: commands[one] for one in commands if one.split()[: len(words)] == words}
 
+    asks_help = not HELP.isdisjoint(rest)
+    out = FittingLines(sys.stdout) if asks_help else sys.stdout
     own_name = step.__name__ if step else prog.split()[-1]
-    with refusals(words[0] if step and below and words else own_name):
+    teller = words[0] if step and below and words else own_name
+    with refusals(teller), contextlib.redirect_stdout(out):
         # Words that name no command, but perhaps a few.
         if name not in commands and (words or step is None):
-            if below and not HELP.isdisjoint(rest):
+            if below and asks_help:
                 print(_listing(prog, below))
                 return
             _refuse_command(name, below, commands)
@@ -232,7 +238,7 @@ def _run_command(
         try:
             values = _arguments(function, f"{prog} {name}".strip(), rest)
         except SystemExit:  # tyro has printed its help
-            if not HELP.isdisjoint(rest):
+            if asks_help:
                 if commands and not words:
                     print(_listing(prog, commands), end="\n\n")
                 print(_example(function))
@@ -306,6 +312,16 @@ def _listing(prog: str, commands: dict[str, Callable[..., None]]) -> str:
 
 
 def _example(function: Callable[..., None]) -> str:
-    """The end of its docstring."""
-    text = inspect.getdoc(function).partition("\nExample:\n")[2]
-    return runnable("example:\n" + textwrap.indent(textwrap.dedent(text).strip(), "  "))
+    """The end of its docstring; a long command goes on in the next line, as a shell has it."""
+    text = runnable(textwrap.dedent(inspect.getdoc(function).partition("\nExample:\n")[2]).strip())
+    columns, lines = shutil.get_terminal_size().columns, ["example:"]
+    for line in text.split("\n"):
+        first, *options = re.split(r" (?=--)", line) if len(line) > columns - 4 else [line]
+        lines.append(f"  {first}")
+        for option in options:
+            if len(lines[-1]) + len(option) > columns - 3:
+                lines[-1] += " \\"
+                lines.append(f"      {option}")
+            else:
+                lines[-1] += f" {option}"
+    return "\n".join(lines)

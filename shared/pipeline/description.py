@@ -1,5 +1,6 @@
 """What a person sees of a run: on the terminal at its start and end, and on its page in MLflow."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tabulate import tabulate
@@ -41,15 +42,35 @@ def result_lines(run: Run, columns: int | None) -> list[str]:
         heads = ("runtime", "precision", "batch", "img/s", "p50 ms", "x torch")
         fields = ("runtime", "precision", "batch_size", "images_per_second")
         fields += ("latency_ms_p50", "speedup")
-        rows = [[getattr(row, name) for name in fields] + [row.problem] for row in report.speed]
-        formats = ("", "", "", ".2f", ".1f", ".2f", "")
-        speed = tabulate(rows, heads, tablefmt="plain", floatfmt=formats).splitlines()
+        rows = [[getattr(row, name) for name in fields] for row in report.speed]
+        speed = narrow_table(heads, rows)
+        speed[1:] = [
+            f"{line}  {row.problem}".rstrip()
+            for line, row in zip(speed[1:], report.speed, strict=True)
+        ]
+
+    # The comparison with the champion, likewise.
+    compared = report.verdict.figures if report.verdict else []
+    if compared and columns and max(map(len, rest[-len(compared) :])) > columns:
+        rows = [[one.name, one.champion, one.tonight, one.judgement] for one in compared]
+        heads = ("figure", "champion", "tonight", "judgement")
+        rest = rest[: -len(compared) - 1] + narrow_table(heads, rows)
 
     # Files and pages.
     places = {"report": nearby(run.report / PAGE), "log": nearby(run.log)}
     places["MLflow"] = run.record.mlflow or "has not taken the run yet"
     places["shown by"] = tracking.ui_command(run.folder.parent)
     return [*speed, *rest, "", *(f"{name:10}{place}" for name, place in places.items())]
+
+
+def narrow_table(heads: Sequence[str], rows: list[list]) -> list[str]:
+    """Lines of a table: names to the left, figures in four digits to the right, "-" for None."""
+    cells = [list(heads)]
+    for row in rows:
+        cells.append([f"{one:.4g}" if isinstance(one, float) else str(one or "-") for one in row])
+    align = ["left" if isinstance(one, str) else "right" for one in rows[0]]
+    text = tabulate(cells, tablefmt="plain", disable_numparse=True, colalign=align)
+    return text.splitlines()
 
 
 # In MLflow.

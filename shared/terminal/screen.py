@@ -1,13 +1,16 @@
 """What a pipeline shows: on a terminal lines that fit it, and the progress bar of the running step;
 elsewhere plain lines. All lines stand in the log, without bars and colours."""
 
+import io
 import os
 import re
+import shutil
+import signal
 import sys
-import textwrap
 from pathlib import Path
 from typing import TextIO
 
+from shared.errors import called_in
 from shared.secrets import without_secrets
 from shared.terminal.inner import PRESSED, InnerTerminal
 from shared.terminal.stopping import is_stopping
@@ -15,7 +18,7 @@ from shared.terminal.stopping import is_stopping
 # Colours and movements of a terminal, and other characters that are no text.
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[ -/]*[0-~]|[\x00-\x08\x0b-\x1f\x7f]")
 OVER = "\r\x1b[K"  # what comes next stands where a bar was
-LABEL = re.compile(r"\s*\S+ {2,}| *")  # of a line: what is wrapped goes on behind it
+LABEL = re.compile(r" *\S+(?: \S+){0,2} {2,}| *")  # of a line: what is wrapped goes on behind it
 
 
 class Screen:
@@ -32,7 +35,7 @@ class Screen:
         over = OVER if self._bar else ""
         self._bar = ""
         # Not by print, which kfp replaces while a step runs.
-        self.stream.write(f"{over}{fit(line, self.columns)}\n")
+        self.stream.write(f"{over}{fit(self._near(line), self.columns)}\n")
         self.stream.flush()
         self.log.write(f"{line}\n")
         self.log.flush()
@@ -56,6 +59,10 @@ class Screen:
             self._bar = bar
             self.stream.write(f"{OVER}{bar[: self.columns - PRESSED]}")
             self.stream.flush()
+
+    def _near(self, line: str) -> str:
+        """A line whose paths are as short as a person at the terminal can have them."""
+        return line.replace(f"{called_in()}/", "") if self.is_terminal else line
 
     @property
     def columns(self) -> int | None:
@@ -92,6 +99,33 @@ def say(text: str) -> None:
     print("\n".join(fit(line, columns) for line in text.splitlines()), flush=True)
 
 
+class FittingLines(io.TextIOBase):
+    """A stream whose lines go on to another one, wrapped where they are wider than the terminal, or
+    than 80 columns elsewhere."""
+
+    def __init__(self, stream: TextIO):
+        self.stream, self.begun = stream, ""
+
+    def write(self, text: str) -> int:
+        *lines, self.begun = (self.begun + text).split("\n")
+        columns = shutil.get_terminal_size().columns
+        for line in lines:
+            is_wide = len(plain(line)) > columns
+            try:
+                self.stream.write(f"{fit(plain(line), columns, hanging=0) if is_wide else line}\n")
+            except BrokenPipeError:  # whoever reads has seen enough, as `head` has
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+                sys.exit(128 + signal.SIGPIPE)
+        return len(text)
+
+    @property
+    def encoding(self) -> str:
+        return self.stream.encoding
+
+    def isatty(self) -> bool:
+        return self.stream.isatty()
+
+
 def plain(text: str) -> str:
     """A text without colours, movements and other control characters, but for tabs and line
     ends."""
@@ -103,17 +137,21 @@ def columns_of(stream: TextIO) -> int:
     return os.get_terminal_size(stream.fileno()).columns or 80
 
 
-def fit(line: str, columns: int | None) -> str:
-    """A line for so many columns, wrapped at words; one that is longer, such as a path, stays whole
-    so that it can be copied. None: as it is."""
+def fit(line: str, columns: int | None, hanging: int = 2) -> str:
+    """A line for so many columns, wrapped at words; a word that is longer, such as a path, stays
+    whole so that it can be copied. None: as it is.
+
+    hanging: columns before the further lines, where the first does not begin with a label."""
     if columns is None or len(line) <= columns:
         return line
-    indent = len(LABEL.match(line)[0])
-    return textwrap.fill(
-        line,
-        columns,
-        subsequent_indent=" " * (indent if 0 < indent <= columns // 3 else 2),
-        break_long_words=False,
-        break_on_hyphens=False,
-        replace_whitespace=False,
-    )
+    label = len(LABEL.match(line)[0])
+    indent = " " * (label if 0 < label <= columns // 3 else hanging)
+    lines = [line[:label]]
+    for word in re.findall(r"\s*\S+", line[label:]):
+        fits = len(lines[-1]) + len(word) <= columns
+        is_long = len(indent) + len(word.lstrip()) > columns
+        if fits or is_long or len(lines[-1]) <= len(indent):
+            lines[-1] += word
+        else:
+            lines.append(indent + word.lstrip())
+    return "\n".join(lines)

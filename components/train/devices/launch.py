@@ -5,9 +5,11 @@ import json
 import logging
 import signal
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ def launch(devices: int, function: Callable[..., Any], *arguments: Any) -> Any:
     The function is one of a module, and it and the arguments can be pickled. One process that fails
     ends all. Raises InputError where one of them did, else RuntimeError with the traceback of the
     first that failed."""
-    with tempfile.TemporaryDirectory() as folder, _without_side_effects():
+    with tempfile.TemporaryDirectory() as folder, _without_side_effects(), _no_ctrl_c_for_ranks():
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -73,10 +75,30 @@ def _without_side_effects() -> Iterator[None]:
                 signal.signal(stop, handler)
 
 
+@contextlib.contextmanager
+def _no_ctrl_c_for_ranks() -> Iterator[None]:
+    """Processes that are started inside do not see Ctrl-C before `_be_a_rank`: while Python loads
+    torch for them they would say where they were.
+
+    They inherit which signals this thread blocks; another one then takes those of this process."""
+    resource_tracker.ensure_running()  # it would unblock the signal when a process needs it
+    over = threading.Event()
+    threading.Thread(target=over.wait, daemon=True).start()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        over.set()
+
+
 def _be_a_rank(folder: Path, function: Callable[..., Any], arguments: tuple) -> Any:
     """Call the function in a new process; leave a note of what went wrong, to which `launch`
     turns."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # of Ctrl-C the process that launched says a line
+    # Ctrl-C ends it; the process that launched it says the line.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
     world = World.from_environment()
     torch.set_num_threads(max(1, torch.get_num_threads() // world.size))
 

@@ -131,10 +131,10 @@ def test_lines_are_what_is_seen_of_them_however_they_come(
 def test_lines_are_wrapped_at_words_behind_their_label():
     line = "raw data  one two three four /a/very/long/path/that/stays/whole five"
     assert fit(line, 30).splitlines() == [
-        "raw data  one two three four",
-        "  /a/very/long/path/that/stays/whole",
+        "raw data  one two three four /a/very/long/path/that/stays/whole",
         "  five",
     ]
+    assert fit("report    /a/path/of/thirty/characters/x", 30).count("\n") == 0
     assert fit("style     one two three", 16).splitlines() == ["style     one", "  two three"]
     label = fit("MLflow    one two three four five six seven eight nine", 36)
     assert label.splitlines() == [
