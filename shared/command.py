@@ -207,7 +207,7 @@ def command_line(
         return _run_command(prog, step, commands, argv)
     note_call()
     with stopping.program(prog.split()[-1].removeprefix("components.")):
-        _run_command(runnable(prog), step, commands, sys.argv[1:])
+        _run_command(prog, step, commands, sys.argv[1:])
 
 
 def _run_command(
@@ -221,10 +221,12 @@ def _run_command(
     rest, name = argv[len(words) :], " ".join(words)
     below = {one: commands[one] for one in commands if one.split()[: len(words)] == words}
 
+    # Who speaks, and to whom.
     asks_help = not HELP.isdisjoint(rest)
     out = FittingLines(sys.stdout) if asks_help else sys.stdout
     own_name = step.__name__ if step else prog.split()[-1]
     teller = words[0] if step and below and words else own_name
+    prog = runnable(prog)
     with refusals(teller), contextlib.redirect_stdout(out):
         # Words that name no command, but perhaps a few.
         if name not in commands and (words or step is None):
