@@ -5,6 +5,7 @@ The line comes at once, and then an exception, with which all that is open is cl
 Ctrl-C does not wait for that. Until `listen` is imported, `shared/__init__.py` ends a program.
 """
 
+import atexit
 import contextlib
 import os
 import signal
@@ -57,6 +58,7 @@ def listen(name: str) -> None:
 def program(name: str) -> Iterator[None]:
     """Listen to the end of the interpreter, which signals make short once the block has ended."""
     listen(name)
+    atexit.register(_leave)  # the first is called last
     code = 1
     try:
         yield
@@ -131,6 +133,16 @@ def _stop(signum: int, _frame: Any) -> None:
         return
 
     stop(signum)
+
+
+def _leave() -> None:
+    """Where a signal has stopped us, do not wait until Python has taken itself apart, which may take
+    a second in which another Ctrl-C would kill it."""
+    if _state.stopped is not None:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(_state.code)
 
 
 def _say(signum: int) -> None:

@@ -29,7 +29,7 @@ def test_the_whole_pipeline_runs(nights):
     assert sum(line.startswith("runtime ") for line in lines) == 1, "the table comes once"
     report = folder / fact(out, "report")
     assert report.is_file() and report.name == "report.html"
-    assert f"<title>{report.parents[2].name}</title>" in report.read_text()
+    assert f"<title>{report.parents[2].name}, " in report.read_text()
 
     written = BenchmarkReport.read(report.parent)
     run = report.parents[2]

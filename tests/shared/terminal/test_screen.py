@@ -132,7 +132,7 @@ def test_lines_are_wrapped_at_words_behind_their_label():
     line = "raw data  one two three four /a/very/long/path/that/stays/whole five"
     assert fit(line, 30).splitlines() == [
         "raw data  one two three four /a/very/long/path/that/stays/whole",
-        "  five",
+        "          five",
     ]
     assert fit("report    /a/path/of/thirty/characters/x", 30).count("\n") == 0
     assert fit("style     one two three", 16).splitlines() == ["style     one", "  two three"]
