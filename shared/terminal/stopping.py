@@ -136,9 +136,11 @@ def _stop(signum: int, _frame: Any) -> None:
 
 
 def _leave() -> None:
-    """Where a signal has stopped us, do not wait until Python has taken itself apart, which may take
-    a second in which another Ctrl-C would kill it."""
-    if _state.stopped is not None:
+    """The last second, in which Python takes itself apart: where a signal has stopped us it is not
+    waited for; else Ctrl-C comes too late, all is done."""
+    if _state.stopped is None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    else:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):
                 stream.flush()
