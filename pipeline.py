@@ -39,6 +39,7 @@ from shared.pipeline.schedules import manage, recurring
 from shared.pipeline.schedules.manage import ScheduleOptions
 from shared.pipeline.ui import ui
 from shared.recipes.files import recipe_name
+from shared.terminal.stopping import keeps
 
 CONFIGS: dict[str, type[StepConfig]] = {
     "prepare": PrepareConfig,
@@ -238,6 +239,8 @@ def preflight(
     from components.export.checks import preflight as of_export
     from components.prepare.checks import preflight as of_prepare
     from components.train.checks import preflight as of_train
+
+    keeps("it writes nothing")
 
     # What is asked for; of a run what it has still to do.
     finished: list[str] = []

@@ -72,6 +72,14 @@ def nearby(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
+def runs_flag(runs: Path) -> str:
+    """ " --runs FOLDER" for a command; "" where it looks there without."""
+    runs = runs.resolve()
+    return (
+        "" if runs == (called_in() / "runs").resolve() else f" --runs {shlex.quote(nearby(runs))}"
+    )
+
+
 def called_in() -> Path:
     """The folder in which a person has called us; a run that goes on works in that of its begin."""
     return Path(os.environ.get(FOLDER) or Path.cwd())

@@ -10,6 +10,7 @@ from components.prepare.config import DEMO_SIZE, DEMO_TEST, DEMO_TRAIN, PrepareC
 from components.prepare.problems import refused
 from shared.command import command_line, run_tracked
 from shared.errors import InputError
+from shared.terminal.stopping import keeps
 
 
 def prepare(
@@ -36,6 +37,7 @@ def prepare(
         python -m components.prepare --raw-data runs/demo-data --dataset runs/dataset --size 128x256
     """
     if check:
+        keeps("it writes nothing")
         from components.prepare.check import check as find_problems
 
         sys.exit(2 if refused(find_problems(raw_data, config, check_report)) else 0)

@@ -3,13 +3,12 @@
 import itertools
 import os
 import platform
-import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from shared.contracts.folder import Folder, Record
-from shared.errors import InputError, called_in, nearby, runnable
+from shared.errors import InputError, runnable, runs_flag
 from shared.pipeline.recipes import Recipe
 from shared.secrets import without_secrets
 
@@ -112,10 +111,8 @@ class Run:
 
 def continue_command(run: Run) -> str:
     """What goes on with a run, for the person who has called us, where that person stands."""
-    command = f"python pipeline.py submit --continue {run.name}"
-    if run.folder.parent != (called_in() / "runs").resolve():
-        command += f" --runs {shlex.quote(nearby(run.folder.parent))}"
-    return runnable(command)
+    runs = runs_flag(run.folder.parent)
+    return runnable(f"python pipeline.py submit --continue {run.name}{runs}")
 
 
 def now() -> str:

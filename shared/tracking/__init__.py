@@ -29,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shared.errors import runs_flag
 from shared.secrets import without_secrets
 from shared.tracking import store
 from shared.tracking.courier import Courier
@@ -171,7 +172,7 @@ def pipeline_run(
                 reasons = "; ".join(done.reasons) or "no answer"
                 warn(
                     f"it has not taken {done.left} entries of {name} ({reasons}): "
-                    f"`python pipeline.py sync --run {name}` delivers them later."
+                    f"`python pipeline.py sync --run {name}{runs_flag(runs)}` delivers them later."
                 )
 
 

@@ -5,13 +5,12 @@ import fcntl
 import functools
 import logging
 import os
-import shlex
 import urllib.parse
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from shared.errors import called_in, nearby, runnable
+from shared.errors import runnable, runs_flag
 from shared.secrets import without_secrets
 
 URI = "MLFLOW_TRACKING_URI"
@@ -153,10 +152,8 @@ def ui_command(uri: str) -> str:
     """The command that shows a store, or the address of the server that does."""
     if uri.startswith("http"):
         return ui_address(uri)
-    file, command = database(uri), "python pipeline.py ui"
-    if file and file.parent != called_in() / "runs":
-        command += f" --runs {shlex.quote(nearby(file.parent))}"
-    return runnable(command)
+    file = database(uri)
+    return runnable(f"python pipeline.py ui{runs_flag(file.parent) if file else ''}")
 
 
 def link(uri: str, experiment_id: str, run_id: str | None = None) -> str:
