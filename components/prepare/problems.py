@@ -42,7 +42,10 @@ REMEDIES = {
     "instance map without input": (
         "add the label maps or input pictures, or remove the instance maps"
     ),
-    "lossy ids": "save the maps as PNG where they come from: what its compression changed is lost",
+    "lossy ids": (
+        "save the maps as PNG where they come from, since what compression changed is lost, or say "
+        "--num-labels 0 for pictures as input"
+    ),
     "coloured label map": (
         "save the labels file that `--check` prints, give it as --labels, or say --num-labels 0 "
         "for pictures as input"
