@@ -117,7 +117,7 @@ def run(
 
     # What the styles are worth.
     sheet = paint_styles(workload, generator, table, config) if table else None
-    styles = label_styles(table, picture_differences(sheet)) if sheet else []
+    styles = label_styles(table, picture_differences(sheet), manifest.labels) if sheet else []
 
     # The report.
     result = BenchmarkReport(
@@ -167,4 +167,5 @@ def paint_styles(
     reader = PairReader(workload.dataset, workload.manifest, split)
     count = min(config.max_styled_maps, len(reader))
     samples = [reader.read(i, form.size, with_photo=False) for i in range(count)]
-    return render_styles(Painter(form, runner), table, samples, config.max_styled_labels)
+    painter, labels = Painter(form, runner), workload.manifest.labels
+    return render_styles(painter, table, samples, config.max_styled_labels, labels)

@@ -12,6 +12,7 @@ from components.train.step import Trainer
 from components.train.validation import Validation, sample_picture
 from shared import tracking
 from shared.data.images import write_picture
+from shared.data.labels import colours_of
 
 
 def train(
@@ -70,7 +71,7 @@ def train(
 def show_samples(trainer: Trainer, samples: Batch, folder: ModelFolder, epoch: int) -> float:
     """Write and log a picture of the sample pairs; return how far it is from the photos, L1 in
     [0, 1]."""
-    picture, distance = sample_picture(trainer, samples)
+    picture, distance = sample_picture(trainer, samples, colours_of(folder.card.labels))
     write_picture(folder.path / "samples" / f"epoch_{epoch:04d}.png", picture)
     tracking.log_picture("input_synthesised_real", picture, trainer.images_seen)
     return distance

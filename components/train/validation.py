@@ -97,16 +97,17 @@ def _spread(reader: PairReader, max_pairs: int) -> list[int]:
     return [found[i * len(found) // count] for i in range(count)]
 
 
-def sample_picture(trainer: Trainer, samples: Batch) -> tuple[np.ndarray, float]:
+def sample_picture(
+    trainer: Trainer, samples: Batch, colours: np.ndarray
+) -> tuple[np.ndarray, float]:
     """Rows of input | synthesised | real: (3, N * H, 3 * W) uint8, and the L1 of synthesised and
     real in [0, 1], nan where a picture is not finite.
 
-    samples: on the CPU."""
+    samples: on the CPU. colours: (256, 3) uint8, of every label id."""
     fake = trainer.show(samples)
     photos = samples.photos.numpy()  # (N, 3, H, W) uint8, as the next
     synthesised = to_uint8(fake).cpu().numpy()
-    num_labels = trainer.architecture.num_labels
-    shown = [show_inputs(inputs, num_labels) for inputs in samples.inputs.numpy()]
+    shown = [show_inputs(inputs, colours) for inputs in samples.inputs.numpy()]
     rows = zip(shown, synthesised, photos, strict=True)
     picture = np.concatenate([side_by_side(list(row)) for row in rows], axis=1)
     return picture, l1(synthesised, photos) if fake.isfinite().all() else math.nan

@@ -50,6 +50,7 @@ class LabelStyles(Record):
     """What the cluster centres of one label are worth."""
 
     label: int
+    name: str = ""  # of the label, '' = it has none
     centres: int
     instances: int
     fallback: bool

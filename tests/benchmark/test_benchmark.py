@@ -25,7 +25,7 @@ from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard, Graph
 from shared.contracts.measured import BenchmarkReport
 from shared.data.images import read_picture, resize_picture
-from shared.data.pictures import colour_labels
+from shared.data.labels import colours_of
 from shared.deployed.form import Form
 from shared.deployed.runners import OnnxRunner, TorchRunner
 from shared.deployed.synthesiser import Synthesiser
@@ -228,9 +228,8 @@ def test_page_is_self_contained_and_shows_every_picture(folders, measured):
     files = {path.name for path in (measured[0] / "pictures").iterdir()}
     assert len(files) == 3 * 3 + 2 and "test_test_1_real.png" not in files
     labels = read_picture(folders["dataset"] / "train_label" / "train_0.png")[0]
-    assert np.array_equal(
-        read_picture(measured[0] / "pictures" / "train_train_0_input.png"), colour_labels(labels)
-    )
+    shown = read_picture(measured[0] / "pictures" / "train_train_0_input.png")
+    assert np.array_equal(shown, colours_of([]).T[:, labels])
 
 
 def test_the_page_says_what_was_made(folders, measured):

@@ -26,6 +26,7 @@ from shared.contracts.dataset import DatasetManifest, parse_size
 from shared.contracts.labels import IGNORED
 from shared.contracts.model import ModelCard
 from shared.data.images import read_ids, read_picture
+from shared.data.labels import colours_of
 from shared.device import Runtime, pick
 from shared.errors import InputError
 from shared.networks.checkpoint import load_tensors, save_tensors
@@ -228,7 +229,8 @@ def test_sample_pictures_leave_batch_norm_and_modes_as_they_are(dataset):
     trainer = Trainer(built, architecture, options, pick("cpu"))
     networks = trainer.networks.trained().values()
     before = [copy.deepcopy(network.state_dict()) for network in networks]
-    sample_picture(trainer, collate([tiny.pairs(dataset)[i] for i in range(2)]))
+    samples = collate([tiny.pairs(dataset)[i] for i in range(2)])
+    sample_picture(trainer, samples, colours_of([]))
     for network, state in zip(networks, before, strict=True):
         assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
         assert all(module.training for module in network.modules())

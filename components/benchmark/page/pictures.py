@@ -15,6 +15,7 @@ from components.benchmark.page.table import counted
 from components.benchmark.page.templates import data_uri
 from shared.contracts.measured import Quality
 from shared.data.images import encode_picture, write_picture
+from shared.data.labels import colours_of
 from shared.data.pictures import show_inputs
 from shared.data.reader import PairReader
 from shared.deployed.painter import Painter
@@ -183,6 +184,7 @@ def synthesise(
     """
     reader = PairReader(workload.dataset, workload.manifest, split)
     num_labels = workload.form.reads.num_labels
+    colours = colours_of(workload.manifest.labels)
     for index, pair in enumerate(reader.pairs):
         shown = index < max_pictures
         if not (shown or whole_split or (pair.has_photo and split == "test")):
@@ -201,7 +203,7 @@ def synthesise(
         yield Shown(
             split=split,
             name=pair.name,
-            input=show_inputs(sample.inputs, num_labels),
+            input=show_inputs(sample.inputs, colours),
             synthesised=pictures,
             real=sample.photo,
             quality=quality,

@@ -2,15 +2,17 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from shared.contracts.clusters import ClusterTable
-from shared.contracts.labels import IGNORED
+from shared.contracts.labels import IGNORED, Label
 from shared.contracts.measured import LabelStyles
 from shared.contracts.model import GeneratorInput
 from shared.data.images import encode_picture, resize_ids, resize_picture
+from shared.data.labels import colours_of
 from shared.data.maps import Sample, densify
 from shared.data.pictures import show_inputs
 from shared.deployed.painter import Painter
@@ -60,6 +62,7 @@ class StyleSheet:
     num_labels: int  # 0 = the input is a picture
     max_labels: int  # rendered per map
     maps: list[StyledMap]
+    labels: Sequence[Label] = ()
 
 
 def render_styles(
@@ -67,6 +70,7 @@ def render_styles(
     table: ClusterTable,
     samples: list[Sample],
     max_labels: int,
+    labels: Sequence[Label] = (),
 ) -> StyleSheet:
     """Paint each sample in the most frequent styles, then each of its labels in each of its other
     styles.
@@ -74,20 +78,22 @@ def render_styles(
     Args:
         painter: Its styles come with the inputs.
         max_labels: Of each map, its largest ones that have several styles.
+        labels: Names and colours, where they are known.
     """
     reads, graph = painter.form.reads, painter.form.graph
     assert graph.form == "onehot" or graph.style in ("label", "instance", "map"), graph
     chosen = [_largest(_labels_of(sample, reads), table, max_labels) for sample in samples]
     pictures = sum(
-        1 + sum(len(table.labels[label].centres) - 1 for label in labels) for labels in chosen
+        1 + sum(len(table.labels[label].centres) - 1 for label in some) for some in chosen
     )
     print(f"styles: {pictures} pictures of {len(samples)} maps", flush=True)
 
+    colours = colours_of(labels)
     maps = [
-        _style_map(painter, table, sample, labels)
-        for sample, labels in zip(samples, chosen, strict=True)
+        _style_map(painter, table, sample, rendered, colours)
+        for sample, rendered in zip(samples, chosen, strict=True)
     ]
-    return StyleSheet(reads.num_labels, max_labels, maps)
+    return StyleSheet(reads.num_labels, max_labels, maps, labels)
 
 
 def picture_differences(sheet: StyleSheet) -> dict[int, float]:
@@ -100,11 +106,15 @@ def picture_differences(sheet: StyleSheet) -> dict[int, float]:
     return {label: sums[label] / pixels[label] for label in sums}
 
 
-def label_styles(table: ClusterTable, differences: dict[int, float]) -> list[LabelStyles]:
+def label_styles(
+    table: ClusterTable, differences: dict[int, float], labels: Sequence[Label] = ()
+) -> list[LabelStyles]:
     """Make a record per label of the table; a label that was not painted has no difference."""
+    names = {label.id: label.name for label in labels}
     return [
         LabelStyles(
             label=label,
+            name=names.get(label, ""),
             centres=len(found.centres),
             instances=sum(found.counts),
             fallback=found.fallback,
@@ -150,7 +160,11 @@ def find_regions(
 
 
 def _style_map(
-    painter: Painter, table: ClusterTable, sample: Sample, rendered: list[int]
+    painter: Painter,
+    table: ClusterTable,
+    sample: Sample,
+    rendered: list[int],
+    colours: np.ndarray,
 ) -> StyledMap:
     """Paint a map in the most frequent styles, and each label of `rendered` in its others."""
     reads, labels = painter.form.reads, _labels_of(sample, painter.form.reads)
@@ -186,7 +200,7 @@ def _style_map(
     small_labels = resize_ids(labels, *shown)
     instances = (sample.ids, resize_ids(sample.dense_ids, *shown)) if by_instance else None
     regions, region_map = find_regions(small_labels, instances)
-    inputs = show_inputs(small_labels if num_labels else sample.inputs, num_labels)
+    inputs = show_inputs(small_labels if num_labels else sample.inputs, colours)
     inputs = resize_picture(inputs, *shown)
     return StyledMap(sample.name, inputs, to_jpeg(small), regions, region_map, patches, differences)
 

@@ -8,7 +8,7 @@ from components.benchmark.page.templates import data_uri, template
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.labels import IGNORED
 from shared.data.images import encode_picture
-from shared.data.pictures import colour_labels
+from shared.data.labels import colours_of
 
 NEVER_SEEN = (
     "No instance of it was in the training set: it is painted with the mean of all instances."
@@ -58,21 +58,21 @@ def _map_data(
     regions = [
         {
             "label": labels.index(region.label),
-            "title": _title(region, sheet.num_labels),
+            "title": _title(region, sheet),
             "area": round(area, 6),
         }
         for region, area in zip(styled.regions, areas, strict=True)
     ]
 
     # Labels, with their styles.
-    described = []
+    described, colours = [], colours_of(sheet.labels)
     for label in labels:
         painted = label in styled.patches
         note = _note(label, table, painted, differences.get(label), sheet.max_labels)
         described.append(
             {
-                "title": _title(Region(label, None), sheet.num_labels),
-                "colour": _colour(label) if sheet.num_labels else None,
+                "title": _title(Region(label, None), sheet),
+                "colour": f"#{colours[label].tobytes().hex()}" if sheet.num_labels else None,
                 "note": note,
                 "styles": _styles_data(label, table, styled) if label in table.labels else [],
             }
@@ -147,13 +147,13 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _title(region: Region, num_labels: int) -> str:
-    """The name of a region; without labels (0) the one label is the picture."""
-    label = "no label" if region.label == IGNORED else f"label {region.label}"
-    title = label if num_labels else "picture"
+def _title(region: Region, sheet: StyleSheet) -> str:
+    """The name of a region; without labels the one label is the picture."""
+    if not sheet.num_labels:
+        title = "picture"
+    elif region.label == IGNORED:
+        title = "no label"
+    else:
+        names = {label.id: label.name for label in sheet.labels}
+        title = names.get(region.label, f"label {region.label}")
     return title if region.instance is None else f"{title}, instance {region.instance}"
-
-
-def _colour(label: int) -> str:
-    """The label's colour as CSS has it."""
-    return "#" + colour_labels(np.array([label])).tobytes().hex()

@@ -134,10 +134,11 @@ def measured(quality: Quality) -> list[Metric]:
 def style_text(style: LabelStyles) -> str:
     """What the styles of a label are worth, in a line."""
     centres, instances = counted(style.centres, "centre"), counted(style.instances, "instance")
+    label = f"label {style.label}" + f" ({style.name})" * bool(style.name)
     if style.fallback:
         which = "that is too small" if style.instances == 1 else "that are all too small"
-        return f"label {style.label}: {centres}, the mean of {instances} {which}"
-    text = f"label {style.label}: {centres} of {instances}"
+        return f"{label}: {centres}, the mean of {instances} {which}"
+    text = f"{label}: {centres} of {instances}"
     if style.explained is not None:
         text += f", explain {style.explained:.0%} of the variance"
     if style.picture_difference is not None:

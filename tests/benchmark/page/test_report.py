@@ -91,6 +91,7 @@ def test_text_table():
     styles = [
         LabelStyles(
             label=26,
+            name="car",
             centres=3,
             instances=120,
             fallback=False,
@@ -118,8 +119,8 @@ def test_text_table():
         "test     no pairs with a photo",
         "train    PSNR 12.35 dB, SSIM 0.500, FID 250.0 (1 pair)",
         "         caution: FID of 1 pair is noise.",
-        "style    label 26: 3 centres of 120 instances, explain 45% of the variance, pictures "
-        "differ by 7.3 levels",
+        "style    label 26 (car): 3 centres of 120 instances, explain 45% of the variance, "
+        "pictures differ by 7.3 levels",
         "style    label 7: 1 centre of 9 instances",
         "style    label 5: 1 centre, the mean of 1 instance that is too small",
     ]

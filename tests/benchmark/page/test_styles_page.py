@@ -30,6 +30,7 @@ from components.benchmark.page.styles import (
 from components.benchmark.page.styles_page import NEVER_SEEN, run_lengths, styles_fragment
 from shared.contracts.clusters import ClusterTable, LabelClusters
 from shared.contracts.exported import Graph
+from shared.contracts.labels import Label
 from shared.data.maps import Sample, densify
 from shared.deployed.form import Form
 from shared.deployed.painter import Painter, open_runner
@@ -102,11 +103,13 @@ def street(name: str = "one") -> Sample:
     return sample(labels, instances, name)
 
 
-def render(samples, clusters: ClusterTable, max_labels=8, black=0, graph=None, **architecture):
+def render(
+    samples, clusters: ClusterTable, max_labels=8, black=0, graph=None, labels=(), **architecture
+):
     a, graph = tiny.architecture(feat_num=3, **architecture), graph or Graph(style="label")
     form = Form(a, graph)
     painter = Painter(form, open_runner(form, "torch", Features(black), "cpu", "fp32"))
-    return render_styles(painter, clusters, samples, max_labels)
+    return render_styles(painter, clusters, samples, max_labels, labels)
 
 
 def pixels(jpeg: bytes) -> np.ndarray:
@@ -318,7 +321,9 @@ def data_of(fragment: str) -> list[dict]:
 
 def test_the_fragment_holds_everything_and_says_what_styles_are_worth():
     clusters = table(7, 26, 20)
-    sheet = render([street("a</script><b>"), street("two")], clusters, max_labels=1)
+    labels = [Label(id=26, name="car", colour=(0, 0, 142))]  # the others have no name
+    maps = [street("a</script><b>"), street("two")]
+    sheet = render(maps, clusters, max_labels=1, labels=labels)
     fragment = styles_fragment(sheet, clusters)
     page = Links(fragment)
     assert len(page.loaded) == 4 and all(source.startswith("data:image/") for source in page.loaded)
@@ -337,7 +342,7 @@ def test_the_fragment_holds_everything_and_says_what_styles_are_worth():
     assert notes == {
         "label 7": f"{worth}; {difference}.",
         "label 23": NEVER_SEEN,
-        "label 26": (
+        "car": (
             f"{worth}. Not painted here: only the 1 largest labels of a map that have "
             "several styles are."
         ),
@@ -347,12 +352,13 @@ def test_the_fragment_holds_everything_and_says_what_styles_are_worth():
             "10 training instances."
         ),
     }
-    cars = [region for region in data["regions"] if "label 26" in region["title"]]
+    cars = [region for region in data["regions"] if "car" in region["title"]]
     assert cars == [
-        {"label": 2, "title": "label 26, instance 26001", "area": round(32 * 16 / (64 * 96), 6)},
-        {"label": 2, "title": "label 26, instance 26002", "area": round(16 * 16 / (64 * 96), 6)},
+        {"label": 2, "title": "car, instance 26001", "area": round(32 * 16 / (64 * 96), 6)},
+        {"label": 2, "title": "car, instance 26002", "area": round(16 * 16 / (64 * 96), 6)},
     ]
     assert data["labels"][2]["colour"] == "#00008e"
+    assert [record.name for record in label_styles(clusters, {}, labels)] == ["", "", "car"]
     road, _, car = (data["labels"][i]["styles"] for i in range(3))
     assert [(style["count"], style["spread"], style["rendered"]) for style in road] == [
         (30, 0.125, True),
