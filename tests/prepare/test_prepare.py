@@ -230,6 +230,7 @@ def test_the_manifest_says_what_is_there(raw, tmp_path):
             "train_splits": "",
             "test_splits": "",
             "test_fraction": 0.0,
+            "test_only": False,
             "seed": 0,
             "max_images": 2,
             "remap": "",
