@@ -21,6 +21,7 @@ from shared.errors import InputError
 # Ours is the memory that there is: Pillow refuses satellite pictures of 180 megapixels.
 Image.MAX_IMAGE_PIXELS = None
 BIG_PIXELS = 1 << 26
+UNSPECIFIED = (2, 2)  # code points that say nothing
 COPIES = 4  # of a picture in RGB that stand in memory while it is decoded and resized: 3.6
 WHITE_16_BIT = 65535
 GREY_STEPS = {"1": 255, "L;2": 85, "L;4": 17}  # libpng stretches grey of 1, 2, 4 bits to 0..255
@@ -174,6 +175,9 @@ def _open_tiff(path: Path, file: BinaryIO) -> OpenedImage:
     # Pillow's image is taken where the numbers are ink, or brightness and hue.
     image = None
     if not tiff.decodes(page):
+        if page.extras:
+            found = "holds samples beyond ink, or beyond brightness and hue"
+            raise refused(path, "colour space", found)
         file.seek(0)
         image = Image.open(file, formats=["TIFF"])
 
@@ -275,13 +279,15 @@ def _is_lossy_webp(file: BinaryIO) -> bool:
 def _orientation(image: Image.Image, late_exif: bytes | None) -> int:
     """1..8. Not by the method of a PNG, which would decode it to find EXIF data behind the
     pixels."""
-    if late_exif is not None and "exif" not in image.info:
-        exif = Image.Exif()
-        exif.load(b"Exif\0\0" + late_exif)
-    else:
-        exif = Image.Image.getexif(image)
-    found = exif.get(ExifTags.Base.Orientation, 1)
-    return found if found in range(1, 9) else 1
+    with contextlib.suppress(*BROKEN):  # viewers leave out EXIF data that are broken
+        if late_exif is not None and "exif" not in image.info:
+            exif = Image.Exif()
+            exif.load(b"Exif\0\0" + late_exif)
+        else:
+            exif = Image.Image.getexif(image)
+        found = exif.get(ExifTags.Base.Orientation, 1)
+        return found if found in range(1, 9) else 1
+    return 1
 
 
 def _colour_space(
@@ -289,21 +295,20 @@ def _colour_space(
 ) -> ColourSpace:
     """By the mark that goes before others: code points, profile, PNG's sRGB, gamma and primaries,
     a camera's note."""
-    # Code points of ITU-T H.273: in a PNG a byte each, in an AVIF two.
+    # Code points of ITU-T H.273: in a PNG a byte each; in an AVIF two, where no profile is.
     points = struct.unpack("BB", code_points[:2]) if code_points else None
-    if image.format == "AVIF":
+    profile = profile or image.info.get("icc_profile") or b""
+    if image.format == "AVIF" and not profile:
         file.seek(0)
         content = file.read(1 << 16)
         place = content.find(b"colrnclx") + 8
         points = struct.unpack(">HH", content[place : place + 4]) if place > 8 else None
-    profile = profile or image.info.get("icc_profile") or b""
-    if points:
+    if points and points != UNSPECIFIED:
         space = ColourSpace.of_code_points(*points)
         if space is None:
             shown = f"has colours of a wide range (primaries {points[0]}, transfer {points[1]})"
             raise refused(path, "colour space", shown)
-        if image.format == "PNG" or not (profile and points == (2, 2)):
-            return space
+        return space
     if profile:
         return ColourSpace(profile)
 
@@ -311,9 +316,10 @@ def _colour_space(
     if image.format == "PNG" and "srgb" not in image.info:
         return ColourSpace.of_png(image.info.get("gamma"), image.info.get("chromaticity"))
     if image.format in ("JPEG", "MPO") and b"R03" in image.info.get("exif", b""):
-        interop = image.getexif().get_ifd(ExifTags.IFD.Interop)
-        if interop.get(1) == "R03":  # the mark of cameras that are set to Adobe RGB
-            return ColourSpace(gamma=ADOBE_GAMMA, primaries=ADOBE_RGB)
+        with contextlib.suppress(*BROKEN):
+            # The mark of cameras that are set to Adobe RGB.
+            if image.getexif().get_ifd(ExifTags.IFD.Interop).get(1) == "R03":
+                return ColourSpace(gamma=ADOBE_GAMMA, primaries=ADOBE_RGB)
     return ColourSpace()
 
 

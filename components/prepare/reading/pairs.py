@@ -71,7 +71,7 @@ class Header:
 def read_header(pair: RawPair, reading: Reading) -> Header:
     """Read sizes and modes, without a look at the pixels."""
     header = Header()
-    sizes = {}  # (height, width) of each map, by its file
+    sizes, turned = {}, set()  # (height, width) of each map, by its file; those stored on a side
 
     # Each file by itself. The input comes last into the table: side by side it is the photo's file.
     is_ids = {pair.instance: True, pair.photo: False, pair.input: reading.labels is not None}
@@ -100,6 +100,7 @@ def read_header(pair: RawPair, reading: Reading) -> Header:
         # What is to be known of it beside its pixels.
         width = found.width // 2 if reading.side_by_side else found.width
         sizes[file] = found.height, width
+        turned |= {file} if found.orientation > 4 else set()
         if reading.side_by_side and found.width % 2:
             header.problems.append(Problem("odd width", file, f"is {found.width} pixels wide"))
         if file == pair.instance:
@@ -111,7 +112,7 @@ def read_header(pair: RawPair, reading: Reading) -> Header:
     # All of them together.
     if pair.input in sizes:
         header.height, header.width = largest([sizes[pair.input], *sizes.values()])
-        header.problems += _sizes_that_differ(pair.input, sizes, reading.resize)
+        header.problems += _sizes_that_differ(pair.input, sizes, turned, reading.resize)
     return header
 
 
@@ -121,7 +122,7 @@ def largest(sizes: list[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _sizes_that_differ(
-    input: str, sizes: dict[str, tuple[int, int]], resize: Resize
+    input: str, sizes: dict[str, tuple[int, int]], turned: set[str], resize: Resize
 ) -> list[Problem]:
     """The problems of files whose (height, width) is not the input's: of one shape they are none
     where all are scaled to one size."""
@@ -130,7 +131,8 @@ def _sizes_that_differ(
     for file, other in sizes.items():
         if other == (height, width):
             continue
-        found = f"is {other[0]}x{other[1]} but {input} is {height}x{width}"
+        how = ", turned by its EXIF orientation," if file in turned else ""
+        found = f"is {other[0]}x{other[1]}{how} but {input} is {height}x{width}"
         if not have_one_shape((height, width), other):
             problems.append(Problem("sizes differ", file, found))
         elif resize.scales:

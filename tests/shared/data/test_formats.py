@@ -17,8 +17,10 @@ from shared.contracts.labels import RawReading
 from shared.contracts.model import GeneratorInput
 from shared.data.headers import probe
 from shared.data.images import read_colours, read_ids, read_picture
+from shared.data.names import IMAGE_SUFFIXES
 from tests.asking import refusal
 from tests.pictures import exif, icc_profile, interlaced_png, packed, png, tiff
+from tests.places import ROOT
 
 RNG = np.random.default_rng(7)
 COLOUR = RNG.integers(0, 256, (6, 8, 3), np.uint8)
@@ -151,12 +153,38 @@ def with_palette(indices: np.ndarray, colours: np.ndarray) -> Image.Image:
     return image
 
 
+def ink_as_rgb(ink: np.ndarray) -> np.ndarray:
+    """(H, W, 4) of cyan, magenta, yellow and black: what each leaves of the light."""
+    return (255 - ink[:, :, :3]) * (255 - ink[:, :, 3:]) / 255
+
+
+def jpeg_of_ink(marked: bool) -> bytes:
+    """CMYK as Adobe's programs write it, 255 for paper; or without their mark."""
+    content = saved(Image.fromarray(CMYK, "CMYK"), "JPEG", quality=95)
+    place = content.index(b"\xff\xee\x00\x0eAdobe")
+    return content if marked else content[:place] + content[place + 16 :]
+
+
+def jp2_with_profile(profile: bytes) -> bytes:
+    """What Pillow writes, with a profile in its box `colr` in place of the number for sRGB."""
+    content = saved(COLOUR, "JPEG2000")
+    header, colours = content.index(b"jp2h") - 4, content.index(b"colr") - 4
+    old = struct.unpack(">I", content[colours : colours + 4])[0]
+    box = struct.pack(">I4sBBB", 11 + len(profile), b"colr", 2, 0, 0) + profile
+    length = struct.unpack(">I", content[header : header + 4])[0] + len(box) - old
+    return (
+        content[:header]
+        + struct.pack(">I", length)
+        + content[header + 4 : colours]
+        + box
+        + content[colours + old :]
+    )
+
+
 JPEG = saved(COLOUR, "JPEG", quality=95)
 CMYK = np.dstack([COLOUR, GREY // 4])
-CMYK_AS_RGB = np.stack(
-    [(255 - CMYK[:, :, c].astype(int)) * (255 - CMYK[:, :, 3].astype(int)) / 255 for c in range(3)],
-    2,
-)
+CMYK_AS_RGB = ink_as_rgb(CMYK.astype(int))
+INK_IN_JPEG = imagecodecs.jpeg8_decode(saved(Image.fromarray(CMYK, "CMYK"), "JPEG", quality=95))
 AVIF = saved(COLOUR, "AVIF", quality=90)
 LEVELS_12 = DEEP[:, :, 0] >> 4
 OPAQUE = np.full((6, 8), 255, np.uint8)
@@ -332,6 +360,11 @@ READ: dict[str, Row] = {
         converted(COLOUR, None, OF_P3),
         2,
     ),
+    "p3.avif": (
+        saved(COLOUR, "AVIF", quality=90, icc_profile=icc_profile("RGB ", None, P3_IN_XYZ)),
+        converted(decoded(AVIF), None, OF_P3),
+        2,
+    ),
     "grey_of_light.png": (
         png(GREY, chunks=[chunk_of_profile(icc_profile("GRAY", 1.0))]),
         converted(as_rgb(GREY), 1),
@@ -350,6 +383,17 @@ READ: dict[str, Row] = {
         1,
     ),
     "ink.tif": (saved(Image.fromarray(CMYK, "CMYK"), "TIFF"), CMYK_AS_RGB, 1),
+    "ink.jpg": (jpeg_of_ink(marked=True), ink_as_rgb(255 - INK_IN_JPEG.astype(int)), 1),
+    "broken_exif.jpg": (
+        saved(COLOUR, "JPEG", quality=95, exif=b"Exif\0\0no"),
+        decoded(JPEG),
+        0,
+    ),
+    "p3.jp2": (
+        jp2_with_profile(icc_profile("RGB ", None, P3_IN_XYZ)),
+        converted(COLOUR, None, OF_P3),
+        2,
+    ),
     "lab.tif": (saved(Image.fromarray(as_rgb(GREY)).convert("LAB"), "TIFF"), as_rgb(GREY), 2),
 }
 
@@ -358,13 +402,6 @@ def jpeg_of_12_bits() -> bytes:
     """By its header alone."""
     place = JPEG.index(b"\xff\xc0") + 4
     return JPEG[:place] + b"\x0c" + JPEG[place + 1 :]
-
-
-def jpeg_of_ink(marked: bool) -> bytes:
-    """CMYK as Adobe's programs write it, 255 for paper; or without their mark."""
-    content = saved(Image.fromarray(CMYK, "CMYK"), "JPEG", quality=95)
-    place = content.index(b"\xff\xee\x00\x0eAdobe")
-    return content if marked else content[:place] + content[place + 16 :]
 
 
 def hdr_avif() -> bytes:
@@ -662,3 +699,9 @@ def test_prepare_and_synthesise_read_the_same(tmp_path):
             found = np.asarray(Image.open(dataset / folder / prepared)).astype(float)
             assert np.array_equal(found, as_hwc(as_scene)), name
             assert np.abs(found - shown).max() <= off + 0.5 * (off > 0), name
+
+
+def test_the_readme_lists_what_is_read():
+    text = (ROOT / "components" / "prepare" / "README.md").read_text()
+    listed = text.partition("\nRead: `")[2].partition("`")[0].split()
+    assert set(listed) == set(IMAGE_SUFFIXES) and len(listed) == len(IMAGE_SUFFIXES)
