@@ -5,9 +5,11 @@ Pillow where it decodes the same pixels without that property."""
 import io
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import imagecodecs
 import numpy as np
+import psutil
 import pytest
 from PIL import Image, ImageCms
 
@@ -705,3 +707,25 @@ def test_the_readme_lists_what_is_read():
     text = (ROOT / "components" / "prepare" / "README.md").read_text()
     listed = text.partition("\nRead: `")[2].partition("`")[0].split()
     assert set(listed) == set(IMAGE_SUFFIXES) and len(listed) == len(IMAGE_SUFFIXES)
+
+
+@pytest.mark.parametrize(("free_gib", "is_read"), [(2, False), (3, True)])
+def test_the_free_memory_bounds_a_picture_by_its_header(tmp_path, monkeypatch, free_gib, is_read):
+    """13400 x 13400 pixels in RGB, four times: 2.007 GiB. Its pixels are never looked at."""
+    (tmp_path / "a.png").write_bytes(png(GREY, size=(13400, 13400)))
+    free = SimpleNamespace(available=free_gib * 2**30)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    if is_read:
+        assert probe(tmp_path / "a.png").height == 13400
+    else:
+        found = "is 13400x13400 and would take 2.0 GiB of memory, more than is free"
+        assert refusal(probe, tmp_path / "a.png").startswith(f"{tmp_path}/a.png {found}: cut it")
+
+
+@pytest.mark.slow
+def test_a_picture_above_pillows_limit_is_read(tmp_path):
+    tile = np.zeros((13400, 13400), np.uint8)
+    tile[:4000, ::3] = 200
+    (tmp_path / "tile.png").write_bytes(imagecodecs.png_encode(tile, level=1))
+    assert np.array_equal(read_picture(tmp_path / "tile.png", 1)[0], tile)
+    assert np.array_equal(read_ids(tmp_path / "tile.png"), tile)
