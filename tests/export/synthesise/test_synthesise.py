@@ -650,13 +650,13 @@ def test_files_that_do_not_fit(capsys, raw, plain, tmp_path):
     write_ids(labels / "b.png", np.array([[7, 35, 40, 255]] * 4, np.uint8))
     text = refused()
     assert text == (
-        f"--labels: {labels}/b.png has label 35 on 0.5 of its pixels but the model knows 0 to 34, "
-        "and 255 for none: "
+        f"--labels: {labels}/b.png has labels 35 (25% of the pixels), 40 (25% of the pixels) but "
+        "the model knows 0 to 34, and 255 for none: "
         "renumber the labels as they were in training."
     )
     np.save(labels / "b.npy", np.full((8, 8), -1))
     (labels / "b.png").unlink()
-    assert "b.npy has label -1 on 1 of its pixels but the model knows 0 to 34" in refused()
+    assert "b.npy has labels -1 (100% of the pixels) but the model knows 0 to 34" in refused()
     write_ids(labels / "b.png", np.zeros((8, 8), np.uint8))
     text = refused()
     assert text == (
