@@ -5,6 +5,7 @@ import contextlib
 import importlib.util
 import platform
 import resource
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,6 +155,18 @@ class Runtime:
         """The device, its arithmetic and torch's version, for people."""
         hardware = _cpu_name() if self.name == "cpu" else _accelerator(self.name).get_device_name(0)
         return f"{self.name} ({hardware}), {self.precision}, torch {torch.__version__}"
+
+
+@contextlib.contextmanager
+def in_fp32(device: str) -> Iterator[None]:
+    """A context in which convolutions run in fp32, whatever the autocast and TF32 around it."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        with torch.autocast(device, enabled=False):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runtime:

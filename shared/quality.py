@@ -1,7 +1,7 @@
 """How close synthesised pictures are to photographs: the figures of quality, and their table.
 
 A new figure is a row of METRICS at the end of this file and a field of `Quality` in
-`contracts/measured.py`. One of a new measuring network takes that network (`scorers.py`) and its
+`contracts/measured.py`. One of a new measuring network takes that network (`scorers/`) and its
 flag as well."""
 
 from collections.abc import Callable
@@ -110,7 +110,7 @@ class Metric:
         title: As the literature calls it.
         text: How a value is written, with its unit.
         better: Which direction is.
-        network: The measuring network that it needs, see `scorers.py`; "" for none.
+        network: The measuring network that it needs, see `scorers/`; "" for none.
         function: Takes (picture, photo) where no network is needed, else what the network made of
             all pairs: two sets of features, or a confusion matrix. None where the network itself
             gives the figure of a pair.

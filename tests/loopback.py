@@ -15,6 +15,7 @@ class Files:
     url: str = ""
     status: list[int] = field(default_factory=list)  # of the next answers, before all is well
     moved: dict[str, str] = field(default_factory=dict)  # path -> where it is now
+    claims: dict[str, int] = field(default_factory=dict)  # path -> length it says it has
     cuts: list[int] = field(default_factory=list)  # bytes after which the next answers break off
     knows_ranges: bool = True
     tells_length: bool = True
@@ -47,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
                 return self.answer(416)
         self.send_response(status)
         if files.tells_length:
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(files.claims.get(self.path, len(body))))
         self.send_header("Connection", "close")
         self.end_headers()
         self.send(body[: files.cuts.pop(0)] if files.cuts else body)

@@ -10,9 +10,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import components.benchmark.checks as benchmark_checks
 import components.prepare.checks as prepare_checks
 import components.train.checks as train_checks
 import pipeline
+from components.benchmark.config import BenchmarkConfig
 from components.prepare.config import PrepareConfig
 from components.train.config import TrainConfig
 from components.train.run import run as run_training
@@ -25,9 +27,11 @@ from shared.pipeline.preflight import (
 )
 from shared.pipeline.recipes import read_recipe
 from shared.pipeline.runs import begin
+from shared.published.files import INCEPTION, LPIPS_VGG, VGG16, VGG19
 from tests import tiny
 from tests.asking import refusal
 from tests.calling import call
+from tests.loopback import serving
 from tests.measuring import mean_colour
 from tests.prepare.files import noise, save
 
@@ -68,6 +72,45 @@ def test_files_tools_and_devices_of_all_steps_are_missed_at_once_and_nothing_was
         "benchmark: --set benchmark.segmentation_network=none.onnx is no file",
     )
     assert [path.name for path in tmp_path.iterdir()] == ["one_input.onnx"]
+
+
+def test_weights_that_will_be_downloaded_are_said_with_their_size_or_missed(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    words = "preflight --recipe label2city_512p --set benchmark.lpips_network=vgg".split()
+    words.append("benchmark.fid_network=inception")
+    sizes = {file.name: file.size for file in (VGG19, VGG16, LPIPS_VGG, INCEPTION)}
+    with serving(**dict.fromkeys(sizes, b"")) as server:
+        monkeypatch.setenv("WEIGHTS_MIRROR", server.url)
+        server.claims = {f"/{name}": size for name, size in sizes.items()}
+        done = call(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert rows["train_global"].endswith(", vgg19-dcbb9e9d.pth (575 MB) will be downloaded")
+    assert rows["benchmark"].endswith(
+        "on cpu, vgg16-397923af.pth (553 MB) will be downloaded, lpips-vgg-a78928a0.pth will be "
+        "downloaded, pt_inception-2015-12-05-6726825d.pth (96 MB) will be downloaded"
+    )
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_can_not_be_downloaded_are_missed(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("WEIGHTS_MIRROR", "http://user:secret@127.0.0.1:9")
+    train = TrainConfig(lambda_vgg=1, lpips_network="alex", fid_network="inception")
+    said = train_checks.preflight(None, None, None, train).refusals
+    begins(
+        said,
+        "--vgg-weights auto needs vgg19-dcbb9e9d.pth (575 MB), which is not here and cannot",
+        "--lpips-network alex needs alexnet-owt-7be5be79.pth (244 MB), which is not here",
+        "--lpips-network alex needs lpips-alex-df73285e.pth, which is not here",
+        "--fid-network inception needs pt_inception-2015-12-05-6726825d.pth (96 MB), which",
+    )
+    assert f"and put it to {tmp_path}/torch/hub/checkpoints/vgg19-dcbb9e9d.pth" in said[0]
+    assert not any("secret" in sentence for sentence in said)
+    small = BenchmarkConfig(lpips_network="alex")
+    (_, _, refused) = benchmark_checks.preflight(None, (16, 64), small).refusals
+    assert refused.startswith("--lpips-network alex needs pictures of 31 pixels a side or more but")
 
 
 def test_contradictions_between_steps_and_a_place_that_cannot_be_written_are_said(tmp_path):

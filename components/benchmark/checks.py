@@ -10,7 +10,8 @@ from shared.contracts.forecast import Forecast, PreparedData
 from shared.contracts.model import ModelCard
 from shared.device import pick
 from shared.errors import InputError
-from shared.scorers import check_file, foresee
+from shared.scorers.networks import foresee
+from shared.scorers.onnx_file import check_file
 
 
 def check_same_model(
@@ -69,13 +70,13 @@ def preflight(
         if runtime := forecast.refusals.of(pick, config.device, precision):
             device = runtime.name
     forecast.refusals.of(check_champion, config.champion)
-    foresee(config, size, device, forecast)
+    found = [f"on {device}", *foresee(config, size, device, forecast)]
     if file := config.segmentation_network:
         if size and dataset and dataset.knows_num_labels:
             labels = dataset.manifest.num_labels
             forecast.refusals.of(SegmentationNetwork, file, size, labels, device)
         else:
             forecast.refusals.of(check_file, SegmentationNetwork.FLAG, file)
-    networks = [config.lpips_network, config.fid_network, config.segmentation_network]
-    forecast.found = ", ".join([f"on {device}", *(Path(file).name for file in networks if file)])
+        found.append(Path(file).name)
+    forecast.found = ", ".join(found)
     return forecast

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from shared.command import Options, StepConfig
 from shared.device_names import DeviceName, PrecisionName
-from shared.measuring import MeasuringOptions
+from shared.scorers.options import MeasuringOptions
 
 
 class SpeedOptions(Options):

@@ -45,7 +45,7 @@ from shared.deployed.painter import Painter, open_runner
 from shared.device import pick
 from shared.networks.checkpoint import load_generator
 from shared.registry.registration import register
-from shared.scorers import MeasuringNetworks
+from shared.scorers.networks import MeasuringNetworks
 
 
 def run(

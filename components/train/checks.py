@@ -26,7 +26,7 @@ from shared.device import Runtime, pick
 from shared.errors import InputError
 from shared.networks.build import build_generator
 from shared.registry.trained import REGISTRY
-from shared.scorers import foresee
+from shared.scorers.networks import foresee
 
 SHARED_MEMORY = Path("/dev/shm")  # through which worker processes hand over batches
 USUAL_INSTANCES = 1000  # of an image, at most
@@ -153,11 +153,11 @@ def preflight(
         here: Whether it will run on this machine: else no file and no device is looked for.
     """
     # What it needs of this machine.
-    forecast, runtime = Forecast(), None
+    forecast, runtime, found = Forecast(), None, []
     ask = forecast.refusals.of
     if here:
         runtime = ask(check_runtime, config)
-        forecast.found = ask(look_for_vgg, config) or ""
+        found = [ask(look_for_vgg, config)]
     if runtime:
         ask(runtime.check_count, config.devices)
         ask(runtime.memory_format, config.memory_format, stays_nhwc=False)
@@ -168,7 +168,8 @@ def preflight(
     size = config.frame_size
     if dataset is None:
         if here:
-            foresee(config, size, runtime.name if runtime else "cpu", forecast)
+            found += foresee(config, size, runtime.name if runtime else "cpu", forecast)
+        forecast.found = ", ".join(filter(None, found))
         return forecast
     manifest = dataset.manifest
     architecture = architecture_for(config, config.lambda_feature_matching > 0, manifest, clusters)
@@ -193,7 +194,7 @@ def preflight(
         ask(check_global_part, wanted.keys() - fitting(wanted, before), Path("of train_global"))
     size = size or manifest.common_size()
     if here:
-        foresee(config, size, runtime.name if runtime else "cpu", forecast)
+        found += foresee(config, size, runtime.name if runtime else "cpu", forecast)
         ask(check_shared_memory, config, manifest, dataset.has_cache and config.cache != "off")
         ask(check_frames_fit, config.cache, manifest, config.frame_size, runtime or pick("cpu"))
 
@@ -206,7 +207,7 @@ def preflight(
     forecast.passing_bytes = checkpoint
     forecast.stay_bytes = checkpoint + (config.keep_checkpoints + 1) * weights
     device = f"{runtime.name} in {runtime.precision}" if runtime else ""
-    parts = (f"{parameters / 1e6:.1f} M weights", device, forecast.found)
+    parts = (f"{parameters / 1e6:.1f} M weights", device, *found)
     forecast.found = ", ".join(filter(None, parts))
 
     # What it makes.

@@ -12,8 +12,8 @@ from shared.contracts.dataset import parse_size
 from shared.contracts.model import UNETS, DiscriminatorName, FeatureRegions, GeneratorName, NormName
 from shared.device_names import DeviceName, MemoryFormatName, PrecisionName
 from shared.errors import InputError
-from shared.measuring import MeasuringOptions
 from shared.published.files import AUTO
+from shared.scorers.options import MeasuringOptions
 
 SMALLEST_SIDE = 16  # pixels; below, VGG19 and the coarsest scale of D have nothing left to look at
 
@@ -195,9 +195,10 @@ class ValidationOptions(MeasuringOptions):
     def _measures_what_the_best_is_chosen_by(self) -> Self:
         for name, network in (("lpips", self.lpips_network), ("fid", self.fid_network)):
             if self.best_by == name and not network:
+                usual = {"lpips": "alex", "fid": "inception"}[name]
                 raise ValueError(
-                    f"--best-by {name} needs --{name}-network: give the file, or choose another "
-                    "metric"
+                    f"--best-by {name} needs a network: say --{name}-network {usual}, or choose "
+                    "another metric"
                 )
         return self
 

@@ -28,7 +28,7 @@ from shared.device import Runtime
 from shared.errors import InputError
 from shared.networks.checkpoint import weights_path
 from shared.registry.trained import CHECKPOINTS, MODEL_DIGEST
-from shared.scorers import MeasuringNetworks
+from shared.scorers.networks import MeasuringNetworks
 
 SAMPLE_PAIRS = 4
 

@@ -13,7 +13,8 @@ from shared.condition import to_uint8
 from shared.data.pictures import show_inputs, side_by_side
 from shared.data.reader import PairReader
 from shared.quality import METRICS, l1
-from shared.scorers import MeasuringNetworks, PictureMeter
+from shared.scorers.meter import PictureMeter
+from shared.scorers.networks import MeasuringNetworks
 
 # Names in the model card and the curves -> the rows of the table of figures.
 FIGURES = {

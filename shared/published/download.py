@@ -222,7 +222,8 @@ def _as_unreachable(timeout: float) -> Iterator[None]:
     except TimeoutError:
         raise Unreachable(f"nothing came in {timeout} s") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = str(getattr(error, "reason", None) or error) or type(error).__name__
+        cause = getattr(error, "reason", None) or error
+        reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
         raise Unreachable(reason) from None
 
 

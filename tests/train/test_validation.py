@@ -25,7 +25,6 @@ from shared.contracts.model import ModelCard
 from shared.data.reader import PairReader
 from shared.device import pick
 from shared.errors import InputError
-from shared.measuring import MeasuringOptions
 from shared.networks.checkpoint import (
     load_state,
     load_tensors,
@@ -34,7 +33,8 @@ from shared.networks.checkpoint import (
     weights_path,
 )
 from shared.quality import frechet_distance
-from shared.scorers import MeasuringNetworks
+from shared.scorers.networks import MeasuringNetworks
+from shared.scorers.options import MeasuringOptions
 from shared.terminal.progress import duration
 from tests import reference, tiny
 from tests.measuring import mean_colour, mean_difference
@@ -254,11 +254,12 @@ def test_files_are_tried_before_training(tmp_path):
 
 
 def test_the_best_epoch_by_a_network_needs_the_network():
-    for name in ("lpips", "fid"):
+    for name, usual in (("lpips", "alex"), ("fid", "inception")):
         with pytest.raises(InputError) as refusal:
             TrainConfig.check({"best_by": name})
         assert str(refusal.value) == (
-            f"--best-by {name} needs --{name}-network: give the file, or choose another metric."
+            f"--best-by {name} needs a network: say --{name}-network {usual}, or choose another "
+            "metric."
         )
         assert TrainConfig.check({"best_by": name, f"{name}_network": "file.onnx"}).best_by == name
 

@@ -8,7 +8,8 @@ from components.benchmark.measure.segmentation import (
     SegmentationScorer,
 )
 from shared.contracts.measured import Quality
-from shared.scorers import FeatureScorer, MeasuringNetworks, PictureMeter
+from shared.scorers.meter import FeatureScorer, PictureMeter
+from shared.scorers.networks import MeasuringNetworks
 
 
 class QualityMeter:

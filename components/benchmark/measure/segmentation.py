@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from shared.data.images import resize_ids
 from shared.errors import InputError
 from shared.quality import metrics_of
-from shared.scorers import MeasuringNetwork, Size
+from shared.scorers.onnx_file import OnnxFile, Size, check_file, unit_range
 
 # Label ids of Cityscapes (0..33, some have a 34th) of the 19 classes that its networks tell apart.
 CITYSCAPES_CLASSES = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
@@ -18,7 +18,7 @@ CITYSCAPES_NUM_LABELS = (34, 35)
 GROUPS = 10  # of the pairs, each of which a jackknife leaves out once
 
 
-class SegmentationNetwork(MeasuringNetwork):
+class SegmentationNetwork(OnnxFile):
     """Finds the label of every pixel of a picture.
 
     Its file: pictures (N, 3, H, W) in [0, 1] -> scores (N, classes, h, w), or label ids (N, h, w)
@@ -29,6 +29,7 @@ class SegmentationNetwork(MeasuringNetwork):
 
     def __init__(self, file: str, size: Size, num_labels: int, device: str = "cpu"):
         """num_labels: of the data set; 0 is refused, as there is nothing to compare with."""
+        check_file(self.FLAG, file)
         super().__init__(self.FLAG, file, 1, size, device)
         if not num_labels:
             raise InputError(
@@ -60,7 +61,7 @@ class SegmentationNetwork(MeasuringNetwork):
 
         Scores are brought to the picture's size before the largest is taken."""
         height, width = picture.shape[1:]
-        output = self.run(self.unit_range(picture))
+        output = self.run(unit_range(picture, self.size))
         if output.ndim == 3:
             return resize_ids(output[0], height, width)
         scores = F.interpolate(torch.from_numpy(output), size=(height, width), mode="bilinear")

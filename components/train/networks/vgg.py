@@ -8,6 +8,7 @@ from components.train.config import LossOptions
 from shared.errors import InputError
 from shared.networks.checkpoint import load_state
 from shared.networks.foreign import normalise
+from shared.networks.vgg import vgg_features
 from shared.published.download import fetch, look_for
 from shared.published.files import AUTO, VGG19
 
@@ -21,19 +22,12 @@ class VGG19Features(nn.Module):
     Pictures go in as they are, in [-1, 1], without ImageNet normalisation, as in the reference.
     """
 
-    CHANNELS = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512)
+    PLAN = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512)
     TAPS = (1, 6, 11, 20, 29)  # indices of the five ReLUs
 
     def __init__(self):
         super().__init__()
-        layers, channels = [], 3
-        for width in self.CHANNELS:
-            if width == "M":
-                layers.append(nn.MaxPool2d(2))
-            else:
-                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-                channels = width
-        self.features = nn.Sequential(*layers)
+        self.features = vgg_features(self.PLAN)
         self.requires_grad_(False)
 
     def forward(self, picture: Tensor) -> list[Tensor]:

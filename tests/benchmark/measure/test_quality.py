@@ -6,9 +6,9 @@ import pytest
 from components.benchmark.measure.quality import QualityMeter
 from components.benchmark.measure.segmentation import GROUPS, SegmentationNetwork
 from shared.contracts.measured import Quality
-from shared.measuring import MeasuringOptions
 from shared.quality import frechet_distance, kernel_distance, l1, psnr_db, ssim
-from shared.scorers import MeasuringNetworks
+from shared.scorers.networks import MeasuringNetworks
+from shared.scorers.options import MeasuringOptions
 from tests.measuring import brightest_channel, mean_colour, mean_difference, random_pictures
 
 

@@ -9,9 +9,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from shared.errors import InputError
-from shared.measuring import MeasuringOptions
 from shared.quality import frechet_distance, kernel_distance, l1
-from shared.scorers import FeatureNetwork, FeatureScorer, LpipsNetwork, MeasuringNetworks
+from shared.scorers.meter import FeatureScorer
+from shared.scorers.networks import FeatureNetwork, LpipsNetwork, MeasuringNetworks
+from shared.scorers.options import MeasuringOptions
 from tests.asking import refusal
 from tests.measuring import (
     ANY,
@@ -105,7 +106,7 @@ def test_refusals(tmp_path):
     feature = lambda path: refused(lambda: FeatureNetwork(path, (8, 8)))  # noqa: E731
     lpips = lambda path: refused(lambda: LpipsNetwork(path, (8, 8)))  # noqa: E731
 
-    no_file = "--fid-network f.onnx is no file: give an ONNX file, or leave it out."
+    no_file = "--fid-network f.onnx is no file: give inception or an ONNX file, or leave it out."
     assert feature(str(file)) == no_file
     file.write_bytes(b"weights")
     assert feature(str(file)).startswith("--fid-network f.onnx cannot be loaded (")
