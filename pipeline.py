@@ -32,9 +32,16 @@ from shared.pipeline.after_night.sync import sync
 from shared.pipeline.graph import image_of, task, write_yaml
 from shared.pipeline.nights import NightlyOptions, run_night
 from shared.pipeline.preflight import look_ahead, run_preflight
-from shared.pipeline.promotion import best, promote, rollback, start_from
+from shared.pipeline.promotion import (
+    best,
+    find_model,
+    promote,
+    rollback,
+    start_from,
+    tags_of_start,
+)
 from shared.pipeline.recipes import Recipe, read_recipe
-from shared.pipeline.runs import LATEST, begin, find
+from shared.pipeline.runs import LATEST, begin, find, refuse_changes, tags_by_name
 from shared.pipeline.schedules import manage, recurring
 from shared.pipeline.schedules.manage import ScheduleOptions
 from shared.pipeline.ui import ui
@@ -114,11 +121,15 @@ RawData = Annotated[str | None, tyro.conf.arg(metavar="PATH")]
 Overrides = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP.FIELD=VALUE ...")]
 Tags = Annotated[tuple[str, ...], tyro.conf.arg(name="tag", metavar="KEY=VALUE ...")]
 Start = Annotated[str, tyro.conf.arg(name="from", metavar="champion|VERSION")]
+InitFrom = Annotated[str, tyro.conf.arg(metavar="MODEL")]
 Continue = Annotated[tuple[str, ...] | None, tyro.conf.arg(name="continue", metavar="[RUN|latest]")]
 
 
 def compile_(
-    recipe: str = "demo", output: Path = Path("pipeline.yaml"), overrides: Overrides = ()
+    recipe: str = "demo",
+    output: Path = Path("pipeline.yaml"),
+    overrides: Overrides = (),
+    init_from: InitFrom = "",
 ) -> None:
     """Write the KFP v2 pipeline of a recipe as YAML; the same recipe gives the same bytes.
 
@@ -126,6 +137,7 @@ def compile_(
         recipe: Name of a built-in recipe, or path of a YAML file.
         output: File to write.
         overrides: Numbers of the recipe to change.
+        init_from: Folder of a model to train on from, as the steps will see it.
 
     Example:
         python pipeline.py compile --recipe label2city_512p --set train_global.vgg_weights=vgg.pth
@@ -134,7 +146,7 @@ def compile_(
         raise InputError(
             f"--output {output} does not end in .yaml: name the file for example pipeline.yaml."
         )
-    name, numbers = recipe_name(recipe), read_recipe(recipe, CONFIGS, overrides)
+    name, numbers = recipe_name(recipe), read_recipe(recipe, CONFIGS, overrides, init_from)
     write_yaml(build(name, numbers), output, f"Recipe {name}, by `python pipeline.py compile`.")
     print(f"wrote {output}")
 
@@ -147,6 +159,7 @@ def submit(
     runs: Path = Path("runs"),
     tags: Tags = (),
     start: Start = "",
+    init_from: InitFrom = "",
     continue_: Continue = None,
     reuse: embedded.Reuse = "on",
 ) -> None:
@@ -163,6 +176,8 @@ def submit(
         tags: Tags of the MLflow run.
         start: Train on from the weights of a version of the recipe's registered model; empty: from
             scratch.
+        init_from: Folder of a model to train on from, ours or pix2pixHD's or pix2pix's own; sizes
+            that --set does not say are its own.
         continue_: Go on with a run that was interrupted, by its name; without one, with the newest.
         reuse: Which steps take over the output of an earlier run: on = all, data = prepare alone,
             off = none.
@@ -178,11 +193,7 @@ def submit(
         if host:
             raise InputError("--continue goes on with a run of this machine: leave out --host.")
         changes = {"--recipe": recipe != "demo", "--set": overrides, "--tag": tags, "--from": start}
-        if given := [flag for flag, value in changes.items() if value]:
-            raise InputError(
-                f"{given[0]} cannot change a run that is continued: leave it out, or start a new "
-                "run, which takes over what stays the same."
-            )
+        refuse_changes(changes | {"--init-from": init_from})
         run = find(runs, *continue_ or (LATEST,), flag="--continue")
         if run.record.state == "finished":
             print(f"run {run.name} is finished already")
@@ -193,19 +204,17 @@ def submit(
         return embedded.run_here(run, graph, run.raw_data(raw_data), reuse)
 
     # A new one, on a server or here.
-    name, config = recipe_name(recipe), read_recipe(recipe, CONFIGS, overrides)
+    name, init_from = recipe_name(recipe), find_model(init_from, host)
+    config = read_recipe(recipe, CONFIGS, overrides, init_from)
     config = start_from(start, name, config, runs, host)
-    if not all("=" in tag for tag in tags):
-        raise InputError(
-            f"--tag {' '.join(tags)!r} is not KEY=VALUE: write for example team=vision."
-        )
-    named_tags = dict(tag.split("=", 1) for tag in tags)
+    named_tags = tags_by_name(tags) | tags_of_start("" if host else init_from)
+    asked = dict(recipe=recipe, raw_data=raw_data, set=overrides, init_from=init_from)
     if host:
         # Without the address, which may hold a password.
         server.check_raw_data(raw_data)
-        run_preflight(recipe=recipe, raw_data=raw_data, set=overrides, host="server")
+        run_preflight(**asked, host="server")
         return server.submit(host, name, build(name, config), raw_data, config, named_tags, reuse)
-    run_preflight(recipe=recipe, raw_data=raw_data, set=overrides, runs=runs)
+    run_preflight(**asked, runs=runs)
     raw_data = embedded.find_raw_data(raw_data, runs)
     run = begin(name, config, raw_data, named_tags, tracking.code_version(), runs)
     embedded.run_here(run, build(name, config), raw_data, reuse)
@@ -217,6 +226,7 @@ def preflight(
     overrides: Overrides = (),
     host: str = "",
     runs: Path = Path("runs"),
+    init_from: InitFrom = "",
     continue_: Continue = None,
 ) -> None:
     """Say what a run will need and does not find: files, networks, devices, disk, images.
@@ -229,6 +239,8 @@ def preflight(
         overrides: Numbers of the recipe to change.
         host: URL of a Kubeflow Pipelines API server, whose pods have files of their own.
         runs: Folder of the runs.
+        init_from: Folder of a model to train on from, ours or pix2pixHD's or pix2pix's own; sizes
+            that --set does not say are its own.
         continue_: What an interrupted run will still need, by its name; without one, the newest.
 
     Example:
@@ -245,7 +257,8 @@ def preflight(
     # What is asked for; of a run what it has still to do.
     finished: list[str] = []
     if continue_ is None:
-        name, numbers = recipe_name(recipe), read_recipe(recipe, CONFIGS, overrides)
+        name, init_from = recipe_name(recipe), find_model(init_from, host)
+        numbers = read_recipe(recipe, CONFIGS, overrides, init_from)
     else:
         run, runs = find(runs, *continue_ or (LATEST,), flag="--continue"), runs.resolve()
         os.chdir(run.record.working_directory)
@@ -259,7 +272,7 @@ def preflight(
     faces = dict(prepare=prepare_step, train_global=train_step, cluster=cluster_step)
     faces |= dict(train_local=train_step, export=export_step, benchmark=benchmark_step)
     images = {step: image_of(face) for step, face in faces.items()} if host else None
-    look_ahead(configs, preflights, raw_data, runs, name, images, finished)
+    look_ahead(configs, preflights, raw_data, runs, name, images, finished, init_from)
 
 
 def nightly(config: NightlyOptions) -> None:
@@ -273,7 +286,8 @@ def nightly(config: NightlyOptions) -> None:
         python pipeline.py nightly --raw-data /data/cityscapes --timeout-min 480
     """
     try:
-        numbers = read_recipe(config.recipe, CONFIGS, config.overrides)
+        init_from = find_model(config.init_from)
+        numbers = read_recipe(config.recipe, CONFIGS, config.overrides, init_from)
         numbers = start_from(config.start, config.recipe_name, numbers, config.runs)
         code = run_night(config, numbers)
     except InputError as refusal:
@@ -293,8 +307,10 @@ def schedule(config: ScheduleOptions) -> None:
     if config.wish != "create":
         place.change(config)
         return
-    numbers = read_recipe(config.recipe, CONFIGS, config.overrides)
+    init_from = find_model(config.init_from, config.host)
+    numbers = read_recipe(config.recipe, CONFIGS, config.overrides, init_from)
     asked = dict(recipe=config.recipe, raw_data=config.raw_data, set=config.overrides)
+    asked["init_from"] = init_from
     if config.host:
         run_preflight(**asked, host="server")
         recurring.create(config, build(config.recipe_name, numbers), numbers)

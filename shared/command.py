@@ -57,6 +57,8 @@ class StepConfig(Options):
     STEP: ClassVar[str]
     OUTPUT: ClassVar[str] = ""  # of a step: the argument that takes the folder which it writes
     RENAMED: ClassVar[dict[str, str]] = {}  # old name of a field -> its name now
+    # Fields that are those of a model to start from, where there is one and nobody says them.
+    OF_MODEL: ClassVar[set[str]] = set()
 
     @property
     def step_name(self) -> str:

@@ -22,7 +22,7 @@ class PrepareConfig(StepConfig):
     size: str = "512x1024"
     """Size of the prepared images in pixels: HEIGHTxWIDTH; xWIDTH or HEIGHTx, the other side in
     proportion; keep, as they are; round32, each side rounded to a multiple of 32 (or another
-    number)."""
+    number); round32max512, before that made smaller to 512 (or another number) at most."""
     num_labels: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = "auto"
     """Number of labels, ids 0 .. num_labels - 1; 0: the input is a picture (label_nc). auto: that
     of --labels or --remap, 35 in layout cityscapes and in pix2pixHD's folders, else the highest id

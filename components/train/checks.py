@@ -8,14 +8,17 @@ import torch
 from components.train.config import SMALLEST_SIDE, DataOptions, TrainConfig
 from components.train.data.held import check_frames_fit
 from components.train.devices.loss_scale import check_apex
-from components.train.networks.build import (
-    architecture_for,
-    build_empty,
-    check_earlier,
-    check_global_part,
-)
+from components.train.networks.build import architecture_for, build_empty
 from components.train.networks.memory import check_compiles
 from components.train.networks.partial import fitting
+from components.train.networks.sizes import sized
+from components.train.networks.start import (
+    check_global_part,
+    check_start,
+    earlier_training,
+    other_input,
+    read_start,
+)
 from components.train.networks.vgg import look_for_vgg
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest, Pair
@@ -88,7 +91,7 @@ def check_inputs(
     config: TrainConfig, parent: ModelCard | None, clusters: ClusterTable | None
 ) -> None:
     """What else a training starts from must be there, and belong together."""
-    if config.netG == "local" and parent is None:
+    if config.netG == "local" and parent is None and not config.start_from:
         raise InputError(
             "--netG local starts from a global model: give its folder with --init-from."
         )
@@ -172,22 +175,20 @@ def preflight(
         forecast.found = ", ".join(filter(None, found))
         return forecast
     manifest = dataset.manifest
+    config = ask(_foresee_start, config, dataset, init_from, here, forecast) or config
     architecture = architecture_for(config, config.lambda_feature_matching > 0, manifest, clusters)
     ask(check_sizes, config, manifest)
     ask(check_features, architecture, manifest)
     ask(check_inputs, config, init_from, clusters)
-    if here and config.start_from.startswith(REGISTRY):
-        forecast.unknown.append(
-            f"{config.start_from}: whether MLflow has it, and of which networks"
-        )
-    elif here and config.start_from and not dataset.knows_num_labels:
-        forecast.unknown.append(f"{config.start_from}: whether it has as many labels as the maps")
-    elif here and config.start_from:
-        ask(check_earlier, config, architecture)
     networks = build_empty(architecture, with_encoder=clusters is None)
 
     # What it needs of the model before, and of memory.
-    if config.netG == "local" and init_from:
+    if init_from and init_from.architecture.netG == "local":
+        forecast.refusals.append(
+            "--init-from is of stage local already, which holds both stages: choose a recipe of "
+            "one stage, without train_local."
+        )
+    elif config.netG == "local" and init_from:
         with torch.device("meta"):
             before = build_generator(init_from.architecture).state_dict()
         wanted = networks["G"].state_dict()
@@ -225,3 +226,40 @@ def preflight(
         metrics={},
     )
     return forecast
+
+
+def _foresee_start(
+    config: TrainConfig,
+    dataset: PreparedData,
+    init_from: ModelCard | None,
+    here: bool,
+    forecast: Forecast,
+) -> TrainConfig:
+    """The config with the sizes of the model that it will start from, of which the forecast says
+    what was seen. Raises InputError where that is none, or of other networks."""
+    place, manifest = config.start_from, dataset.manifest
+    if not place:
+        return sized(config, init_from) if init_from else config
+    if not here or place.startswith(REGISTRY):
+        where = "whether MLflow has it" if place.startswith(REGISTRY) else "whether it is there"
+        forecast.unknown.append(f"{place}: {where}, and of which networks")
+        return config
+
+    # The model, whose files alone may tell nothing without the number of labels.
+    with earlier_training(config) as folder:
+        if not dataset.knows_num_labels:
+            forecast.unknown.append(f"{place}: whether it has as many labels as the maps")
+            if not (folder / ModelCard.FILE).is_file():
+                return config
+        card = read_start(folder, architecture_for(config, True, manifest, None))
+        config = sized(config, card, folder)
+
+    # How it is different.
+    architecture = architecture_for(config, True, manifest, None)
+    check_start(place, card.architecture, architecture)
+    if not dataset.knows_num_labels:
+        return config
+    other = other_input(card.architecture, architecture)
+    new = f", but for its first layer ({other})" if other else ""
+    forecast.found = ", ".join(filter(None, [forecast.found, f"starts from {place}{new}"]))
+    return config

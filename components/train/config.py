@@ -72,9 +72,9 @@ class NetworkOptions(Options):
     init_gain: float = Field(0.02, gt=0)
     """Scale of the fresh weights; kaiming has none."""
     start_from: str = ""
-    """Weights to start from instead of fresh ones: a model folder, or models:/NAME/VERSION of
-    MLflow's registry. Stage local takes all but its global network, which is that of
-    --init-from."""
+    """Weights to start from instead of fresh ones: a model folder, also of pix2pixHD's or pix2pix's
+    own code, or models:/NAME/VERSION of MLflow's registry. Sizes that are not given are its own.
+    Stage local takes all but its global network, which is that of --init-from."""
 
 
 class LossOptions(Options):
@@ -237,6 +237,12 @@ class TrainConfig(
     STEP: ClassVar[str] = "train"
     OUTPUT: ClassVar[str] = "model"
     RENAMED: ClassVar[dict[str, str]] = {"layout": "memory_format"}
+    OF_MODEL: ClassVar[set[str]] = {
+        *("netG", "norm", "dropout", "use_instances", "instance_features", "feat_num"),
+        *("feature_regions", "ngf", "n_downsample_global", "n_blocks_global"),
+        *("n_local_enhancers", "n_blocks_local", "ndf", "n_layers_D", "num_D"),
+        *("nef", "n_downsample_E"),
+    }
 
     @property
     def step_name(self) -> str:

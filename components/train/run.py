@@ -13,8 +13,10 @@ from components.train.devices.world import World, broadcast_weights, gathered, j
 from components.train.figures import final_table
 from components.train.folder import ModelFolder, state_file
 from components.train.loop import train
-from components.train.networks.build import architecture_for, build, earlier_training, read_parent
+from components.train.networks.build import architecture_for, build
 from components.train.networks.memory import checkpoint_activations, compile_networks
+from components.train.networks.sizes import with_sizes_of_start
+from components.train.networks.start import earlier_training, read_start
 from components.train.networks.vgg import find_vgg
 from components.train.performance import performance_run, publish
 from components.train.step import Trainer
@@ -43,6 +45,7 @@ def run(
 ) -> dict[str, float]:
     """Train a generator, discriminator and, where asked for, an encoder; write them to the model
     folder."""
+    config = with_sizes_of_start(config, dataset, init_from, state_file(model))
     if must_launch(config.devices):
         folders = (dataset, model, init_from, clusters)
         return launch(config.devices, run_as_rank, tracking.handle(), config, *folders)
@@ -76,7 +79,7 @@ def train_model(
     manifest = DatasetManifest.read(dataset)
     table = ClusterTable.read(clusters) if clusters else None
     architecture = architecture_for(config, config.lambda_feature_matching > 0, manifest, table)
-    parent = read_parent(init_from, architecture) if init_from else None
+    parent = read_start(init_from, architecture) if init_from else None
     check(architecture, config, manifest, parent, table)
     vgg_file = find_vgg(config)
     features = read_features(clusters, manifest) if clusters else None

@@ -50,6 +50,9 @@ class NightlyOptions(StepConfig):
     start: Annotated[str, tyro.conf.arg(name="from", metavar="champion|VERSION")] = ""
     """Train on from the weights of a version of the recipe's registered model; empty: from
     scratch."""
+    init_from: Annotated[str, tyro.conf.arg(metavar="MODEL")] = ""
+    """Folder of a model that every night trains on from, ours or pix2pixHD's or pix2pix's own;
+    sizes that --set does not say are its own."""
     timeout_min: float = Field(default=0, ge=0, allow_inf_nan=False)
     """Minutes after which the run is stopped, for the next night to go on; 0 = never."""
     runs: Path = Path("runs")
@@ -63,6 +66,11 @@ class NightlyOptions(StepConfig):
     @classmethod
     def _is_found_from_any_folder(cls, recipe: str) -> str:
         return str(Path(recipe).resolve()) if is_file(recipe) else recipe
+
+    @field_validator("init_from")
+    @classmethod
+    def _is_found_too(cls, init_from: str) -> str:
+        return str(Path(init_from).resolve()) if init_from else ""
 
     @property
     def recipe_name(self) -> str:
@@ -132,6 +140,7 @@ def _command(config: NightlyOptions, unfinished: Run | None) -> list[str]:
         return [*command, "--continue", unfinished.name]
     command += ["--recipe", config.recipe]
     command += ["--from", config.start] if config.start else []
+    command += ["--init-from", config.init_from] if config.init_from else []
     command += ["--tag", *(f"{name}={value}" for name, value in NIGHTLY.items())]
     return [*command, "--set", *config.overrides] if config.overrides else command
 

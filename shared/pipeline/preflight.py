@@ -1,6 +1,7 @@
 """What a run will need and does not find, said before its first step, of all steps at once."""
 
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,7 @@ def look_ahead(
     name: str,
     images: Mapping[str, str] | None = None,
     finished: Iterable[str] = (),
+    init_from: str = "",
 ) -> None:
     """Print what a run will need; raises SystemExit with 2 where something is not there, each with
     a line that begins with the step.
@@ -61,6 +63,7 @@ def look_ahead(
         name: Of the run, for its folder in `runs`, which is not made.
         images: Of every step, where it runs on a server; None: it runs here.
         finished: Steps that will not run, and need nothing.
+        init_from: Of the command line; "" = it was not given.
     """
     # The steps.
     here, runs = images is None, runs.resolve()
@@ -75,6 +78,9 @@ def look_ahead(
         for step, forecast in coming.items()
         for sentence in dict.fromkeys(forecast.refusals)
     ]
+    if init_from:
+        given = f"--set train_global.start_from={shlex.quote(init_from)}"
+        missing = [sentence.replace(given, f"--init-from {init_from}") for sentence in missing]
     found = [(step, forecast.found) for step, forecast in coming.items() if forecast.found]
     notes = [f"{step}: {note}" for step, one in coming.items() for note in one.unknown]
 

@@ -1,4 +1,5 @@
-"""Verbs of the registry: which model is the champion, and who becomes it."""
+"""Verbs of the registry: which model is the champion, and who becomes it; and which model a run
+starts from."""
 
 import contextlib
 import os
@@ -8,12 +9,15 @@ from pathlib import Path
 from tabulate import tabulate
 
 from shared import registry, tracking
+from shared.contracts.folder import digest_files
 from shared.errors import InputError
 from shared.pipeline.recipes import Recipe
 from shared.recipes.files import recipe_name
 from shared.registry.trained import trained_card, training_run
 from shared.secrets import without_secrets
 from shared.tracking import store
+
+GENERATOR = "latest_net_G.pth"
 
 
 def promote(recipe: str = "demo", version: int = 0, runs: Path = Path("runs")) -> None:
@@ -142,7 +146,8 @@ def start_from(start: str, recipe: str, config: Recipe, runs: Path, host: str = 
         if "start_from" in config[step]:
             if config[step]["start_from"]:
                 raise InputError(
-                    f"--from {start} and --set {step}.start_from were both given: leave one out."
+                    f"--from {start} and {step}.start_from={config[step]['start_from']} were both "
+                    "given: leave one out."
                 )
             with connected() as client:
                 card = trained_card(client, training_run(client, version, step))
@@ -150,6 +155,37 @@ def start_from(start: str, recipe: str, config: Recipe, runs: Path, host: str = 
             changed[step] = config[step] | {"start_from": version.uri}
     print(f"--from {start}: {version}", flush=True)
     return changed
+
+
+# A model that is in no registry.
+
+
+def find_model(init_from: str, host: str = "") -> str:
+    """The absolute path of the model to start from, "" where none is asked for; with a server the
+    path is that of its pods. Raises InputError where no model is there."""
+    if not init_from or host:
+        return init_from
+    folder = Path(init_from)
+    if not folder.is_dir():
+        found = "is a file" if folder.is_file() else "is no folder"
+        raise InputError(
+            f"--init-from {init_from} {found}: give the folder of a trained model, which holds "
+            f"{GENERATOR}."
+        )
+    if not (folder / GENERATOR).is_file():
+        below = [path.parent for path in sorted(folder.glob(f"*/**/{GENERATOR}"))[:1]]
+        remedy = f"did you mean {below[0]}?" if below else "give one that does."
+        raise InputError(f"--init-from {init_from} holds no {GENERATOR}: {remedy}")
+    return str(folder.resolve())
+
+
+def tags_of_start(model: str) -> dict[str, str]:
+    """What run.json and MLflow keep of the model that a run starts from."""
+    files = sorted(Path(model).glob("latest_net_?.pth")) if model else []
+    return {"init_from": model, "init_from.digest": digest_files(files)} if files else {}
+
+
+# What the registry has.
 
 
 def _versions(recipe: str, runs: Path, may_be_none: bool = False) -> list[registry.Version]:

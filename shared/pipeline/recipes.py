@@ -15,10 +15,17 @@ Configs = Mapping[str, type[StepConfig]]
 Recipe = dict[str, dict[str, Any]]  # the config of every step, in the order of the graph
 
 MAY_LACK = {"cluster", "train_local"}  # sections that decide the shape of the graph
+# Sizes that a model to start from does not decide: those of the recipe's shape, and of U-Nets what
+# leaves no trace in a file; of stage two what its global network has not.
+OF_GRAPH = {"instance_features", "dropout"}
+OF_STAGE_TWO = {"netG", "n_local_enhancers", "n_blocks_local", "ndf", "n_layers_D", "num_D"}
+OF_STAGE_TWO |= {"nef", "n_downsample_E"}
 OVERRIDE = re.compile(r"(?P<step>\w+)\.(?P<field>[\w-]+)=(?P<text>.*)", re.DOTALL)
 
 
-def read_recipe(recipe: str, configs: Configs, overrides: tuple[str, ...] = ()) -> Recipe:
+def read_recipe(
+    recipe: str, configs: Configs, overrides: tuple[str, ...] = (), init_from: str = ""
+) -> Recipe:
     """The complete, checked config of every step of a recipe.
 
     Args:
@@ -26,6 +33,8 @@ def read_recipe(recipe: str, configs: Configs, overrides: tuple[str, ...] = ()) 
         configs: What each step's numbers are checked against; its defaults lie under the recipe.
         overrides: STEP.FIELD=VALUE, which lie over the recipe; the elements of a list may be words
             of their own.
+        init_from: Folder of the model that the first training starts from; sizes of networks that
+            no override says are then left out, and the steps take them from there.
 
     Raises InputError, which names the file with its line, or the flag.
     """
@@ -53,7 +62,30 @@ def read_recipe(recipe: str, configs: Configs, overrides: tuple[str, ...] = ()) 
             raise InputError(f"{place}: {error}.") from None
         numbers[step].places[field] = place
 
-    return {step: _checked(step, known, numbers[step]) for step in numbers}
+    checked = {step: _checked(step, known, numbers[step]) for step in numbers}
+    if init_from:
+        _start_from(init_from, checked, known, numbers)
+    return checked
+
+
+def _start_from(
+    init_from: str, recipe: Recipe, configs: Configs, numbers: Mapping[str, Numbers]
+) -> None:
+    """Make the first training of a recipe start from a model. Raises InputError where it starts
+    from another one."""
+    if earlier := recipe["train_global"]["start_from"]:
+        raise InputError(
+            f"--init-from {init_from} and train_global.start_from={earlier} were both given: leave "
+            "one out."
+        )
+    for step, kept in (("train_global", OF_GRAPH), ("train_local", OF_GRAPH | OF_STAGE_TWO)):
+        if step in recipe:
+            places = numbers[step].places
+            said = {name for name in places if places[name].startswith("--set")}
+            said |= {"netG"} & places.keys()  # on which D, losses and crops of the recipe depend
+            for name in configs[step].OF_MODEL - kept - said:
+                del recipe[step][name]
+    recipe["train_global"]["start_from"] = init_from
 
 
 def _checked(step: str, configs: Configs, numbers: Numbers) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import itertools
 import os
 import platform
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -118,6 +119,26 @@ def continue_command(run: Run) -> str:
 def now() -> str:
     """The time, UTC, to the second."""
     return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def tags_by_name(tags: Iterable[str]) -> dict[str, str]:
+    """The tags of --tag. Raises InputError for what is no KEY=VALUE."""
+    if not all("=" in tag for tag in tags):
+        raise InputError(
+            f"--tag {' '.join(tags)!r} is not KEY=VALUE: write for example team=vision."
+        )
+    return dict(tag.split("=", 1) for tag in tags)
+
+
+def refuse_changes(changes: Mapping[str, Any]) -> None:
+    """Raises InputError for the first flag of a run that goes on which would change what it does.
+
+    changes: by flag, empty where it was not given."""
+    if given := [flag for flag, value in changes.items() if value]:
+        raise InputError(
+            f"{given[0]} cannot change a run that is continued: leave it out, or start a new run, "
+            "which takes over what stays the same."
+        )
 
 
 def begin(

@@ -1384,8 +1384,8 @@ def test_a_contradiction_is_refused_before_the_source_is_looked_at(tmp_path):
     [
         (
             {"size": "32"},
-            "--size '32': should be HEIGHTxWIDTH, xWIDTH, HEIGHTx, keep or round32, for example "
-            "512x1024.",
+            "--size '32': should be HEIGHTxWIDTH, xWIDTH, HEIGHTx, keep, round32 or "
+            "round32max512, such as 512x1024.",
         ),
         ({"size": "0x64"}, "--size '0x64': should be HEIGHTxWIDTH"),
         ({"size": 512}, "--size 512: should be a valid string."),

@@ -2,12 +2,16 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
+from components.train.config import TrainConfig
 from components.train.run import run
+from shared.contracts.model import ModelCard
 from tests import tiny
 from tests.asking import refusal
+from tests.foreign import nvidia_generator
 from tests.tiny import one_thread  # noqa: F401 - a fixture
 from tests.training import config
 
@@ -100,6 +104,105 @@ def test_other_networks_are_refused(folders, tmp_path, options, sentence):
     said = refusal(run, folders / "dataset", tmp_path / "model", config=config(**values))
     assert said.startswith(f"--start-from {folders / 'earlier'} {sentence}")
     assert not (tmp_path / "model").exists()
+
+
+# Sizes that nobody said.
+
+UNSAID = STANDS_STILL | dict(device="cpu", workers=0)
+
+
+def unsaid(**changes) -> TrainConfig:
+    """A training whose networks are those of the model that it starts from."""
+    return TrainConfig.check(UNSAID | changes)
+
+
+def test_sizes_that_nobody_said_are_those_of_the_model(folders, tmp_path, capsys):
+    """Of what --init-from and what --start-from name, and of the global network in stage two."""
+    earlier = folders / "earlier"
+    run(folders / "dataset", tmp_path / "a", config=unsaid(start_from=str(earlier)))
+    run(folders / "dataset", tmp_path / "b", init_from=earlier, config=unsaid())
+    wanted = ModelCard.read(earlier).architecture
+    for name in "ab":
+        assert ModelCard.read(tmp_path / name).architecture == wanted
+        for network in "GDE":
+            assert_equal(weights(tmp_path / name, network), weights(earlier, network))
+    assert f"sizes of {earlier}: netG global, norm instance" in capsys.readouterr().out
+
+    config = unsaid(netG="local", num_D=1, ndf=4, n_layers_D=1, n_blocks_local=1)
+    run(folders / "dataset", tmp_path / "local", init_from=earlier, config=config)
+    found = ModelCard.read(tmp_path / "local").architecture
+    assert (found.ngf, found.n_downsample_global, found.n_blocks_global, found.feat_num) == (
+        *(wanted.ngf // 2, wanted.n_downsample_global, wanted.n_blocks_global, wanted.feat_num),
+    )
+
+
+def test_a_local_model_is_trained_on_without_a_global_one(folders, tmp_path):
+    start = folders / "earlier_local"
+    run(folders / "dataset", tmp_path, config=unsaid(start_from=str(start)))
+    for name in "GDE":
+        assert_equal(weights(tmp_path, name), weights(start, name))
+
+
+def test_a_training_that_goes_on_keeps_its_sizes_without_what_it_began_at(folders, tmp_path):
+    shutil.copytree(folders / "earlier", tmp_path / "start")
+    config = unsaid(start_from=str(tmp_path / "start"))
+    run(folders / "dataset", tmp_path / "model", config=config)
+    shutil.rmtree(tmp_path / "start")
+    run(folders / "dataset", tmp_path / "model", config=config.model_copy(update={"epochs": 2}))
+    card = ModelCard.read(tmp_path / "model")
+    assert (card.epoch, card.architecture.ngf) == (2, 4)
+
+
+def test_of_other_labels_the_first_layer_alone_is_new(folders, tmp_path, capsys):
+    tiny.write(
+        tmp_path / "dataset",
+        {
+            split: {"one": tiny.sample(np.random.default_rng(0), 32, 64)}
+            for split in ("train", "test")
+        },
+        num_labels=40,
+    )
+    start = folders / "earlier"
+    run(tmp_path / "dataset", tmp_path / "model", config=unsaid(start_from=str(start)))
+    G, before = weights(tmp_path / "model", "G"), weights(start, "G")
+    assert G.keys() == before.keys() and G["model.1.weight"].shape[1] == 40 + 1 + 3
+    rest = G.keys() - {"model.1.weight"}
+    assert_equal({key: G[key] for key in rest}, {key: before[key] for key in rest})
+    assert "reads other input: num_labels 35 against 40; G's first layer is new" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_model_of_which_nothing_fits_is_refused(folders, tmp_path):
+    """Training from nothing would look as if it went on."""
+    other = dict(netG="unet_128", norm="batch", num_D=1)
+    said = refusal(
+        run, folders / "dataset", tmp_path / "model", folders / "earlier", config=config(**other)
+    )
+    start = f"--init-from {folders / 'earlier'}: none of the "
+    assert said.startswith(start) and "tensors of the generator fits (" in said
+    assert "norm instance against batch" in said and "netG global against unet_128" in said
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("channels, labels", [(36, 35), (13, 12)])
+def test_files_of_nvidia_alone_are_trained_on(tmp_path, channels, labels):
+    """As its GlobalGenerator names and shapes them; 12 labels follow from the data set."""
+    state = nvidia_generator(tmp_path / "bare", channels)
+    rng = np.random.default_rng(0)
+    maps = {split: {"one": tiny.sample(rng, 32, 64)} for split in ("train", "test")}
+    for split in maps.values():
+        split["one"]["input"] %= labels
+    tiny.write(tmp_path / "dataset", maps, num_labels=labels)
+    run(
+        tmp_path / "dataset",
+        tmp_path / "model",
+        config=unsaid(start_from=str(tmp_path / "bare"), ndf=4),
+    )
+    assert_equal(weights(tmp_path / "model", "G"), state)
+    architecture = ModelCard.read(tmp_path / "model").architecture
+    found = (architecture.ngf, architecture.n_downsample_global, architecture.n_blocks_global)
+    assert found == (8, 2, 2)
 
 
 def test_a_place_that_is_none_is_refused(folders, tmp_path):

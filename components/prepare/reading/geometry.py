@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-FORMS = "should be HEIGHTxWIDTH, xWIDTH, HEIGHTx, keep or round32, for example 512x1024"
+FORMS = "should be HEIGHTxWIDTH, xWIDTH, HEIGHTx, keep, round32 or round32max512, such as 512x1024"
 
 
 @dataclass(frozen=True)
@@ -15,26 +15,30 @@ class Resize:
     height: int | None = None
     width: int | None = None
     multiple: int | None = None
+    longest: int | None = None  # side in pixels, with `multiple`
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read --size. Raises ValueError for anything else than FORMS."""
         if text == "keep":
             return cls()
-        if found := re.fullmatch(r"round(\d+)", text):
-            resize = cls(multiple=int(found[1]))
+        if found := re.fullmatch(r"round(\d+)(?:max(\d+))?", text):
+            longest = int(found[2]) if found[2] else None
+            resize = cls(multiple=int(found[1]), longest=longest)
         elif (found := re.fullmatch(r"(\d*)x(\d*)", text)) and text != "x":
             height, width = (int(side) if side else None for side in found.groups())
             resize = cls(height, width)
         else:
             raise ValueError(FORMS)
-        if 0 in (resize.height, resize.width, resize.multiple):
+        if 0 in (resize.height, resize.width, resize.multiple) or (
+            resize.longest is not None and resize.longest < resize.multiple
+        ):
             raise ValueError(FORMS)
         return resize
 
     def __str__(self) -> str:
         if self.multiple:
-            return f"round{self.multiple}"
+            return f"round{self.multiple}" + (f"max{self.longest}" if self.longest else "")
         return f"{self.height or ''}x{self.width or ''}" if self.height or self.width else "keep"
 
     @property
@@ -47,9 +51,12 @@ class Resize:
         base_dataset.py.
 
         xWIDTH is its `scale_width`: the height is cut to a whole number. roundN is its `none`:
-        Python's round, half to even, of each side, but never to 0.
+        Python's round, half to even, of each side, but never to 0. With maxM the longer side is M
+        at most before that, the other in proportion.
         """
         if self.multiple:
+            scale = min(1, (self.longest or max(height, width)) / max(height, width))
+            height, width = height * scale, width * scale
             return tuple(
                 max(self.multiple, round(side / self.multiple) * self.multiple)
                 for side in (height, width)

@@ -54,6 +54,8 @@ def test_rounding_takes_the_nearest_multiple_the_even_one_of_two_but_never_0(
         ("round16", [(1024, 2048), (368, 1248)]),  # 23.4 and 77.6 times 16
         ("round250", [(1000, 2000), (500, 1250)]),  # 375 is 1.5 times 250: the even multiple
         ("round4096", [(4096, 4096), (4096, 4096)]),  # half of it, and less, would be 0
+        ("round32max512", [(256, 512), (160, 512)]),  # 154.6 is 4.8 times 32
+        ("round32max1300", [(640, 1312), (384, 1248)]),  # 650 is 20.3 times 32, 1300 40.6 times
     ],
 )
 def test_sizes_by_hand(text, size):
@@ -67,6 +69,7 @@ def test_sizes_by_hand(text, size):
         st.builds("{}x".format, SIDES),
         st.builds("{}x{}".format, SIDES, SIDES),
         st.builds("round{}".format, SIDES),
+        st.builds(lambda side: f"round{side}max{2 * side}", SIDES),
     )
 )
 def test_what_is_parsed_is_written_alike(text):
@@ -86,6 +89,8 @@ def test_what_is_parsed_is_written_alike(text):
         "0x",
         "round",
         "round0",
+        "round32max",
+        "round32max31",
         "-1x5",
         "1.5x2",
         "1x2x3",

@@ -1,0 +1,169 @@
+"""What a training begins at: the model of the stage before, or an earlier one of its own stage."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tabulate import tabulate
+from torch import nn
+
+from components.train.config import TrainConfig
+from components.train.networks.partial import load_what_fits, modules
+from shared.contracts.model import RESNETS, Architecture, ModelCard
+from shared.errors import InputError
+from shared.networks.checkpoint import read_model, state_for, weights_path
+from shared.registry import RegistryError
+from shared.registry.trained import REGISTRY, trained_model
+
+GLOBAL_PART = "model."  # what the tensors of the global network inside a local enhancer begin with
+INPUT = ("num_labels", "input_nc", "use_instances")  # what the data decide
+
+
+def read_start(folder: Path, architecture: Architecture) -> ModelCard:
+    """The card of the model to start from; also of NVIDIA's or junyanz's files alone, whose input
+    channels are taken to be those of this architecture where that may be, else those that the
+    references have."""
+    known = architecture.model_dump(include={"num_labels", "use_instances", "feat_num"})
+    for hints in (dict(num_labels=architecture.num_labels), known):
+        with contextlib.suppress(InputError):
+            return read_model(folder, **hints)
+    return read_model(folder)
+
+
+# The previous stage, or a model of this one: whatever fits is taken.
+
+
+def begin_at_parent(
+    init_from: Path, networks: Mapping[str, nn.Module], architecture: Architecture
+) -> None:
+    """Load what fits of a model, and say what that is. Raises InputError where the global part of
+    stage local does not fit, or of the generator nothing does."""
+    is_local = read_start(init_from, architecture).architecture.netG == "local"
+    has_parent = architecture.netG == "local" and not is_local
+    for name, network in networks.items():
+        if not weights_path(init_from, name).is_file():
+            continue
+        report = load_what_fits(network, weights_path(init_from, name))
+        if name == "G" and not report.taken and not has_parent:
+            found = read_start(init_from, architecture).architecture
+            raise InputError(
+                f"--init-from {init_from}: none of the {len(report.new)} tensors of the generator "
+                f"fits ({differences(found, architecture)}): give a model of the same networks, or "
+                "leave it out."
+            )
+        print("from the previous stage:" if has_parent else "from --init-from:", report, flush=True)
+        if name == "G" and has_parent:
+            check_global_part(report.new, init_from)
+
+
+def check_global_part(new: set[str], init_from: Path) -> None:
+    """Raises InputError where the enhancer's global part is not that of the model it starts from.
+
+    new: names of the tensors that did not come from there."""
+    if differing := [key for key in new if key.startswith(GLOBAL_PART)]:
+        raise InputError(
+            f"--init-from {init_from}: its generator does not fit ({min(differing)} differs): "
+            "stage local needs half the --ngf of its global model, and the same labels, features, "
+            "blocks and stride."
+        )
+
+
+# An earlier training of this stage: the same generator, but for what the data decide.
+
+
+@contextmanager
+def earlier_training(config: TrainConfig) -> Iterator[Path]:
+    """The folder of the model that --start-from names, for a while. Raises InputError where there
+    is none."""
+    place = config.start_from
+    if not place.startswith(REGISTRY) and not Path(place).is_dir():
+        raise InputError(
+            f"--start-from {place} is no folder: give that of a trained model, or "
+            "models:/NAME/VERSION."
+        )
+    try:
+        with trained_model(place, config.step_name) as folder:
+            yield folder
+    except RegistryError as error:
+        raise InputError(f"--start-from {place}: {error}") from None
+
+
+def check_start(start_from: str, found: Architecture, wanted: Architecture) -> None:
+    """Raises InputError where the generator of the model to start from is not built as the one that
+    is to be trained; what it reads may be another thing."""
+    names = ["netG", "norm", "feat_num", "ngf"]
+    if wanted.netG in RESNETS:
+        names.append("dropout")
+    if not wanted.is_pix2pix:
+        names += ["n_downsample_global", "n_blocks_global"]
+    if wanted.netG == "local":
+        names += ["n_local_enhancers", "n_blocks_local"]
+    for name in names:
+        here, there = getattr(wanted, name), getattr(found, name)
+        if here != there:
+            raise InputError(
+                f"--start-from {start_from} has networks with {name} {there}, but {here} is asked "
+                "for: give the same options, or start without it."
+            )
+
+
+def other_input(found: Architecture, wanted: Architecture) -> str:
+    """How what two generators read is different, "" where it is not."""
+    return differences(found, wanted, INPUT)
+
+
+def differences(found: Architecture, wanted: Architecture, names: tuple[str, ...] = ()) -> str:
+    """How two generators are different, in words: those of the names, else all that build one."""
+    a, b = found.model_dump(), wanted.model_dump()
+    of_D_and_E = {"netD", "D_features", "num_D", "ndf", "n_layers_D", "nef", "n_downsample_E"}
+    names = names or tuple(name for name in a if name not in of_D_and_E)
+    return ", ".join(f"{name} {a[name]} against {b[name]}" for name in names if a[name] != b[name])
+
+
+def begin_at_earlier(
+    folder: Path,
+    networks: Mapping[str, nn.Module],
+    architecture: Architecture,
+    start_from: str,
+    has_parent: bool,
+) -> None:
+    """Load the networks of an earlier training of this stage, of D and E what fits, and print what
+    was taken. Where G reads other things, its first convolution begins anew.
+
+    has_parent: whether the global network inside a local enhancer is that of a previous stage, and
+    stays so. Raises InputError where the generator does not fit.
+    """
+    found = read_start(folder, architecture).architecture
+    check_start(start_from, found, architecture)
+    if other := other_input(found, architecture):
+        print(f"--start-from {start_from} reads other input: {other}; G's first layer is new")
+    rows = []
+    for name, network in networks.items():
+        path = weights_path(folder, name)
+        if not path.is_file():
+            rows.append((name, "no file, stays as it is", "", ""))
+            continue
+        but = GLOBAL_PART if name == "G" and architecture.netG == "local" and has_parent else None
+        report = load_what_fits(network, path, but)
+        unfit = report.new if not other else report.new - _stems(network, path)
+        if name == "G" and (unfit or not report.taken):
+            raise InputError(
+                f"--start-from {start_from}: its generator does not fit ({min(report.new)} "
+                "differs): give the same options, or start without it."
+            )
+        taken = f"{len(report.taken)} of {len(report.taken) + len(report.new)}"
+        rows.append((name, taken, modules(report.new), modules(report.left)))
+    headers = ("from --start-from", "tensors taken", "new", "left")
+    print(tabulate(rows, headers, tablefmt="plain", disable_numparse=True), flush=True)
+
+
+def _stems(network: nn.Module, path: Path) -> set[str]:
+    """The weights of convolutions that differ from those of a file by what they read alone."""
+    state, _ = state_for(network, path)
+    shapes = {
+        key: (one.shape, state[key].shape)
+        for key, one in network.state_dict().items()
+        if key in state and one.ndim == state[key].ndim == 4
+    }
+    return {key for key, (a, b) in shapes.items() if (a[0], *a[2:]) == (b[0], *b[2:])}
