@@ -152,12 +152,13 @@ def _download(file: WeightFile, flag: str) -> None:
 def _receive_all(file: WeightFile, partial: Path, flag: str) -> None:
     """Complete the partial file, after lost connections from where it ends."""
     pauses, reached = iter(RETRY_PAUSES), _length(partial)
-    total = -(-file.size // 10**6)
-    shown = Progress(f"{file.name}: downloaded", total, "MB", reached // 10**6)
+    total = file.size // 10**6
+    shown = Progress(f"{file.name}: downloaded", total, "MB", reached // 10**6) if total else None
     while _length(partial) < file.size:
         try:
             for length in _receive(file, partial):
-                shown.show(length // 10**6 if length < file.size else total)
+                if shown and (length == file.size or length // 10**6 < total):
+                    shown.show(length // 10**6)
         except Unreachable as error:
             # Whoever gets on is given all tries again.
             if _length(partial) >= reached + CHUNK:

@@ -3,6 +3,7 @@
 import os
 import platform
 from datetime import UTC, datetime
+from pathlib import Path
 
 import onnxruntime
 import torch
@@ -59,10 +60,12 @@ def method(options: BenchmarkConfig, painter: str, rounds: int) -> str:
         "process (on a CPU, all runtimes together) or of PyTorch on its device: it grows down the "
         "table."
     )
-    metrics = ", ".join(f"{metric.title} {metric.how}" for metric in METRICS if metric.how)
+    metrics = [f"{metric.title} {metric.how}" for metric in METRICS if metric.how]
+    networks = {"LPIPS": options.lpips_network, "FID and KID": options.fid_network}
+    metrics += [f"{titles} by {Path(named).name}" for titles, named in networks.items() if named]
     quality = (
-        f"Quality: pictures of {painter}, batch 1, rounded to uint8; {metrics}; means over pairs "
-        "that have a photo: all test pairs, and the training pairs shown."
+        f"Quality: pictures of {painter}, batch 1, rounded to uint8; {', '.join(metrics)}; means "
+        "over pairs that have a photo: all test pairs, and the training pairs shown."
     )
     parity = "Parity: against PyTorch in fp32, on the first of the maps, before anything is timed."
     gate = f" {GATE.format(rounds, 100 * options.gate_confidence)}" if rounds else ""

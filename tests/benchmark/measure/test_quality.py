@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from components.benchmark.config import BenchmarkConfig
+from components.benchmark.measure.method import method
 from components.benchmark.measure.quality import QualityMeter
 from components.benchmark.measure.segmentation import GROUPS, SegmentationNetwork
 from shared.contracts.measured import Quality
@@ -82,3 +84,9 @@ def test_groups_left_out_are_what_the_other_pairs_give(tmp_path, count):
     means = {name: values.mean() for name, values in whole.by_pair.items()}
     assert means == pytest.approx({name: getattr(whole.result(), name) for name in means})
     assert means.keys() == {"psnr_db", "ssim", "l1"}
+
+
+def test_the_report_says_which_networks_measured():
+    options = BenchmarkConfig(lpips_network="alex", fid_network="/nets/own.onnx")
+    assert ", LPIPS by alex, FID and KID by own.onnx; means" in method(options, "torch", 0)
+    assert "LPIPS" not in method(BenchmarkConfig(), "torch", 0)
