@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from shared import tracking
 from shared.code_version import code_version
 from shared.errors import InputError, note_call, runnable
-from shared.flags import as_flag, first_paragraph, name_of, read_flags
+from shared.flags import as_flag, first_paragraph, flag_of, name_of, read_flags
 from shared.recipes.files import Numbers, read_section
 from shared.recipes.values import reason_of
 from shared.recipes.words import in_words_of_recipe, owners_of, owners_of_folders
@@ -269,10 +269,11 @@ def _arguments(function: Callable[..., None], prog: str, argv: list[str]) -> dic
     # What nobody said the config is not given, so that it knows.
     given = {name_of(argument) for argument in argv}
     read = {name: values.pop(name) for name in config.model_fields}
-    said = {name for name in read if not given.isdisjoint({as_flag(name), as_flag(f"no_{name}")})}
+    flags = {name: flag_of(config, name) for name in read}
+    said = {name for name in read if not given.isdisjoint({flags[name], as_flag(f"no_{name}")})}
 
     def say(name: str, value: Any) -> str:
-        place = as_flag(name) if name in said else numbers.places.get(name, as_flag(name))
+        place = flags[name] if name in said else numbers.places.get(name, flags[name])
         return f"{place} {value!r}"
 
     options = numbers.values | {name: read[name] for name in said}

@@ -31,13 +31,18 @@ def as_words(config: BaseModel, kind: type[BaseModel]) -> list[str]:
         value = getattr(config, name)
         if value == field.get_default():
             continue
-        given = (one.name for one in field.metadata if getattr(one, "name", None))
-        flag = as_flag(next(given, name))
+        flag = flag_of(kind, name)
         if isinstance(value, tuple | list):
             words += [flag, *map(str, value)]
         else:  # in one word, since a value may begin with a hyphen
             words.append(f"{flag}={value:g}" if isinstance(value, float) else f"{flag}={value}")
     return words
+
+
+def flag_of(config: type[BaseModel], name: str) -> str:
+    """The flag of a config's field, which may have another name than the field."""
+    named = (one.name for one in config.model_fields[name].metadata if getattr(one, "name", None))
+    return as_flag(next(named, name))
 
 
 def read_flags(

@@ -9,6 +9,7 @@ import yaml
 
 import pipeline
 from pipeline import CONFIGS
+from shared.command import command_line
 from shared.errors import InputError
 from shared.flags import as_words, read_flags
 from shared.pipeline import promotion
@@ -142,6 +143,20 @@ def test_set_may_be_repeated_or_take_several():
     assert values["overrides"] == ("a.b=1", "c.d=2", "e.f=-3")
     assert (values["tags"], values["runs"]) == (("k=v", "l=w"), Path("x"))
     assert read_flags(pipeline.submit, "pipeline.py submit", [])["overrides"] == ()
+
+
+def test_flags_that_are_called_otherwise_than_their_fields_are_not_lost():
+    given = []
+
+    def night(config: NightlyOptions) -> None:
+        """A night."""
+        given.append(config)
+
+    flags = "--set a.b=1 c.d=2 --from champion --timeout-min 5".split()
+    command_line("python pipeline.py", None, {"nightly": night}, ["nightly", *flags])
+    (config,) = given
+    assert (config.overrides, config.start) == (("a.b=1", "c.d=2"), "champion")
+    assert (config.timeout_min, config.recipe) == (5, "demo")
 
 
 def test_all_repeated_overrides_are_used(tmp_path):
