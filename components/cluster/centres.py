@@ -1,12 +1,17 @@
 """Centres of the features of each label, and what they are worth."""
 
+import re
+
 import numpy as np
 from sklearn.cluster import KMeans
 
 from components.cluster.features import InstanceFeatures
 from shared.contracts.clusters import ClusterTable, LabelClusters
+from shared.contracts.labels import Label
+from shared.data.labels import name_of
 
 N_INIT = 10  # starts of k-means: scikit-learn's default when the reference was written
+NOT_IN_NAMES = r"[^\w.\- ]"  # of MLflow's figures; a slash would make a group
 
 
 def make_table(
@@ -93,12 +98,18 @@ def describe(
     )
 
 
-def explained_by_label(table: ClusterTable) -> dict[str, float]:
-    """Figures `explained/label_<id>`, and `explained/overall`, their mean weighted with the
-    instances of each label."""
+def explained_by_label(table: ClusterTable, labels: list[Label]) -> dict[str, float]:
+    """Figures `explained/label_<id>`, with the name behind it where there is one, and
+    `explained/overall`, their mean weighted with the instances of each label."""
     known = {label: of for label, of in table.labels.items() if of.explained is not None}
     if not known:
         return {}
-    shares = {f"explained/label_{label}": of.explained for label, of in known.items()}
+    names = {label: re.sub(NOT_IN_NAMES, "_", name_of(labels, label)) for label in known}
+    shares = {
+        f"explained/label_{label}{'' if names[label] == str(label) else '_' + names[label]}": (
+            of.explained
+        )
+        for label, of in known.items()
+    }
     weights = [sum(of.counts) for of in known.values()]
     return {"explained/overall": float(np.average([*shares.values()], weights=weights))} | shares

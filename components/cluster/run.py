@@ -14,6 +14,8 @@ from components.cluster.features import InstanceFeatures, encode_instances
 from shared import tracking
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.folder import written_together
+from shared.contracts.labels import Label
+from shared.data.labels import name_of
 from shared.device import pick
 from shared.networks.checkpoint import load_encoder
 
@@ -41,22 +43,22 @@ def run(dataset: Path, model: Path, clusters: Path, *, config: ClusterConfig) ->
     tracking.log_files(clusters, "clusters")
 
     # What came out.
-    print_table(table, features)
+    print_table(table, features, manifest.labels)
     figures = {
         "instances": len(features.ids),
         "labels": len(table.labels),
         "styles": sum(len(found.centres) for found in table.labels.values()),
         "fallback_labels": sum(found.fallback for found in table.labels.values()),
-        **explained_by_label(table),
+        **explained_by_label(table, manifest.labels),
     }
     tracking.log_figures(figures)
     return figures
 
 
-def print_table(table: ClusterTable, features: InstanceFeatures) -> None:
+def print_table(table: ClusterTable, features: InstanceFeatures, labels: list[Label]) -> None:
     """Print what each label got. `clustered` are the instances above --min-area; spread is in the
     features' [-1, 1]."""
-    rows = [("label", "instances", "clustered", "styles", "spread", "explained", "")]
+    rows = [("label", "name", "instances", "clustered", "styles", "spread", "explained", "")]
     for label, found in table.labels.items():
         instances = int((features.labels == label).sum())
         clustered = 0 if found.fallback else sum(found.counts)
@@ -64,6 +66,9 @@ def print_table(table: ClusterTable, features: InstanceFeatures) -> None:
         explained = "-" if found.explained is None else f"{found.explained:.1%}"
         note = "none above --min-area: mean of all" if found.fallback else ""
         styles = len(found.centres)
-        rows.append((label, instances, clustered, styles, f"{spread:.3f}", explained, note))
-    align = ["right"] * 6 + ["left"]
+        name = name_of(labels, label) if labels else ""
+        rows.append((label, name, instances, clustered, styles, f"{spread:.3f}", explained, note))
+    if not labels:
+        rows = [(label, *others) for label, _, *others in rows]
+    align = ["right"] + ["left"] * bool(labels) + ["right"] * 5 + ["left"]
     print(tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=align), flush=True)

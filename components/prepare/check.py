@@ -13,7 +13,12 @@ from components.prepare.check_report import CheckReport
 from components.prepare.checks import refuse_contradictions
 from components.prepare.config import PrepareConfig
 from components.prepare.kinds import Kinds
-from components.prepare.labels import grey_levels, told_num_labels, usual_num_labels
+from components.prepare.labels import (
+    grey_levels,
+    known_labels,
+    told_num_labels,
+    usual_num_labels,
+)
 from components.prepare.layouts.pairing import RawPair
 from components.prepare.problems import Problem, refused
 from components.prepare.raw_data import decide_kind, find_pairs, local_folder, reading_for
@@ -95,7 +100,10 @@ def check(raw_data: str, config: PrepareConfig, report_file: Path | None = None)
         if found.content:
             same_content.setdefault(found.content, {})[raw.photo or raw.input] = split
     report.problems += _pictures_twice(same_content.values())
-    if told_num_labels(config, usual_num_labels(source)) is None:
+    told = told_num_labels(config, usual_num_labels(source))
+    report.labels = known_labels(config, source.layout, IGNORED if told is None else told)
+    report.labels = report.labels or decision.labels
+    if told is None:
         report.problems += grey_levels({*report.label_pixels}, config, source.root)
 
     # For people, and for programs.

@@ -5,7 +5,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 
 from components.prepare.problems import ACCEPTED, REMEDIES, Problem, refused
-from shared.contracts.labels import IGNORED
+from shared.contracts.labels import IGNORED, Label
+from shared.data.labels import name_of
 
 MOST_LINES = 20  # of one kind of problem
 
@@ -18,6 +19,7 @@ class CheckReport:
     notes: list[str]  # what people should know of the source
     pairs: dict[str, int]  # split -> how many
     problems: list[Problem]
+    labels: list[Label] = field(default_factory=list)  # with names, as far as they are known
     sizes: Counter[str] = field(default_factory=Counter)
     label_pixels: Counter[int] = field(default_factory=Counter)
     label_images: Counter[int] = field(default_factory=Counter)
@@ -52,7 +54,11 @@ class CheckReport:
             **{f"{split}_pairs": count for split, count in self.pairs.items()},
             "sizes": dict(self.sizes.most_common()),
             "labels": {
-                label: dict(pixels=self.label_pixels[label], images=self.label_images[label])
+                label: dict(
+                    name=name_of(self.labels, label),
+                    pixels=self.label_pixels[label],
+                    images=self.label_images[label],
+                )
                 for label in sorted(self.label_pixels)
             },
             "instances": self.num_instances,
@@ -94,11 +100,15 @@ class CheckReport:
         """The share of each label."""
         if not self.label_pixels:
             return []
-        lines = ["", f"{'label':>7}  {'pixels':>8}  {'images':>6}"]
+        heading = f"{'label':>7}  {'pixels':>8}  {'images':>6}"
+        lines = ["", heading + "  name" * bool(self.labels)]
         for label in sorted(self.label_pixels):
             name = "ignored" if label == IGNORED else label
             share = 100 * self.label_pixels[label] / self.num_pixels
-            lines.append(f"{name:>7}  {share:7.3f}%  {self.label_images[label]:6d}")
+            called = name_of(self.labels, label)
+            is_named = label != IGNORED and called != str(label)
+            line = f"{name:>7}  {share:7.3f}%  {self.label_images[label]:6d}"
+            lines.append(line + f"  {called}" * is_named)
         return lines
 
     def _lines_of(self, kind: str) -> list[str]:

@@ -29,7 +29,7 @@ class PrepareConfig(StepConfig):
     of all maps plus 1."""
     labels: str = ""
     """Names and colours of the labels: a .yaml or .json file with id, name and colour of each, or
-    cityscapes, cityscapes_train_ids."""
+    cityscapes, cityscapes_train_ids, cmp_facades, ade20k, coco_stuff."""
     input_nc: int = Field(3, ge=1, le=256)
     """Channels of the input picture, with --num-labels 0: 1 grey, 3 RGB, 4 RGBA, any number from
     .npy files."""

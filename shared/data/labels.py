@@ -153,6 +153,12 @@ def name_of(labels: Sequence[Label], label: int) -> str:
     return next((one.name for one in labels if one.id == label), str(label))
 
 
+def find_label(labels: Sequence[Label], name: str) -> int | None:
+    """The id of the label with this name, in any case; None where none has it."""
+    named = {one.name.casefold(): one.id for one in labels if one.id != IGNORED}
+    return named.get(name.casefold())
+
+
 def colours_of(labels: Sequence[Label]) -> np.ndarray:
     """(256, 3) uint8: the colour of every id. Ids that no label names get colours that are easily
     told apart, from each other and from those of the labels; IGNORED without a label is black."""

@@ -1,22 +1,24 @@
 """Instance features and their centres against slow loops."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans
 
-from components.cluster.centres import cluster_label
+from components.cluster.centres import cluster_label, explained_by_label
 from components.cluster.config import ClusterConfig
 from components.cluster.features import batches_of_one_size, labels_and_areas
-from components.cluster.run import run
+from components.cluster.run import print_table, run
 from components.prepare.config import PrepareConfig
 from components.prepare.run import run as prepare
 from components.train.run import run as train
 from shared.condition import to_signed
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest, Pair
-from shared.contracts.labels import IGNORED
+from shared.contracts.labels import IGNORED, Label
 from shared.contracts.model import ModelCard
 from shared.data.images import read_ids, read_picture, resize_picture
 from shared.data.reader import resize_fast
@@ -371,3 +373,20 @@ def test_reference_files_of_pictures_are_refused(tmp_path):
             config=changed(CONFIG, reference_files=True),
         )
     assert not (tmp_path / "again").exists()
+
+
+def test_labels_have_their_names_in_the_table_and_in_figures_as_mlflow_takes_them(capsys):
+    centres = dict(centres=[[0.0]], counts=[2], spread=[0.0], explained=0.5, fallback=False)
+    table = ClusterTable(
+        **dict(feat_num=1, n_clusters=1, min_area=0, seed=0, overall=[0.0]),
+        **dict(labels={7: centres, 26: centres}, model_digest="", dataset_digest=""),
+    )
+    labels = [Label(id=26, name="car/van (big)", colour=(1, 2, 3))]
+    names = {"explained/overall", "explained/label_7", "explained/label_26_car_van _big_"}
+    assert explained_by_label(table, labels).keys() == names
+
+    print_table(table, SimpleNamespace(labels=np.array([7, 26, 26])), labels)
+    heading, seven, car = capsys.readouterr().out.splitlines()
+    assert heading.split()[:3] == ["label", "name", "instances"]
+    assert seven.split()[:3] == ["7", "7", "1"]
+    assert car.split()[:5] == ["26", "car/van", "(big)", "2", "2"]

@@ -108,9 +108,9 @@ def test_good_data(raw, capsys):
         "test_pairs": 1,
         "sizes": {"8x8": 4},
         "labels": {
-            "7": {"pixels": 64 + 32, "images": 2},
-            "11": {"pixels": 64, "images": 1},
-            "26": {"pixels": 32 + 64, "images": 2},
+            "7": {"name": "7", "pixels": 64 + 32, "images": 2},
+            "11": {"name": "11", "pixels": 64, "images": 1},
+            "26": {"name": "26", "pixels": 32 + 64, "images": 2},
         },
         "instances": 5,
         "accepted": True,

@@ -1,6 +1,7 @@
 """How many labels a data set has, what they are called, and their colours, by the command line."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -98,6 +99,14 @@ def test_a_labels_file_tells_names_colours_and_the_number(tmp_path, capsys):
         (2, "door", (200, 0, 0)),
         (3, "window", (0, 200, 200)),
     ]
+
+    # --check calls them by these names.
+    with pytest.raises(SystemExit) as stop:
+        main(["--check", *as_flags(raw_data=raw, instances="none", labels=file)])
+    assert stop.value.code == 0
+    table = capsys.readouterr().out
+    assert re.search(r"^ +label +pixels +images  name$", table, re.MULTILINE)
+    assert re.search(r"^ +1 +[0-9.]+% +1  wall$", table, re.MULTILINE)
 
     # Found again, as long as the file says the same.
     prepare(raw, labels=file)

@@ -117,7 +117,7 @@ class StyleOptions(Options):
     per_instance: tyro.conf.FlagCreatePairsOff[bool] = False
     """A random style for every instance, not for every label."""
     label_style: Assignments = ()
-    """Style of one label, such as 26=3."""
+    """Style of one label, by its id or name, such as 26=3 or car=3."""
     instance_style: Assignments = ()
     """Style of one instance, such as 26001=3."""
     photo: Path | None = None

@@ -1,6 +1,7 @@
 """Which styles a picture is painted with: the commonest, random ones, chosen ones, or those of a
 photograph."""
 
+import difflib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,9 @@ from components.export.checks import read_clusters
 from components.export.synthesise.config import StyleOptions
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.exported import ExportCard
+from shared.contracts.labels import IGNORED, Label
 from shared.contracts.model import ModelCard
+from shared.data.labels import find_label
 from shared.data.maps import Sample
 from shared.deployed.form import Form
 from shared.deployed.styles import Style, rows_of_instances
@@ -51,7 +54,7 @@ def styles_for_model(
         encoder = load_encoder(model, card.architecture).to(runtime.torch_device)
         return PhotoStyles(encoder, card, runtime)
     table = read_clusters(options.clusters, model, card)
-    return CentreStyles.chosen(options, table, card.architecture.num_labels)
+    return CentreStyles.chosen(options, table, card.architecture.num_labels, card.labels)
 
 
 def styles_for_file(
@@ -88,7 +91,7 @@ def styles_for_file(
             f"--clusters {options.clusters} belongs to model {table.model_digest}, not to "
             f"{named}, which is {card.model_digest}: give the folder that it was exported with."
         )
-    styles = CentreStyles.chosen(options, table, num_labels)
+    styles = CentreStyles.chosen(options, table, num_labels, card.labels)
     if graph.style == "label" and styles.instances_for:
         raise InputError(
             f"{styles.instances_for} was given but {named} takes styles by label: export it with "
@@ -112,15 +115,18 @@ class CentreStyles:
     of_instance: Numbers = field(default_factory=dict)
 
     @classmethod
-    def chosen(cls, options: StyleOptions, table: ClusterTable, num_labels: int) -> "CentreStyles":
-        """Raises InputError for labels and styles that the table does not have."""
+    def chosen(
+        cls, options: StyleOptions, table: ClusterTable, num_labels: int, labels: list[Label]
+    ) -> "CentreStyles":
+        """labels: with names, as far as they are known. Raises InputError for labels and styles
+        that the table does not have."""
         # Of each row of Style.by_label; labels never seen have the mean of all.
         centres = [row[None] for row in table.default_style(num_labels)]
         for label, clusters in table.labels.items():
             centres[min(label, num_labels)] = np.asarray(clusters.centres, np.float32)
 
         # Chosen ones.
-        of_label = parse_numbers("--label-style", options.label_style)
+        of_label = parse_numbers("--label-style", by_ids(options.label_style, labels))
         for label, number in of_label.items():
             if label not in table.labels:
                 raise InputError(
@@ -199,6 +205,23 @@ class CentreStyles:
                     f"{count - 1}: choose one of these."
                 )
         return present
+
+
+def by_ids(texts: tuple[str, ...], labels: list[Label]) -> tuple[str, ...]:
+    """('car=3', '7=0') -> ('26=3', '7=0'). Raises InputError for a name that no label has."""
+    numbered = []
+    for text in texts:
+        name, equals, number = text.rpartition("=")
+        if equals and labels and not re.fullmatch(r"-?\d+", name):
+            label = find_label(labels, name)
+            if label is None:
+                names = [one.name for one in labels if one.id != IGNORED]
+                close = difflib.get_close_matches(name, names, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"choose of {', '.join(names)}."
+                raise InputError(f"--label-style {text}: no label is called {name!r}: {hint}")
+            text = f"{label}={number}"
+        numbered.append(text)
+    return tuple(numbered)
 
 
 def parse_numbers(flag: str, texts: tuple[str, ...]) -> Numbers:

@@ -1,6 +1,7 @@
 """Maps in, photographs out: sizes, names, styles against the deployed function called by hand; each
 refusal read."""
 
+import shutil
 import subprocess
 import sys
 import warnings
@@ -22,6 +23,7 @@ from components.train.networks.init import init_weights
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard, Graph, OmFile
+from shared.contracts.labels import Label
 from shared.contracts.model import Architecture, ModelCard
 from shared.data.images import (
     read_ids,
@@ -316,6 +318,20 @@ def test_the_same_seed_gives_the_same_pictures(raw, styled, tmp_path, per_instan
     flags = as_flags(labels=raw / "label/b.png", style_seed=3, out=tmp_path / "alone")
     run(*model, *flags, *per_instance)
     assert contents(tmp_path / "alone") == {"b.png": found["first"]["b.png"]}
+
+
+def test_styles_are_chosen_by_the_names_that_the_card_has(capsys, raw, styled, tmp_path):
+    model, clusters = tmp_path / "model", styled / "clusters"
+    shutil.copytree(styled / "model", model)
+    card, named = ModelCard.read(model), Label(id=26, name="car", colour=(1, 2, 3))
+    card.model_copy(update={"labels": [named]}).write(model)
+    files = ["--model", model, "--clusters", clusters, *of_raw(raw)]
+    run(*files, "--label-style", "Car=1", "--out", tmp_path / "name")
+    run(*files, "--label-style", "26=1", "--out", tmp_path / "id")
+    by_name, by_id = (read_picture(tmp_path / how / "b.png") for how in ("name", "id"))
+    np.testing.assert_array_equal(by_name, by_id)
+    sentence = refusal(capsys, *files, "--label-style", "cra=1", "--out", tmp_path / "out")
+    assert sentence == "--label-style cra=1: no label is called 'cra': did you mean car?"
 
 
 def test_chosen_styles(raw, styled, tmp_path):

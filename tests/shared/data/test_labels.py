@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from shared.contracts.labels import IGNORED, Label
-from shared.data.labels import colours_of, name_of, read_labels, ready_made
+from shared.data.labels import (
+    colours_of,
+    find_label,
+    name_of,
+    read_labels,
+    ready_made,
+)
 from shared.errors import InputError
 
 OWN = """
@@ -96,13 +102,38 @@ def test_cityscapes_has_its_publishers_names_and_colours():
     assert [label.id for label in trained if label.id != IGNORED] == [*range(19)]
 
 
-def test_ready_made_tables_keep_the_rules_of_files():
-    assert set(ready_made()) >= {"cityscapes", "cityscapes_train_ids"}
-    for name in ready_made():
-        ids = [label.id for label in read_labels(name)]
-        assert ids == sorted(ids) and len({id for id in ids if id != IGNORED}) == len(
-            [id for id in ids if id != IGNORED]
-        )
+@pytest.mark.parametrize(
+    ("name", "ids", "known"),
+    [
+        ("cityscapes", range(35), {7: ("road", (128, 64, 128)), 23: ("sky", (70, 130, 180))}),
+        ("cityscapes_train_ids", range(19), {0: ("road", (128, 64, 128)), 18: ("bicycle", None)}),
+        ("cmp_facades", range(1, 13), {2: ("facade", (0, 0, 255)), 12: ("shop", (170, 0, 0))}),
+        (
+            "ade20k",
+            range(151),
+            {
+                1: ("wall", (120, 120, 120)),
+                13: ("person", (150, 5, 61)),
+                150: ("flag", (92, 0, 255)),
+            },
+        ),
+        ("coco_stuff", range(182), {0: ("person", None), 148: ("road", None), 181: ("wood", None)}),
+    ],
+)
+def test_ready_made_tables_say_what_their_publishers_do(name, ids, known):
+    """Their files are held to the rules of all files by the reading itself."""
+    assert name in ready_made()
+    labels = read_labels(name)
+    assert [label.id for label in labels if label.id != IGNORED] == [*ids]
+    by_id = {label.id: label for label in labels}
+    for label, (called, colour) in known.items():
+        assert by_id[label].name == called
+        assert colour is None or by_id[label].colour == colour
+
+
+def test_labels_are_found_by_name_in_any_case_and_ignored_ones_are_not():
+    assert find_label(OWN_LABELS, "House") == 1
+    assert find_label(OWN_LABELS, "border") is None and find_label(OWN_LABELS, "roof") is None
 
 
 def test_names_and_colours_of_what_is_named_and_what_is_not():
