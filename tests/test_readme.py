@@ -104,3 +104,33 @@ def test_files_that_the_readmes_name_exist():
     for readme in readmes:
         for target in re.findall(r"\]\(([^)#:]+)\)", readme.read_text()):
             assert (readme.parent / target).exists(), f"{readme}: {target}"
+
+
+def facts_of(section: str) -> dict[str, list]:
+    """What a translation leaves as it is."""
+    lines = section.splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    prose = re.sub(r"^```.*?^```", "", section, flags=re.DOTALL | re.MULTILINE)
+    targets = re.findall(r"\]\(([^)]*)\)", prose)
+    return {
+        "level": re.findall(r"^#+", section),
+        "commands": re.findall(r"^```(?:sh|python)\n.*?^```", section, re.DOTALL | re.MULTILINE),
+        "code": sorted(" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose)),
+        "columns": [row.count("|") for row in rows],
+        "figures": [sorted(re.findall(r"\d+(?:[.,]\d+)*", row.replace("，", " "))) for row in rows],
+        # Headings of this page have other names in another language.
+        "links": sorted(target for target in targets if not target.startswith("#")),
+    }
+
+
+def test_the_chinese_readme_has_the_commands_tables_and_figures_of_the_english_one():
+    english, chinese = (
+        re.split(r"^(?=#+ )", (ROOT / name).read_text(), flags=re.MULTILINE)[1:]
+        for name in ("README.md", "README.zh-CN.md")
+    )
+    # Each names the other on its first page.
+    assert "](README.zh-CN.md)" in english[0] and "](README.md)" in chinese[0]
+    english[0] = english[0].replace("](README.zh-CN.md)", "](README.md)")
+    for ours, theirs in zip(english, chinese, strict=True):
+        assert facts_of(theirs) == facts_of(ours), ours.partition("\n")[0]
+        assert re.search("[一-鿿]", theirs), ours.partition("\n")[0]
