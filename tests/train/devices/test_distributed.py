@@ -208,7 +208,7 @@ def test_a_refusal_on_one_rank_is_the_sentence_of_all_with_exit_code_2(capfd):
     with pytest.raises(SystemExit) as stop:
         execute(refuse_on_rank_1, Config, {})
     assert stop.value.code == 2
-    assert capfd.readouterr().err == "train refused: --dataset nowhere: there is nothing.\n"
+    assert capfd.readouterr().err == "train refused: the data set nowhere: there is nothing.\n"
     assert time.monotonic() - start < 30
 
 
