@@ -6,6 +6,7 @@ import sys
 import tomllib
 import venv
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -31,11 +32,12 @@ def test_dependencies_are_the_requirements_without_those_of_the_tests():
 
 
 def test_it_runs_from_a_folder_elsewhere_and_names_itself(tmp_path):
-    """As the script does that pip writes, which calls `main` with its own path as argv[0]."""
+    """As the script does that pip writes, also for an interpreter whose path holds a blank."""
     elsewhere, scripts = tmp_path / "a folder", tmp_path / "bin"
     elsewhere.mkdir(), scripts.mkdir()
     script = scripts / SCRIPT
-    script.write_text(f"#!{sys.executable}\nfrom pipeline import main\nmain()\n")
+    begin = f"""#!/bin/sh\n'''exec' "{sys.executable}" "$0" "$@"\n' '''\n"""
+    script.write_text(begin + "from pipeline import main\nmain()\n")
     script.chmod(0o755)
     variables = environment() | {"PYTHONPATH": str(ROOT)}
     on_path = variables | {"PATH": f"{scripts}:{os.environ['PATH']}"}
@@ -56,12 +58,17 @@ def test_it_runs_from_a_folder_elsewhere_and_names_itself(tmp_path):
         ("python", "pipeline.py", "python pipeline.py", "python -m components.train"),
         (".venv/bin/python", "../a b/pipeline.py", ".venv/bin/python '../a b/pipeline.py'", None),
         ("py 3", "pipeline.py", "'py 3' pipeline.py", "'py 3' -m components.train"),
-        ("python3", "-m", f"python3 {ROOT}/pipeline.py", "python3 -m components.train"),
+        (
+            "python3",
+            "-m",
+            f"python3 {quote(str(ROOT / 'pipeline.py'))}",
+            "python3 -m components.train",
+        ),
         (
             "/usr/bin/python",
             f"/x/{SCRIPT}",
             f"/x/{SCRIPT}",
-            f"{sys.executable} -m components.train",
+            f"{quote(sys.executable)} -m components.train",
         ),
     ],
 )

@@ -208,7 +208,7 @@ def preflight(
     forecast.passing_bytes = checkpoint
     forecast.stay_bytes = checkpoint + (config.keep_checkpoints + 1) * weights
     device = f"{runtime.name} in {runtime.precision}" if runtime else ""
-    parts = (f"{parameters / 1e6:.1f} M weights", device, *found)
+    parts = (f"{parameters / 1e6:.1f} M weights", device, *found, forecast.found)
     forecast.found = ", ".join(filter(None, parts))
 
     # What it makes.

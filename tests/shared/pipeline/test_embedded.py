@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from shlex import quote
 
 from mlflow.tracking import MlflowClient
 
@@ -56,7 +57,7 @@ def test_a_run_says_at_its_begin_what_it_is_and_its_log_is_plain_text(nights):
     assert fact(first.stdout, "folder") == f"runs/{run.removeprefix('run ')}"
     assert fact(first.stdout, "recipe") == "demo" and "scenes" in fact(first.stdout, "raw data")
     assert fact(first.stdout, "steps") == ", ".join(CONFIGS)
-    assert fact(first.stdout, "MLflow").endswith(f"{ROOT / 'pipeline.py'} ui")
+    assert fact(first.stdout, "MLflow").endswith(f"{quote(str(ROOT / 'pipeline.py'))} ui")
     log = (folder / "runs" / run.removeprefix("run ") / "log.txt").read_text()
     for text in (log, first.stdout, first.stderr, second.stdout):
         assert not re.search(r"[^\n\t -~\x80-\uffff]", text), "a terminal's own characters"

@@ -4,6 +4,8 @@ import contextlib
 import io
 import json
 import os
+import re
+import shlex
 import shutil
 
 import pytest
@@ -24,6 +26,7 @@ from shared.pipeline.reuse import (
 from shared.pipeline.runs import RunRecord, begin, runs_in
 from tests import tiny
 from tests.calling import SMALL, call
+from tests.places import ROOT
 
 
 @pytest.fixture
@@ -182,7 +185,11 @@ def test_an_interrupted_run_goes_on_in_the_step_that_failed(first, scenes):
     failed = call("submit", "--raw-data", raw, "--set", *SMALL, cwd=first)
     assert failed.returncode == 2
     run = runs_in(first / "runs")[0]
-    assert f"continue with: python pipeline.py submit --continue {run.name}" in failed.stderr
+    (again,) = re.findall(r"^continue with: (.*)$", failed.stderr, re.MULTILINE)
+    assert shlex.split(again)[1:] == [
+        str(ROOT / "pipeline.py"),
+        *f"submit --continue {run.name}".split(),
+    ]
     assert run.record.state == "failed"
     assert run.record.reason.startswith("step prepare failed: prepare refused: ")
     assert run.record.steps["prepare"].state == "failed"
