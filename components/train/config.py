@@ -197,7 +197,7 @@ class ValidationOptions(MeasuringOptions):
             if self.best_by == name and not network:
                 usual = {"lpips": "alex", "fid": "inception"}[name]
                 raise ValueError(
-                    f"--best-by {name} needs a network: say --{name}-network {usual}, or choose "
+                    f"--best-by {name} needs a network: say --{name}-network={usual}, or choose "
                     "another metric"
                 )
         return self

@@ -134,7 +134,8 @@ def _value(owner: Owner, rest: str) -> tuple[str | None, str]:
     elements = get_args(owner.kind)[:1] if get_origin(owner.kind) in (tuple, list) else ()
     words = []
     while match := WORD.match(rest):
-        if not _fits(match[1], owner, elements[0] if elements else owner.kind):
+        is_value = match[0].startswith("=")
+        if not is_value and not _fits(match[1], owner, elements[0] if elements else owner.kind):
             break
         words.append(match[1])
         rest = rest[match.end() :]

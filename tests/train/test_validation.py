@@ -258,7 +258,7 @@ def test_the_best_epoch_by_a_network_needs_the_network():
         with pytest.raises(InputError) as refusal:
             TrainConfig.check({"best_by": name})
         assert str(refusal.value) == (
-            f"--best-by {name} needs a network: say --{name}-network {usual}, or choose another "
+            f"--best-by {name} needs a network: say --{name}-network={usual}, or choose another "
             "metric."
         )
         assert TrainConfig.check({"best_by": name, f"{name}_network": "file.onnx"}).best_by == name

@@ -83,7 +83,12 @@ FAULTS = {
     "null": ("ngf: 8", "vgg_weights: ~", 3, "train_global.vgg_weights '~': is no value"),
     "a list": ("8", "[8]", 3, "train_global.ngf ['8']: should be one value, and no list."),
     "of its step": ("ngf: 8", "size: 4x4", 3, "train_global.size '4x4': both sides should be 16"),
-    "of two": ("ngf: 8", "best_by: fid", 3, "train_global.best_by fid needs a network: say"),
+    "of two": (
+        "ngf: 8",
+        "best_by: fid",
+        3,
+        "train_global.best_by fid needs a network: --set train_global.fid_network=inception, or",
+    ),
 }
 
 

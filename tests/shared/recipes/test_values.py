@@ -59,7 +59,11 @@ def test_numbers():
         (["train_global.epochs=1", "4"], "--set '4' is not STEP.FIELD=VALUE"),
         (["benchmark.batch_sizes=1", "epochs=4"], "--set 'epochs=4' is not STEP.FIELD=VALUE"),
         (["prepare.test-fraction=0"], "--set prepare.test-fraction is unknown in recipe demo: did"),
-        (["train_global.best_by=fid"], "--set train_global.best_by=fid needs a network: say "),
+        (
+            ["train_global.best_by=fid"],
+            "--set train_global.best_by=fid needs a network: --set "
+            "train_global.fid_network=inception, or choose another metric.",
+        ),
     ],
 )
 def test_what_a_field_does_not_take_is_refused_in_the_words_of_set(overrides, said):
