@@ -16,7 +16,7 @@ BEST_PSNR_DB = 100.0  # of identical pictures, whose ratio would be infinite
 KERNEL_ROWS = 1024
 
 
-# Of a pair of pictures, uint8 (3, H, W).
+# Of a pair of pictures, uint8 (1 or 3, H, W).
 
 
 def psnr_db(picture: np.ndarray, photo: np.ndarray) -> float:

@@ -78,7 +78,7 @@ def run(
     # The same function in several runtimes, on real maps.
     form = replace(Form.of_export(export), size=size)
     pairs = min(max(config.batch_sizes), len(manifest.test) + len(manifest.train))
-    workload = Workload(dataset, manifest, form, pairs)
+    workload = Workload(dataset, manifest, form, pairs, card.architecture.output_nc)
     of_torch = torch_runners(form, generator, config)
     of_files = file_runners(form, exported, export, runtime.name, config.runtimes)
     beside = [runner for runner in of_files if runner.device == runtime.name]

@@ -79,7 +79,8 @@ def encode_instances(
     """Encode each photo at the size that the model was trained at, pool over the regions at the
     data set's size."""
     encoder.to(runtime.torch_device)
-    reader = PairReader(dataset, manifest, "train")
+    photo_channels = card.architecture.output_nc
+    reader = PairReader(dataset, manifest, "train", photo_channels=photo_channels)
     over = card.architecture.feature_regions
 
     # The rows of each image, in batches of images of one size.

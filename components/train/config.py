@@ -9,7 +9,14 @@ from pydantic import Field, field_validator, model_validator
 from components.train.schedule import ScheduleOptions
 from shared.command import Options, StepConfig
 from shared.contracts.dataset import parse_size
-from shared.contracts.model import UNETS, DiscriminatorName, FeatureRegions, GeneratorName, NormName
+from shared.contracts.model import (
+    UNETS,
+    DiscriminatorName,
+    FeatureRegions,
+    GeneratorName,
+    NormName,
+    PhotoChannels,
+)
 from shared.device_names import DeviceName, MemoryFormatName, PrecisionName
 from shared.errors import InputError
 from shared.published.files import AUTO
@@ -66,6 +73,8 @@ class NetworkOptions(Options):
     """Channels of E's first layer."""
     n_downsample_E: int = Field(4, ge=1)
     """Down-samplings of the encoder."""
+    output_nc: PhotoChannels = 3
+    """Channels of the photos. 3: colour. 1: grey, and colours become grey (ITU-R 601-2)."""
     init_type: InitType = "normal"
     """Fresh weights of convolutions; biases are 0 in pix2pix's networks, and as PyTorch makes them
     in pix2pixHD's."""

@@ -28,7 +28,7 @@ def generator_losses(
     have a weight, by name and weighted.
 
     fake_scales, real_scales: what D says of fake and photo; the latter is for feature matching
-    alone. fake, photo: (N, 3, H, W) in [-1, 1]."""
+    alone. fake, photo: (N, output_nc, H, W) in [-1, 1]."""
     losses = {"G_GAN": gan_loss(fake_scales, is_real=True, mode=options.gan_mode)}
     if options.lambda_feature_matching:
         matching = feature_matching_loss(fake_scales, real_scales)
@@ -66,7 +66,7 @@ def _distance_to(target: float, scores: Tensor, mode: GanMode) -> Tensor:
 
 
 def l1_loss(fake: Tensor, real: Tensor) -> Tensor:
-    """Mean absolute difference of two tensors of one shape: pictures (N, 3, H, W) in [-1, 1], or
+    """Mean absolute difference of two tensors of one shape: pictures (N, C, H, W) in [-1, 1], or
     features."""
     return F.l1_loss(fake.float(), real.float())
 
@@ -84,7 +84,7 @@ def feature_matching_loss(fake: Scales, real: Scales) -> Tensor:
 
 
 def vgg_loss(vgg: torch.nn.Module, fake: Tensor, real: Tensor) -> Tensor:
-    """Weighted L1 between VGG19 features; pictures (N, 3, H, W) in [-1, 1]."""
+    """Weighted L1 between VGG19 features; pictures (N, 1 or 3, H, W) in [-1, 1]."""
     with torch.no_grad():
         wanted = vgg(real)
     pairs = zip(VGG_WEIGHTS, vgg(fake), wanted, strict=True)

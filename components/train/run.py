@@ -87,8 +87,9 @@ def train_model(
     measuring = None
     if world.is_main:  # it alone validates
         measuring = MeasuringNetworks.load((height, width), runtime.name, config)
+    photos = ", photos as grey" if config.output_nc == 1 else ""
     print(
-        f"train {config.netG}: {len(manifest.train)} pairs at {height}x{width}, "
+        f"train {config.netG}: {len(manifest.train)} pairs at {height}x{width}{photos}, "
         f"{runtime.describe()}",
         flush=True,
     )
@@ -140,7 +141,8 @@ def train_model(
         compile_networks(networks, runtime)
 
     # Pairs: cropped and flipped to learn from, whole for sample pictures, held out for validation.
-    reader = PairReader(dataset, manifest, "train", use_cache=config.cache != "off")
+    how = dict(use_cache=config.cache != "off", photo_channels=config.output_nc)
+    reader = PairReader(dataset, manifest, "train", **how)
     augment = Augmentation(config.crop_size, config.flip, config.seed)
     pairs = PairDataset(reader, config.frame_size, augment, features, config.feature_regions)
     hold_frames(pairs, config.cache, runtime)
@@ -151,7 +153,7 @@ def train_model(
     unchanged = Augmentation(crop=None, flip=False, seed=config.seed)
     whole = PairDataset(reader, (height, width), unchanged, features, config.feature_regions)
     samples = collate([whole[i] for i in range(min(SAMPLE_PAIRS, len(whole)))])
-    held_out = PairReader(dataset, manifest, "test", use_cache=config.cache != "off")
+    held_out = PairReader(dataset, manifest, "test", **how)
     validation = Validation(trainer, held_out, (height, width), config, measuring)
     if config.validate_every_epochs:
         print(validation.describe(), flush=True)

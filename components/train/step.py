@@ -147,7 +147,7 @@ class Trainer:
         # taken of one graph.
         photo, condition = self.photo(batch), self.condition(batch)
         with self.runtime.autocast():
-            fake = self.synthesise(batch, condition, photo)  # (N, 3, H, W) in [-1, 1]
+            fake = self.synthesise(batch, condition, photo)  # (N, output_nc, H, W) in [-1, 1]
             seen = fake.detach().requires_grad_()
             real_scales = D(torch.cat([condition, photo], dim=1))
             fake_scales = shown_scales = D(torch.cat([condition, seen], dim=1))
@@ -179,7 +179,7 @@ class Trainer:
 
         # D learns from the photo and from a fake, this one or an earlier one.
         with self.runtime.autocast():
-            fake = self.synthesise(batch, condition, photo)  # (N, 3, H, W) in [-1, 1]
+            fake = self.synthesise(batch, condition, photo)  # (N, output_nc, H, W) in [-1, 1]
             shown = self.pool.query(torch.cat([condition, fake], dim=1))
             losses_D = discriminator_losses(self.loss_options, D(real), D(shown))
         with self.update_D.gradients(0.5 * sum(losses_D.values())) as loss_D:
@@ -209,14 +209,14 @@ class Trainer:
         return maps.contiguous(memory_format=self.memory_format)
 
     def photo(self, batch: Batch) -> Tensor:
-        """(N, 3, H, W) in [-1, 1]."""
+        """(N, output_nc, H, W) in [-1, 1]."""
         return to_signed(batch.photos).contiguous(memory_format=self.memory_format)
 
     def synthesise(
         self, batch: Batch, condition: Tensor, photo: Tensor, G: nn.Module | None = None
     ) -> Tensor:
-        """(N, 3, H, W) in [-1, 1], with features from the cluster step or from the encoder where G
-        takes them."""
+        """(N, output_nc, H, W) in [-1, 1], with features from the cluster step or from the encoder
+        where G takes them."""
         G = G or self.networks.G
         if self.architecture.feat_num == 0:
             return G(condition)
@@ -227,7 +227,8 @@ class Trainer:
 
     @torch.inference_mode()
     def show(self, batch: Batch) -> Tensor:
-        """(N, 3, H, W) float32 in [-1, 1] of the networks as they are saved, in evaluation mode."""
+        """(N, output_nc, H, W) float32 in [-1, 1] of the networks as they are saved, in evaluation
+        mode."""
         batch, networks = batch.to(self.runtime.torch_device), self.published()
         with evaluating(*networks.values()), self.runtime.autocast():
             condition, photo = self.condition(batch), self.photo(batch)

@@ -75,7 +75,7 @@ class Validation:
         meter = PictureMeter(self.networks)
         for index in self.indices:
             pair = collate([self.pairs[index]])
-            fake = self.trainer.show(pair)  # (1, 3, H, W) in [-1, 1]
+            fake = self.trainer.show(pair)  # (1, output_nc, H, W) in [-1, 1]
             if not fake.isfinite().all():
                 print("validation: the pictures hold nan, nothing is measured", flush=True)
                 return {}
@@ -106,7 +106,7 @@ def sample_picture(
 
     samples: on the CPU. colours: (256, 3) uint8, of every label id."""
     fake = trainer.show(samples)
-    photos = samples.photos.numpy()  # (N, 3, H, W) uint8, as the next
+    photos = samples.photos.numpy()  # (N, output_nc, H, W) uint8, as the next
     synthesised = to_uint8(fake).cpu().numpy()
     shown = [show_inputs(inputs, colours) for inputs in samples.inputs.numpy()]
     rows = zip(shown, synthesised, photos, strict=True)

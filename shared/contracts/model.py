@@ -17,6 +17,7 @@ UNETS, RESNETS = ("unet_128", "unet_256"), ("resnet_6blocks", "resnet_9blocks") 
 DiscriminatorName = Literal["multiscale", "n_layers", "pixel"]
 NormName = Literal["instance", "batch"]
 FeatureRegions = Literal["instances", "labels"]
+PhotoChannels = Literal[1, 3]  # grey, or red, green and blue
 
 
 class GeneratorInput(Record):
@@ -76,6 +77,7 @@ class Architecture(GeneratorInput):
     n_layers_D: int
     nef: int
     n_downsample_E: int
+    output_nc: PhotoChannels = 3  # of the photos, which G makes and D and E see
 
     @property
     def is_pix2pix(self) -> bool:

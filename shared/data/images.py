@@ -89,9 +89,16 @@ def read_picture(
         case 1, 3:
             return np.repeat(picture, 3, axis=0)
         case 3, 1:
-            return np.asarray(Image.fromarray(to_hwc(picture)).convert("L"))[None]
+            return to_grey(picture)
         case _:
             return picture
+
+
+def to_grey(picture: np.ndarray) -> np.ndarray:
+    """(3, H, W) uint8 -> (1, H, W): ITU-R 601-2 luma as Pillow rounds it, by which pix2pix reads
+    grey photos; equal channels stay as they are."""
+    bands = [Image.fromarray(channel) for channel in picture]
+    return np.asarray(Image.merge("RGB", bands).convert("L"))[None]
 
 
 def read_colours(path: Path) -> np.ndarray:

@@ -15,7 +15,7 @@ class Sample:
 
     name: str
     inputs: np.ndarray  # labels (H, W) uint8, or a picture (C, H, W) uint8
-    photo: np.ndarray | None  # (3, H, W) uint8; of a scene that is painted of any size
+    photo: np.ndarray | None  # (1 or 3, H, W) uint8; of a scene that is painted of any size
     ids: np.ndarray | None  # (K,) int32, the instance ids, ascending
     dense_ids: np.ndarray | None  # (H, W) uint8, int16 or int32: positions in `ids`
 

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from shared.contracts.dataset import DatasetManifest, Pair
+from shared.contracts.model import PhotoChannels
 from shared.data.frames import FrameCache
-from shared.data.images import read_ids, read_picture, resize_ids
+from shared.data.images import read_ids, read_picture, resize_ids, to_grey
 from shared.data.maps import Sample
 
 
@@ -24,7 +25,10 @@ class PairReader:
         manifest: DatasetManifest,
         split: Literal["train", "test"],
         use_cache: bool = True,
+        photo_channels: PhotoChannels = 3,
     ):
+        """photo_channels: that the photos are read as; data sets hold them in colour."""
+        self.photo_channels = photo_channels
         self.dataset, self.manifest, self.split = dataset, manifest, split
         self.pairs: list[Pair] = getattr(manifest, split)
         self.cache = FrameCache.open(dataset, manifest, split) if use_cache else None
@@ -41,7 +45,10 @@ class PairReader:
         if self.cache is None:
             return self._from_files(pair, size, with_photo and pair.has_photo)
         frame = self.cache.read(index)
-        return resize_sample(frame if with_photo else replace(frame, photo=None), *size)
+        photo = frame.photo if with_photo else None
+        if photo is not None and self.photo_channels == 1:
+            photo = to_grey(photo)
+        return resize_sample(replace(frame, photo=photo), *size)
 
     def _from_files(self, pair: Pair, size: tuple[int, int], with_photo: bool) -> Sample:
         def file(kind: str) -> Path:
@@ -52,7 +59,7 @@ class PairReader:
         if self.manifest.has_instances:
             instances = resize_ids(read_ids(file("instance")), *size)
         if with_photo:
-            photo = resize_fast(read_picture(file("photo"), 3), *size)
+            photo = resize_fast(read_picture(file("photo"), self.photo_channels), *size)
         return Sample.of_maps(pair.name, _resize_inputs(inputs, *size), instances, photo)
 
 

@@ -22,7 +22,8 @@ def build_generator(a: Architecture) -> nn.Module:
     channels, norm = a.condition_channels + a.feat_num, norm_layer(a)
     match a.netG:
         case "global":
-            return GlobalGenerator(channels, a.ngf, a.n_downsample_global, a.n_blocks_global, norm)
+            size = a.ngf, a.n_downsample_global, a.n_blocks_global
+            return GlobalGenerator(channels, *size, norm, a.output_nc)
         case "local":
             return LocalEnhancer(
                 channels,
@@ -32,16 +33,17 @@ def build_generator(a: Architecture) -> nn.Module:
                 a.n_local_enhancers,
                 a.n_blocks_local,
                 norm,
+                a.output_nc,
             )
         case "unet_128":
-            return UnetGenerator(channels, a.ngf, 7, norm, a.dropout)
+            return UnetGenerator(channels, a.ngf, 7, norm, a.dropout, a.output_nc)
         case "unet_256":
-            return UnetGenerator(channels, a.ngf, 8, norm, a.dropout)
+            return UnetGenerator(channels, a.ngf, 8, norm, a.dropout, a.output_nc)
         case "resnet_6blocks":
-            return ResnetGenerator(channels, a.ngf, 6, norm, a.dropout)
+            return ResnetGenerator(channels, a.ngf, 6, norm, a.dropout, a.output_nc)
         case "resnet_9blocks":
-            return ResnetGenerator(channels, a.ngf, 9, norm, a.dropout)
+            return ResnetGenerator(channels, a.ngf, 9, norm, a.dropout, a.output_nc)
 
 
 def build_encoder(a: Architecture) -> Encoder:
-    return Encoder(a.feat_num, a.nef, a.n_downsample_E, norm_layer(a))
+    return Encoder(a.feat_num, a.nef, a.n_downsample_E, norm_layer(a), a.output_nc)

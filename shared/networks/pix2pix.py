@@ -44,10 +44,18 @@ class UnetBlock(nn.Module):
 
 
 class UnetGenerator(nn.Module):
-    """U-Net of n_downsample levels (appendix 6.1.1): (N, C, H, W) -> (N, 3, H, W) in [-1, 1], any H
-    and W."""
+    """U-Net of n_downsample levels (appendix 6.1.1): (N, C, H, W) -> (N, out_channels, H, W) in
+    [-1, 1], any H and W."""
 
-    def __init__(self, in_channels: int, ngf: int, n_downsample: int, norm: Norm, dropout: bool):
+    def __init__(
+        self,
+        in_channels: int,
+        ngf: int,
+        n_downsample: int,
+        norm: Norm,
+        dropout: bool,
+        out_channels: int = 3,
+    ):
         super().__init__()
         self.stride = 2**n_downsample
         block = UnetBlock(ngf * 8, ngf * 8, norm)
@@ -59,7 +67,7 @@ class UnetGenerator(nn.Module):
             nn.Conv2d(in_channels, ngf, 4, stride=2, padding=1, bias=norm is instance_norm),
             block,
             nn.ReLU(),
-            nn.ConvTranspose2d(ngf * 2, 3, 4, stride=2, padding=1),
+            nn.ConvTranspose2d(ngf * 2, out_channels, 4, stride=2, padding=1),
             nn.Tanh(),
         )
         self.model = nn.Sequential(OrderedDict(model=outermost))  # keys model.model.0, ...
@@ -69,15 +77,22 @@ class UnetGenerator(nn.Module):
 
 
 class ResnetGenerator(nn.Module):
-    """Johnson et al.'s network with reflection padding: (N, C, H, W) -> (N, 3, H, W) in [-1, 1],
-    any H and W."""
+    """Johnson et al.'s network with reflection padding: (N, C, H, W) -> (N, out_channels, H,
+    W) in [-1, 1], any H and W."""
 
-    def __init__(self, in_channels: int, ngf: int, n_blocks: int, norm: Norm, dropout: bool):
+    def __init__(
+        self,
+        in_channels: int,
+        ngf: int,
+        n_blocks: int,
+        norm: Norm,
+        dropout: bool,
+        out_channels: int = 3,
+    ):
         super().__init__()
         self.stride = 4
-        self.model = hourglass(
-            in_channels, 3, ngf, 2, n_blocks, norm, bias=norm is instance_norm, dropout=dropout
-        )
+        how = dict(bias=norm is instance_norm, dropout=dropout)
+        self.model = hourglass(in_channels, out_channels, ngf, 2, n_blocks, norm, **how)
 
     def forward(self, x: Tensor) -> Tensor:
         return at_stride(self.model, self.stride, x)

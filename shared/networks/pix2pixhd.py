@@ -21,8 +21,8 @@ from shared.networks.layers import (
 
 
 class GlobalGenerator(nn.Module):
-    """G1, the coarse generator (section 3.2): (N, C, H, W) -> (N, 3, H, W) in [-1, 1], any H and
-    W."""
+    """G1, the coarse generator (section 3.2): (N, C, H, W) -> (N, out_channels, H, W) in [-1,
+    1], any H and W."""
 
     def __init__(
         self,
@@ -31,10 +31,11 @@ class GlobalGenerator(nn.Module):
         n_downsample: int,
         n_blocks: int,
         norm: Norm = instance_norm,
+        out_channels: int = 3,
     ):
         super().__init__()
         self.stride = 2**n_downsample
-        self.model = hourglass(in_channels, 3, ngf, n_downsample, n_blocks, norm)
+        self.model = hourglass(in_channels, out_channels, ngf, n_downsample, n_blocks, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         return at_stride(self.model, self.stride, x)
@@ -56,18 +57,19 @@ class LocalEnhancer(nn.Module):
         n_local_enhancers: int,
         n_blocks_local: int,
         norm: Norm = instance_norm,
+        out_channels: int = 3,
     ):
         super().__init__()
         self.n_local_enhancers = n_local_enhancers
         self.stride = 2 ** (n_downsample_global + n_local_enhancers)
         width = ngf * 2**n_local_enhancers
-        whole = hourglass(in_channels, 3, width, n_downsample_global, n_blocks_global, norm)
-        self.model = whole[:-3]
+        inside = width, n_downsample_global, n_blocks_global, norm
+        self.model = hourglass(in_channels, out_channels, *inside)[:-3]
         for n in range(1, n_local_enhancers + 1):
             channels = ngf * 2 ** (n_local_enhancers - n)
             entry = nn.Sequential(*stem(in_channels, channels, norm), *down(channels, norm))
             blocks = [ResnetBlock(2 * channels, norm) for _ in range(n_blocks_local)]
-            last = head(channels, 3) if n == n_local_enhancers else []
+            last = head(channels, out_channels) if n == n_local_enhancers else []
             self.add_module(f"model{n}_1", entry)
             self.add_module(f"model{n}_2", nn.Sequential(*blocks, *up(2 * channels, norm), *last))
 
@@ -91,13 +93,20 @@ class LocalEnhancer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """E (section 3.4): photo (N, 3, H, W) -> features (N, feat_num, H, W), both in [-1, 1], before
-    pooling."""
+    """E (section 3.4): photo (N, in_channels, H, W) -> features (N, feat_num, H, W), both in
+    [-1, 1], before pooling."""
 
-    def __init__(self, feat_num: int, nef: int, n_downsample: int, norm: Norm = instance_norm):
+    def __init__(
+        self,
+        feat_num: int,
+        nef: int,
+        n_downsample: int,
+        norm: Norm = instance_norm,
+        in_channels: int = 3,
+    ):
         super().__init__()
         self.stride = 2**n_downsample
-        self.model = hourglass(3, feat_num, nef, n_downsample, 0, norm)
+        self.model = hourglass(in_channels, feat_num, nef, n_downsample, 0, norm)
 
     def forward(self, photo: Tensor) -> Tensor:
         return at_stride(self.model, self.stride, photo)

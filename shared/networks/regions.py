@@ -15,11 +15,11 @@ from shared.device import Runtime
 def encode_photos(
     encoder: nn.Module, photos: list[np.ndarray], size: tuple[int, int] | None, runtime: Runtime
 ) -> Tensor:
-    """Photos (3, H, W) uint8 -> feature maps (N, feat_num, h, w) float32, on the device.
+    """Photos (C, H, W) uint8 -> feature maps (N, feat_num, h, w) float32, on the device.
 
     size: (height, width) at which they are encoded; None = their own, which must then be one."""
     photos = [resize_fast(photo, *size) for photo in photos] if size else photos
-    batch = torch.from_numpy(np.stack(photos)).to(runtime.torch_device)  # (N, 3, h, w) uint8
+    batch = torch.from_numpy(np.stack(photos)).to(runtime.torch_device)  # (N, C, h, w) uint8
     with runtime.autocast():
         return encoder(to_signed(batch)).float()
 

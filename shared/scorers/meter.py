@@ -19,7 +19,7 @@ class FeatureScorer:
         self.real: list[np.ndarray] = []  # of the photos
 
     def add(self, picture: np.ndarray, photo: np.ndarray) -> None:
-        """Keep the features of a pair, both (3, H, W) uint8."""
+        """Keep the features of a pair, both (1 or 3, H, W) uint8."""
         self.features.append(self.network(picture))
         self.real.append(self.network(photo))
 
@@ -51,7 +51,7 @@ class PictureMeter:
         self.pairs: list[dict[str, float]] = []  # what can be said of each pair alone
 
     def add(self, picture: np.ndarray, photo: np.ndarray) -> dict[str, float]:
-        """Measure a pair, both (3, H, W) uint8.
+        """Measure a pair, both (1 or 3, H, W) uint8.
 
         Returns the figures of this pair alone, by name of the metric.
         """

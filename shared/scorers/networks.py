@@ -10,6 +10,7 @@ import torch
 
 from shared.condition import to_signed
 from shared.contracts.forecast import Forecast
+from shared.data.pictures import to_rgb
 from shared.errors import InputError
 from shared.flags import as_flag
 from shared.published.download import look_for
@@ -54,9 +55,9 @@ class LpipsNetwork:
             )
 
     def __call__(self, picture: np.ndarray, photo: np.ndarray) -> float:
-        """The distance of two pictures (3, H, W) uint8."""
-        pictures = [to_signed(torch.tensor(each))[None].numpy() for each in (picture, photo)]
-        return self.network.run(*map(np.ascontiguousarray, pictures)).item()
+        """The distance of two pictures (1 or 3, H, W) uint8."""
+        pictures = [to_signed(torch.tensor(to_rgb(each)))[None] for each in (picture, photo)]
+        return self.network.run(*(each.contiguous().numpy() for each in pictures)).item()
 
 
 def check_smallest(named: str, size: Size) -> None:
@@ -96,7 +97,7 @@ class FeatureNetwork:
         self.channels = output.shape[1]
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
-        """The features (C,) of a picture (3, H, W) uint8."""
+        """The features (C,) of a picture (1 or 3, H, W) uint8."""
         return self.network.run(unit_range(picture, self.size)).reshape(-1)
 
     def caveats(self, pairs: int) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from shared.data.images import resize_picture
+from shared.data.pictures import to_rgb
 from shared.errors import InputError
 
 Size = tuple[int, int]  # (height, width)
@@ -91,9 +92,9 @@ class OnnxFile:
 
 
 def unit_range(picture: np.ndarray, size: Size) -> np.ndarray:
-    """A picture (3, H, W) uint8 as (1, 3, height, width) float32 in [0, 1], brought to that size
-    with antialiasing."""
-    resized = resize_picture(picture, *size)
+    """A picture (1 or 3, H, W) uint8 as (1, 3, height, width) float32 in [0, 1], brought to that
+    size with antialiasing; a grey one as three equal channels."""
+    resized = resize_picture(to_rgb(picture), *size)
     return np.ascontiguousarray(resized[None], np.float32) / 255
 
 

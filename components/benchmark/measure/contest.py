@@ -101,7 +101,7 @@ class Contest:
         print(f"benchmark: beside the champion: {len(self.rounds)} rounds", flush=True)
 
     def paint(self, sample: Sample) -> np.ndarray | None:
-        """The champion's picture (3, H, W) uint8 of a test pair, and its quality noted; None where
+        """The champion's picture (C, H, W) uint8 of a test pair, and its quality noted; None where
         it is not compared."""
         if self.champion is None:
             return None

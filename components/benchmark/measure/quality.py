@@ -26,7 +26,7 @@ class QualityMeter:
     def add(
         self, picture: np.ndarray, photo: np.ndarray, labels: np.ndarray | None = None
     ) -> Quality:
-        """Measure a synthesised picture and its photo, both (3, H, W) uint8.
+        """Measure a synthesised picture and its photo, both (1 or 3, H, W) uint8.
 
         labels: (H, W) uint8 that the picture was synthesised from; needed where a segmentation
         network is there.

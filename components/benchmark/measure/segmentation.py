@@ -57,7 +57,7 @@ class SegmentationNetwork(OnnxFile):
         self.labels = np.array(CITYSCAPES_CLASSES) if cityscapes else np.arange(num_labels)
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
-        """Find the label ids (H, W) of a picture (3, H, W) uint8.
+        """Find the label ids (H, W) of a picture (1 or 3, H, W) uint8.
 
         Scores are brought to the picture's size before the largest is taken."""
         height, width = picture.shape[1:]
@@ -83,7 +83,7 @@ class SegmentationScorer:
         self.pairs = 0
 
     def add(self, picture: np.ndarray, labels: np.ndarray) -> None:
-        """Count the pixels of a picture (3, H, W) uint8 made from labels (H, W) uint8."""
+        """Count the pixels of a picture (1 or 3, H, W) uint8 made from labels (H, W) uint8."""
         n = self.network.num_labels
         found = self.network(picture).astype(np.int64)
         found = np.where((found >= 0) & (found < n), found, n)

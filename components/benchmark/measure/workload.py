@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from shared.contracts.dataset import DatasetManifest
+from shared.contracts.model import PhotoChannels
 from shared.data.images import encode_picture
 from shared.data.reader import PairReader
 from shared.deployed.form import Feeds, Form, stack
@@ -20,6 +21,7 @@ class Workload:
     manifest: DatasetManifest
     form: Form  # of one size
     count: int  # of pairs; they are given again and again
+    photo_channels: PhotoChannels = 3  # of the pictures that the model makes
 
     @cached_property
     def samples(self) -> list[Feeds]:

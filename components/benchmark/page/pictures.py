@@ -42,7 +42,7 @@ class Difference:
 
 
 def difference(picture: np.ndarray, other: np.ndarray) -> Difference:
-    """Compare two pictures (3, H, W) uint8.
+    """Compare two pictures (C, H, W) uint8.
 
     The map is amplified until its brightest pixel is white, within bounds."""
     levels = np.abs(picture.astype(np.int16) - other)
@@ -58,7 +58,7 @@ class Picture:
 
     kind: str  # in file names
     caption: str
-    pixels: np.ndarray  # (3, H, W) uint8
+    pixels: np.ndarray  # (1 or 3, H, W) uint8
 
     @property
     def height(self) -> int:
@@ -87,7 +87,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Shown:
-    """One pair of the report; pictures are (3, H, W) uint8."""
+    """One pair of the report; pictures are (1 or 3, H, W) uint8."""
 
     split: str
     name: str
@@ -182,7 +182,8 @@ def synthesise(
         contest: Paints every pair by the champion too.
         whole_split: Whether all others are painted, with and without a photo.
     """
-    reader = PairReader(workload.dataset, workload.manifest, split)
+    channels = workload.photo_channels
+    reader = PairReader(workload.dataset, workload.manifest, split, photo_channels=channels)
     num_labels = workload.form.reads.num_labels
     colours = colours_of(workload.manifest.labels)
     for index, pair in enumerate(reader.pairs):

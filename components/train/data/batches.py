@@ -24,7 +24,7 @@ class Batch:
     """One batch; `num_regions` is the most that one of its images has."""
 
     inputs: Tensor  # labels (N, H, W) uint8, or pictures (N, C, H, W) uint8
-    photos: Tensor  # (N, 3, H, W) uint8
+    photos: Tensor  # (N, 1 or 3, H, W) uint8
     dense_ids: Tensor | None  # (N, H, W) uint8, int16 or int32: instances from 0 on, per image
     regions: Tensor | None  # (N, H, W): what features are pooled over, 0 .. num_regions - 1
     num_regions: int

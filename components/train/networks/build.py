@@ -66,6 +66,7 @@ def architecture_for(
         n_layers_D=options.n_layers_D,
         nef=options.nef,
         n_downsample_E=options.n_downsample_E,
+        output_nc=options.output_nc,
     )
 
 

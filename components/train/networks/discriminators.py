@@ -15,7 +15,7 @@ from shared.networks.layers import Norm, halve, instance_norm
 def build_discriminator(a: Architecture) -> nn.Module:
     """Input channels: one-hot labels or picture, edge, photo; D never sees the instance
     features."""
-    channels, norm = a.condition_channels + 3, norm_layer(a)
+    channels, norm = a.condition_channels + a.output_nc, norm_layer(a)
     match a.netD:
         case "multiscale":
             size = a.ndf, a.n_layers_D, a.num_D

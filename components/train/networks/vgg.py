@@ -19,7 +19,8 @@ class VGG19Features(nn.Module):
     """relu1_1, relu2_1, relu3_1, relu4_1, relu5_1 of VGG19, frozen; loads torchvision's `vgg19`
     state dict.
 
-    Pictures go in as they are, in [-1, 1], without ImageNet normalisation, as in the reference.
+    Pictures go in as they are, in [-1, 1], without ImageNet normalisation, as in the reference;
+    grey ones as three equal channels.
     """
 
     PLAN = (64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512)
@@ -31,7 +32,7 @@ class VGG19Features(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, picture: Tensor) -> list[Tensor]:
-        taps = []
+        taps, picture = [], picture.expand(-1, 3, -1, -1)
         for i, layer in enumerate(self.features):
             picture = layer(picture)
             if i in self.TAPS:
