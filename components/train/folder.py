@@ -12,7 +12,8 @@ from components.train.validation import Best
 from shared.contracts.folder import Write, written_together
 from shared.contracts.model import ModelCard
 from shared.errors import InputError, repeat
-from shared.networks.checkpoint import load_tensors, save_tensors, save_weights, weights_path
+from shared.networks.checkpoint import save_tensors, save_weights, weights_path
+from shared.networks.weight_file import load_tensors
 
 # Key of a state: L1 is of pictures in [0, its value]. Without it L1 is of pictures in [-1, 1].
 L1_RANGE = "L1_range"

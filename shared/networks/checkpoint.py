@@ -24,6 +24,7 @@ from shared.networks.foreign import (
     without_wrappers,
 )
 from shared.networks.pix2pixhd import Encoder
+from shared.networks.weight_file import load_state, load_tensors, state_in
 
 
 def weights_path(model: Path, network: str, epoch: str = "latest") -> Path:
@@ -53,23 +54,6 @@ def _to_cpu(content: object) -> object:
     return content
 
 
-def load_tensors(path: Path) -> dict:
-    """The CPU tensors of a .pth file. Raises InputError when it is missing or not one."""
-    if not path.is_file():
-        raise InputError(
-            f"--model {path.parent} has no {path.name}: give a folder that `python -m "
-            "components.train` wrote."
-        )
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling errors come in many types
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{path} is not a file of tensors ({reason}): save it again with "
-            "torch.save(network.state_dict(), path)."
-        ) from None
-
-
 def save_weights(
     model: Path,
     networks: dict[str, nn.Module],
@@ -87,23 +71,13 @@ def save_weights(
     return digest_digests(digests)
 
 
-def load_state(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a weight file as they were saved. Raises InputError where it is missing or
-    holds other things."""
-    state = load_tensors(path)
-    is_dict = isinstance(state, dict)
-    if not is_dict or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(
-            f"{path} holds no state dict: save it again with torch.save(network.state_dict(), "
-            "path)."
-        )
-    return state
-
-
 def state_for(network: nn.Module, path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
     """The tensors of a weight file under the names that this network has for them, and what was
     changed for that."""
-    saved, wanted, changes = load_state(path), network.state_dict(), []
+    wanted, changes = network.state_dict(), []
+    saved, place = state_in(load_tensors(path), path)
+    if place:
+        changes.append(f"its tensors stand under {place!r}")
     state = normalise(saved)
     if dropped := len(saved) - len(state):
         changes.append(f"{dropped} statistics of InstanceNorm dropped, which it no longer keeps")

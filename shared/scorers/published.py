@@ -8,7 +8,7 @@ from torch import nn
 
 from shared.device import in_fp32
 from shared.errors import InputError
-from shared.networks.checkpoint import load_state
+from shared.networks.weight_file import load_state
 from shared.published.download import fetch
 from shared.published.files import WeightFile
 

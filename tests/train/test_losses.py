@@ -12,7 +12,8 @@ from components.train.losses import feature_matching_loss, gan_loss, l1_loss, vg
 from components.train.networks.ema import Ema
 from components.train.networks.vgg import VGG19Features
 from components.train.pool import ImagePool
-from shared.networks.checkpoint import load_tensors, save_tensors
+from shared.networks.checkpoint import save_tensors
+from shared.networks.weight_file import load_tensors
 
 # Losses.
 

@@ -9,7 +9,8 @@ from torch.optim import lr_scheduler
 
 from components.train.plateau import Plateau
 from components.train.schedule import ScheduleOptions, learning_rate
-from shared.networks.checkpoint import load_tensors, save_tensors
+from shared.networks.checkpoint import save_tensors
+from shared.networks.weight_file import load_tensors
 
 BASE, EPOCHS, EPOCHS_DECAY, DECAY_EVERY = 2e-4, 25, 35, 7
 

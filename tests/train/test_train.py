@@ -29,7 +29,8 @@ from shared.data.images import read_ids, read_picture
 from shared.data.labels import colours_of
 from shared.device import Runtime, pick
 from shared.errors import InputError
-from shared.networks.checkpoint import load_tensors, save_tensors
+from shared.networks.checkpoint import save_tensors
+from shared.networks.weight_file import load_tensors
 from tests import reference, tiny
 from tests.training import config, trainer_for
 

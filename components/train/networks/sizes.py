@@ -8,7 +8,8 @@ from components.train.networks.build import architecture_for
 from components.train.networks.start import earlier_training, read_start
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import UNETS, ModelCard
-from shared.networks.checkpoint import load_tensors, weights_path
+from shared.networks.checkpoint import weights_path
+from shared.networks.weight_file import load_tensors
 from shared.registry.trained import REGISTRY
 
 OF_G = ("netG", "norm", "use_instances", "feature_regions", "ngf", "n_downsample_global")

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from components.train.config import LossOptions
 from shared.errors import InputError
-from shared.networks.checkpoint import load_state
 from shared.networks.foreign import normalise
 from shared.networks.vgg import vgg_features
+from shared.networks.weight_file import load_state
 from shared.published.download import fetch, look_for
 from shared.published.files import AUTO, VGG19
 

@@ -14,7 +14,6 @@ from shared.networks.build import build_encoder, build_generator
 from shared.networks.checkpoint import (
     load_encoder,
     load_generator,
-    load_state,
     load_strictly,
     read_model,
     save_tensors,
@@ -236,22 +235,6 @@ def test_encoder_of_the_first_release_is_refused_with_the_reason(tmp_path):
     ):
         with pytest.raises(InputError, match=re.escape(text)):
             load()
-
-
-def test_files_that_hold_no_state_dict_are_refused(tmp_path):
-    path = weights_path(tmp_path, "G")
-    for content in ([torch.zeros(1)], {"epoch": 3}, {"state_dict": {"weight": torch.zeros(1)}}):
-        save_tensors(path, content)
-        with pytest.raises(InputError) as refused:
-            load_state(path)
-        wanted = (
-            f"{path} holds no state dict: save it again with "
-            "torch.save(network.state_dict(), path)."
-        )
-        assert str(refused.value) == wanted
-    path.unlink()
-    with pytest.raises(InputError, match="holds no model.json: give the folder"):
-        read_model(tmp_path)
 
 
 # --- Reading and writing

@@ -16,7 +16,7 @@ from components.train.networks.discriminators import MultiscaleDiscriminator, bu
 from components.train.networks.init import init_weights
 from shared.errors import InputError
 from shared.networks.build import build_encoder, build_generator
-from shared.networks.checkpoint import load_strictly, load_tensors, save_tensors
+from shared.networks.checkpoint import load_strictly, save_tensors
 from shared.networks.layers import InstanceNorm, instance_norm, with_picture_statistics
 from shared.networks.pix2pix import ResnetGenerator, UnetGenerator
 from shared.networks.pix2pixhd import Encoder, GlobalGenerator, LocalEnhancer
@@ -450,9 +450,6 @@ def test_strict_load_names_what_does_not_fit(tmp_path):
         InputError, match=r"model.1.weight is \(2, 3, 7, 7\) but \(4, 3, 7, 7\) is wanted"
     ):
         load_strictly(GlobalGenerator(3, 4, 1, 1), path)
-    path.write_bytes(b"not a checkpoint")
-    with pytest.raises(InputError, match="is not a file of tensors"):
-        load_tensors(path)
 
 
 def test_picture_statistics_are_batch_norm_in_training_mode_with_one_picture():

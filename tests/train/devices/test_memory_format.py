@@ -18,7 +18,8 @@ from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import ModelCard
 from shared.device import Runtime
 from shared.errors import InputError
-from shared.networks.checkpoint import load_tensors, save_tensors, save_weights
+from shared.networks.checkpoint import save_tensors, save_weights
+from shared.networks.weight_file import load_tensors
 from tests import tiny
 from tests.training import config, trainer_for
 

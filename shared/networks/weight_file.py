@@ -1,0 +1,218 @@
+"""Weight files: bytes -> tensors; and of a file that holds none, what it is instead.
+
+Reading runs no code: a file that needs a class of somebody's is refused, whatever torch advises.
+"""
+
+import pickletools
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import torch
+from torch import Tensor
+
+from shared.errors import InputError
+
+AGAIN = "copy or download it again"
+SAVE = "torch.save(network.state_dict(), PATH)"
+GIVE = f"give the file that {SAVE} wrote"
+
+# Kinds of files by their first bytes.
+LFS = b"version https://git-lfs"
+LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # a pickle of torch.save's old number
+BEGINNINGS = {
+    b"\x93NUMPY": f"is an array of NumPy: {GIVE}.",
+    b"\x89HDF": f"is an HDF5 file, as Keras and MATLAB write: {GIVE}.",
+    b"\x1f\x8b": "is compressed with gzip: unpack it with gunzip.",
+    b"BZh": "is compressed with bzip2: unpack it with bunzip2.",
+    b"\xfd7zXZ": "is compressed with xz: unpack it with unxz.",
+    b"7z\xbc\xaf": "is a 7z archive: unpack it.",
+    b"Rar!": "is a RAR archive: unpack it.",
+    b"<?xml": f"is an answer of a web server in XML: {AGAIN}.",
+    b"\x89PNG": f"is a picture: {GIVE}.",
+    b"\xff\xd8\xff": f"is a picture: {GIVE}.",
+}
+SAFETENSORS = re.compile(rb".{8}\{\s*\"", re.DOTALL)
+ONNX = re.compile(rb"\x08[\x01-\x1f][\x12:B]")  # ir_version, then producer, graph or opset
+# protobuf: Value {tag, tensor {dims ..}}; in a graph of TensorFlow a name stands in place of dims.
+MINDSPORE = re.compile(
+    rb"\n[\x80-\xff]*[\0-\x7f]\n[\x01-\x7f][\w./-]+\x12[\x80-\xff]*[\0-\x7f]\x08"
+)
+TENSORFLOW_INDEX_END = bytes.fromhex("57fb808b247547db")
+
+# Of modules that tensors are pickled by; a class of any other is somebody's.
+OF_TENSORS = ("torch", "torch._utils", "torch.nn.parameter", "torch.serialization", "collections")
+
+
+def load_tensors(path: Path) -> object:
+    """What a .pth file holds, tensors on the CPU. Raises InputError when it is missing, or holds
+    other things than tensors, numbers and texts."""
+    if not path.exists():
+        raise InputError(
+            f"--model {path.parent} has no {path.name}: give a folder that `python -m "
+            "components.train` wrote."
+        )
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: {GIVE}.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about files that are then refused
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}): give yourself the right to, with chmod u+r."
+        ) from None
+    except Exception:  # unpickling errors come in many types
+        raise InputError(f"{path} {what_it_is(path)}") from None
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weight file as they were saved. Raises InputError where it is missing or
+    holds other things."""
+    return state_in(load_tensors(path), path)[0]
+
+
+def state_in(content: object, path: Path) -> tuple[dict[str, Tensor], str]:
+    """The one state dict in what a file holds, and the keys that lead to it; "" where there are
+    none. Raises InputError where there is none, or several."""
+    found = dict(_state_dicts(content))
+    if len(found) == 1:
+        ((place, state),) = found.items()
+        return state, place
+    if found:
+        raise InputError(
+            f"{path} holds several state dicts ({', '.join(found)}): save the one that is meant, "
+            f"torch.save(torch.load({path.name!r}){_index(min(found))}, PATH)."
+        )
+    if isinstance(content, dict) and any(isinstance(v, Tensor) for v in content.values()):
+        other = next(key for key, value in content.items() if not isinstance(value, Tensor))
+        what = f"{other!r}, which is no tensor, among its tensors: save these alone"
+    else:
+        is_full = isinstance(content, dict) and content
+        keys = f" of {', '.join(map(repr, content))}" if is_full else ""
+        what = f"a {type(content).__name__}{keys} and no state dict: save it again"
+    raise InputError(f"{path} holds {what} with {SAVE}.")
+
+
+def _state_dicts(content: object, place: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Each dict of names and tensors, with the keys that lead to it."""
+    if not isinstance(content, dict) or not content:
+        return
+    if all(isinstance(value, Tensor) for value in content.values()):
+        if all(isinstance(key, str) for key in content):
+            yield place, content
+        return
+    for key, value in content.items():
+        yield from _state_dicts(value, f"{place}.{key}" if place else str(key))
+
+
+def _index(place: str) -> str:
+    return "".join(f"[{key!r}]" for key in place.split("."))
+
+
+# What a file is that torch does not read.
+
+
+def what_it_is(path: Path) -> str:
+    """What a file is that holds no tensors, and what to do, for people: "is empty: copy it
+    again."."""
+    with path.open("rb") as file:
+        start = file.read(4096)
+        file.seek(max(0, path.stat().st_size - 8))
+        end = file.read()
+
+    # Not the file, but what stood in its place.
+    text = start.lstrip()
+    if not start:
+        return f"is empty: {AGAIN}."
+    if start.startswith(LFS):
+        size = re.search(rb"size (\d+)", start)
+        of = f" of {int(size[1]) / 1e6:.0f} MB" if size else ""
+        return f"is a Git LFS pointer to a file{of}: say `git lfs pull` where it was cloned."
+    if re.match(rb"<!doctype html|<html|<head", text, re.IGNORECASE):
+        title = re.search(rb"<title[^>]*>\s*(.*?)\s*</title", text, re.IGNORECASE | re.DOTALL)
+        called = f" called {' '.join(title[1].decode(errors='replace').split())!r}" if title else ""
+        return f"is a web page{called}, not the file behind it: download that."
+
+    # Torch's own files.
+    if start.startswith(b"PK\x03\x04"):
+        return _what_zip_is(path)
+    if start.startswith(LEGACY):
+        with path.open("rb") as file:
+            for _ in range(3):  # the number, its protocol, and where it was saved
+                for _ in pickletools.genops(file):
+                    pass
+            return _what_pickle_is(file)
+    if start[:1] == b"\x80" and start[1] in range(2, 6):
+        return f"is a pickle that is not torch.save's: {GIVE}."
+
+    # Those of others.
+    for beginning, what in BEGINNINGS.items():
+        if text.startswith(beginning):
+            return what
+    if start[257:262] == b"ustar":
+        return "is a tar archive: unpack it, and give the file of weights inside."
+    if SAFETENSORS.match(start):
+        return (
+            "is a safetensors file: convert it with torch.save("
+            f"safetensors.torch.load_file({path.name!r}), PATH)."
+        )
+    if MINDSPORE.match(start):
+        return (
+            "is a checkpoint of MindSpore, whose pix2pixHD pads with zeros where PyTorch's "
+            "reflects, so that its pictures would differ: give weights of PyTorch, or train anew."
+        )
+    if ONNX.match(start):
+        return "is an ONNX file: give the weights that it was exported from."
+    if end == TENSORFLOW_INDEX_END:
+        return f"is the index of a TensorFlow checkpoint: {GIVE}."
+    if text[:1] in b"{[":
+        return f"is JSON: {GIVE}."
+    if text.isascii() and text.decode().isprintable():
+        return f"is text, which begins with {text[:40].decode()!r}: {GIVE}."
+    return f"is of no known kind: {GIVE}."
+
+
+def _what_zip_is(path: Path) -> str:
+    if not zipfile.is_zipfile(path):
+        return f"is cut, a zip file without its end: {AGAIN}."
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        pickles = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
+        if any(name.endswith("/constants.pkl") for name in names):
+            return f"is a program of TorchScript: {GIVE}."
+        if pickles:
+            with archive.open(pickles[0]) as pickled:
+                return _what_pickle_is(pickled)
+    if names and all(name.endswith(".npy") for name in names):
+        return f"is an archive of NumPy arrays (.npz): {GIVE}."
+    return f"is a zip archive of {len(names)} other files: unpack it."
+
+
+def _what_pickle_is(pickled: IO[bytes]) -> str:
+    """What a pickle is that torch.save wrote, by the classes that it needs."""
+    is_whole, last = True, ["", ""]  # whether it is one object; the last two texts
+    try:
+        for operation, argument, _ in pickletools.genops(pickled):
+            if "UNICODE" in operation.name:
+                last = [last[1], argument]
+            if operation.name in ("GLOBAL", "STACK_GLOBAL"):
+                module, _, name = (argument or " ".join(last)).partition(" ")
+                if module not in OF_TENSORS:
+                    return _what_needs(f"{module}.{name}", is_whole)
+            is_whole &= operation.name not in ("GLOBAL", "STACK_GLOBAL", "EMPTY_DICT", "EMPTY_LIST")
+    except ValueError:  # cut within the pickle
+        pass
+    return f"is cut or damaged: {AGAIN}."
+
+
+def _what_needs(class_name: str, is_whole: bool) -> str:
+    if is_whole:
+        return (
+            f"holds one whole object of class {class_name}, as torch.save(network, PATH) writes "
+            f"it, and not its tensors: save these with {SAVE} where that class is."
+        )
+    return f"holds an object of class {class_name} beside its tensors: save these with {SAVE}."
