@@ -3,6 +3,7 @@
 import contextlib
 import os
 import queue
+import select
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from shared.terminal.inner import InnerTerminal, read_lines
 GUARD = Path(__file__).with_name("guard.py")
 GRACE_SECONDS = 10.0  # what a step has for its end, from SIGTERM to SIGKILL
 SWEEP_SECONDS = 10.0  # what its guard needs at most for whatever the step leaves behind
+LISTEN_SECONDS = 1.0  # after all have ended: for what they have written
 
 
 def run_step(
@@ -146,7 +148,7 @@ class Lines:
             step.process.stdout.close()
         reader = threading.Thread(target=self._read, args=[stream], daemon=True)
         reader.start()
-        self.watcher = threading.Thread(target=self._watch, args=[step.report, reader])
+        self.watcher = threading.Thread(target=self._watch, args=[step.report, stream, reader])
         self.watcher.start()
         for text, is_whole in iter(self.lines.get, None):
             if is_whole:
@@ -165,12 +167,16 @@ class Lines:
     def _read(self, stream: int) -> None:
         for one in read_lines(stream, is_terminal=self.terminal is not None):
             self.lines.put(one)
-        os.close(stream)
 
-    def _watch(self, report: int, reader: threading.Thread) -> None:
+    def _watch(self, report: int, stream: int, reader: threading.Thread) -> None:
         """Wait for the guard's report, and its end."""
         with open(report) as text:
             usage = int(text.read() or 0)
         self.peak_bytes = usage * (1 if sys.platform == "darwin" else 1024)
-        reader.join(1)
+        # On a busy machine the reader may be far behind, and what it has not read yet is kept.
+        reader.join(LISTEN_SECONDS)
+        while reader.is_alive() and select.select([stream], [], [], 0)[0]:
+            reader.join(LISTEN_SECONDS)
         self.lines.put(None)
+        if not reader.is_alive():
+            os.close(stream)

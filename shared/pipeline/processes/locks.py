@@ -58,18 +58,6 @@ def hold(path: Path) -> Iterator[None]:
             os.environ[LOCKS] = above
 
 
-def holder_of(path: Path) -> str:
-    """Who holds the lock of a file, for people; "" where nobody does."""
-    try:
-        with open(path) as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return ""
-    except BlockingIOError:
-        return _describe(_holder(path))
-    except OSError:
-        return ""
-
-
 def held_files() -> list[int]:
     """File descriptors of the locks that are held here, for a process that shall share them."""
     fds = [int(fd) for fd in os.environ.get(LOCKS, "").split(",") if fd]

@@ -24,7 +24,8 @@ from tests.shared.pipeline.killing import (
 
 def test_a_second_night_prepares_nothing_and_trains_anew(nights):
     _, (first, second) = nights
-    assert second.returncode == 0, second.stderr[-2000:]
+    for night in (first, second):
+        assert night.returncode == 0, night.stdout[-2000:] + night.stderr[-2000:]
     assert "prepare: taken over from demo-" in second.stdout
     for line in ("epoch 3/3", "onnxruntime fp32, batch 2"):
         assert line in first.stdout and line in second.stdout

@@ -13,6 +13,7 @@ from shared.pipeline import processes
 from shared.pipeline.processes import run_step
 from shared.pipeline.processes.locks import hold
 from shared.terminal import stopping
+from shared.terminal.inner import read_lines
 from tests.shared.pipeline.processes.family import ENDLESS, FAMILY, family, is_alive, run
 
 # What a step says.
@@ -38,6 +39,21 @@ def test_lines_come_while_the_step_runs_and_the_status_is_its_own():
     command = [sys.executable, "-c", textwrap.dedent(program)]
     assert run_step(command, dict(os.environ), show) == 7
     assert heard == ["10 %", "20 %", "fünf \ufffd", "warned", "no end of line"]
+
+
+def test_no_line_is_lost_where_the_machine_is_too_busy_to_read_them_in_time(monkeypatch):
+    def read_late(*arguments, **options):
+        time.sleep(0.3)
+        for one in read_lines(*arguments, **options):
+            time.sleep(0.1)
+            yield one
+
+    heard = []
+    monkeypatch.setattr(processes, "LISTEN_SECONDS", 0.05)
+    monkeypatch.setattr(processes, "read_lines", read_late)
+    command = [sys.executable, "-c", "print('epoch 3/3'); print('done')"]
+    assert run_step(command, dict(os.environ), heard.append) == 0
+    assert heard == ["epoch 3/3", "done"]
 
 
 def test_a_step_has_its_environment_its_files_and_no_input(tmp_path):
