@@ -44,7 +44,7 @@ class Options(BaseModel):
     The groups that a config inherits have a box each in --help: `class LossOptions` is `loss
     options` there, explained by the first paragraph of its docstring."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _as_flag_has_it(field: str, value: Any) -> str:

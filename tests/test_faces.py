@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-from shared.flags import as_flag, read_flags
+from shared.flags import as_flag, groups_of, help_texts, read_flags
 from tests.places import STEPS, config_of
 
 
@@ -36,4 +36,5 @@ def test_command_line_config_and_kfp_face_are_one(step):
     flags = read_flags(command, f"python -m components.{step}", folder_flags)
     for name, field in config.model_fields.items():
         assert flags[name] == field.default, name
-        assert field.description, f"{step}.{name} has no help text"
+    for group, names in groups_of(config).items():
+        assert help_texts(group).keys() >= set(names), f"{step} has a field without help text"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import CONFIGS
-from shared.flags import as_flag
+from shared.flags import as_flag, groups_of, help_texts
 from shared.pipeline.recipes import read_recipe
 from tests.calling import call
 from tests.places import ROOT, STEPS, config_of
@@ -91,8 +91,9 @@ def test_flag_tables_say_what_the_help_says(step):
     table = text[text.index("| flag ") :].split("\n\n")[0]
     rows = re.findall(r"^\| `(--[\w-]+)`[^|]*\|[^|]*\| (.*) \|$", table, re.MULTILINE)
     helps = {
-        as_flag(name): " ".join(field.description.split())
-        for name, field in config.model_fields.items()
+        as_flag(name): help_texts(group)[name]
+        for group, names in groups_of(config).items()
+        for name in names
     }
     assert [flag for flag, _ in rows] == list(helps)
     for flag, text in rows:
