@@ -141,15 +141,14 @@ class Runtime:
         """The states of the generators that dropout draws from, on the CPU and on the device."""
         states = {"cpu": torch.get_rng_state()}
         if self.name != "cpu":
-            states["device"] = _accelerator(self.name).get_rng_state()
+            states[self.name] = _accelerator(self.name).get_rng_state()
         return states
 
     def set_random_state(self, states: dict[str, torch.Tensor]) -> None:
-        """Go on drawing from where `random_state` was taken; of another kind of device only the
-        CPU's is set."""
+        """Go on drawing from where `random_state` was taken on the same kind of device."""
         torch.set_rng_state(states["cpu"])
-        if self.name != "cpu" and "device" in states:
-            _accelerator(self.name).set_rng_state(states["device"])
+        if self.name != "cpu":
+            _accelerator(self.name).set_rng_state(states[self.name])
 
     def describe(self) -> str:
         """The device, its arithmetic and torch's version, for people."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from components.train.devices.loss_scale import COUNT
 from components.train.step import Trainer
 from components.train.validation import Best
 from shared.contracts.folder import Write, written_together
@@ -56,6 +57,9 @@ class ModelFolder:
         state, trainer = load_tensors(self.state), self.trainer
         self._refuse_other_training(state)
         _halve_old_l1(state)
+        _count_pairs(state, self.card.config["batch_size"])
+        if state["pairs"] and trainer.architecture.dropout and not trainer.draws_on(state):
+            print("dropout draws other elements from here on: the devices are others", flush=True)
         trainer.load_state_dict(state)
         if "best" in state:
             self.best.load_state_dict(state["best"])
@@ -73,12 +77,6 @@ class ModelFolder:
         for name in self.trainer.parts():
             if name not in state:
                 raise InputError(f"--model {self.path} holds a training without {name}: {remedy}")
-        wanted = self.trainer.world.size
-        if state["batches"] and (devices := len(state["random"])) != wanted:
-            raise InputError(
-                f"--model {self.path} was stopped within an epoch on {devices} devices but goes on "
-                f"with {wanted}: give as many, at least to the end of this epoch."
-            )
 
     def save_state(self) -> None:
         """Write what resuming needs, within an epoch. All ranks call it."""
@@ -144,6 +142,17 @@ def _halve_old_l1(state: dict) -> None:
             state["metrics"][name] /= 2
     if state.get("best", {}).get("metric") == "val/L1":
         state["best"]["value"] /= 2
+
+
+def _count_pairs(state: dict, batch_size: int) -> None:
+    """Turn the place of a state that was written in batches into pairs; it was to be continued with
+    batches of the same size."""
+    if "batches" not in state:
+        return
+    per_batch = batch_size * len(state["random"])
+    state["pairs"] = state["batches"] * per_batch
+    sums = {name: per_batch * total for name, total in state["sums"].items()}
+    state["sums"] = {COUNT if name == "finite_steps" else name: sums[name] for name in sums}
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ def train(
     samples: the pairs of the sample pictures. Returns the figures of the last epoch and the images
     per second over all epochs."""
     is_main, total = trainer.world.is_main, trainer.schedule.total_epochs
-    progress = Progress(total, len(loader), quiet=not is_main)
+    progress = Progress(total, loader.steps(), quiet=not is_main)
     all_images, all_seconds = 0, 0.0
     if is_main and trainer.images_seen == 0:  # the series begins where the curves do
         show_samples(trainer, samples, folder, epoch=0)
@@ -87,14 +87,17 @@ def train_epoch(
 ) -> None:
     """The steps of an epoch that are not done yet; at the end the device is idle."""
     trainer.start_epoch(epoch)
-    done, device = trainer.batches, trainer.runtime.torch_device
-    batches = progress.epoch(epoch, loader.epoch(epoch, done), done, trainer.images_seen)
+    device, steps = trainer.runtime.torch_device, loader.steps()
+    # Counted from the end: those that were done may have been of another size.
+    done = steps - loader.steps(trainer.pairs)
+    left = loader.epoch(epoch, trainer.pairs)
+    batches = progress.epoch(epoch, left, done, trainer.images_seen)
     for step, batch in enumerate(batches, done + 1):
         losses = trainer.step(batch.to(device))
-        trainer.count(losses)
+        trainer.count(losses, len(batch))
 
         # The state, so that a kill costs few steps.
-        is_last = step == len(loader)
+        is_last = step == steps
         if options.save_every_steps and step % options.save_every_steps == 0 and not is_last:
             folder.save_state()
 

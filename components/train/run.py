@@ -125,8 +125,8 @@ def train_model(
     encoder = encoder if encoder and encoder.is_file() else None
     folder = ModelFolder(model, trainer, card, config.best_by, config.keep_checkpoints, encoder)
     if folder.load():
-        print(f"continues after epoch {trainer.epoch} of {config.total_epochs}", flush=True)
-    if len(set(gathered((trainer.epoch, trainer.batches), world))) > 1:
+        print(f"continues after {trainer.place(len(manifest.train))}", flush=True)
+    if len(set(gathered((trainer.epoch, trainer.pairs), world))) > 1:
         raise InputError(
             f"--model {model} is not the same folder for all processes: put it on a disk that "
             "they share."

@@ -46,7 +46,7 @@ class Trainer:
         # How far it is.
         self.epoch = 0  # finished epochs
         self.images_seen = 0
-        self.batches = 0  # finished ones of the epoch that is under way
+        self.pairs = 0  # of the epoch that is under way, in its order; of all ranks
         self.sums: dict[str, Tensor] = {}  # of the losses of these
 
         # Networks on the device, in the memory format that it likes.
@@ -78,7 +78,7 @@ class Trainer:
         """Set the learning rate and the generators of dropout, freeze or thaw the global part of a
         local enhancer."""
         # Dropout, unless its generators go on within the epoch.
-        if self.batches == 0:
+        if self.pairs == 0:
             torch.manual_seed((self.seed * 1_000_003 + epoch) * self.world.size + self.world.rank)
 
         # The learning rate.
@@ -100,16 +100,17 @@ class Trainer:
         """The learning rate of the epoch under way, of all devices together."""
         return self.update_G.optimizer.param_groups[0]["lr"]
 
-    def count(self, losses: dict[str, Tensor]) -> None:
-        """Add a step's losses to those of the epoch, on the device."""
-        self.batches += 1
-        self.sums = add_finite(self.sums, losses)
+    def count(self, losses: dict[str, Tensor], batch_size: int) -> None:
+        """Add a step's pairs and losses to those of the epoch, on the device."""
+        pairs = batch_size * self.world.size
+        self.pairs += pairs
+        self.sums = add_finite(self.sums, losses, pairs)
 
     def finish_epoch(self, epoch: int) -> dict[str, float]:
-        """The mean losses of its steps, on all ranks. Raises FloatingPointError where one is not
+        """The mean losses of its pairs, on all ranks. Raises FloatingPointError where one is not
         finite."""
         losses = means(mean_over_ranks(self.sums, self.world))
-        self.epoch, self.batches, self.sums = epoch, 0, {}
+        self.epoch, self.pairs, self.sums = epoch, 0, {}
         if not np.isfinite(list(losses.values())).all():
             raise FloatingPointError(
                 f"losses are no longer finite in epoch {epoch}: {losses}; lower --learning-rate."
@@ -118,6 +119,13 @@ class Trainer:
             of_G = (value for name, value in losses.items() if name.startswith("G_"))
             self.plateau.step(sum(of_G))
         return losses
+
+    def place(self, count: int) -> str:
+        """How far it is, in words; count: pairs of an epoch."""
+        total = self.schedule.total_epochs
+        if self.pairs == 0:
+            return f"epoch {self.epoch} of {total}"
+        return f"pair {self.pairs} of {count} in epoch {self.epoch + 1} of {total}"
 
     def check_updates(self) -> int:
         """Updates skipped since the last call. Raises FloatingPointError where nothing but such
@@ -247,28 +255,36 @@ class Trainer:
         position = {
             "epoch": self.epoch,
             "images_seen": self.images_seen,
-            "batches": self.batches,
+            "pairs": self.pairs,
             "sums": self.sums,
             "random": gathered(self.runtime.random_state(), self.world),
         }
         return {name: part.state_dict() for name, part in self.parts().items()} | position
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from a state that has all `parts`, and within an epoch random states of as many
-        ranks."""
+        """Go on from a state that has all `parts`, of any number of ranks."""
         # Networks, optimisers and what else has a state of its own.
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
         for update in (self.update_G, self.update_D):
             update.lay_out_as_weights()
 
-        # The place among the epochs, batches and random numbers.
+        # The place among the epochs, pairs and random numbers.
         self.epoch, self.images_seen = state["epoch"], state["images_seen"]
-        self.batches = state["batches"]
+        self.pairs = state["pairs"]
         device = self.runtime.torch_device
         self.sums = {name: total.to(device) for name, total in state["sums"].items()}
-        if self.batches:
+        if self.pairs and self.draws_on(state):
             self.runtime.set_random_state(state["random"][self.world.rank])
+        elif self.pairs:  # from what follows from the place alone
+            place = (self.seed, self.epoch, self.pairs, self.world.size, self.world.rank)
+            torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
+
+    def draws_on(self, state: dict) -> bool:
+        """Whether dropout goes on within an epoch from the generators of a state: those of as many
+        ranks, on the same kind of device."""
+        states = state["random"]
+        return len(states) == self.world.size and self.runtime.name in states[0]
 
     def parts(self) -> dict[str, object]:
         """What has a state of its own, under the names that checkpoints have for it."""

@@ -119,7 +119,7 @@ def test_nothing_is_written_and_the_training_is_where_it_was(loader, tmp_path, c
     report = performance_run(trainer, loader, steps=5, warmup=1)
     figures = publish(report)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-    assert (trainer.epoch, trainer.batches, trainer.sums) == (2, 0, {})
+    assert (trainer.epoch, trainer.pairs, trainer.sums) == (2, 0, {})
     assert trainer.learning_rate == pytest.approx(learning_rate(trainer.schedule, 2))
 
     *table, line = capsys.readouterr().out.splitlines()

@@ -182,35 +182,33 @@ def collate(items: list[dict[str, Tensor]]) -> Batch:
 
 
 def batches_of_rank(
-    seed: int, epoch: int, count: int, batch_size: int, world: World
+    seed: int, epoch: int, count: int, batch_size: int, world: World, done: int = 0
 ) -> list[list[int]]:
-    """Batches of pair indices that this rank reads in an epoch; the order of all depends on (seed,
-    epoch) alone.
+    """Batches of pair indices that this rank reads in an epoch of which `done` pairs are trained;
+    the order of all depends on (seed, epoch) alone.
 
     The n-th batches of all ranks are together that of one process with as many times the batch
-    size. Where `count` is no multiple of the ranks, the first pairs of the epoch come twice, so
-    that all have as many."""
+    size. Where the pairs that are left are no multiple of the ranks, the first pairs of the epoch
+    come twice, so that all have as many."""
+    assert done < count
     random = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = torch.randperm(count, generator=random)
-    per_rank = math.ceil(count / world.size)
-    mine = order[torch.arange(world.rank, per_rank * world.size, world.size) % count]
+    end = done + math.ceil((count - done) / world.size) * world.size
+    mine = order[torch.arange(done + world.rank, end, world.size) % count]
     return [batch.tolist() for batch in mine.split(batch_size)]
 
 
 class EpochOrder(Sampler[list[int]]):
-    """Batches of indices of one epoch, from batch `start` on; their order depends on (seed, epoch)
+    """Batches of indices of what is left of one epoch; their order depends on (seed, epoch)
     alone."""
 
     def __init__(self, count: int, batch_size: int, seed: int, world: World):
         self.count, self.batch_size, self.seed, self.world = count, batch_size, seed, world
-        self.epoch, self.start = 1, 0
-
-    def __len__(self) -> int:
-        return math.ceil(math.ceil(self.count / self.world.size) / self.batch_size)
+        self.epoch, self.done = 1, 0  # pairs of the epoch that are trained already
 
     def __iter__(self) -> Iterator[list[int]]:
-        batches = batches_of_rank(self.seed, self.epoch, self.count, self.batch_size, self.world)
-        return iter(batches[self.start :])
+        mine = (self.count, self.batch_size, self.world, self.done)
+        return iter(batches_of_rank(self.seed, self.epoch, *mine))
 
 
 class EpochLoader:
@@ -237,11 +235,13 @@ class EpochLoader:
             generator=torch.Generator(),  # else it would draw from the one that dropout draws from
         )
 
-    def __len__(self) -> int:
-        return len(self.order)
+    def steps(self, done: int = 0) -> int:
+        """Batches of an epoch of which `done` pairs are trained."""
+        left = len(self.pairs) - done
+        return math.ceil(math.ceil(left / self.order.world.size) / self.order.batch_size)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from batch `start` on, 0 = all."""
+    def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch of which `done` pairs are trained."""
         self.pairs.epoch = self.order.epoch = epoch
-        self.order.start = start
+        self.order.done = done
         return iter(self.loader)

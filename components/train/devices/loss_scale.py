@@ -13,8 +13,8 @@ from components.train.config import PrecisionOptions
 from shared.device import Runtime
 from shared.errors import InputError
 
-# `finite_steps` stands among the sums of the losses, so that it is saved and restored with them.
-COUNT = "finite_steps"
+# `finite_pairs` stands among the sums of the losses, so that it is saved and restored with them.
+COUNT = "finite_pairs"
 
 UNSCALED = PrecisionOptions(loss_scale="static", loss_scale_initial=1.0)
 
@@ -225,15 +225,18 @@ def clip(optimizer: Optimizer, max_norm: float) -> None:
     nn.utils.clip_grad_norm_(weights, max_norm)
 
 
-def add_finite(sums: dict[str, Tensor], losses: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The sums with a step's losses added, on the device; nothing is added where one of them is not
-    finite."""
+def add_finite(
+    sums: dict[str, Tensor], losses: dict[str, Tensor], pairs: int
+) -> dict[str, Tensor]:
+    """The sums with a step's losses added once for each of its pairs, on the device; nothing is
+    added where one of them is not finite."""
     finite = torch.stack(list(losses.values())).isfinite().all()
-    added = {name: torch.where(finite, loss, 0) for name, loss in losses.items()} | {COUNT: finite}
+    added = {name: torch.where(finite, pairs * loss, 0) for name, loss in losses.items()}
+    added[COUNT] = pairs * finite
     return {name: sums.get(name, 0) + value for name, value in added.items()}
 
 
 def means(sums: dict[str, Tensor]) -> dict[str, float]:
-    """Mean losses of the steps in which all were finite; not a number where there was no such
-    step."""
+    """Mean losses of the pairs of the steps in which all were finite; not a number where there was
+    no such step."""
     return {name: (total / sums[COUNT]).item() for name, total in sums.items() if name != COUNT}

@@ -242,10 +242,11 @@ def test_state_goes_on_and_other_options_begin_with_their_own_scale():
 
 def test_losses_of_a_bad_step_stay_out_of_the_means():
     sums = {}
-    for first, second in ((1.0, 10.0), (NAN, 20.0), (3.0, INF), (5.0, 30.0)):
-        sums = add_finite(sums, {"G": torch.tensor(first), "D": torch.tensor(second)})
-    assert means(sums) == {"G": 3.0, "D": 20.0}
-    assert math.isnan(means(add_finite({}, {"G": torch.tensor(NAN)}))["G"])
+    for pairs, first, second in ((3, 1.0, 10.0), (3, NAN, 20.0), (3, 3.0, INF), (1, 5.0, 30.0)):
+        losses = {"G": torch.tensor(first), "D": torch.tensor(second)}
+        sums = add_finite(sums, losses, pairs)
+    assert means(sums) == {"G": 2.0, "D": 15.0}  # each pair counts as much
+    assert math.isnan(means(add_finite({}, {"G": torch.tensor(NAN)}, 1))["G"])
 
 
 def fake_apex() -> types.ModuleType:
