@@ -126,6 +126,7 @@ def train_model(
     folder = ModelFolder(model, trainer, card, config.best_by, config.keep_checkpoints, encoder)
     if folder.load():
         print(f"continues after {trainer.place(len(manifest.train))}", flush=True)
+        tracking.continue_curves()
     if len(set(gathered((trainer.epoch, trainer.pairs), world))) > 1:
         raise InputError(
             f"--model {model} is not the same folder for all processes: put it on a disk that "

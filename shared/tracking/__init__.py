@@ -24,7 +24,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ from shared.secrets import without_secrets
 from shared.tracking import store
 from shared.tracking.courier import Courier
 from shared.tracking.delivery import MOST
-from shared.tracking.journal import FILES, Journal, RunNote, now_ms, warn
+from shared.tracking.journal import FILES, Journal, RunNote, curve_ends, now_ms, warn
 from shared.tracking.names import legal_file, legal_folder, legal_key
 from shared.tracking.replay import count_left, replay, replay_earlier
 from shared.tracking.system import Sampler
@@ -65,6 +65,12 @@ class OpenRun:
     journal: Journal
     courier: Courier | None  # None = no store, the journal alone
     is_delivered: bool = False  # at its end
+    # Last steps of curves and pictures that an earlier process has logged further than this one is.
+    ends: dict[str, int] = field(default_factory=dict)
+
+    def goes_on(self, key: str, step: int) -> bool:
+        """Whether a curve or a series of pictures has nothing at this step, nor behind it."""
+        return key not in self.ends or step > self.ends[key]
 
 
 @dataclass(frozen=True)
@@ -366,9 +372,17 @@ def _forgiving(function):
 
 
 @_forgiving
+def continue_curves() -> None:
+    """From now on leave out of `log_metrics` and `log_picture` what this run has already: its
+    earlier process came further than what it saved."""
+    _open.ends = curve_ends(_open.journal.folder, _open.run)
+
+
+@_forgiving
 def log_metrics(metrics: dict[str, float], step: int) -> None:
     """Log a point of every curve at `step`, in images seen."""
-    _append_metrics(_open.run, metrics, step)
+    new = {key: one for key, one in metrics.items() if _open.goes_on(legal_key(key), step)}
+    _append_metrics(_open.run, new, step)
 
 
 @_forgiving
@@ -402,6 +416,8 @@ def log_picture(name: str, picture: np.ndarray, step: int) -> None:
     """Log a picture (3, H, W) uint8; those of one name form a series over `step` in the UI."""
     from shared.data.images import write_picture  # it needs codecs that a pipeline's machine lacks
 
+    if not _open.goes_on(legal_file(name), step):
+        return
     path = _place(f"{legal_file(name)}.png")
     write_picture(path, picture)
     _append("picture", path=_from(path), is_copy=True, key=legal_file(name), step=int(step))

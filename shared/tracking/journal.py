@@ -134,6 +134,17 @@ def read_entries(file: Path, start: int) -> Iterator[tuple[int, int, Entry | Non
                 yield begin, start, None
 
 
+def curve_ends(folder: Path, run: str) -> dict[str, int]:
+    """The last step so far of every curve and every series of pictures of a run."""
+    ends: dict[str, int] = {}
+    for file in journals_in(folder):
+        for _, _, entry in read_entries(file, 0):
+            if entry and entry["run"] == run and entry["kind"] in ("metrics", "picture"):
+                for key in entry.get("values") or [entry["key"]]:
+                    ends[key] = max(entry["step"], ends.get(key, 0))
+    return ends
+
+
 @contextlib.contextmanager
 def of_dead_process(file: Path) -> Iterator[bool]:
     """Whether the process of a .jsonl is gone; inside, nobody else delivers it."""

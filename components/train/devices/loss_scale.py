@@ -225,9 +225,7 @@ def clip(optimizer: Optimizer, max_norm: float) -> None:
     nn.utils.clip_grad_norm_(weights, max_norm)
 
 
-def add_finite(
-    sums: dict[str, Tensor], losses: dict[str, Tensor], pairs: int
-) -> dict[str, Tensor]:
+def add_finite(sums: dict[str, Tensor], losses: dict[str, Tensor], pairs: int) -> dict[str, Tensor]:
     """The sums with a step's losses added once for each of its pairs, on the device; nothing is
     added where one of them is not finite."""
     finite = torch.stack(list(losses.values())).isfinite().all()

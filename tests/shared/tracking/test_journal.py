@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from mlflow.utils.validation import _validate_metric_name, _validate_tag_name
 
 from shared import tracking
 from shared.tracking import courier, store
-from shared.tracking.journal import Journal, Position, append_to, read_entries
+from shared.tracking.journal import Journal, Position, append_to, journals_in, read_entries
 from shared.tracking.names import LONGEST_FILE, legal_file, legal_folder, legal_key
 from shared.tracking.replay import close_dead, count_left
 from shared.tracking.system import Sampler, cpu_and_memory, of_npu_smi, of_nvidia_smi
@@ -98,6 +99,36 @@ def test_passwords_reach_neither_screen_nor_journal(nowhere, tmp_path, capsys):
     assert "127.0.0.1:9" in shown and "u:" not in shown.replace("mlflow: u:", "")
     for word in ("zaphod", "pa55", "5ecret"):
         assert word not in shown
+
+
+def test_curves_that_went_further_than_what_was_saved_go_on_where_they_end(nowhere, tmp_path):
+    def log(*steps):
+        for step in steps:
+            tracking.log_metrics({"loss/G": 1.0} | ({} if step % 4 else {"epoch": 1.0}), step)
+            if step % 4 == 0:
+                tracking.log_picture("samples", np.zeros((3, 2, 2), np.uint8), step)
+        tracking.log_figures({"speed": 1.0})
+
+    with pytest.raises(ZeroDivisionError), tracking.step_run("train", {}, tmp_path / "out"):
+        log(1, 2, 3, 4, 5)
+        raise ZeroDivisionError
+    with tracking.step_run("train", {}, tmp_path / "out"):
+        tracking.continue_curves()
+        log(3, 4, 5, 6, 7, 8)
+    with tracking.step_run("train", {}, tmp_path / "out"):  # another run: that one has finished
+        tracking.continue_curves()
+        log(7, 8)
+
+    found = defaultdict(list)
+    for file in journals_in(tmp_path / "out.journal"):
+        for _, _, entry in read_entries(file, 0):
+            if entry["kind"] in ("metrics", "picture"):
+                for key in entry.get("values") or [entry["key"]]:
+                    found[entry["run"], key].append(entry["step"])
+    assert found["train", "loss/G"] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert found["train", "epoch"] == found["train", "samples"] == [4, 8]
+    assert found["train", "speed"] == [0, 0]
+    assert found["train-2", "loss/G"] == [7, 8]
 
 
 def test_a_folder_that_cannot_be_written_costs_one_warning(nowhere, tmp_path, capsys):
