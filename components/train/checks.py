@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 
-from components.train.config import SMALLEST_SIDE, DataOptions, TrainConfig
+from components.train.config import SMALLEST_SIDE, TrainConfig
 from components.train.data.held import check_frames_fit
+from components.train.data.sizes import deployed_size, padding_remark, trained_sizes
 from components.train.devices.loss_scale import check_apex
 from components.train.networks.build import architecture_for, build_empty
 from components.train.networks.memory import check_compiles
@@ -128,16 +129,6 @@ def check_shared_memory(config: TrainConfig, manifest: DatasetManifest, has_cach
         )
 
 
-def trained_sizes(options: DataOptions, manifest: DatasetManifest) -> dict[tuple[int, int], str]:
-    """The (height, width) of what is trained on, and the name of an image for each."""
-    size, crop = options.frame_size, options.crop_size
-    sizes: dict[tuple[int, int], str] = {}
-    for pair in manifest.train:
-        frame = size or (pair.height, pair.width)
-        sizes.setdefault(tuple(map(min, frame, crop)) if crop else frame, pair.name)
-    return sizes
-
-
 # Before the first step of a pipeline.
 
 
@@ -168,9 +159,9 @@ def preflight(
             ask(check_compiles, runtime)
 
     # What it needs of the steps before.
-    size = config.frame_size
     if dataset is None:
         if here:
+            size = None if config.crop else config.frame_size
             found += foresee(config, size, runtime.name if runtime else "cpu", forecast)
         forecast.found = ", ".join(filter(None, found))
         return forecast
@@ -193,7 +184,9 @@ def preflight(
             before = build_generator(init_from.architecture).state_dict()
         wanted = networks["G"].state_dict()
         ask(check_global_part, wanted.keys() - fitting(wanted, before), Path("of train_global"))
-    size = size or manifest.common_size()
+    size, one_size = deployed_size(config, architecture, manifest)
+    if remark := padding_remark(config, architecture, manifest, size):
+        forecast.remarks.append(remark)
     if here:
         found += foresee(config, size, runtime.name if runtime else "cpu", forecast)
         ask(check_shared_memory, config, manifest, dataset.has_cache and config.cache != "off")
@@ -216,7 +209,7 @@ def preflight(
         architecture=architecture,
         height=size[0],
         width=size[1],
-        one_size=bool(config.size),
+        one_size=one_size,
         epoch=config.total_epochs,
         images_seen=0,
         dataset_digest="",

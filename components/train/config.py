@@ -112,8 +112,8 @@ class DataOptions(Options):
     """HEIGHTxWIDTH in pixels to resize the frames to (loadSize); empty: the sizes of the data
     set."""
     crop: str = ""
-    """HEIGHTxWIDTH in pixels of the random part that is trained on (fineSize, crop_size); empty:
-    whole frames."""
+    """HEIGHTxWIDTH in pixels of the random part that is trained on (fineSize, crop_size), and of
+    whole frames when pix2pix is tested; empty: whole frames."""
     flip: bool = True
     """Mirror half of the training pairs (no_flip)."""
     batch_size: int = Field(1, ge=1)

@@ -8,6 +8,7 @@ from components.train.checks import check, check_runtime, check_shared_memory
 from components.train.config import TrainConfig
 from components.train.data.batches import Augmentation, EpochLoader, PairDataset, collate
 from components.train.data.held import hold_frames, read_features
+from components.train.data.sizes import deployed_size, describe_sizes, padding_remark
 from components.train.devices.launch import launch, must_launch
 from components.train.devices.world import World, broadcast_weights, gathered, joined
 from components.train.figures import final_table
@@ -83,16 +84,18 @@ def train_model(
     check(architecture, config, manifest, parent, table)
     vgg_file = find_vgg(config)
     features = read_features(clusters, manifest) if clusters else None
-    height, width = config.frame_size or manifest.common_size()  # what it is deployed for
+    size, one_size = deployed_size(config, architecture, manifest)
     measuring = None
     if world.is_main:  # it alone validates
-        measuring = MeasuringNetworks.load((height, width), runtime.name, config)
+        measuring = MeasuringNetworks.load(size, runtime.name, config)
     photos = ", photos as grey" if config.output_nc == 1 else ""
     print(
-        f"train {config.netG}: {len(manifest.train)} pairs at {height}x{width}{photos}, "
-        f"{runtime.describe()}",
+        f"train {config.netG}: {len(manifest.train)} pairs at "
+        f"{describe_sizes(config, manifest, size)}{photos}, {runtime.describe()}",
         flush=True,
     )
+    if remark := padding_remark(config, architecture, manifest, size):
+        print(remark, flush=True)
     tracking.log_dataset(manifest.name, dataset, manifest.digest, "training")
 
     # Networks: fresh, then the weights of the previous stage, then those of an earlier training,
@@ -106,9 +109,9 @@ def train_model(
     # Their folder, and the state of an interrupted run in it, the same for all ranks.
     card = ModelCard(
         architecture=architecture,
-        height=height,
-        width=width,
-        one_size=bool(config.size),
+        height=size[0],
+        width=size[1],
+        one_size=one_size,
         epoch=0,
         images_seen=0,
         # What it was trained on.
@@ -152,10 +155,10 @@ def train_model(
     if config.performance_run:
         return publish(performance_run(trainer, loader, config.performance_run))
     unchanged = Augmentation(crop=None, flip=False, seed=config.seed)
-    whole = PairDataset(reader, (height, width), unchanged, features, config.feature_regions)
+    whole = PairDataset(reader, size, unchanged, features, config.feature_regions)
     samples = collate([whole[i] for i in range(min(SAMPLE_PAIRS, len(whole)))])
     held_out = PairReader(dataset, manifest, "test", **how)
-    validation = Validation(trainer, held_out, (height, width), config, measuring)
+    validation = Validation(trainer, held_out, size, config, measuring)
     if config.validate_every_epochs:
         print(validation.describe(), flush=True)
 

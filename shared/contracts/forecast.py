@@ -29,6 +29,7 @@ class Forecast(Generic[Given]):
 
     refusals: Refusals = field(default_factory=Refusals)  # what it will need and does not find
     unknown: list[str] = field(default_factory=list)  # what could not be looked at, in sentences
+    remarks: list[str] = field(default_factory=list)  # what costs more than it need, in sentences
     found: str = ""  # what was looked at, in a few words
     gives: Given | None = None  # what its folder will say, None = not known
     # Bytes on the disk of the runs, by estimate.

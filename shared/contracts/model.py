@@ -97,6 +97,12 @@ class Architecture(GeneratorInput):
             case "global":
                 return 2**self.n_downsample_global
 
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """The size in pixels at which the generator computes frames of height x width: see
+        `shared.networks.layers.at_stride`."""
+        least = 1 if self.netG in UNETS else 2
+        return tuple(self.stride * max(least, -(-side // self.stride)) for side in (height, width))
+
 
 def describe_input(of: DatasetManifest | GeneratorInput) -> str:
     """What is read or held as input, in words for people."""
@@ -116,7 +122,7 @@ class ModelCard(Folder):
     architecture: Architecture
     height: int
     width: int
-    one_size: bool  # training brought every frame to height x width; else each kept its own size
+    one_size: bool  # every frame is brought to height x width; else each keeps its own size
     epoch: int  # finished epochs
     images_seen: int
     dataset_digest: str
@@ -142,5 +148,5 @@ class ModelCard(Folder):
 
     @property
     def frame_size(self) -> tuple[int, int] | None:
-        """(height, width) that training brought every frame to; None where each kept its own."""
+        """(height, width) that every frame is brought to; None where each keeps its own."""
         return (self.height, self.width) if self.one_size else None

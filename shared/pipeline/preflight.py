@@ -81,6 +81,11 @@ def look_ahead(
     if init_from:
         given = f"--set train_global.start_from={shlex.quote(init_from)}"
         missing = [sentence.replace(given, f"--init-from {init_from}") for sentence in missing]
+    remarks = [
+        f"{step}: {in_words_of_recipe(remark, so_far[step], step)}"
+        for step, forecast in coming.items()
+        for remark in forecast.remarks
+    ]
     found = [(step, forecast.found) for step, forecast in coming.items() if forecast.found]
     notes = [f"{step}: {note}" for step, one in coming.items() for note in one.unknown]
 
@@ -98,6 +103,8 @@ def look_ahead(
 
     # All at once.
     say(tabulate(found, tablefmt="plain"))
+    for remark in remarks:
+        say(remark)
     for note in notes:
         say(f"not looked at: {note}")
     if missing:

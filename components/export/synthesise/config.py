@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 import tyro
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from shared.command import Options, StepConfig
+from shared.contracts.dataset import parse_size
 from shared.device_names import DeviceName, PrecisionName
 from shared.errors import InputError
 
 MapsName = Literal["auto", "raw", "prepared"]
+KEEP = "keep"  # --size: every map as it is
 COMPONENTS = Path("components")  # --instances of this name: regions of the labels, no folder
 Assignments = Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID=STYLE ...")]
 
@@ -32,6 +34,21 @@ class PainterOptions(Options):
     batch_norm: Literal["running", "picture"] = "running"
     """Statistics of the BatchNorms of --model. running: those of the training. picture: of each
     picture itself, as pix2pix tests by default."""
+
+    size: str = ""
+    """HEIGHTxWIDTH in pixels that maps are brought to, and pictures back; keep: none is. Empty: for
+    pix2pix the size of the model, as it tests; else keep. A file for one size has its own."""
+
+    @field_validator("size")
+    @classmethod
+    def _is_a_size(cls, size: str) -> str:
+        try:
+            sides = () if size in ("", KEEP) else parse_size(size)
+        except InputError:
+            raise ValueError("should be HEIGHTxWIDTH, for example 128x256, or keep") from None
+        if sides and min(sides) < 2:
+            raise ValueError("both sides should be 2 pixels or more")
+        return size
 
     @model_validator(mode="after")
     def _paints_in_one_way(self) -> Self:
@@ -59,6 +76,11 @@ class PainterOptions(Options):
                 "leave it out"
             )
         return self
+
+    @property
+    def fixed_size(self) -> tuple[int, int] | None:
+        """(height, width) that were asked for."""
+        return None if self.size in ("", KEEP) else parse_size(self.size)
 
     @property
     def named(self) -> str:

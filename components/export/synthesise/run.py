@@ -2,6 +2,7 @@
 photographs out."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,8 +48,7 @@ def synthesise(config: SynthesiseConfig) -> None:
     if form.size:
         height, width = form.size
         print(
-            f"synthesise: the file takes {height}x{width}: other maps are resized to it, pictures "
-            "back",
+            f"synthesise: at {height}x{width}: other maps are resized to it, pictures back",
             flush=True,
         )
 
@@ -78,7 +78,10 @@ def open_model(config: SynthesiseConfig) -> Opened:
     card, generator = load_generator(config.model)
     styles = styles_for_model(config, config.model, card, runtime)
     graph = Graph(style=styles.graph_style if styles else "none")
-    form = Form(card.architecture, graph, batch_norm=config.batch_norm)
+    size = config.fixed_size
+    if not config.size and card.architecture.is_pix2pix:
+        size = card.frame_size
+    form = Form(card.architecture, graph, size=size, batch_norm=config.batch_norm)
     runner = open_runner(form, "torch", generator, config.device, config.precision)
     return Painter(form, runner), styles, card
 
@@ -87,6 +90,12 @@ def open_exported(config: SynthesiseConfig) -> Opened:
     """An exported file in its runtime; styles are None for one that takes none as input."""
     exported, card = config.exported, ExportCard.read(config.exported)
     form = Form.of_export(card)
+    if form.size and config.size:
+        raise InputError(
+            f"--size {config.size}: --exported {exported} takes {form.size[0]}x{form.size[1]} "
+            "alone: leave it out, or export with --size dynamic."
+        )
+    form = replace(form, size=form.size or config.fixed_size)
     styles = styles_for_file(config, exported, card, form)
     runtime = "onnxruntime" if config.runtime == "onnx" else config.runtime
     file = ExportedFile.of(exported, card, runtime)

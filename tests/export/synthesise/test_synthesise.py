@@ -498,7 +498,7 @@ def test_maps_are_resized_to_a_file_of_static_size_and_pictures_back(
     run("--exported", tmp_path / "e", *of_raw(raw), "--out", tmp_path / "out")
     printed = capsys.readouterr().out
     assert "3 inputs, onnxruntime on cpu in fp32\n" in printed
-    assert "the file takes 16x24: other maps are resized to it, pictures back\n" in printed
+    assert "at 16x24: other maps are resized to it, pictures back\n" in printed
     for name, size in SIZES.items():
         labels, instances = (resize_ids(ids, 16, 24) for ids in maps(*size))
         wanted = resize_picture(by_hand(plain, labels, instances), *size)

@@ -86,7 +86,7 @@ def test_facades_recipes_have_pix2pix_defaults():
     for name, netG in (("facades", "unet_256"), ("facades_resnet9", "resnet_9blocks")):
         recipe = read_recipe(name, CONFIGS)
         assert list(recipe) == ["prepare", "train_global", "export", "benchmark"]
-        prepare = dict(size="286x286", num_labels=0, input_nc=3, instances="none", direction="BtoA")
+        prepare = dict(size="keep", num_labels=0, input_nc=3, instances="none", direction="BtoA")
         assert {key: recipe["prepare"][key] for key in prepare} == prepare
         wanted = dict(
             netG=netG, netD="n_layers", n_layers_D=3, ngf=64, ndf=64, norm="batch", dropout=True
@@ -96,6 +96,7 @@ def test_facades_recipes_have_pix2pix_defaults():
             lambda_L1=100,
             lambda_feature_matching=0,
             pool_size=0,
+            size="286x286",
             crop="256x256",
         )
         wanted |= dict(
