@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from shared.networks.checkpoint import weights_path
+from shared.networks.chosen import weights_path
 
 
 def nvidia_generator(

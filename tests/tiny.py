@@ -16,7 +16,7 @@ from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.exported import ExportCard, Graph, TensorSpec
 from shared.contracts.folder import digest_files, write_atomically
 from shared.contracts.measured import BenchmarkReport, Quality
-from shared.contracts.model import Architecture, ModelCard
+from shared.contracts.model import LATEST, Architecture, ModelCard, SavedWeights
 from shared.data.frames import cache_file, pack, seal
 from shared.data.images import write_ids, write_picture
 from shared.data.maps import Sample
@@ -24,6 +24,7 @@ from shared.data.reader import PairReader
 from shared.deployed.synthesiser import input_names
 from shared.networks.build import build_encoder, build_generator
 from shared.networks.checkpoint import save_weights
+from shared.networks.chosen import digest_of
 
 # Networks of four channels.
 SMALL = dict(ngf=4, n_downsample_global=2, n_blocks_global=1, n_blocks_local=1)
@@ -49,8 +50,11 @@ def model(folder: Path, a: Architecture, gain: float = 0.02, **changes) -> Model
         initialise(network, "normal", gain, zero_bias=False)
     values = dict(height=32, width=64, one_size=True, config={"size": "32x64"}, metrics={})
     values |= dict(epoch=1, images_seen=1, dataset_digest="", parent_digest="")
-    values |= dict(digest=save_weights(folder, networks))
+    files = save_weights(folder, networks)
+    values |= dict(digest=digest_of(files))
     card = ModelCard(architecture=a, **values | changes)
+    known = {name: getattr(card, name) for name in ("epoch", "images_seen", "digest", "metrics")}
+    card = card.model_copy(update={"weights": {LATEST: SavedWeights(files=files, **known)}})
     card.write(folder)
     return card
 

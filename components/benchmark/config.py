@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field
 
 from shared.command import Options, StepConfig
 from shared.device_names import DeviceName, PrecisionName
+from shared.networks.chosen import WeightsOptions
 from shared.scorers.options import MeasuringOptions
 
 
@@ -91,7 +92,9 @@ class GateOptions(Options):
 
 
 # pydantic puts the fields of the last base first, and so does --help.
-class BenchmarkConfig(MeasuringOptions, GateOptions, PageOptions, SpeedOptions, StepConfig):
+class BenchmarkConfig(
+    MeasuringOptions, GateOptions, PageOptions, SpeedOptions, WeightsOptions, StepConfig
+):
     """All options of the benchmark step."""
 
     STEP: ClassVar[str] = "benchmark"

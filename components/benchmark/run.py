@@ -63,7 +63,8 @@ def run(
     runtime = pick(config.device, config.precisions[-1])
     export = ExportCard.read(exported)
     manifest = DatasetManifest.read(dataset)
-    card, generator = load_generator(model, export.size, num_labels=manifest.num_labels)
+    hints = dict(weights=config.weights, num_labels=manifest.num_labels)
+    card, generator = load_generator(model, export.size, **hints)
     check_same_model(exported, export, dataset, manifest, model, card)
     table = ClusterTable.read_for(clusters, model, card) if clusters else None
 

@@ -5,6 +5,8 @@ from typing import Literal
 
 from components.cluster.config import ClusterConfig
 from shared.command import command_line, run_tracked
+from shared.contracts.model import LATEST
+from shared.networks.chosen import Weights
 
 
 def cluster(dataset: Path, model: Path, clusters: Path, *, config: ClusterConfig) -> None:
@@ -30,6 +32,7 @@ def read(
     clusters: Path,
     features: Path | None = None,
     centres: Path | None = None,
+    weights: Weights = LATEST,
 ) -> None:
     """Make a clusters folder of features.npy, features_clustered_010.npy, or both.
 
@@ -39,6 +42,7 @@ def read(
         clusters: New folder to write.
         features: features.npy: rows of features and area by label.
         centres: features_clustered_010.npy: centres by label.
+        weights: Of --model, whose encoder made them.
 
     Example:
         python -m components.cluster exchange read --centres features_clustered_010.npy \\
@@ -46,7 +50,7 @@ def read(
     """
     from components.cluster.exchange.convert import read_reference_files
 
-    read_reference_files(model, dataset, clusters, features, centres)
+    read_reference_files(model, dataset, clusters, features, centres, weights)
 
 
 def maps(
@@ -74,7 +78,9 @@ def maps(
     write_maps(clusters, dataset, out, size, form)
 
 
-def read_maps(maps: Path, dataset: Path, model: Path, clusters: Path) -> None:
+def read_maps(
+    maps: Path, dataset: Path, model: Path, clusters: Path, weights: Weights = LATEST
+) -> None:
     """Make a clusters folder of 8-bit feature maps (train_feat).
 
     Args:
@@ -82,6 +88,7 @@ def read_maps(maps: Path, dataset: Path, model: Path, clusters: Path) -> None:
         dataset: Folder of the prepare step.
         model: Folder of the train step, with features.
         clusters: New folder to write.
+        weights: Of --model, whose encoder made them.
 
     Example:
         python -m components.cluster exchange read-maps --maps runs/maps/train_feat \\
@@ -89,7 +96,7 @@ def read_maps(maps: Path, dataset: Path, model: Path, clusters: Path) -> None:
     """
     from components.cluster.exchange.convert import read_maps as read_folder
 
-    read_folder(maps, model, dataset, clusters)
+    read_folder(maps, model, dataset, clusters, weights)
 
 
 def main(argv: list[str] | None = None) -> None:

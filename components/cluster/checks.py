@@ -12,10 +12,11 @@ from shared.errors import InputError
 from shared.networks.checkpoint import read_model
 
 
-def read_inputs(dataset: Path, model: Path) -> tuple[DatasetManifest, ModelCard]:
+def read_inputs(dataset: Path, model: Path, weights: str) -> tuple[DatasetManifest, ModelCard]:
     """The data set, and the model with instance features that it fits."""
     manifest = DatasetManifest.read(dataset)
-    card = read_model(model, num_labels=manifest.num_labels, use_instances=manifest.has_instances)
+    hints = dict(num_labels=manifest.num_labels, use_instances=manifest.has_instances)
+    card = read_model(model, weights=weights, **hints)
     check_inputs(dataset, manifest, model, card)
     return manifest, card
 

@@ -6,9 +6,10 @@ from pydantic import Field
 
 from shared.command import StepConfig
 from shared.device_names import DeviceName, PrecisionName
+from shared.networks.chosen import WeightsOptions
 
 
-class ClusterConfig(StepConfig):
+class ClusterConfig(WeightsOptions, StepConfig):
     STEP: ClassVar[str] = "cluster"
     OUTPUT: ClassVar[str] = "clusters"
 

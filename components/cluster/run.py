@@ -24,11 +24,11 @@ def run(dataset: Path, model: Path, clusters: Path, *, config: ClusterConfig) ->
     """Cluster the instance features of the training set, per label."""
     # What is asked for, checked before any work.
     runtime = pick(config.device, config.precision)
-    manifest, card = read_inputs(dataset, model)
+    manifest, card = read_inputs(dataset, model, config.weights)
     refuse_inside(dataset, clusters, "--clusters")
     if config.reference_files:
         refuse_labelless(manifest, "--reference-files")
-    encoder = load_encoder(model, card.architecture)
+    encoder = load_encoder(model, card)
     tracking.log_dataset(manifest.name, dataset, manifest.digest, "clustering")
 
     # Features of all instances, and centres per label; stage two reads the features again.

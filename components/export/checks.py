@@ -19,17 +19,22 @@ from shared.networks.checkpoint import load_generator
 
 
 def read_inputs(
-    model: Path, dataset: Path | None, size: tuple[int, int] | None, dropout: bool
+    model: Path, dataset: Path | None, config: ExportConfig
 ) -> tuple[ModelCard, nn.Module]:
     """The model, with what its weight file does not tell taken from the options and the data set.
 
-    size: (height, width) of --size. dropout: of --dropout; refused where the model has none."""
+    Raises InputError for --dropout where the model has none."""
     manifest = DatasetManifest.read(dataset) if dataset else None
-    num_labels = manifest.num_labels if manifest else None
-    card, generator = load_generator(model, size, num_labels=num_labels, unet_dropout=dropout)
+    card, generator = load_generator(
+        model,
+        config.fixed_size,
+        weights=config.weights,
+        num_labels=manifest.num_labels if manifest else None,
+        unet_dropout=config.dropout,
+    )
     if manifest and not card.labels and card.raw == RawReading():  # nothing is known of them
         card = card.model_copy(update={"labels": manifest.labels, "raw": manifest.raw})
-    if dropout:
+    if config.dropout:
         check_has_dropout(generator, model)
     return card, generator
 

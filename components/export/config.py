@@ -10,6 +10,7 @@ from shared.contracts.dataset import parse_size
 from shared.contracts.exported import Graph
 from shared.device_names import PARITY_LIMITS
 from shared.errors import InputError
+from shared.networks.chosen import WeightsOptions
 
 DYNAMIC = "dynamic"
 
@@ -124,7 +125,7 @@ class OmOptions(Options):
 
 
 # pydantic puts the fields of the last base first, and so does --help.
-class ExportConfig(OmOptions, ProofOptions, OnnxOptions, FormOptions, StepConfig):
+class ExportConfig(OmOptions, ProofOptions, OnnxOptions, FormOptions, WeightsOptions, StepConfig):
     """Options of the export step."""
 
     STEP: ClassVar[str] = "export"

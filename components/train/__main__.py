@@ -6,7 +6,9 @@ import tyro
 
 from components.train.config import TrainConfig
 from shared.command import command_line, run_tracked
+from shared.contracts.model import LATEST
 from shared.errors import InputError
+from shared.networks.chosen import Weights
 
 
 def train(
@@ -43,12 +45,13 @@ def adopt(
     use_instances: tyro.conf.FlagCreatePairsOff[bool] = False,
     no_use_instances: tyro.conf.FlagCreatePairsOff[bool] = False,
     feat_num: int | None = None,
+    weights: Weights = LATEST,
 ) -> None:
     """Write model.json for weight files of pix2pixHD's or pix2pix's own code.
 
-    The folder holds latest_net_G.pth, perhaps latest_net_D.pth and latest_net_E.pth. The
-    architecture is read off their keys and shapes; cluster, export and benchmark then take the
-    folder as if it had been trained here.
+    The folder holds latest_net_G.pth, perhaps latest_net_D.pth and latest_net_E.pth, or 200_net_*
+    and such. The architecture is read off their keys and shapes; cluster, export and benchmark
+    then take the folder as if it had been trained here.
 
     Args:
         model: Folder of the weight files.
@@ -58,6 +61,7 @@ def adopt(
             channels.
         no_use_instances: There are none.
         feat_num: Instance features in its input; None: by D and E.
+        weights: Whose tensors tell; the card names all that the folder holds.
 
     Example:
         python -m components.train adopt --model checkpoints/label2city --size 512x1024
@@ -68,7 +72,7 @@ def adopt(
 
     from components.train.adopt import adopt as write_card
 
-    write_card(model, size, num_labels, edges, feat_num)
+    write_card(model, size, num_labels, edges, feat_num, weights)
 
 
 def main(argv: list[str] | None = None) -> None:

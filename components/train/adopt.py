@@ -6,6 +6,7 @@ from shared.contracts.dataset import parse_size
 from shared.contracts.model import ModelCard
 from shared.errors import InputError
 from shared.networks.checkpoint import read_model
+from shared.networks.chosen import record_of, weights_in
 
 
 def adopt(
@@ -14,15 +15,16 @@ def adopt(
     num_labels: int | None,
     use_instances: bool | None,
     feat_num: int | None,
+    weights: str,
 ) -> ModelCard:
     """Write model.json. Raises InputError where the files do not tell what the options could, or
     one is there."""
     if (model / ModelCard.FILE).exists():
         raise InputError(f"--model {model} has a {ModelCard.FILE} already: remove it first.")
     height_width = parse_size(size) if size else None
-    card = read_model(
-        model, height_width, num_labels=num_labels, use_instances=use_instances, feat_num=feat_num
-    )
-    card.write(model)
+    hints = dict(num_labels=num_labels, use_instances=use_instances, feat_num=feat_num)
+    card = read_model(model, height_width, weights=weights, **hints)
+    held = {name: record_of(model, name) for name in weights_in(model)}
+    card.model_copy(update={"weights": held}).write(model)
     print(f"wrote {model / ModelCard.FILE}")
     return card

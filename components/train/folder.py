@@ -3,7 +3,6 @@ weights, copies of earlier ones."""
 
 import contextlib
 import errno
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +10,10 @@ from components.train.devices.loss_scale import COUNT
 from components.train.step import Trainer
 from components.train.validation import Best
 from shared.contracts.folder import Write, written_together
-from shared.contracts.model import ModelCard
+from shared.contracts.model import BEST, LATEST, ModelCard, SavedWeights
 from shared.errors import InputError, repeat
-from shared.networks.checkpoint import save_tensors, save_weights, weights_path
+from shared.networks.checkpoint import save_tensors, save_weights
+from shared.networks.chosen import digest_of, record_of, weights_in
 from shared.networks.weight_file import load_tensors
 
 # Key of a state: L1 is of pictures in [0, its value]. Without it L1 is of pictures in [-1, 1].
@@ -45,6 +45,7 @@ class ModelFolder:
         self.keep_checkpoints, self.encoder = keep_checkpoints, encoder
         self.best = Best(f"val/{best_by}")
         self.metrics: dict[str, float] = {}  # of the last finished epoch
+        self.weights: dict[str, SavedWeights] = {}  # that the folder's card names
         self.state = state_file(path)
 
     # The state to continue from.
@@ -64,7 +65,28 @@ class ModelFolder:
         if "best" in state:
             self.best.load_state_dict(state["best"])
         self.metrics = state["metrics"]
+        self._read_weights()
         return True
+
+    def _read_weights(self) -> None:
+        """Of the weights that the folder holds, those that stay there while it goes on."""
+        with contextlib.suppress(InputError):  # a card is written anew
+            self.weights = ModelCard.read(self.path).weights
+        if not self.weights:  # of an earlier version, which told nothing of them
+            self.weights = {name: record_of(self.path, name) for name in weights_in(self.path)}
+            if best := self.weights.get(BEST):
+                self.weights[BEST] = best.model_copy(update={"epoch": self.best.epoch})
+
+        # Nothing is the best without its weights.
+        best = self.weights.get(BEST)
+        if self.best.epoch and not (best and self._is_there(best)):
+            if self.trainer.world.is_main:
+                print(
+                    f"the best weights, of epoch {self.best.epoch}, are gone: the best is chosen "
+                    "among the epochs to come",
+                    flush=True,
+                )
+            self.best.forget()
 
     def _refuse_other_training(self, state: dict) -> None:
         remedy = "give an empty folder, or the same options to continue."
@@ -101,34 +123,40 @@ class ModelFolder:
             # Last: a kill in between costs the epoch, but nothing that is needed.
             self._write_state(write)
         if is_main:
-            self._keep_copies()
+            self._remove_copies()
 
     def _write_model(self, write: Write) -> None:
-        if self.encoder:
-            write(weights_path(self.path, "E"), self.encoder.read_bytes())
-        trainer = self.trainer
-        epochs = ("latest", "best") if self.best.epoch == trainer.epoch else ("latest",)
-        changed = dict(
-            epoch=trainer.epoch,
+        trainer, epoch = self.trainer, self.trainer.epoch
+
+        # The files, under each name that these weights get.
+        names = [LATEST]
+        names += [BEST] * (self.best.epoch == epoch) + [str(epoch)] * (self.keep_checkpoints > 0)
+        networks = trainer.published() | ({"E": self.encoder} if self.encoder else {})
+        files = save_weights(self.path, networks, write, tuple(names))
+        saved = SavedWeights(
+            epoch=epoch,
             images_seen=trainer.images_seen,
-            digest=save_weights(self.path, trainer.published(), write, epochs),
+            digest=digest_of(files),
+            files=files,
             metrics=self.metrics,
         )
-        self.card.model_copy(update=changed).write(self.path, write)
 
-    def _keep_copies(self) -> None:
-        """Keep these weights under their epoch too, and of earlier ones the latest, as many as are
-        asked for in all."""
-        if self.keep_checkpoints == 0:
-            return
-        for path in self.path.glob("latest_net_*.pth"):
-            copy = path.with_name(path.name.replace("latest", str(self.trainer.epoch)))
-            copy.unlink(missing_ok=True)
-            os.link(path, copy)  # no bytes of its own until the next checkpoint replaces `latest`
-        copies = list(self.path.glob("[0-9]*_net_*.pth"))
-        epochs = sorted({int(path.name.partition("_")[0]) for path in copies})
-        for old in epochs[: -self.keep_checkpoints]:
-            for path in self.path.glob(f"{old}_net_*.pth"):
+        # The card: these, and of those before what is there and stays.
+        before = {name: one for name, one in self.weights.items() if self._is_there(one)}
+        self.weights = before | {name: saved.under(name) for name in names}
+        kept = sorted(filter(str.isdecimal, self.weights), key=int)
+        order = [LATEST, BEST, *(kept[-self.keep_checkpoints :] if self.keep_checkpoints else kept)]
+        self.weights = {name: self.weights[name] for name in order if name in self.weights}
+        self.card.model_copy(update={"weights": self.weights}).of(LATEST).write(self.path, write)
+
+    def _is_there(self, saved: SavedWeights) -> bool:
+        return all((self.path / file).is_file() for file in saved.files)
+
+    def _remove_copies(self) -> None:
+        """Remove the copies of epochs that the card does not name any more."""
+        for path in self.path.glob("[0-9]*_net_*.pth") if self.keep_checkpoints else ():
+            name = path.name.partition("_")[0]
+            if name.isdecimal() and name not in self.weights and int(name) < self.trainer.epoch:
                 path.unlink()
 
 

@@ -29,7 +29,7 @@ from shared.contracts.model import ModelCard
 from shared.data.reader import PairReader
 from shared.device import Runtime
 from shared.errors import InputError
-from shared.networks.checkpoint import weights_path
+from shared.networks.chosen import weights_path
 from shared.registry.trained import CHECKPOINTS, MODEL_DIGEST
 from shared.scorers.networks import MeasuringNetworks
 

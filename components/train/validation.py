@@ -121,6 +121,10 @@ class Best:
     def __init__(self, metric: str):
         """metric: one of FIGURES."""
         self.metric = metric
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
         self.value, self.epoch = math.nan, 0  # epoch 0: none so far
 
     def update(self, figures: dict[str, float], epoch: int) -> bool:

@@ -4,6 +4,7 @@ all."""
 import contextlib
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -13,14 +14,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from shared.errors import InputError
 
 
+def sha256_of(path: Path) -> bytes:
+    """Of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
 def digest_files(paths: list[Path]) -> str:
     """Short SHA-256 over names and contents, in the given order."""
-
-    def of_content(path: Path) -> bytes:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-
-    return digest_digests((path.name, of_content(path)) for path in paths)
+    return digest_digests((path.name, sha256_of(path)) for path in paths)
 
 
 def digest_digests(files: Iterable[tuple[str, bytes]]) -> str:
@@ -31,20 +33,35 @@ def digest_digests(files: Iterable[tuple[str, bytes]]) -> str:
     return sha.hexdigest()[:16]
 
 
-Write = Callable[[Path, bytes], None]
+def link_or_copy(source: Path, target: Path) -> None:
+    """A file that takes no room of its own, where the disk knows hard links."""
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without
+        shutil.copyfile(source, target)
+
+
+Write = Callable[[Path, bytes | Path], None]
 
 
 @contextlib.contextmanager
 def written_together() -> Iterator[Write]:
     """Files that are written in the block appear at its end, each whole, or none where it fails (a
-    full disk)."""
+    full disk). What is given to write: the content, or a file written before in the block, which
+    takes no room where the disk knows hard links."""
     places: dict[Path, Path] = {}
 
-    def write(path: Path, content: bytes) -> None:
+    def partial_of(path: Path) -> Path:
+        return path.with_name(f".{path.name}.partial")
+
+    def write(path: Path, content: bytes | Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        places[partial] = path
-        partial.write_bytes(content)
+        places[partial := partial_of(path)] = path
+        partial.unlink(missing_ok=True)  # of a killed run, which may be a link
+        if isinstance(content, Path):
+            link_or_copy(partial_of(content), partial)
+        else:
+            partial.write_bytes(content)
 
     try:
         yield write

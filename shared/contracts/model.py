@@ -1,9 +1,9 @@
 """train -> cluster, train, export, benchmark: a trained model."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.folder import Folder, Record
@@ -18,6 +18,9 @@ DiscriminatorName = Literal["multiscale", "n_layers", "pixel"]
 NormName = Literal["instance", "batch"]
 FeatureRegions = Literal["instances", "labels"]
 PhotoChannels = Literal[1, 3]  # grey, or red, green and blue
+
+
+LATEST, BEST = "latest", "best"  # names of weights
 
 
 class GeneratorInput(Record):
@@ -111,9 +114,24 @@ def describe_input(of: DatasetManifest | GeneratorInput) -> str:
     return f"pictures of {of.input_nc} channels"
 
 
+class SavedWeights(Record):
+    """The weights of one epoch, in files of a model's folder."""
+
+    epoch: int
+    images_seen: int
+    digest: str  # as a model card's
+    files: dict[str, str]  # SHA-256 by name
+    metrics: dict[str, float]  # mean losses and figures of that epoch
+
+    def under(self, name: str) -> Self:
+        """The same weights in files of another name."""
+        files = {f"{name}_{file.partition('_')[2]}": sha for file, sha in self.files.items()}
+        return self.model_copy(update={"files": files})
+
+
 class ModelCard(Folder):
-    """A trained model: `latest_net_{G,D,E}.pth` in NVIDIA's key layout; `state/` resumes
-    training."""
+    """A trained model: `latest_net_{G,D,E}.pth` in NVIDIA's key layout, `best_net_*` and
+    `<epoch>_net_*` as `weights` says; `state/` resumes training."""
 
     FILE: ClassVar[str] = "model.json"
     FLAG: ClassVar[str] = "--model"
@@ -130,9 +148,13 @@ class ModelCard(Folder):
     labels: list[Label] = []  # of that data set, as the next
     raw: RawReading = RawReading()
     parent_digest: str  # of the model it was initialised from, '' = from scratch
-    digest: str  # of the weight files
+    digest: str  # of the weight files, the same under each of their names
     config: dict
     metrics: dict[str, float]  # mean losses of the last epoch
+    # By name: latest, best, or the epoch; {} = not known, as in cards of earlier versions.
+    weights: dict[str, SavedWeights] = {}
+    # Which of them epoch, images_seen, digest and metrics are of: in the file the latest.
+    chosen: str = Field(LATEST, exclude=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -145,6 +167,17 @@ class ModelCard(Folder):
                 return fields | {"one_size": bool(size)}
             case _:  # no card: what is wrong with it is found next
                 return fields
+
+    def of(self, name: str) -> Self:
+        """The card of other weights, which it knows."""
+        saved = self.weights[name].model_dump(exclude={"files"})
+        return self.model_copy(update=saved | {"chosen": name})
+
+    def named(self, digest: str) -> str:
+        """What the weights of a digest are called, with the flag; "" where they are not of this
+        model."""
+        names = [name for name, saved in self.weights.items() if saved.digest == digest]
+        return f"--weights {names[0]}" if names else ""
 
     @property
     def frame_size(self) -> tuple[int, int] | None:

@@ -6,15 +6,24 @@ Files of NVIDIA's pix2pixHD and of junyanz' pix2pix load as they are, and theirs
 
 import hashlib
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from shared.contracts.folder import Write, digest_digests, digest_files, write_atomically
-from shared.contracts.model import Architecture, ModelCard
+from shared.contracts.folder import Write, write_atomically
+from shared.contracts.model import LATEST, ModelCard
 from shared.errors import InputError
 from shared.networks.build import build_encoder, build_generator
+from shared.networks.chosen import (
+    NETWORKS,
+    checked_file,
+    choose,
+    record_of,
+    weights_in,
+    weights_path,
+)
 from shared.networks.foreign import (
     card_of,
     describe,
@@ -25,10 +34,6 @@ from shared.networks.foreign import (
 )
 from shared.networks.pix2pixhd import Encoder
 from shared.networks.weight_file import load_state, load_tensors, state_in
-
-
-def weights_path(model: Path, network: str, epoch: str = "latest") -> Path:
-    return Path(model) / f"{epoch}_net_{network}.pth"
 
 
 def save_tensors(path: Path, content: object, write: Write = write_atomically) -> None:
@@ -56,19 +61,24 @@ def _to_cpu(content: object) -> object:
 
 def save_weights(
     model: Path,
-    networks: dict[str, nn.Module],
+    networks: Mapping[str, nn.Module | Path],
     write: Write = write_atomically,
-    epochs: tuple[str, ...] = ("latest",),
-) -> str:
-    """Write <epoch>_net_<G|D|E>.pth under each of the names of `epochs`; returns the digest of
-    latest_net_*.pth."""
-    digests = []  # of contents that may not be in their places yet
-    for name, network in networks.items():
-        content = _serialised(without_wrappers(network.state_dict()))
-        for epoch in epochs:
-            write(weights_path(model, name, epoch), content)
-        digests.append((weights_path(model, name).name, hashlib.sha256(content).digest()))
-    return digest_digests(digests)
+    names: tuple[str, ...] = (LATEST,),
+) -> dict[str, str]:
+    """Write <name>_net_<G|D|E>.pth under each of the names, a network or what a file of one holds;
+    returns the SHA-256 of each file of the first name."""
+    files = {}
+    for network, weights in networks.items():
+        if isinstance(weights, Path):
+            content = weights.read_bytes()
+        else:
+            content = _serialised(without_wrappers(weights.state_dict()))
+        first, *others = [weights_path(model, network, name) for name in names]
+        write(first, content)
+        for other in others:
+            write(other, first)
+        files[first.name] = hashlib.sha256(content).hexdigest()
+    return files
 
 
 def state_for(network: nn.Module, path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
@@ -118,32 +128,44 @@ def read_model(
     model: Path,
     size: tuple[int, int] | None = None,
     *,
+    weights: str = LATEST,
     num_labels: int | None = None,
     use_instances: bool | None = None,
     feat_num: int | None = None,
     unet_dropout: bool = False,
 ) -> ModelCard:
-    """The card of a model folder; where it has none, but NVIDIA's or junyanz' weight files, one
-    made from those.
+    """The card of the chosen weights of a model folder; where it has none, but NVIDIA's or junyanz'
+    weight files, one made from those.
 
     Args:
-        model: Folder with model.json or latest_net_G.pth, and latest_net_{D,E}.pth where there are
-            such.
+        model: Folder with model.json or <weights>_net_G.pth, and <weights>_net_{D,E}.pth where
+            there are such.
         size: (height, width) in pixels that the model is for; None = as its authors train it. Not
             used with a card.
+        weights: See `WeightsOptions`.
         num_labels, use_instances, feat_num, unet_dropout: See `infer_architecture`. Not used with
             a card.
     """
     model = Path(model)
-    if (model / ModelCard.FILE).is_file() or not weights_path(model, "G").is_file():
-        return ModelCard.read(model)
+    held = weights_in(model)
+    if (model / ModelCard.FILE).is_file() or not held:
+        return choose(model, ModelCard.read(model), weights)
 
     # Weight files alone. What they are taken for is said, as it may be wrong.
-    files = {name: path for name in "GDE" if (path := weights_path(model, name)).is_file()}
+    if weights not in held:
+        raise InputError(
+            f"--model {model} has no {weights_path(model, 'G', weights).name}, but "
+            f"{', '.join(weights_path(model, 'G', name).name for name in held)}: say --weights "
+            f"{held[-1]}."
+        )
+    files = {
+        name: path for name in NETWORKS if (path := weights_path(model, name, weights)).is_file()
+    }
     states = {name: normalise(load_state(path)) for name, path in files.items()}
     hints = dict(num_labels=num_labels, use_instances=use_instances, feat_num=feat_num)
-    digest = digest_files(list(files.values()))
-    card = card_of(model, states, digest, size, **hints, unet_dropout=unet_dropout)
+    found = record_of(model, weights)
+    card = card_of(model, states, found.digest, size, **hints, unet_dropout=unet_dropout)
+    card = card.model_copy(update={"chosen": weights, "epoch": found.epoch})
     print(
         f"--model {model} has no {ModelCard.FILE}; by its tensors it has {describe(card)}",
         flush=True,
@@ -155,19 +177,23 @@ def load_generator(
     model: Path,
     size: tuple[int, int] | None = None,
     *,
+    weights: str = LATEST,
     num_labels: int | None = None,
     unet_dropout: bool = False,
 ) -> tuple[ModelCard, nn.Module]:
-    """The card and the generator of a model folder, ready for inference; see `read_model`."""
-    card = read_model(model, size, num_labels=num_labels, unet_dropout=unet_dropout)
-    return card, _load(build_generator(card.architecture), model, "G")
+    """The card and the generator of the chosen weights, ready for inference; see `read_model`."""
+    hints = dict(num_labels=num_labels, unet_dropout=unet_dropout)
+    card = read_model(model, size, weights=weights, **hints)
+    return card, _load(build_generator(card.architecture), model, card, "G")
 
 
-def load_encoder(model: Path, architecture: Architecture) -> nn.Module:
-    """The encoder of a model folder, ready for inference."""
-    return _load(build_encoder(architecture), model, "E")
+def load_encoder(model: Path, card: ModelCard) -> nn.Module:
+    """The encoder of the weights that a card is of, ready for inference."""
+    return _load(build_encoder(card.architecture), model, card, "E")
 
 
-def _load(network: nn.Module, model: Path, name: str) -> nn.Module:
-    load_strictly(network, weights_path(model, name))
+def _load(network: nn.Module, model: Path, card: ModelCard, name: str) -> nn.Module:
+    # Of a file that is not there `load_strictly` says so.
+    path = checked_file(model, card, name) or weights_path(model, name, card.chosen)
+    load_strictly(network, path)
     return network.eval().requires_grad_(False)

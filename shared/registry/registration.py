@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from shared import tracking
-from shared.contracts.folder import Folder
+from shared.contracts.folder import Folder, link_or_copy
 from shared.contracts.measured import BenchmarkReport, Verdict
 from shared.registry import (
     CHALLENGER,
@@ -118,10 +118,7 @@ def pack(
     kept = [path for path in exported.iterdir() if path.is_file() and path.name[0] != "."]
     kept += [path for path in report.iterdir() if path.suffix in (".json", ".html")]
     for path in kept:
-        try:
-            os.link(path, files / path.name)
-        except OSError:
-            shutil.copyfile(path, files / path.name)
+        link_or_copy(path, files / path.name)
     add_example(files, example)
     candidate.write(package)  # last: without it the package is not whole
 

@@ -57,7 +57,7 @@ def folders(tmp_path_factory):
 def slow_features(root):
     """(id, label, area, feature) per instance, one instance at a time, with the trained encoder."""
     manifest, card = DatasetManifest.read(root / "dataset"), ModelCard.read(root / "model")
-    encoder = load_encoder(root / "model", card.architecture)
+    encoder = load_encoder(root / "model", card)
     rows = []
     for pair in manifest.train:
         photo = read_picture(manifest.path(root / "dataset", "train", "photo", pair.name))
@@ -198,7 +198,7 @@ def test_frames_of_differing_sizes_are_encoded_each_at_its_own_or_at_the_models(
     contents["b"] = {kind: array[..., :33, :50] for kind, array in contents["b"].items()}
     tiny.write(tmp_path / "dataset", {"train": contents})
     stored, _ = train_and_cluster(tmp_path, size=size)
-    encoder = load_encoder(tmp_path / "model", ModelCard.read(tmp_path / "model").architecture)
+    encoder = load_encoder(tmp_path / "model", ModelCard.read(tmp_path / "model"))
     for i, content in enumerate(contents.values()):
         photo = content["photo"] if not size else resize_picture(content["photo"], 24, 40)
         encoded = encoder(to_signed(torch.from_numpy(photo.copy()))[None])
@@ -215,7 +215,7 @@ def test_features_of_labels_are_pooled_over_all_pixels_of_a_label(tmp_path):
     tiny.dataset(tmp_path / "dataset")
     stored, table = train_and_cluster(tmp_path, feature_regions="labels")
     manifest = DatasetManifest.read(tmp_path / "dataset")
-    encoder = load_encoder(tmp_path / "model", ModelCard.read(tmp_path / "model").architecture)
+    encoder = load_encoder(tmp_path / "model", ModelCard.read(tmp_path / "model"))
     assert str(stored["regions"]) == "labels" and np.array_equal(stored["ids"], stored["labels"])
     for i, pair in enumerate(manifest.train):
         labels = read_ids(manifest.path(tmp_path / "dataset", "train", "input", pair.name))

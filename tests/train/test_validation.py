@@ -25,7 +25,8 @@ from shared.contracts.model import ModelCard
 from shared.data.reader import PairReader
 from shared.device import pick
 from shared.errors import InputError
-from shared.networks.checkpoint import save_tensors, save_weights, weights_path
+from shared.networks.checkpoint import save_tensors, save_weights
+from shared.networks.chosen import weights_path
 from shared.networks.weight_file import load_state, load_tensors
 from shared.quality import frechet_distance
 from shared.scorers.networks import MeasuringNetworks

@@ -15,7 +15,7 @@ from shared.condition import to_signed, to_uint8
 from shared.contracts.clusters import ClusterTable, LabelClusters
 from shared.contracts.dataset import DatasetManifest, parse_size
 from shared.contracts.folder import write_atomically, written_together
-from shared.contracts.model import ModelCard
+from shared.contracts.model import LATEST, ModelCard
 from shared.data.images import encode_array, encode_picture, read_ids, read_picture, resize_ids
 from shared.data.maps import densify
 from shared.data.names import CITYSCAPES_ENDINGS
@@ -27,7 +27,12 @@ DEFAULTS = ClusterConfig()
 
 
 def read_reference_files(
-    model: Path, dataset: Path, clusters: Path, features: Path | None, centres: Path | None
+    model: Path,
+    dataset: Path,
+    clusters: Path,
+    features: Path | None,
+    centres: Path | None,
+    weights: str = LATEST,
 ) -> ClusterTable:
     """Make tables of encode_features.py a clusters folder without features.npz: styles to deploy,
     nothing for stage two.
@@ -41,7 +46,7 @@ def read_reference_files(
         raise InputError(
             "read needs --features features.npy, --centres features_clustered_010.npy, or both."
         )
-    manifest, card = _checked(dataset, model, clusters)
+    manifest, card = _checked(dataset, model, clusters, weights)
     refuse_labelless(manifest, "--features" if features else "--centres")
 
     # Rows of instances and centres by label; the overall style is the mean of either.
@@ -148,11 +153,13 @@ def write_maps(
     return out / MAPS
 
 
-def read_maps(maps: Path, model: Path, dataset: Path, clusters: Path) -> ClusterTable:
+def read_maps(
+    maps: Path, model: Path, dataset: Path, clusters: Path, weights: str = LATEST
+) -> ClusterTable:
     """Make 8-bit feature maps of the training images a clusters folder; a region has the mean of
     its pixels."""
     # What is asked for, checked before any work.
-    manifest, card = _checked(dataset, model, clusters)
+    manifest, card = _checked(dataset, model, clusters, weights)
     channels, over = card.architecture.feat_num, card.architecture.feature_regions
     if channels not in (1, 3):
         raise InputError(
@@ -194,10 +201,12 @@ def read_maps(maps: Path, model: Path, dataset: Path, clusters: Path) -> Cluster
     return table
 
 
-def _checked(dataset: Path, model: Path, clusters: Path) -> tuple[DatasetManifest, ModelCard]:
+def _checked(
+    dataset: Path, model: Path, clusters: Path, weights: str
+) -> tuple[DatasetManifest, ModelCard]:
     """The data set and the model. Raises InputError unless `clusters` is a new folder outside of
     the data set."""
-    manifest, card = read_inputs(dataset, model)
+    manifest, card = read_inputs(dataset, model, weights)
     refuse_inside(dataset, clusters, "--clusters")
     refuse_occupied(clusters)
     return manifest, card

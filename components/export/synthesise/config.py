@@ -8,8 +8,10 @@ from pydantic import field_validator, model_validator
 
 from shared.command import Options, StepConfig
 from shared.contracts.dataset import parse_size
+from shared.contracts.model import LATEST
 from shared.device_names import DeviceName, PrecisionName
 from shared.errors import InputError
+from shared.networks.chosen import WeightsOptions
 
 MapsName = Literal["auto", "raw", "prepared"]
 KEEP = "keep"  # --size: every map as it is
@@ -17,7 +19,7 @@ COMPONENTS = Path("components")  # --instances of this name: regions of the labe
 Assignments = Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID=STYLE ...")]
 
 
-class PainterOptions(Options):
+class PainterOptions(WeightsOptions):
     """What paints: a trained model in PyTorch, or an exported file in the runtime of its kind."""
 
     model: Path | None = None
@@ -64,6 +66,11 @@ class PainterOptions(Options):
         if self.model and self.runtime == "om":
             raise ValueError(
                 "--runtime om runs exported files: give --exported in place of --model"
+            )
+        if self.exported and self.weights != LATEST:
+            raise ValueError(
+                f"--weights {self.weights} is for --model but --exported was made from some: leave "
+                "it out"
             )
         if self.exported and self.precision != "auto":
             raise ValueError(

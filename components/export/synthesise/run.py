@@ -75,7 +75,7 @@ def open_model(config: SynthesiseConfig) -> Opened:
     """The generator of a model folder, in PyTorch; styles are None for one without instance
     features."""
     runtime = pick(config.device, config.precision)
-    card, generator = load_generator(config.model)
+    card, generator = load_generator(config.model, weights=config.weights)
     styles = styles_for_model(config, config.model, card, runtime)
     graph = Graph(style=styles.graph_style if styles else "none")
     size = config.fixed_size

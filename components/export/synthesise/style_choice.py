@@ -22,7 +22,8 @@ from shared.deployed.form import Form
 from shared.deployed.styles import Style, rows_of_instances
 from shared.device import Runtime
 from shared.errors import InputError
-from shared.networks.checkpoint import load_encoder, weights_path
+from shared.networks.checkpoint import load_encoder
+from shared.networks.chosen import checked_file, weights_path
 from shared.networks.regions import encode_photos, pool
 
 GraphStyle = Literal["label", "instance", "map"]  # styles as input: see `Graph.style`
@@ -46,12 +47,13 @@ def styles_for_model(
         options.refuse(f"--model {model} takes no instance features: leave it out")
         return None
     if options.photo:
-        if not weights_path(model, "E").is_file():
+        if checked_file(model, card, "E") is None:
             raise InputError(
                 f"--photo {options.photo} needs an encoder but --model {model} has no "
-                "latest_net_E.pth: give the model that it was trained with."
+                f"{weights_path(model, 'E', card.chosen).name}: give the model that it was trained "
+                "with."
             )
-        encoder = load_encoder(model, card.architecture).to(runtime.torch_device)
+        encoder = load_encoder(model, card).to(runtime.torch_device)
         return PhotoStyles(encoder, card, runtime)
     table = read_clusters(options.clusters, model, card)
     return CentreStyles.chosen(options, table, card.architecture.num_labels, card.labels)

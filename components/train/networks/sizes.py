@@ -8,7 +8,7 @@ from components.train.networks.build import architecture_for
 from components.train.networks.start import earlier_training, read_start
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import UNETS, ModelCard
-from shared.networks.checkpoint import weights_path
+from shared.networks.chosen import weights_path
 from shared.networks.weight_file import load_tensors
 from shared.registry.trained import REGISTRY
 

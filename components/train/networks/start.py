@@ -12,7 +12,8 @@ from components.train.config import TrainConfig
 from components.train.networks.partial import load_what_fits, modules
 from shared.contracts.model import RESNETS, Architecture, ModelCard
 from shared.errors import InputError
-from shared.networks.checkpoint import read_model, state_for, weights_path
+from shared.networks.checkpoint import read_model, state_for
+from shared.networks.chosen import weights_path
 from shared.registry import RegistryError
 from shared.registry.trained import REGISTRY, trained_model
 

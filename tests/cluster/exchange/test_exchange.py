@@ -55,7 +55,7 @@ def encode_features_loop(root):
     """features.npy as encode_features.py makes it: image after image, id after id, the middle pixel
     of each."""
     manifest, card = DatasetManifest.read(root / "dataset"), ModelCard.read(root / "model")
-    encoder = load_encoder(root / "model", card.architecture)
+    encoder = load_encoder(root / "model", card)
     table = {label: np.zeros((0, 4)) for label in range(35)}
     for pair in manifest.train:
         photo = read_picture(manifest.path(root / "dataset", "train", "photo", pair.name))

@@ -458,7 +458,7 @@ def test_the_styles_of_a_photograph_are_the_encoders_means(tmp_path, regions, tr
     labels, instances = maps(32, 64)
     photo = np.random.default_rng(0).integers(0, 256, (3, 32, 64), dtype=np.uint8)
     scene = Sample.of_maps("a", labels, instances, photo)
-    encoder = load_encoder(tmp_path, a)
+    encoder = load_encoder(tmp_path, ModelCard.read(tmp_path))
     style = PhotoStyles(encoder, card, pick("cpu")).of(scene, 0)
 
     if training_size:
@@ -480,7 +480,7 @@ def test_photographs_are_paired_by_name(raw, styled, tmp_path):
     card = ModelCard.read(styled / "model")
     labels, instances = maps(33, 47)
     photo = read_picture(raw / "img" / "b.png")
-    encoder = load_encoder(styled / "model", card.architecture)
+    encoder = load_encoder(styled / "model", card)
     style = PhotoStyles(encoder, card, pick("cpu")).of(
         Sample.of_maps("b", labels, instances, photo), 0
     )

@@ -12,14 +12,13 @@ from shared.contracts.model import ModelCard
 from shared.errors import InputError
 from shared.networks.build import build_encoder, build_generator
 from shared.networks.checkpoint import (
-    load_encoder,
     load_generator,
     load_strictly,
     read_model,
     save_tensors,
     save_weights,
-    weights_path,
 )
+from shared.networks.chosen import digest_of, weights_path
 from shared.networks.foreign import in_layout_of, infer_architecture, normalise
 from tests import tiny
 from tests.asking import refusal
@@ -229,12 +228,9 @@ def test_encoder_of_the_first_release_is_refused_with_the_reason(tmp_path):
         weights_path(tmp_path, "E"), {key: torch.zeros(tensor.shape) for key, tensor in old.items()}
     )
     a = tiny.architecture(feat_num=3, nef=16, n_downsample_E=4)
-    for load in (
-        lambda: load_encoder(tmp_path, a),
-        lambda: load_what_fits(build_encoder(a), weights_path(tmp_path, "E")),
-    ):
+    for load in (load_strictly, load_what_fits):
         with pytest.raises(InputError, match=re.escape(text)):
-            load()
+            load(build_encoder(a), weights_path(tmp_path, "E"))
 
 
 # --- Reading and writing
@@ -258,8 +254,8 @@ def test_names_of_wrappers_are_taken_off(wrapper, tmp_path):
 
 def test_wrapped_networks_are_saved_under_their_own_names(tmp_path):
     G = build_generator(tiny.architecture())
-    digest = save_weights(tmp_path / "plain", {"G": G})
-    assert save_weights(tmp_path / "wrapped", {"G": torch.nn.DataParallel(G)}) == digest
+    files = save_weights(tmp_path / "plain", {"G": G})
+    assert save_weights(tmp_path / "wrapped", {"G": torch.nn.DataParallel(G)}) == files
     saved = torch.load(weights_path(tmp_path / "wrapped", "G"), weights_only=True)
     assert list(saved) == list(G.state_dict())
 
@@ -340,8 +336,8 @@ def test_either_layout_of_D_loads_into_either_network(norm, of_features, tmp_pat
 def test_folder_with_weights_alone_works_as_with_its_card(kind, size, tmp_path, capsys):
     a = tiny.architecture(**kind)
     with_card, alone = tmp_path / "with_card", tmp_path / "alone"
-    digest = save_weights(with_card, {"G": build_generator(a)})
-    assert save_weights(alone, {"G": build_generator(a)}) != digest  # other weights
+    digest = digest_of(save_weights(with_card, {"G": build_generator(a)}))
+    assert digest_of(save_weights(alone, {"G": build_generator(a)})) != digest  # other weights
     weights_path(alone, "G").write_bytes(weights_path(with_card, "G").read_bytes())
     common = dict(images_seen=0, dataset_digest="", parent_digest="", config={}, metrics={})
     common["one_size"] = True

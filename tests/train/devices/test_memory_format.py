@@ -19,6 +19,7 @@ from shared.contracts.model import ModelCard
 from shared.device import Runtime
 from shared.errors import InputError
 from shared.networks.checkpoint import save_tensors, save_weights
+from shared.networks.chosen import digest_of
 from shared.networks.weight_file import load_tensors
 from tests import tiny
 from tests.training import config, trainer_for
@@ -118,7 +119,7 @@ def test_files_do_not_tell_the_layout(labels, tmp_path):
     digests = set()
     for layout in ("nchw", "nhwc"):
         trainer = trainer_of(labels, memory_format=layout, **CASES["resnet"])
-        digests.add(save_weights(tmp_path, trainer.published()))
+        digests.add(digest_of(save_weights(tmp_path, trainer.published())))
         trainer.step(collate([tiny.pairs(labels)[0]]))
         save_tensors(tmp_path / "training.pt", trainer.state_dict())
         state = load_tensors(tmp_path / "training.pt")

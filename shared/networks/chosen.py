@@ -1,0 +1,129 @@
+"""Which weights of a model folder are read, and whether they are those that were written.
+
+It loads no torch, so that `--help` does not."""
+
+import re
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from pydantic import field_validator
+
+from shared.command import Options
+from shared.contracts.folder import digest_digests, sha256_of
+from shared.contracts.model import BEST, LATEST, ModelCard, SavedWeights
+from shared.errors import InputError
+
+NETWORKS = "GDE"  # in the order of a card's digest
+Weights = Annotated[str, tyro.conf.arg(metavar="latest|best|EPOCH")]
+
+
+class WeightsOptions(Options):
+    """Which weights of a trained model are read."""
+
+    weights: Weights = LATEST
+    """latest; best: of the epoch that validation found the best; an EPOCH whose checkpoint was
+    kept: 200 reads 200_net_G.pth, also of pix2pixHD's and pix2pix's own."""
+
+    @field_validator("weights")
+    @classmethod
+    def _is_a_name(cls, weights: str) -> str:
+        if weights in (LATEST, BEST):
+            return weights
+        if not re.fullmatch("0*[1-9][0-9]*", weights):
+            raise ValueError("should be latest, best, or the number of an epoch")
+        return weights.lstrip("0")
+
+
+def weights_path(model: Path, network: str, weights: str = LATEST) -> Path:
+    """The file of a network: G, D or E."""
+    return Path(model) / f"{weights}_net_{network}.pth"
+
+
+def weights_in(model: Path) -> list[str]:
+    """The names of the weights that a folder has a generator's file of, whatever its card says."""
+    names = {path.name.partition("_")[0] for path in Path(model).glob("*_net_G.pth")}
+    numbers = [name for name in names if re.fullmatch("[1-9][0-9]*", name)]
+    return [name for name in (LATEST, BEST) if name in names] + sorted(numbers, key=int)
+
+
+def record_of(model: Path, weights: str) -> SavedWeights:
+    """What a card says of weights, by their files alone."""
+    paths = [path for name in NETWORKS if (path := weights_path(model, name, weights)).is_file()]
+    files = {path.name: sha256_of(path).hex() for path in paths}
+    epoch = int(weights) if weights.isdecimal() else 0
+    return SavedWeights(
+        epoch=epoch, images_seen=0, digest=digest_of(files), files=files, metrics={}
+    )
+
+
+def digest_of(files: dict[str, str]) -> str:
+    """The digest of weights, by the SHA-256 of each of their files: the same under all their
+    names."""
+    return digest_digests(
+        (f"{LATEST}_{name.partition('_')[2]}", bytes.fromhex(sha)) for name, sha in files.items()
+    )
+
+
+def choose(model: Path, card: ModelCard, weights: str) -> ModelCard:
+    """The card of these weights of a model. Raises InputError where it does not hold them."""
+    if weights == card.chosen and not card.weights:
+        return card
+    if not card.weights:  # of an earlier version
+        known = {weights: record_of(model, weights)} if weights in weights_in(model) else {}
+        card = card.model_copy(update={"weights": known})
+    if weights not in card.weights:
+        names = [
+            name if name.isdecimal() else f"{name} (epoch {saved.epoch})"
+            for name, saved in card.weights.items()
+        ]
+        held = ", ".join(names or weights_in(model)) or "none"
+        raise InputError(
+            f"--weights {weights}: --model {model} holds {held}: choose among these, or train with "
+            "--validate-every-epochs for a best, --keep-checkpoints for others."
+        )
+    return card.of(weights)
+
+
+def checked_file(model: Path, card: ModelCard, network: str) -> Path | None:
+    """The file of a network of the chosen weights, None where the model has none. Raises InputError
+    where it is not the one that was written with the card."""
+    path = weights_path(model, network, card.chosen)
+    saved = card.weights.get(card.chosen)
+    if saved is None and (Path(model) / ModelCard.FILE).is_file():
+        _check_digest(model, card)
+    if saved is None or path.name not in saved.files:
+        return path if path.is_file() else None
+
+    # It is to be there, as it was.
+    remedy = (
+        "copy the folder again, or go on with its training; if these are the weights you want, "
+        f"remove {ModelCard.FILE} and make another with `python -m components.train adopt`."
+    )
+    if not path.is_file():
+        raise InputError(
+            f"--model {model} has no {path.name}, which its {ModelCard.FILE} names: {remedy}"
+        )
+    if (found := sha256_of(path).hex()) != saved.files[path.name]:
+        written = {sha: name for one in card.weights.values() for name, sha in one.files.items()}
+        what = f", but {written[found]}" if found in written else ""
+        raise InputError(
+            f"{path} is not the file that was written with {ModelCard.FILE}{what}: {remedy}"
+        )
+    return path
+
+
+def _check_digest(model: Path, card: ModelCard) -> None:
+    """Raises InputError where the latest files are not those of a card of an earlier version, which
+    has the digest of all of them alone: without D's it cannot be told."""
+    files = record_of(model, card.chosen).files
+    if weights_path(model, "D").name not in files:
+        return
+    some = (combinations(files.items(), count) for count in range(1, len(files) + 1))
+    if card.digest not in {digest_of(dict(these)) for of_count in some for these in of_count}:
+        raise InputError(
+            f"--model {model}: {', '.join(files)} are not the files that were written with its "
+            f"{ModelCard.FILE}: copy the folder again, or remove {ModelCard.FILE} and make another "
+            "with `python -m components.train adopt`."
+        )
