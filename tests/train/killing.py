@@ -27,14 +27,23 @@ class Ended:
 
 
 def train(
-    dataset: Path, model: Path, kill: str = "", variables: dict | None = None, **options
+    dataset: Path,
+    model: Path,
+    kill: str = "",
+    variables: dict | None = None,
+    torchrun: int = 0,
+    **options,
 ) -> Ended:
     """`python -m components.train` with networks of four channels.
 
-    kill: see `spy`. variables: of the environment."""
+    kill: SPY_KILL of `spy`. variables: of the environment. torchrun: processes that torchrun
+    starts, 0 = it does not."""
     log = model.parent / f"{model.name}.spy"
     log.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "components.train", f"--dataset={dataset}", f"--model={model}"]
+    command = [sys.executable]
+    if torchrun:
+        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={torchrun}"]
+    command += ["-m", "components.train", f"--dataset={dataset}", f"--model={model}"]
     for name, value in (tiny.TRAIN | options).items():
         command.append(f"--{name.replace('_', '-')}={value}")
     given = environment() | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{SPY}:{ROOT}"}

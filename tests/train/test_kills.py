@@ -2,12 +2,14 @@
 pair of each epoch is trained once, and what is said to go on exactly ends with the same weights."""
 
 import signal
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from shared.contracts.model import ModelCard
+from shared.tracking.journal import journals_in, read_entries
 from tests import tiny
 from tests.train.killing import Ended, stands_at, train
 
@@ -19,7 +21,7 @@ NOTHING_LEARNS = dict(learning_rate=1e-30)  # losses of a pair are then the same
 WITHIN_AN_EPOCH = "open .training.pt.partial 3"
 SAVING_AN_EPOCH = "os.rename latest_net_D.pth 1"  # G's are in their place, D's and the state not
 VALIDATING = "open test_0.png 6"  # input, instances, photo: the last of the second epoch
-BETWEEN_EPOCHS = "open epoch_0002.png.partial 1"
+END_OF_AN_EPOCH = "open .epoch_0001.png.partial 1"  # its steps are done, the last is not saved
 
 
 @dataclass
@@ -35,6 +37,12 @@ class Row:
 
 
 ROWS = {
+    "the same command, before anything is saved": Row(
+        "open .training.pt.partial 1", (0, 0), exact=True, says="train global"
+    ),
+    "the same command, while it saves for the first time": Row(
+        SAVING_AN_EPOCH, (0, 0), dict(save_every_steps=0), exact=True, says="train global"
+    ),
     "the same command, within an epoch": Row(WITHIN_AN_EPOCH, (0, 2), exact=True),
     "the same command, killed while it saves": Row(SAVING_AN_EPOCH, (0, 5), exact=True),
     "the same command, killed in a validation": Row(VALIDATING, (1, 5), exact=True),
@@ -45,6 +53,9 @@ ROWS = {
     "batch_size raised": Row(WITHIN_AN_EPOCH, (0, 2), after=dict(batch_size=3)),
     "batch_size lowered": Row(WITHIN_AN_EPOCH, (0, 4), dict(batch_size=2), dict(batch_size=1)),
     "one device, then two": Row(WITHIN_AN_EPOCH, (0, 2), after=dict(devices=2)),
+    "two devices, then two of torchrun": Row(
+        WITHIN_AN_EPOCH, (0, 4), dict(devices=2), dict(torchrun=2, devices=1), exact=True
+    ),
     "two devices, then one": Row(
         WITHIN_AN_EPOCH, (0, 4), dict(devices=2), dict(devices=1, batch_size=4)
     ),
@@ -74,7 +85,7 @@ def whole(dataset, tmp_path_factory):
 
 
 def killed(dataset: Path, model: Path, kill: str, **options) -> Ended:
-    ended = train(dataset, model, kill, **COMMON | options)
+    ended = train(dataset, model, f"SIGKILL {kill}", **COMMON | options)
     assert ended.code == -signal.SIGKILL, ended.said
     return ended
 
@@ -97,7 +108,8 @@ def goes_on(row: Row, dataset: Path, model: Path, whole) -> None:
     assert row.says in second.said
     if "workers" not in row.after:  # which are processes of their own, and hold what they read
         assert_each_pair_once(first, row.stands, second, EPOCHS)
-    card, other = ModelCard.read(model), whole(**lr)
+    devices = {"devices": 2} if row.exact and "devices" in row.before else {}
+    card, other = ModelCard.read(model), whole(**lr, **devices)
     assert card.images_seen == other.images_seen == EPOCHS * PAIRS
     if row.exact:
         assert card.digest == other.digest and card.metrics == other.metrics
@@ -121,3 +133,42 @@ def test_a_killed_training_goes_on_with_other_batches(dataset, tmp_path):
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_a_killed_training_goes_on(row, dataset, whole, tmp_path):
     goes_on(row, dataset, tmp_path / "model", whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stop", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_stopped_training_says_how_to_go_on_and_does(stop, code, dataset, whole, tmp_path):
+    """Ctrl-C and `kill` save nothing more, and cost what kill -9 costs."""
+    model = tmp_path / "model"
+    first = train(dataset, model, f"{stop} {WITHIN_AN_EPOCH}", **COMMON)
+    assert first.code == code
+    how = "stopped" if stop == "SIGINT" else "stopped by SIGTERM"
+    assert f"train {how}: what is finished is kept; say the same command again\n" in first.said
+    assert stands_at(model) == (0, 2)
+    second = train(dataset, model, **COMMON)
+    assert_each_pair_once(first, (0, 2), second, EPOCHS)
+    assert ModelCard.read(model).digest == whole().digest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_curves_of_a_killed_training_never_go_back(dataset, tmp_path, batch_size):
+    """It was killed two steps after its last save, which were logged already."""
+    options = COMMON | dict(log_every_steps=1, save_every_steps=4)
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    model = tmp_path / "model"
+    assert train(dataset, model, f"SIGKILL {END_OF_AN_EPOCH}", store, **options).code < 0
+    assert stands_at(model) == (0, 4)
+    options["batch_size"] = batch_size
+    assert train(dataset, model, variables=store, **options).code == 0
+
+    found = defaultdict(list)
+    for file in journals_in(tmp_path / "model.journal"):
+        for _, _, entry in read_entries(file, 0):
+            if entry["kind"] in ("metrics", "picture"):
+                for key in entry.get("values") or [entry["key"]]:
+                    found[entry["run"], key].append(entry["step"])
+    wanted = [*range(1, 13)] if batch_size == 1 else [1, 2, 3, 4, 5, 6, 10, 12]
+    assert found["train_global", "loss/G_GAN"] == wanted
+    assert found["train_global", "epoch_loss/G_GAN"] == [6, 12]
+    assert found["train_global", "input_synthesised_real"] == [0, 6, 12]

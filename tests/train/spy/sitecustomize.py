@@ -1,8 +1,8 @@
 """Python loads this first where it is on PYTHONPATH: what a process opens and renames, from outside
-of the code that does it, and kill -9 at a chosen one.
+of the code that does it, and a signal at a chosen one.
 
-SPY_LOG: file for lines `PID EVENT FOLDER/FILE`. SPY_KILL: `EVENT FILE N`, whose N-th in a process
-kills the whole session.
+SPY_LOG: file for lines `PID EVENT FOLDER/FILE`. SPY_KILL: `SIGNAL EVENT FILE N`: the N-th in a
+process sends the signal to all of the session.
 """
 
 import os
@@ -14,7 +14,7 @@ OPENED, RENAMED = "open", "os.rename"
 
 
 def spy(log: int, kill: str) -> None:
-    kind, file, number = kill.split() if kill else ("", "", "0")
+    stop, kind, file, number = kill.split() if kill else ("SIGKILL", "", "", "0")
     seen = 0
 
     def hook(event: str, arguments: tuple) -> None:
@@ -25,9 +25,10 @@ def spy(log: int, kill: str) -> None:
         if not isinstance(place, str) or not place.endswith((".png", ".pth", ".pt", ".partial")):
             return
         path = Path(place)
-        seen += (event, path.name) == (kind, file)
-        if kill and seen == int(number):
-            os.killpg(0, signal.SIGKILL)
+        if (event, path.name) == (kind, file):
+            seen += 1
+            if seen == int(number):
+                os.killpg(0, signal.Signals[stop])
         os.write(log, f"{os.getpid()} {event} {path.parent.name}/{path.name}\n".encode())
 
     sys.addaudithook(hook)
