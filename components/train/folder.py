@@ -6,7 +6,10 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
+from torch import Tensor, nn
+
 from components.train.devices.loss_scale import COUNT
+from components.train.networks.ema import Ema
 from components.train.step import Trainer
 from components.train.validation import Best
 from shared.contracts.folder import Write, written_together
@@ -14,7 +17,7 @@ from shared.contracts.model import BEST, LATEST, ModelCard, SavedWeights
 from shared.errors import InputError, repeat
 from shared.networks.checkpoint import save_tensors, save_weights
 from shared.networks.chosen import digest_of, record_of, weights_in
-from shared.networks.weight_file import load_tensors
+from shared.networks.weight_file import load_tensors, not_finite
 
 # Key of a state: L1 is of pictures in [0, its value]. Without it L1 is of pictures in [-1, 1].
 L1_RANGE = "L1_range"
@@ -99,9 +102,12 @@ class ModelFolder:
         for name in self.trainer.parts():
             if name not in state:
                 raise InputError(f"--model {self.path} holds a training without {name}: {remedy}")
+        if found := _not_finite({name: state[name] for name in self._networks()}):
+            raise InputError(f"{self.state} is broken, as {found}: give an empty folder.")
 
     def save_state(self) -> None:
         """Write what resuming needs, within an epoch. All ranks call it."""
+        self._refuse_broken_networks()
         with _stopped_by_full_disk(self.path), written_together() as write:
             self._write_state(write)
 
@@ -112,10 +118,25 @@ class ModelFolder:
             state["architecture"] = self.trainer.architecture.model_dump()
             save_tensors(self.state, state, write)
 
+    def _refuse_broken_networks(self) -> None:
+        """Raises InputError before networks that are not finite replace a checkpoint: an update by
+        such gradients is skipped, but what BatchNorm took in on the way stays."""
+        networks = {name: part.state_dict() for name, part in self._networks().items()}
+        if found := _not_finite(networks):
+            raise InputError(
+                f"--model {self.path} is left as it was at its last checkpoint, as {found}: give a "
+                f"lower --learning-rate or another --precision, and say {repeat()}."
+            )
+
+    def _networks(self) -> dict[str, nn.Module | Ema]:
+        trainer = self.trainer
+        return trainer.networks.trained() | ({"ema": trainer.ema} if trainer.ema else {})
+
     # The whole model.
 
     def save(self) -> None:
         """Write a complete model folder of the last finished epoch. All ranks call it."""
+        self._refuse_broken_networks()
         is_main = self.trainer.world.is_main
         with _stopped_by_full_disk(self.path), written_together() as write:
             if is_main:
@@ -158,6 +179,14 @@ class ModelFolder:
             name = path.name.partition("_")[0]
             if name.isdecimal() and name not in self.weights and int(name) < self.trainer.epoch:
                 path.unlink()
+
+
+def _not_finite(networks: dict[str, dict[str, Tensor]]) -> str:
+    """See `not_finite`; of several state dicts by name."""
+    states = networks.items()
+    return not_finite(
+        {f"{name}.{key}": one for name, state in states for key, one in state.items()}
+    )
 
 
 def _halve_old_l1(state: dict) -> None:

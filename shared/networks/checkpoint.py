@@ -33,7 +33,7 @@ from shared.networks.foreign import (
     without_wrappers,
 )
 from shared.networks.pix2pixhd import Encoder
-from shared.networks.weight_file import load_state, load_tensors, state_in
+from shared.networks.weight_file import check_values, load_state, load_tensors, state_in
 
 
 def save_tensors(path: Path, content: object, write: Write = write_atomically) -> None:
@@ -96,6 +96,7 @@ def state_for(network: nn.Module, path: Path) -> tuple[dict[str, torch.Tensor], 
     renamed = in_layout_of(wanted, state)
     if renamed is not state:
         changes.append(f"{min(state)} and all others renamed, such as {min(renamed)}")
+    check_values(renamed, wanted, path)
     return renamed, changes
 
 

@@ -113,6 +113,45 @@ def _index(place: str) -> str:
     return "".join(f"[{key!r}]" for key in place.split("."))
 
 
+# What tensors a network computes with.
+
+
+def check_values(state: dict[str, Tensor], wanted: dict[str, Tensor], path: Path) -> None:
+    """Raises InputError where a tensor of a file, of those that are wanted, is not one of finite
+    floats in rows."""
+    wanted_here = {key: value for key, value in state.items() if key in wanted}
+    for key, value in wanted_here.items():
+        if value.is_meta:
+            what = "without values (on PyTorch's device meta)"
+        elif value.is_quantized or value.layout != torch.strided:
+            what = "quantised" if value.is_quantized else "sparse"
+        elif wanted[key].is_floating_point() and not value.is_floating_point():
+            what = f"of {value.dtype}".replace("torch.", "")
+        else:
+            continue
+        raise InputError(f"{path}: {key} is {what}, not of floats: save plain floats with {SAVE}.")
+    if found := not_finite(wanted_here):
+        raise InputError(
+            f"{path} cannot be used, as {found}: take the weights of an earlier epoch, or train "
+            "anew."
+        )
+
+
+def not_finite(tensors: dict[str, Tensor]) -> str:
+    """Which tensors hold values that are infinite or not a number, in words; "" where none does."""
+    # A sum is finite only where all its terms are, for a tenth of the work: 0.25 s for 720 MB. The
+    # others are counted, as the sum of finite ones may overflow.
+    floats = {key: value.float() for key, value in tensors.items() if value.is_floating_point()}
+    doubtful = {key: value for key, value in floats.items() if not value.sum().isfinite()}
+    counts = {key: int((~value.isfinite()).sum()) for key, value in doubtful.items()}
+    found = [key for key, count in counts.items() if count]
+    if not found:
+        return ""
+    first, others = found[0], len(found) - 1
+    more = f", as of {others} more tensor{'s' * (others > 1)}" if others else ""
+    return f"{counts[first]} of {floats[first].numel()} values of {first} are not finite{more}"
+
+
 # What a file is that torch does not read.
 
 

@@ -8,7 +8,7 @@ from components.train.config import LossOptions
 from shared.errors import InputError
 from shared.networks.foreign import normalise
 from shared.networks.vgg import vgg_features
-from shared.networks.weight_file import load_state
+from shared.networks.weight_file import check_values, load_state
 from shared.published.download import fetch, look_for
 from shared.published.files import AUTO, VGG19
 
@@ -80,5 +80,6 @@ def load_vgg(path: Path) -> VGG19Features:
         raise InputError(
             f"--vgg-weights {path} lacks {min(lacking)}: give torchvision's vgg19 state dict."
         )
+    check_values(state, vgg.state_dict(), path)
     vgg.load_state_dict({key: state[key] for key in vgg.state_dict()})
     return vgg

@@ -15,6 +15,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
+from components.train.networks.partial import load_what_fits
 from shared.networks.checkpoint import load_strictly
 from shared.networks.weight_file import load_state, load_tensors
 from tests.asking import refusal
@@ -185,3 +186,80 @@ def test_files_without_one_state_dict_are_refused(content, wanted, tmp_path):
     path = tmp_path / "latest_net_G.pth"
     torch.save(content, path)
     assert refusal(load_state, path).startswith(f"{path} {wanted}")
+
+
+def changed(key, value):
+    return {name: tensor.clone() for name, tensor in STATE.items()} | {key: value}
+
+
+def with_values(*values):
+    tensor = STATE["weight"].clone()
+    tensor.view(-1)[: len(values)] = torch.tensor(values)
+    return tensor
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "state, wanted",
+    [
+        (changed("bias", STATE["bias"].to(torch.int8)), ": bias is of int8, not of floats"),
+        (changed("bias", STATE["bias"].to(torch.complex64)), ": bias is of complex64, not of"),
+        (changed("bias", STATE["bias"].to_sparse()), ": bias is sparse, not of floats"),
+        (changed("bias", STATE["bias"].to("meta")), ": bias is without values"),
+        (changed("weight", with_values(NAN)), ", as 1 of 54 values of weight are not finite: take"),
+        (changed("weight", with_values(INF, -INF, 1)), ", as 2 of 54 values of weight are not"),
+        (
+            changed("bias", torch.full((3,), NAN)) | {"weight": with_values(NAN)},
+            ", as 1 of 54 values of weight are not finite, as of 1 more tensor: take the weights",
+        ),
+        # float32 ends at 3.4e38.
+        (changed("bias", torch.full((3,), 1e300, dtype=torch.float64)), ", as 3 of 3 values of b"),
+    ],
+)
+@pytest.mark.parametrize("load", [load_strictly, load_what_fits])
+def test_tensors_that_no_network_computes_with_are_refused(load, state, wanted, tmp_path):
+    path, network = tmp_path / "latest_net_G.pth", nn.Conv2d(2, 3, 3)
+    torch.save(state, path)
+    before = network.weight.clone()
+    said = refusal(load, network, path)
+    assert said.startswith(str(path)) and wanted in said
+    assert torch.equal(network.weight, before)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_quantised_tensors_are_refused(tmp_path):
+    path, network = tmp_path / "latest_net_G.pth", nn.Conv2d(2, 3, 3)
+    weight = torch.quantize_per_tensor(STATE["weight"], 0.1, 0, torch.qint8)
+    torch.save(changed("weight", weight), path)
+    assert refusal(load_strictly, network, path).startswith(
+        f"{path}: weight is quantised, not of floats: save plain floats with"
+    )
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        torch.Tensor.half,
+        torch.Tensor.double,
+        torch.Tensor.bfloat16,
+        nn.Parameter,
+        # The sum of finite values may be above all floats.
+        lambda tensor: tensor.sign() * 2e38,
+    ],
+)
+def test_floats_of_any_width_are_taken_as_they_are(convert, tmp_path):
+    path, network = tmp_path / "latest_net_G.pth", nn.Conv2d(2, 3, 3)
+    state = {key: convert(tensor) for key, tensor in STATE.items()}
+    torch.save(state, path)
+    load_strictly(network, path)
+    assert all(torch.equal(network.state_dict()[key], state[key].float()) for key in STATE)
+
+
+@pytest.mark.parametrize("options", [{}, OLD])
+def test_tensors_of_a_gpu_load_without_one(options, tmp_path, monkeypatch):
+    path = tmp_path / "latest_net_G.pth"
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:3")
+    torch.save(STATE, path, **options)
+    assert torch.equal(load_state(path)["weight"], STATE["weight"])
