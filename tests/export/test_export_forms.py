@@ -25,9 +25,10 @@ from shared.deployed.form import Form, stack
 from shared.deployed.styles import Style
 from shared.deployed.synthesiser import Synthesiser
 from shared.errors import InputError
-from shared.networks.checkpoint import load_generator
+from shared.networks.build import build_generator
+from shared.networks.checkpoint import load_generator, save_weights
 from tests import published, reference, tiny
-from tests.asking import as_flags
+from tests.asking import as_flags, refusal
 from tests.places import EXCERPT, ROOT
 from tests.tiny import one_thread  # noqa: F401 - a fixture
 
@@ -270,6 +271,16 @@ def test_weights_of_a_large_file_lie_beside_it(tmp_path, dataset):
     exported(tmp_path, dataset, external_data_above_mb=0)  # again
     run(tmp_path / "model", split.parent, dataset, config=ExportConfig(parity_samples=1))
     assert not data.exists(), "of the earlier, split file"
+
+
+def test_weights_that_16_bits_cannot_hold_are_refused(tmp_path, dataset):
+    G = build_generator(tiny.architecture())
+    G.model[1].weight.data[0, 0, 0, 0] = -65505
+    save_weights(tmp_path / "model", {"G": G})
+    assert refusal(exported, tmp_path, dataset, precision="fp16") == (
+        "--precision fp16 holds numbers up to 65504 but tensor generator.model.1.weight has 65505: "
+        "give --precision fp32."
+    )
 
 
 @pytest.mark.parametrize("instance_norm", ["precise", "native"])

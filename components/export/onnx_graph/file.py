@@ -18,6 +18,7 @@ from components.export.config import OnnxOptions
 from components.export.om.atc_rules import problems
 from shared.deployed.form import Feeds
 from shared.deployed.synthesiser import Synthesiser
+from shared.errors import InputError
 
 BATCH, HEIGHT, WIDTH, INSTANCES = "batch", "height", "width", "instances"  # names of dynamic axes
 # Of an InstanceNorm written out, which stays fp32.
@@ -131,7 +132,20 @@ def fold_constants(model: ModelProto) -> ModelProto:
 
 def to_fp16(model: ModelProto) -> ModelProto:
     """Weights and convolutions in 16 bits; inputs, outputs, and the statistics of norms stay in
-    32."""
+    32. Raises InputError for weights that 16 bits cannot hold, which would become the nearest that
+    they can."""
+    in_32_bits = {
+        name for node in model.graph.node if node.op_type in NORM_OPS for name in node.input
+    }
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or tensor.name in in_32_bits:
+            continue
+        largest = np.abs(numpy_helper.to_array(tensor)).max(initial=0)
+        if largest > np.finfo(np.float16).max:
+            raise InputError(
+                f"--precision fp16 holds numbers up to 65504 but tensor {tensor.name} has "
+                f"{largest:g}: give --precision fp32."
+            )
     model = convert_float_to_float16(model, keep_io_types=True, op_block_list=NORM_OPS)
     # It casts back to 32 bits once per reader, under one name, and appends the casts.
     nodes = {node.output[0]: node for node in model.graph.node}
