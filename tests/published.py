@@ -25,7 +25,7 @@ def block(key, channels):
     return conv(keys[0], channels, channels, 3) | conv(keys[1], channels, channels, 3)
 
 
-def nvidia_global(channels=36, ngf=64):
+def nvidia_global(channels=36, ngf=64, photo=3):
     state = conv("model.1", ngf, channels, 7)
     for index, width in ((4, 1), (7, 2), (10, 4), (13, 8)):
         state |= conv(f"model.{index}", 2 * width * ngf, width * ngf, 3)
@@ -33,20 +33,20 @@ def nvidia_global(channels=36, ngf=64):
         state |= block(f"model.{index}", 16 * ngf)
     for index, width in ((25, 16), (28, 8), (31, 4), (34, 2)):
         state |= transposed(f"model.{index}", width * ngf, width * ngf // 2, 3)
-    return state | conv("model.38", 3, ngf, 7)
+    return state | conv("model.38", photo, ngf, 7)
 
 
-def nvidia_local(channels=36, ngf=32):
+def nvidia_local(channels=36, ngf=32, photo=3):
     state = nvidia_global(channels, 2 * ngf)
     state = {key: tensor for key, tensor in state.items() if not key.startswith("model.38")}
     state |= conv("model1_1.1", ngf, channels, 7) | conv("model1_1.4", 2 * ngf, ngf, 3)
     for index in range(3):
         state |= block(f"model1_2.{index}", 2 * ngf)
-    return state | transposed("model1_2.3", 2 * ngf, ngf, 3) | conv("model1_2.7", 3, ngf, 7)
+    return state | transposed("model1_2.3", 2 * ngf, ngf, 3) | conv("model1_2.7", photo, ngf, 7)
 
 
-def nvidia_encoder(last="model.29"):
-    state = conv("model.1", 16, 3, 7)
+def nvidia_encoder(last="model.29", photo=3):
+    state = conv("model.1", 16, photo, 7)
     for index, width in ((4, 16), (7, 32), (10, 64), (13, 128)):
         state |= conv(f"model.{index}", 2 * width, width, 3)
     for index, width in ((16, 256), (19, 128), (22, 64), (25, 32)):
@@ -67,9 +67,10 @@ WITH_FEATURES = [f"scale{{}}_layer{j}.0" for j in range(5)]
 WITHOUT_FEATURES = [f"layer{{}}.{n}" for n in (0, 2, 5, 8, 11)]
 
 
-def junyanz_unet(downs=8):
-    widths = [64, 128, 256, 512] + [512] * (downs - 4)
-    state = conv("model.model.0", 64, 3, 4, bias=False) | transposed("model.model.3", 128, 3, 4)
+def junyanz_unet(downs=8, ngf=64, picture=3, photo=3):
+    widths = [ngf * width for width in (1, 2, 4, *[8] * (downs - 3))]
+    state = conv("model.model.0", ngf, picture, 4, bias=False)
+    state |= transposed("model.model.3", 2 * ngf, photo, 4)
     place = "model.model.1.model"
     for outer, inner in zip(widths[:-2], widths[1:-1], strict=True):
         state |= conv(f"{place}.1", inner, outer, 4, bias=False)
@@ -77,14 +78,15 @@ def junyanz_unet(downs=8):
         state |= transposed(f"{place}.5", 2 * inner, outer, 4, bias=False)
         state |= batch_norm(f"{place}.6", outer)
         place += ".3.model"
-    state |= conv(f"{place}.1", 512, 512, 4, bias=False)
-    state |= transposed(f"{place}.3", 512, 512, 4, bias=False)
-    return state | batch_norm(f"{place}.4", 512)
+    widest = widths[-1]
+    state |= conv(f"{place}.1", widest, widest, 4, bias=False)
+    state |= transposed(f"{place}.3", widest, widest, 4, bias=False)
+    return state | batch_norm(f"{place}.4", widest)
 
 
-def junyanz_resnet(n_blocks=9, dropout=True):
+def junyanz_resnet(n_blocks=9, dropout=True, picture=3, photo=3):
     second = 6 if dropout else 5
-    state = conv("model.1", 64, 3, 7, bias=False) | batch_norm("model.2", 64)
+    state = conv("model.1", 64, picture, 7, bias=False) | batch_norm("model.2", 64)
     for index, width in ((4, 64), (7, 128)):
         state |= conv(f"model.{index}", 2 * width, width, 3, bias=False)
         state |= batch_norm(f"model.{index + 1}", 2 * width)
@@ -95,11 +97,11 @@ def junyanz_resnet(n_blocks=9, dropout=True):
     for index, width in ((10 + n_blocks, 256), (13 + n_blocks, 128)):
         state |= transposed(f"model.{index}", width, width // 2, 3, bias=False)
         state |= batch_norm(f"model.{index + 1}", width // 2)
-    return state | conv(f"model.{17 + n_blocks}", 3, 64, 7)
+    return state | conv(f"model.{17 + n_blocks}", photo, 64, 7)
 
 
-def junyanz_discriminator():
-    state = conv("model.0", 64, 6, 4)
+def junyanz_discriminator(channels=6):
+    state = conv("model.0", 64, channels, 4)
     for index, width in ((2, 64), (5, 128), (8, 256)):
         state |= conv(f"model.{index}", 2 * width, width, 4, bias=False)
         state |= batch_norm(f"model.{index + 1}", 2 * width)

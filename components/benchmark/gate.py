@@ -143,6 +143,9 @@ def obstacles(
         )
     elif champion.architecture.use_instances and not manifest.has_instances:
         found.append("The champion reads instance maps, which the data set has not.")
+    made = [one.architecture.output_nc for one in (champion, export)]
+    if made[0] != made[1]:
+        found.append("The champion's pictures have {} channels, tonight's {}.".format(*made))
     if champion.size not in (None, size):
         sizes = [f"{height}x{width}" for height, width in (champion.size, size)]
         found.append("The champion is of {}, tonight's model of {}.".format(*sizes))

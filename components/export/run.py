@@ -146,7 +146,7 @@ def card_of(
         precision=options.precision,
         batch_norm=form.batch_norm,
         dropout=options.dropout,
-        **specs(graph, form.graph, form.reads.num_labels),
+        **specs(graph, form.graph, card.architecture),
         style=form.style.by_label.tolist() if form.style else [],
         parity=parity,
         architecture=card.architecture,

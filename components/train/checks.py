@@ -17,7 +17,7 @@ from components.train.networks.start import (
     check_global_part,
     check_start,
     earlier_training,
-    other_input,
+    other_data,
     read_start,
 )
 from components.train.networks.vgg import look_for_vgg
@@ -100,6 +100,11 @@ def check_inputs(
         raise InputError(
             "--clusters was not made from --init-from: run the cluster step on that model."
         )
+    if clusters and (found := parent.architecture.output_nc) != config.output_nc:
+        raise InputError(
+            f"--output-nc {config.output_nc}: the encoder of --init-from, which made the features "
+            f"of --clusters, reads photos of {found} channels: say --output-nc {found}."
+        )
 
 
 def check_runtime(config: TrainConfig) -> Runtime:
@@ -120,7 +125,7 @@ def check_shared_memory(config: TrainConfig, manifest: DatasetManifest, has_cach
     height, width = max(trained_sizes(config, manifest))
     pair = Pair("", height, width, has_photo=True, num_instances=USUAL_INSTANCES)
     batches = config.devices * (2 * config.workers + 1)  # each prefetches two, and one is used
-    needed = batches * config.batch_size * record_bytes(manifest, pair)
+    needed = batches * config.batch_size * record_bytes(manifest, pair, config.output_nc)
     if SHARED_MEMORY.is_dir() and needed > (free := shutil.disk_usage(SHARED_MEMORY).free):
         raise InputError(
             f"--workers {config.workers} hand over batches through {SHARED_MEMORY}, where "
@@ -190,7 +195,8 @@ def preflight(
     if here:
         found += foresee(config, size, runtime.name if runtime else "cpu", forecast)
         ask(check_shared_memory, config, manifest, dataset.has_cache and config.cache != "off")
-        ask(check_frames_fit, config.cache, manifest, config.frame_size, runtime or pick("cpu"))
+        frames = manifest, config.frame_size, config.output_nc
+        ask(check_frames_fit, config.cache, *frames, runtime or pick("cpu"))
 
     # What it takes: weights, the best ones, the state of training (weights and two moments), kept
     # epochs, and MLflow's copy; while a checkpoint is written, its files beside those before.
@@ -252,7 +258,8 @@ def _foresee_start(
     check_start(place, card.architecture, architecture)
     if not dataset.knows_num_labels:
         return config
-    other = other_input(card.architecture, architecture)
-    new = f", but for its first layer ({other})" if other else ""
+    other = other_data(card.architecture, architecture).items()
+    layers = " and its ".join(f"{layer} layer ({how})" for layer, how in other)
+    new = f", but for its {layers}" if layers else ""
     forecast.found = ", ".join(filter(None, [forecast.found, f"starts from {place}{new}"]))
     return config

@@ -250,7 +250,7 @@ class TrainConfig(
         *("netG", "norm", "dropout", "use_instances", "instance_features", "feat_num"),
         *("feature_regions", "ngf", "n_downsample_global", "n_blocks_global"),
         *("n_local_enhancers", "n_blocks_local", "ndf", "n_layers_D", "num_D"),
-        *("nef", "n_downsample_E"),
+        *("nef", "n_downsample_E", "output_nc"),
     }
 
     @property

@@ -13,7 +13,7 @@ from components.train.networks.ema import Ema
 from components.train.step import Trainer
 from components.train.validation import Best
 from shared.contracts.folder import Write, written_together
-from shared.contracts.model import BEST, LATEST, ModelCard, SavedWeights
+from shared.contracts.model import BEST, LATEST, Architecture, ModelCard, SavedWeights
 from shared.errors import InputError, repeat
 from shared.networks.checkpoint import save_tensors, save_weights
 from shared.networks.chosen import digest_of, record_of, weights_in
@@ -93,8 +93,9 @@ class ModelFolder:
 
     def _refuse_other_training(self, state: dict) -> None:
         remedy = "give an empty folder, or the same options to continue."
+        earlier = Architecture.model_validate(state["architecture"])
         for name, wanted in self.trainer.architecture.model_dump().items():
-            if (found := state["architecture"].get(name)) != wanted:
+            if (found := getattr(earlier, name)) != wanted:
                 raise InputError(
                     f"--model {self.path} holds a training with {name} {found}, but {wanted} is "
                     f"asked for: {remedy}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.folder import Record, write_atomically
+from shared.contracts.model import PhotoChannels
 from shared.data.maps import Sample, dense_type
 
 CACHE = "cache"
@@ -23,7 +24,9 @@ class CacheKey(Record):
     digest: str  # of the data set
 
 
-def _parts(manifest: DatasetManifest, pair: Pair) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+def _parts(
+    manifest: DatasetManifest, pair: Pair, photo_channels: PhotoChannels = 3
+) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """Type and shape of each array of a record, in their order on disk: wide types first, so that
     all are aligned."""
     size = (pair.height, pair.width)
@@ -33,13 +36,14 @@ def _parts(manifest: DatasetManifest, pair: Pair) -> dict[str, tuple[np.dtype, t
         parts["dense_ids"] = dense_type(pair.num_instances), size
     parts["inputs"] = np.dtype(np.uint8), (manifest.input_nc, *size) if manifest.input_nc else size
     if pair.has_photo:
-        parts["photo"] = np.dtype(np.uint8), (3, *size)
+        parts["photo"] = np.dtype(np.uint8), (photo_channels, *size)
     return parts
 
 
-def record_bytes(manifest: DatasetManifest, pair: Pair) -> int:
-    """Length of a record, a multiple of ALIGNMENT."""
-    parts = _parts(manifest, pair).values()
+def record_bytes(manifest: DatasetManifest, pair: Pair, photo_channels: PhotoChannels = 3) -> int:
+    """Length of a record, a multiple of ALIGNMENT. In files photos have three channels, in memory
+    those that they are trained with."""
+    parts = _parts(manifest, pair, photo_channels).values()
     length = sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in parts)
     return -(-length // ALIGNMENT) * ALIGNMENT
 

@@ -82,8 +82,8 @@ class OmRunner:
             )
 
     def __call__(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
-        """(N, 3, H, W) float32 in [-1, 1], or uint8 where the graph says so. Raises InputError for
-        what cannot fit."""
+        """(N, output_nc, H, W) float32 in [-1, 1], or uint8 where the graph says so. Raises
+        InputError for what cannot fit."""
         count = len(next(iter(feeds.values())))
         picture = self.session.run(self._arrays(feeds), out_array=True)[0][:count]
         return picture if self.graph.output == "uint8" else picture.astype(np.float32, copy=False)

@@ -89,11 +89,11 @@ class Painter:
     runner: Runner
 
     def paint(self, sample: Sample, style: Style | None = None) -> np.ndarray:
-        """A picture (3, H, W) uint8 of the maps of a sample.
+        """A picture (output_nc, H, W) uint8 of the maps of a sample.
 
         For a file of another size the maps are resized to that, and its picture back."""
         maps = replace(sample, photo=None)
         if self.form.size:
             maps = resize_sample(maps, *self.form.size)
-        picture = self.runner(self.form.feed(maps, style))[0]  # (3, h, w)
+        picture = self.runner(self.form.feed(maps, style))[0]  # (output_nc, h, w)
         return resize_picture(to_pixels(picture), *sample.inputs.shape[-2:])

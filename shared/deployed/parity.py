@@ -21,7 +21,7 @@ def measure_parity(runner: Runner, reference: Runner, samples: list[Feeds], limi
     """
     largest, means, cosines, psnrs = [], [], [], []
     for sample in samples:
-        wanted, found = reference(sample)[0], runner(sample)[0]  # (3, H, W)
+        wanted, found = reference(sample)[0], runner(sample)[0]  # (output_nc, H, W)
         psnrs.append(psnr_db(to_pixels(found), to_pixels(wanted)))
         wanted, found = signed(wanted), signed(found)
         error = np.abs(found - wanted)

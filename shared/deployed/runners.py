@@ -32,7 +32,7 @@ class Runner(Protocol):
     batch_size: int | None  # of the file; None = any
 
     def __call__(self, feeds: Feeds) -> np.ndarray:
-        """(N, 3, H, W) float32 in [-1, 1], or uint8 where the graph says so; N up to
+        """(N, output_nc, H, W) float32 in [-1, 1], or uint8 where the graph says so; N up to
         `batch_size`."""
 
     def upload(self, feeds: Feeds) -> object:

@@ -45,8 +45,8 @@ class Synthesiser(nn.Module):
         return FAKE if self.graph.form == "onehot" else "picture"
 
     def forward(self, *arrays: Tensor) -> Tensor:
-        """Inputs by position, as `input_names` has them (see Graph) -> picture (N, 3, H, W), float
-        or uint8."""
+        """Inputs by position, as `input_names` has them (see Graph) -> picture (N, output_nc, H,
+        W), float or uint8."""
         given = dict(zip(self.input_names, arrays, strict=True))
         picture = self.generator(given[CHANNELS] if CHANNELS in given else self._encode(given))
         return to_uint8(picture) if self.graph.output == "uint8" else picture
@@ -96,7 +96,7 @@ def input_names(reads: GeneratorInput, graph: Graph) -> list[str]:
 
 
 def to_pixels(picture: np.ndarray) -> np.ndarray:
-    """Output (3, H, W) of a deployed file, float in [-1, 1] or uint8 -> (3, H, W) uint8."""
+    """Output (C, H, W) of a deployed file, float in [-1, 1] or uint8 -> (C, H, W) uint8."""
     return picture if picture.dtype == np.uint8 else to_uint8(torch.from_numpy(picture)).numpy()
 
 

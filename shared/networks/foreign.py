@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
 from torch import Tensor
 
-from shared.contracts.model import RESNETS, UNETS, Architecture, ModelCard
+from shared.contracts.model import RESNETS, UNETS, Architecture, ModelCard, PhotoChannels
 from shared.errors import InputError
 
 State = dict[str, Tensor]
@@ -146,6 +147,11 @@ def infer_architecture(
             "pix2pix (unet_128, unet_256, resnet_6blocks, resnet_9blocks): give weights of one of "
             "these."
         )
+    if generator["output_nc"] not in get_args(PhotoChannels):
+        raise InputError(
+            f"--model {model}: latest_net_G.pth makes pictures of {generator['output_nc']} "
+            "channels, but photos have 1 or 3: give weights that make grey or RGB pictures."
+        )
     if generator["netG"] in UNETS:
         generator["dropout"] = unet_dropout
 
@@ -156,7 +162,7 @@ def infer_architecture(
     if is_pix2pix:
         num_labels, use_instances, feat_num = num_labels or 0, use_instances or False, feat_num or 0
     if feat_num is None and discriminator:
-        feat_num = channels - (channels_of_D - 3)  # D sees the photo instead of the features
+        feat_num = channels - (channels_of_D - generator["output_nc"])  # D sees the photo instead
     if feat_num is None and encoder:
         feat_num = encoder["feat_num"]
     splits = _splits(channels, num_labels, use_instances, feat_num)
@@ -215,7 +221,7 @@ def card_of(
 
 def describe(card: ModelCard) -> str:
     """What `card_of` read off the tensors and what it assumed, for people."""
-    names = "netG ngf norm dropout num_labels input_nc use_instances feat_num".split()
+    names = "netG ngf norm dropout num_labels input_nc use_instances feat_num output_nc".split()
     found = ", ".join(f"{name} {getattr(card.architecture, name)}" for name in names)
     if card.architecture.netG in UNETS:
         found += " (dropout of a U-Net leaves no trace)"
@@ -246,7 +252,8 @@ def _splits(
 
 
 def _generator(state: State, is_hd: bool) -> dict | None:
-    """Fields of Architecture, and `channels` of its input; None for anything else."""
+    """Fields of Architecture, and `channels` of its input; None for anything else. Its output_nc
+    may be any."""
     has_norms = any(_is_norm(key, tensor) for key, tensor in state.items())
     fields = dict(norm="batch" if has_norms else "instance")
 
@@ -254,9 +261,12 @@ def _generator(state: State, is_hd: bool) -> dict | None:
     if "model.model.0.weight" in state:
         n_down = sum(tensor.ndim == 4 for tensor in state.values()) // 2
         ngf, channels = state["model.model.0.weight"].shape[:2]
-        kinds = {7: "unet_128", 8: "unet_256"}
+        kinds, last = {7: "unet_128", 8: "unet_256"}, state.get("model.model.3.weight")
+        if n_down not in kinds or last is None:
+            return None
         fields |= dict(ngf=ngf, channels=channels, n_downsample_global=n_down, n_blocks_global=0)
-        return fields | dict(netG=kinds[n_down]) if n_down in kinds else None
+        output_nc = last.shape[1]  # of a transposed convolution
+        return fields | dict(netG=kinds[n_down], output_nc=output_nc)
 
     # A local enhancer: a global generator without its head, and an hourglass or more around it.
     enhancers = {int(m[1]) for key in state if (m := re.match(r"model(\d+)_[12]\.", key))}
@@ -264,12 +274,14 @@ def _generator(state: State, is_hd: bool) -> dict | None:
         outermost = max(enhancers)
         stem = state.get(f"model{outermost}_1.1.weight")
         n_down = _hourglass(state, has_head=False)
-        if stem is None or n_down is None:
+        last = _convs(state, f"model{outermost}_2")
+        if stem is None or n_down is None or not last:
             return None
         ngf, channels = stem.shape[:2]
         fields |= dict(netG="local", ngf=ngf, channels=channels, n_local_enhancers=outermost)
         fields |= dict(n_downsample_global=n_down, n_blocks_global=_blocks(state, "model"))
-        return fields | dict(n_blocks_local=_blocks(state, f"model{outermost}_2"))
+        fields |= dict(n_blocks_local=_blocks(state, f"model{outermost}_2"))
+        return fields | dict(output_nc=last[max(last)][0])
 
     # A global generator, or pix2pix's ResNet, which has the same keys.
     n_down = _hourglass(state, has_head=True)
@@ -278,6 +290,8 @@ def _generator(state: State, is_hd: bool) -> dict | None:
     ngf, channels = state["model.1.weight"].shape[:2]
     n_blocks = _blocks(state, "model")
     fields |= dict(ngf=ngf, channels=channels, n_downsample_global=n_down, n_blocks_global=n_blocks)
+    convs = _convs(state, "model")
+    fields |= dict(output_nc=convs[max(convs)][0])
     # Dropout stands between the convolutions of a block, which makes the second one the sixth
     # module; pix2pix has no biases in front of a BatchNorm, pix2pixHD does.
     sixths = [tensor for key, tensor in state.items() if key.endswith("conv_block.6.weight")]

@@ -413,7 +413,7 @@ def set_tags(tags: dict) -> None:
 
 @_forgiving
 def log_picture(name: str, picture: np.ndarray, step: int) -> None:
-    """Log a picture (3, H, W) uint8; those of one name form a series over `step` in the UI."""
+    """Log a picture (1 or 3, H, W) uint8; those of one name form a series over `step` in the UI."""
     from shared.data.images import write_picture  # it needs codecs that a pipeline's machine lacks
 
     if not _open.goes_on(legal_file(name), step):

@@ -79,7 +79,7 @@ class Gallery:
 
 
 def shrunk(picture: Picture) -> np.ndarray:
-    """(3, h, w) uint8, at most SHOWN_WIDTH wide; colours of labels are picked, never mixed."""
+    """(C, h, w) uint8, at most SHOWN_WIDTH wide; colours of labels are picked, never mixed."""
     if picture.width <= SHOWN_WIDTH:
         return picture.pixels
     size = max(1, round(picture.height * SHOWN_WIDTH / picture.width)), SHOWN_WIDTH

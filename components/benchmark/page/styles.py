@@ -126,7 +126,7 @@ def label_styles(
 
 
 def mean_difference(pictures: list[np.ndarray], on: np.ndarray) -> float:
-    """Mean |difference| in grey levels, over all pairs of pictures (3, H, W) uint8 and the pixels
+    """Mean |difference| in grey levels, over all pairs of pictures (C, H, W) uint8 and the pixels
     `on` (H, W) bool."""
     pixels = [picture[:, on].astype(np.int16) for picture in pictures]
     return float(
@@ -171,7 +171,7 @@ def _style_map(
     num_labels = reads.num_labels
 
     def paint(style: np.ndarray) -> np.ndarray:
-        """(num_labels + 1, feat_num) -> (3, H, W) uint8."""
+        """(num_labels + 1, feat_num) -> (output_nc, H, W) uint8."""
         return painter.paint(sample, Style(style))
 
     # The picture in the most frequent styles.
@@ -222,7 +222,7 @@ def _largest(labels: np.ndarray, table: ClusterTable, most: int) -> list[int]:
 
 
 def changed_patch(picture: np.ndarray, base: np.ndarray) -> Patch | None:
-    """Cut out what differs visibly between pictures (3, h, w) uint8; None where nothing does.
+    """Cut out what differs visibly between pictures (C, h, w) uint8; None where nothing does.
 
     Whole blocks are cut out: JPEG then leaves no seam around them."""
     changed = (np.abs(picture.astype(np.int16) - base) > INVISIBLE).any(axis=0)  # (h, w)
@@ -240,7 +240,7 @@ def _block_range(changed: np.ndarray) -> tuple[int, int]:
 
 
 def to_jpeg(picture: np.ndarray) -> bytes:
-    """Encode a picture (3, h, w) uint8.
+    """Encode a picture (1 or 3, h, w) uint8.
 
     A page holds a hundred of them, so they are smaller than the report's other pictures."""
     return encode_picture(picture, ".jpg", quality=85)

@@ -4,16 +4,21 @@ They take the place of what the seed's pix2pixhd_postprocess.py wrote. A file th
 is named after its input: the name up to the first dot, `_`, and the number of the network's
 output."""
 
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from components.export.offline.inputs import pairs_by_output
 from components.export.out import refused_if_unwritable
 from shared.contracts.dataset import DatasetManifest
+from shared.contracts.model import PhotoChannels
 from shared.data.images import resize_picture, write_picture
 from shared.deployed.synthesiser import to_pixels
 from shared.errors import InputError
+
+CHANNELS = get_args(PhotoChannels)  # of a network's pictures
 
 
 def write_pictures(
@@ -62,14 +67,14 @@ def write_pictures(
     with refused_if_unwritable(out):
         for name, (file, wanted_size) in jobs.items():
             picture = read_output(file, *wanted_size, size_is_certain=size is not None)
-            pixels = resize_picture(to_pixels(picture), *wanted_size)  # (3, H, W) uint8
+            pixels = resize_picture(to_pixels(picture), *wanted_size)  # (1 or 3, H, W) uint8
             write_picture(out / name, pixels)
     print(f"offline: wrote {len(jobs)} pictures to {out}")
 
 
 def read_output(file: Path, height: int, width: int, size_is_certain: bool) -> np.ndarray:
-    """A picture (3, H, W), float32 or float16 in [-1, 1] and finite, or uint8; H and W of a .bin
-    are those given.
+    """A picture (1 or 3, H, W), float32 or float16 in [-1, 1] and finite, or uint8; H and W of a
+    .bin are those given.
 
     Raises InputError for anything else, and for a .bin that may be uint8 or float32 of a smaller
     size."""
@@ -83,29 +88,31 @@ def read_output(file: Path, height: int, width: int, size_is_certain: bool) -> n
             ) from None
         array = array[0] if array.ndim == 4 and len(array) == 1 else array
         known = array.dtype in (np.float32, np.float16, np.uint8)
-        if not known or array.ndim != 3 or len(array) != 3 or not array.size:
+        if not known or array.ndim != 3 or len(array) not in CHANNELS or not array.size:
             raise InputError(
                 f"{file} holds {array.dtype} of shape {array.shape}: give float32, float16 or "
-                "uint8 of (3, height, width)."
+                "uint8 of (3, height, width), or (1, height, width) of grey pictures."
             )
 
-    # A .bin tells neither: the type follows from its length.
+    # A .bin tells neither: channels and type follow from its length.
     else:
-        length, count = file.stat().st_size, 3 * height * width
-        types = {4 * count: "<f4", 2 * count: "<f2", count: "u1"}
-        if length not in types:
+        length, count = file.stat().st_size, height * width
+        types = product(CHANNELS, ((4, "<f4"), (2, "<f2"), (1, "u1")))
+        kinds = {channels * bytes_ * count: (channels, name) for channels, (bytes_, name) in types}
+        if length not in kinds:
             raise InputError(
-                f"{file} has {length} bytes but a picture of {height}x{width} has {4 * count} as "
-                f"float32, {2 * count} as float16, {count} as uint8: give the --size that the "
-                "network makes, without --dataset."
+                f"{file} has {length} bytes but a picture of {height}x{width} has {12 * count} as "
+                f"float32, {6 * count} as float16, {3 * count} as uint8, or a third of these where "
+                "it is grey: give the --size that the network makes, without --dataset."
             )
-        if length == count and not size_is_certain:
+        channels, dtype = kinds[length]
+        if dtype == "u1" and not size_is_certain:
             raise InputError(
                 f"{file} has {length} bytes, a picture of {height}x{width} as uint8 or of half "
                 "those sides as float32: give the --size that the network makes, without "
                 "--dataset."
             )
-        array = np.fromfile(file, types[length]).reshape(3, height, width)
+        array = np.fromfile(file, dtype).reshape(channels, height, width)
 
     if not np.isfinite(array).all():
         raise InputError(

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from components.export.config import OnnxOptions
-from components.export.onnx_graph.specs import PICTURES, meaning_of_input
+from components.export.onnx_graph.specs import meaning_of_input, meaning_of_output
 from shared.contracts.model import ModelCard
 from shared.deployed.form import Form
 from shared.deployed.synthesiser import input_names
@@ -21,7 +21,7 @@ def facts_of(form: Form, card: ModelCard, options: OnnxOptions) -> dict[str, str
         "format": 1,  # of these keys
         # What it reads and writes.
         "inputs": {name: meaning_of_input(name, graph, reads.num_labels) for name in names},
-        "output": PICTURES[graph.output],
+        "output": meaning_of_output(graph, reads.output_nc),
         "size": list(form.size) if form.size else "dynamic",
         "num_labels": reads.num_labels,
         "labels": [label.model_dump() for label in card.labels],

@@ -3,6 +3,7 @@
 from onnx import ModelProto, ValueInfoProto, helper
 
 from shared.contracts.exported import Graph, TensorSpec
+from shared.contracts.model import Architecture, PhotoChannels
 
 MEANINGS = {
     "labels": "label ids, 0 .. {last_label}; others have no channel",
@@ -17,7 +18,12 @@ STYLES = {
     "label": "features in [-1, 1] of every label, last of pixels without label",
     "instance": "features in [-1, 1] of every instance; the ids in instances are rows of it",
 }
-PICTURES = {"float": "RGB picture in [-1, 1]", "uint8": "RGB picture of 0 .. 255"}
+RANGES = {"float": "in [-1, 1]", "uint8": "of 0 .. 255"}
+
+
+def meaning_of_output(graph: Graph, output_nc: PhotoChannels) -> str:
+    """What the numbers of the picture are."""
+    return f"{'grey' if output_nc == 1 else 'RGB'} picture {RANGES[graph.output]}"
 
 
 def meaning_of_input(name: str, graph: Graph, num_labels: int) -> str:
@@ -27,14 +33,15 @@ def meaning_of_input(name: str, graph: Graph, num_labels: int) -> str:
     return MEANINGS[name].format(last_label=num_labels - 1)
 
 
-def specs(model: ModelProto, graph: Graph, num_labels: int) -> dict[str, list[TensorSpec]]:
+def specs(model: ModelProto, graph: Graph, a: Architecture) -> dict[str, list[TensorSpec]]:
     """Inputs and outputs of a graph, as ExportCard has them."""
+    made = meaning_of_output(graph, a.output_nc)
     return {
         "inputs": [
-            _spec(value, meaning_of_input(value.name, graph, num_labels))
+            _spec(value, meaning_of_input(value.name, graph, a.num_labels))
             for value in model.graph.input
         ],
-        "outputs": [_spec(value, PICTURES[graph.output]) for value in model.graph.output],
+        "outputs": [_spec(value, made) for value in model.graph.output],
     }
 
 

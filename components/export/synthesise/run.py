@@ -177,12 +177,12 @@ def outputs(config: SynthesiseConfig, files: SceneFiles) -> list[Path]:
 
 
 def grid(pictures: list[np.ndarray]) -> np.ndarray:
-    """(3, H, W) uint8 pictures of one size, row by row in about a square of them; places left over
+    """(C, H, W) uint8 pictures of one size, row by row in about a square of them; places left over
     are white."""
-    height, width = pictures[0].shape[1:]
+    channels, height, width = pictures[0].shape
     columns = math.ceil(math.sqrt(len(pictures)))
     rows = math.ceil(len(pictures) / columns)
-    canvas = np.full((3, rows * height, columns * width), 255, np.uint8)
+    canvas = np.full((channels, rows * height, columns * width), 255, np.uint8)
     for i, picture in enumerate(pictures):
         top, left = i // columns * height, i % columns * width
         canvas[:, top : top + height, left : left + width] = picture

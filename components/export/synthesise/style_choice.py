@@ -16,6 +16,7 @@ from shared.contracts.clusters import ClusterTable
 from shared.contracts.exported import ExportCard
 from shared.contracts.labels import IGNORED, Label
 from shared.contracts.model import ModelCard
+from shared.data.images import to_grey
 from shared.data.labels import find_label
 from shared.data.maps import Sample
 from shared.deployed.form import Form
@@ -254,7 +255,8 @@ class PhotoStyles:
     def of(self, scene: Sample, variant: int) -> Style:
         """The styles of one picture, as the cluster step finds them: encoded at the size of the
         training, pooled at that of the maps."""
-        encoded = encode_photos(self.encoder, [scene.photo], self.card.frame_size, self.runtime)
+        photo = scene.photo if self.card.architecture.output_nc == 3 else to_grey(scene.photo)
+        encoded = encode_photos(self.encoder, [photo], self.card.frame_size, self.runtime)
         ids, dense_ids = scene.regions(self.card.architecture.feature_regions)
         means = pool(encoded, dense_ids[None], len(ids))[0]  # (K, feat_num)
 

@@ -10,6 +10,7 @@ from components.train.config import CacheName
 from components.train.data.batches import PairDataset
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
+from shared.contracts.model import PhotoChannels
 from shared.data.frames import record_bytes
 from shared.device import Runtime, pick
 from shared.errors import InputError
@@ -23,13 +24,19 @@ def hold_frames(pairs: PairDataset, cache: CacheName, runtime: Runtime) -> None:
     Raises InputError where they do not fit."""
     if cache not in ("memory", "device"):
         return
-    needed_gb = check_frames_fit(cache, pairs.reader.manifest, pairs.size, runtime)
+    reader = pairs.reader
+    frames = reader.manifest, pairs.size, reader.photo_channels
+    needed_gb = check_frames_fit(cache, *frames, runtime)
     pairs.keep(_keeper(cache, runtime).torch_device)
     print(f"all frames are held in {cache}: {needed_gb:.2f} GB", flush=True)
 
 
 def check_frames_fit(
-    cache: CacheName, manifest: DatasetManifest, size: tuple[int, int] | None, runtime: Runtime
+    cache: CacheName,
+    manifest: DatasetManifest,
+    size: tuple[int, int] | None,
+    photo_channels: PhotoChannels,
+    runtime: Runtime,
 ) -> float:
     """10^9 bytes that frames held by --cache will take. Raises InputError where they do not fit, or
     leave the networks no part.
@@ -40,7 +47,7 @@ def check_frames_fit(
     frames = manifest.train
     if size:
         frames = [replace(pair, height=size[0], width=size[1]) for pair in frames]
-    needed_gb = sum(record_bytes(manifest, frame) for frame in frames) / 1e9
+    needed_gb = sum(record_bytes(manifest, frame, photo_channels) for frame in frames) / 1e9
     free_gb = _keeper(cache, runtime).free_memory_bytes() / 1e9
     if needed_gb > FRAMES_SHARE * free_gb:
         raise InputError(

@@ -13,10 +13,10 @@ from shared.networks.weight_file import load_tensors
 from shared.registry.trained import REGISTRY
 
 OF_G = ("netG", "norm", "use_instances", "feature_regions", "ngf", "n_downsample_global")
-OF_G += ("n_blocks_global", "n_local_enhancers", "n_blocks_local")
+OF_G += ("n_blocks_global", "n_local_enhancers", "n_blocks_local", "output_nc")
 # Of a local enhancer's global network.
 SHARED_BY_STAGES = ("norm", "use_instances", "feature_regions")
-SHARED_BY_STAGES += ("n_downsample_global", "n_blocks_global")
+SHARED_BY_STAGES += ("n_downsample_global", "n_blocks_global", "output_nc")
 
 
 def with_sizes_of_start(

@@ -18,7 +18,8 @@ from shared.registry import RegistryError
 from shared.registry.trained import REGISTRY, trained_model
 
 GLOBAL_PART = "model."  # what the tensors of the global network inside a local enhancer begin with
-INPUT = ("num_labels", "input_nc", "use_instances")  # what the data decide
+# Of which data G is, by the layer that this decides.
+DATA = {"first": ("num_labels", "input_nc", "use_instances"), "last": ("output_nc",)}
 
 
 def read_start(folder: Path, architecture: Architecture) -> ModelCard:
@@ -92,7 +93,7 @@ def earlier_training(config: TrainConfig) -> Iterator[Path]:
 
 def check_start(start_from: str, found: Architecture, wanted: Architecture) -> None:
     """Raises InputError where the generator of the model to start from is not built as the one that
-    is to be trained; what it reads may be another thing."""
+    is to be trained; what it reads and makes may be another thing."""
     names = ["netG", "norm", "feat_num", "ngf"]
     if wanted.netG in RESNETS:
         names.append("dropout")
@@ -109,9 +110,11 @@ def check_start(start_from: str, found: Architecture, wanted: Architecture) -> N
             )
 
 
-def other_input(found: Architecture, wanted: Architecture) -> str:
-    """How what two generators read is different, "" where it is not."""
-    return differences(found, wanted, INPUT)
+def other_data(found: Architecture, wanted: Architecture) -> dict[str, str]:
+    """Which layers of a generator of other data begin anew, "first" or "last", and how these data
+    are different."""
+    found = {layer: differences(found, wanted, names) for layer, names in DATA.items()}
+    return {layer: how for layer, how in found.items() if how}
 
 
 def differences(found: Architecture, wanted: Architecture, names: tuple[str, ...] = ()) -> str:
@@ -130,15 +133,17 @@ def begin_at_earlier(
     has_parent: bool,
 ) -> None:
     """Load the networks of an earlier training of this stage, of D and E what fits, and print what
-    was taken. Where G reads other things, its first convolution begins anew.
+    was taken. Where G reads or makes other things, its first or last convolution begins anew.
 
     has_parent: whether the global network inside a local enhancer is that of a previous stage, and
     stays so. Raises InputError where the generator does not fit.
     """
     found = read_start(folder, architecture).architecture
     check_start(start_from, found, architecture)
-    if other := other_input(found, architecture):
-        print(f"--start-from {start_from} reads other input: {other}; G's first layer is new")
+    other = other_data(found, architecture)
+    for layer, how in other.items():
+        does = "reads other input" if layer == "first" else "makes other pictures"
+        print(f"--start-from {start_from} {does}: {how}; G's {layer} layer is new")
     rows = []
     for name, network in networks.items():
         path = weights_path(folder, name)
@@ -147,7 +152,11 @@ def begin_at_earlier(
             continue
         but = GLOBAL_PART if name == "G" and architecture.netG == "local" and has_parent else None
         report = load_what_fits(network, path, but)
-        unfit = report.new if not other else report.new - _stems(network, path)
+        unfit = report.new
+        if "first" in other:
+            unfit = unfit - _stems(network, path)
+        if "last" in other:
+            unfit = unfit - {*list(network.state_dict())[-2:]}  # weight and bias
         if name == "G" and (unfit or not report.taken):
             raise InputError(
                 f"--start-from {start_from}: its generator does not fit ({min(report.new)} "

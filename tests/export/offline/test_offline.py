@@ -414,7 +414,7 @@ def test_an_array_of_another_size_is_resized_to_the_pairs(dataset, tmp_path):
             "test_0_0.bin",
             np.zeros(5, "<f4"),
             "test_0_0.bin has 20 bytes but a picture of 8x16 has 1536 as float32, 768 as float16, "
-            "384 as uint8: give",
+            "384 as uint8, or a third of these where it is grey: give",
         ),
         (
             "test_0_0.bin",

@@ -101,6 +101,29 @@ def test_published_discriminators_and_encoder_are_known_by_their_tensors():
     assert shapes(on_meta(build_encoder, found).state_dict()) == shapes(nvidia_encoder())
 
 
+GREY_G = [nvidia_global(photo=1), nvidia_local(photo=1), junyanz_unet(7, picture=1, photo=1)]
+GREY_G += [junyanz_unet(photo=1), junyanz_resnet(6, picture=1, photo=1), junyanz_resnet(photo=1)]
+
+
+@pytest.mark.parametrize("state", GREY_G)
+def test_grey_generators_are_known_by_their_tensors(state):
+    found = infer({"G": state})
+    assert found.output_nc == 1
+    assert shapes(on_meta(build_generator, found).state_dict()) == shapes(state)
+
+
+def test_discriminators_and_encoder_of_grey_photos_are_known_by_their_tensors():
+    """D sees 35 labels, an edge and one channel of photo, and G three features beside."""
+    D, E = nvidia_discriminator(WITH_FEATURES, 35 + 1 + 1), nvidia_encoder(photo=1)
+    found = infer({"G": nvidia_global(39, photo=1), "D": D, "E": E})
+    assert (found.num_labels, found.use_instances, found.feat_num) == (35, True, 3)
+    assert shapes(on_meta(build_discriminator, found).state_dict()) == shapes(D)
+    assert shapes(on_meta(build_encoder, found).state_dict()) == shapes(E)
+    D = junyanz_discriminator(1 + 1)
+    found = infer({"G": junyanz_unet(picture=1, photo=1), "D": D})
+    assert shapes(on_meta(build_discriminator, found).state_dict()) == shapes(D)
+
+
 def test_batch_norm_and_blocks_without_dropout_are_told_apart():
     assert infer({"G": junyanz_resnet()}).dropout
     for state, netG in (
@@ -123,6 +146,7 @@ KINDS = [
     dict(
         netG="local", n_local_enhancers=2, n_blocks_local=2, norm="batch", feat_num=5, n_layers_D=3
     ),
+    dict(output_nc=1, feat_num=4),
     dict(n_blocks_global=9, netD="multiscale"),  # 2 down-samplings as in pix2pix: D tells
     PIX2PIX | dict(netG="unet_128", n_downsample_global=7, n_blocks_global=0, norm="batch"),
     PIX2PIX
@@ -130,7 +154,7 @@ KINDS = [
     | dict(netD="pixel", n_layers_D=3),
     PIX2PIX | dict(netG="resnet_6blocks", n_blocks_global=6, norm="batch", dropout=True),
     PIX2PIX | dict(netG="resnet_9blocks", n_blocks_global=9, dropout=True, n_layers_D=4),
-    PIX2PIX | dict(netG="resnet_9blocks", n_blocks_global=9),
+    PIX2PIX | dict(netG="resnet_9blocks", n_blocks_global=9, output_nc=1),
 ]
 
 
@@ -195,6 +219,12 @@ def test_refusals_of_states():
     assert "from num_labels 0, use_instances False: say" in refusal(
         infer, {"G": nvidia_global(6)}, **pictures
     )
+
+    for photo, state in ((2, junyanz_unet(photo=2)), (4, nvidia_global(photo=4))):
+        assert refusal(infer, {"G": state}) == (
+            f"--model model: latest_net_G.pth makes pictures of {photo} channels, but photos have "
+            "1 or 3: give weights that make grey or RGB pictures."
+        )
 
     no_G = (
         "--model model: latest_net_G.pth is no generator of pix2pixHD (global, local) or pix2pix "
