@@ -139,6 +139,8 @@ def infer_architecture(
         raise InputError(
             f"--model {model}: latest_net_E.pth is no encoder of pix2pixHD: remove it."
         )
+
+    # The generator, whose pictures must be what photos are.
     is_hd = bool(encoder) or discriminator.get("netD") == "multiscale"
     generator = _generator(states["G"], is_hd)
     if generator is None:
