@@ -10,7 +10,8 @@ from components.train.networks.discriminators import build_discriminator
 from shared.contracts.model import ModelCard
 from shared.data.images import write_picture
 from shared.networks.build import build_generator
-from shared.networks.checkpoint import load_encoder, save_weights, weights_path
+from shared.networks.checkpoint import load_encoder, save_weights
+from shared.networks.chosen import weights_path
 from tests import tiny
 from tests.asking import as_flags, refusal_of_command
 from tests.prepare.files import noise
@@ -71,9 +72,10 @@ def test_grey_weights_of_pix2pixHD_are_adopted_with_their_encoder(tmp_path):
     G, D = nvidia_global(39, ngf=2, photo=1), nvidia_discriminator(WITH_FEATURES, 35 + 1 + 1)
     put(tmp_path, G=G, D=D, E=nvidia_encoder(photo=1))
     main(["adopt", "--model", str(tmp_path)])
-    a = ModelCard.read(tmp_path).architecture
+    card = ModelCard.read(tmp_path)
+    a = card.architecture
     assert (a.netG, a.feat_num, a.output_nc) == ("global", 3, 1)
-    assert load_encoder(tmp_path, a)(torch.zeros(1, 1, 32, 32)).shape == (1, 3, 32, 32)
+    assert load_encoder(tmp_path, card)(torch.zeros(1, 1, 32, 32)).shape == (1, 3, 32, 32)
 
 
 GREY_UNET = junyanz_unet(7, ngf=2, photo=1)
