@@ -19,7 +19,7 @@ from components.export.om.chip import soc_version
 from components.export.onnx_graph.dropout import check_drops, with_dropout
 from components.export.onnx_graph.file import data_file, to_onnx
 from components.export.onnx_graph.metadata import facts_of
-from components.export.onnx_graph.norm import with_precise_norm
+from components.export.onnx_graph.norm import with_graph_norm
 from components.export.onnx_graph.specs import specs
 from components.export.proof import om_runners, onnx_runners, prove
 from components.export.proof_maps import maps_of_proof
@@ -55,8 +55,7 @@ def run(
         batch_norm=config.batch_norm,
     )
     reference = open_runner(form, "torch", generator, "cpu", "fp32")
-    synthesiser = form.synthesiser(generator)
-    deployed = with_precise_norm(synthesiser) if config.instance_norm == "precise" else synthesiser
+    deployed = with_graph_norm(form.synthesiser(generator), config)
 
     # What it is proven on.
     maps = maps_of_proof(form, card, dataset, config.parity_samples)

@@ -13,15 +13,47 @@ from torch import Tensor, nn
 Norm = Callable[[int], nn.Module]  # channels -> layer: instance_norm or nn.BatchNorm2d
 
 
+# How far apart the numbers of a channel may lie where exact ones are equal, in epsilons of the
+# largest number of any channel. Of fp32: convolutions of constant maps, 8 to 49 * 40 terms in any
+# order or by FFT, came to 19; one grey level of one pixel is 4000. 16 bits: the neighbours of a
+# number that is summed in fp32 and then rounded, by a convolution and by its bias.
+ROUNDINGS = {torch.bfloat16: 2, torch.float16: 2, torch.float32: 256, torch.float64: 256}
+
+
+@torch.no_grad()
+def varies(x: Tensor, arithmetic: torch.dtype) -> Tensor:
+    """(N, C, H, W) -> (N, 1, 1, 1), 1 or 0: whether any channel is more than a constant and the
+    rounding of the convolution before.
+
+    A norm divides by the deviation: of rounding alone it makes numbers 316 times as large (eps is
+    1e-5), and the next norms again. All channels decide together: where some vary, what others
+    round is small beside it; and a sum of large terms that is nearly 0 rounds like the others.
+
+    arithmetic: of the convolution before."""
+    high, low = x.amax((2, 3), keepdim=True), x.amin((2, 3), keepdim=True)  # (N, C, 1, 1)
+    if x.dtype in (torch.bfloat16, torch.float16):
+        high, low = high.float(), low.float()
+    spread = (high - low).amax(1, keepdim=True)
+    size = high.abs().amax(1, keepdim=True)  # of constants: low is as large
+    return (spread / (ROUNDINGS[arithmetic] * torch.finfo(arithmetic).eps) > size).to(size.dtype)
+
+
 class InstanceNorm(nn.InstanceNorm2d):
-    """InstanceNorm2d with fp32 statistics of 16-bit input on a CPU too: without weights they would
-    be 16-bit."""
+    """InstanceNorm2d that makes exactly 0 of constant maps, before weights and bias; gradients too.
+
+    The statistics of 16-bit input are fp32 on a CPU too: without weights they would be 16-bit."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dtype not in (torch.bfloat16, torch.float16) or x.device.type != "cpu":
-            return super().forward(x)
-        one = x.new_ones(x.shape[1], dtype=torch.float32)
-        return F.instance_norm(x, weight=one, bias=torch.zeros_like(one), eps=self.eps)
+        n, c, height, width = x.shape
+        scale = varies(x, x.dtype).repeat(1, c, 1, 1)  # expanded, it took the kernel four times
+        if self.affine:
+            scale = scale * self.weight[:, None, None]
+        bias = self.bias.repeat(n) if self.affine else None
+        # BatchNorm of one picture with N * C channels, as torch's instance_norm has it, but with a
+        # scale for each sample: not a number that is not finite is hidden by 0.
+        maps = x.contiguous().view(1, n * c, height, width)
+        y = F.batch_norm(maps, None, None, scale.view(-1), bias, training=True, eps=self.eps)
+        return y.view(n, c, height, width)
 
 
 def instance_norm(channels: int) -> nn.Module:
@@ -135,7 +167,7 @@ def with_picture_statistics(network: nn.Module) -> nn.Module:
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d):
-                own = nn.InstanceNorm2d(child.num_features, child.eps, affine=True)
+                own = InstanceNorm(child.num_features, child.eps, affine=True)
                 own.load_state_dict({"weight": child.weight.detach(), "bias": child.bias.detach()})
                 own = own.to(child.weight.device).train(child.training).requires_grad_(False)
                 setattr(module, name, own)

@@ -20,7 +20,7 @@ from components.export.__main__ import main
 from components.export.component import export
 from components.export.config import ExportConfig, OnnxOptions
 from components.export.onnx_graph.file import to_onnx
-from components.export.onnx_graph.norm import PreciseInstanceNorm, with_precise_norm
+from components.export.onnx_graph.norm import with_graph_norm
 from components.export.proof_maps import generated_maps, real_maps
 from components.export.run import run
 from shared.code_version import code_version
@@ -36,8 +36,6 @@ from shared.deployed.synthesiser import Synthesiser
 from shared.device import pick
 from shared.networks.build import build_generator
 from shared.networks.checkpoint import load_generator
-from shared.networks.layers import InstanceNorm
-from shared.networks.pix2pixhd import instance_norm
 from tests import tiny
 from tests.asking import refusal
 from tests.places import ROOT
@@ -276,48 +274,6 @@ def test_opset_is_honoured_and_the_graph_is_what_atc_reads(tmp_path, instance_no
             assert "kernel_shape" in {attribute.name for attribute in node.attribute}
 
 
-@pytest.mark.parametrize(("mean", "std"), [(0, 1), (5, 0.1)])
-def test_precise_norm_is_instance_norm(mean, std):
-    x = mean + std * torch.randn(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(
-        PreciseInstanceNorm(instance_norm(3))(x), instance_norm(3)(x), rtol=1e-4, atol=1e-4
-    )
-    affine = nn.InstanceNorm2d(3, affine=True)
-    nn.init.normal_(affine.weight)
-    nn.init.normal_(affine.bias)
-    torch.testing.assert_close(PreciseInstanceNorm(affine)(x), affine(x), rtol=1e-4, atol=1e-4)
-
-
-def test_precise_norm_shares_the_weights_and_leaves_the_model_alone():
-    synthesiser = Synthesiser(build_generator(tiny.architecture()), tiny.architecture(), None)
-    copied = with_precise_norm(synthesiser)
-    norms = [
-        [type(m) for m in s.modules() if "Norm" in type(m).__name__] for s in (synthesiser, copied)
-    ]
-    assert set(norms[0]) == {InstanceNorm} and set(norms[1]) == {PreciseInstanceNorm}
-    assert len(norms[0]) == len(norms[1])
-    mine, copies = list(synthesiser.parameters()), list(copied.parameters())
-    assert len(mine) == len(copies) and all(a is b for a, b in zip(mine, copies, strict=True))
-
-
-def test_precise_norm_is_why_a_larger_picture_passes(tmp_path):
-    """ONNX Runtime's own InstanceNormalization is off by more than ten times as much at 256x512."""
-    card = tiny.model(tmp_path, tiny.architecture(), height=256, width=512)
-    synthesiser = Synthesiser(load_generator(tmp_path)[1], card.architecture, None).eval()
-    samples = generated_maps(card.architecture, 1, (256, 512))
-
-    def error(network):
-        traced(network, batch(samples, card.architecture), tmp_path / "file.onnx")
-        runner = OnnxRunner(tmp_path / "file.onnx", "fp32")
-        feed = batch(samples, card.architecture)
-        return measure_parity(
-            runner, TorchRunner(synthesiser, pick("cpu")), [feed], 1e-4
-        ).max_abs_error
-
-    precise, native = error(with_precise_norm(synthesiser)), error(synthesiser)
-    assert precise < 1e-5 and native > 10 * precise
-
-
 def zero_padding(synthesiser: Synthesiser) -> Synthesiser:
     first = next(m for m in synthesiser.generator.modules() if isinstance(m, nn.ReflectionPad2d))
     first.forward = nn.ZeroPad2d(3).forward
@@ -337,7 +293,7 @@ def test_a_wrong_export_fails_and_leaves_no_file(tmp_path, dataset, monkeypatch,
     run(tmp_path / "model", tmp_path / "exported", dataset, config=config(parity_samples=1))
     assert (tmp_path / "exported" / "generator.onnx").is_file(), "of an earlier, good export"
     monkeypatch.setattr(
-        components.export.run, "with_precise_norm", lambda s: damage(with_precise_norm(s))
+        components.export.run, "with_graph_norm", lambda s, o: damage(with_graph_norm(s, o))
     )
     with pytest.raises(
         RuntimeError, match=r"differs from the PyTorch model and was not kept: onnxruntime on"

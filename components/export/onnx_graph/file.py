@@ -23,6 +23,7 @@ from shared.errors import InputError
 BATCH, HEIGHT, WIDTH, INSTANCES = "batch", "height", "width", "instances"  # names of dynamic axes
 # Of an InstanceNorm written out, which stays fp32.
 NORM_OPS = ["ReduceMean", "Sub", "Mul", "Sqrt", "Div"]
+NORM_OPS += ["ReduceMax", "ReduceMin", "Abs", "Greater"]
 
 
 def to_onnx(
