@@ -29,12 +29,8 @@ from shared.contracts.labels import IGNORED
 from shared.contracts.model import Architecture, ModelCard
 from shared.data.maps import Sample
 from shared.deployed.form import Feeds, Form, stack
-from shared.deployed.parity import measure_parity
-from shared.deployed.runners import OnnxRunner, TorchRunner
 from shared.deployed.styles import Style
 from shared.deployed.synthesiser import Synthesiser
-from shared.device import pick
-from shared.networks.build import build_generator
 from shared.networks.checkpoint import load_generator
 from tests import tiny
 from tests.asking import refusal

@@ -132,28 +132,50 @@ def fold_constants(model: ModelProto) -> ModelProto:
 
 
 def to_fp16(model: ModelProto) -> ModelProto:
-    """Weights and convolutions in 16 bits; inputs, outputs, and the statistics of norms stay in
-    32. Raises InputError for weights that 16 bits cannot hold, which would become the nearest that
-    they can."""
-    in_32_bits = {
-        name for node in model.graph.node if node.op_type in NORM_OPS for name in node.input
-    }
-    for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or tensor.name in in_32_bits:
+    """Weights and convolutions in 16 bits; inputs, outputs, and norms stay in 32. Raises InputError
+    for weights that 16 bits cannot hold, which would become the nearest that they can."""
+    # What stays: of additions those of norms, which have a constant, eps or a bias.
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    of_norms = [
+        node
+        for node in model.graph.node
+        if node.op_type in NORM_OPS
+        or (node.op_type == "Add" and not constants.keys().isdisjoint(node.input))
+    ]
+    in_32_bits = {name for node in of_norms for name in node.input}
+    for name, tensor in constants.items():
+        if tensor.data_type != TensorProto.FLOAT or name in in_32_bits:
             continue
         largest = np.abs(numpy_helper.to_array(tensor)).max(initial=0)
         if largest > np.finfo(np.float16).max:
             raise InputError(
-                f"--precision fp16 holds numbers up to 65504 but tensor {tensor.name} has "
-                f"{largest:g}: give --precision fp32."
+                f"--precision fp16 holds numbers up to 65504 but tensor {name} has {largest:g}: "
+                "give --precision fp32."
             )
-    model = convert_float_to_float16(model, keep_io_types=True, op_block_list=NORM_OPS)
+    stays = [node.name for node in of_norms]
+    model = convert_float_to_float16(
+        model, keep_io_types=True, op_block_list=[], node_block_list=stays
+    )
+
     # It casts back to 32 bits once per reader, under one name, and appends the casts.
     nodes = {node.output[0]: node for node in model.graph.node}
     del model.graph.node[:]
     model.graph.node.extend(nodes.values())
     OnnxModel.graph_topological_sort(model.graph)
-    return model
+
+    # Between two operators of a norm it casts to 16 bits and back.
+    tidied = OnnxModel(model)
+    tidied.remove_cascaded_cast_nodes()
+    numbers = {
+        node.output[0]
+        for node in tidied.nodes()
+        if node.name in stays and node.op_type != "Greater"
+    }
+    for cast in tidied.get_nodes_by_op_type("Cast"):
+        if cast.input[0] in numbers and cast.attribute[0].i == TensorProto.FLOAT:
+            tidied.replace_input_of_all_nodes(cast.output[0], cast.input[0])
+            tidied.remove_node(cast)
+    return tidied.model
 
 
 def save(model: ModelProto, path: Path, external_data_above_mb: int) -> None:

@@ -12,7 +12,12 @@ from shared.networks.layers import InstanceNorm, varies, with_picture_statistics
 from tests import reference, tiny
 from tests.tiny import one_thread  # noqa: F401 - a fixture
 
-EPSILON = {torch.float32: 2**-23, torch.float64: 2**-52, torch.bfloat16: 2**-7, torch.float16: 2**-10}
+EPSILON = {
+    torch.float32: 2**-23,
+    torch.float64: 2**-52,
+    torch.bfloat16: 2**-7,
+    torch.float16: 2**-10,
+}
 FLOATS = pytest.mark.parametrize("dtype", EPSILON, ids=str)
 NETWORKS = ["global", "local", "resnet_6blocks", "unet_128"]
 
