@@ -1,6 +1,7 @@
 """Trainings killed with -9 at chosen places, which go on with a command line that differs: each
 pair of each epoch is trained once, and what is said to go on exactly ends with the same weights."""
 
+import shutil
 import signal
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -172,3 +173,37 @@ def test_curves_of_a_killed_training_never_go_back(dataset, tmp_path, batch_size
     assert found["train_global", "loss/G_GAN"] == wanted
     assert found["train_global", "epoch_loss/G_GAN"] == [6, 12]
     assert found["train_global", "input_synthesised_real"] == [0, 6, 12]
+
+
+@pytest.fixture(scope="module")
+def stopped(dataset, tmp_path_factory) -> dict[str, Path]:
+    """Models whose training was killed within an epoch, and ended with one."""
+    folder = tmp_path_factory.mktemp("stopped")
+    killed(dataset, folder / "within", WITHIN_AN_EPOCH)
+    assert train(dataset, folder / "between", **COMMON | dict(epochs=1)).code == 0
+    return {name: folder / name for name in ("within", "between")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["within", "between"])
+def test_data_that_were_moved_are_the_same(place, stopped, dataset, whole, tmp_path):
+    shutil.copytree(stopped[place], tmp_path / "moved")
+    shutil.copytree(dataset, tmp_path / "data")
+    ended = train(tmp_path / "data", tmp_path / "moved", **COMMON)
+    assert ended.code == 0 and "continues after" in ended.said, ended.said
+    assert ModelCard.read(tmp_path / "moved").digest == whole().digest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["within", "between"])
+@pytest.mark.parametrize(
+    "other", [dict(train=PAIRS + 1), dict(test=3), dict(height=40)], ids=["grown", "test", "size"]
+)
+def test_other_data_are_refused_and_the_folder_stays(place, other, stopped, tmp_path):
+    tiny.dataset(tmp_path / "data", **dict(train=PAIRS, input_nc=3) | other)
+    files = {path: path.read_bytes() for path in stopped[place].rglob("*") if path.is_file()}
+    ended = train(tmp_path / "data", stopped[place], **COMMON)
+    assert ended.code == 2
+    assert "train refused: " in ended.said and "another --dataset" in ended.said, ended.said
+    assert "Traceback" not in ended.said
+    assert files == {p: p.read_bytes() for p in stopped[place].rglob("*") if p.is_file()}

@@ -11,6 +11,8 @@ from components.train.data.batches import PairDataset, batches_of_rank
 from components.train.devices.world import World
 from components.train.run import run
 from components.train.step import Trainer
+from shared.contracts.dataset import DatasetManifest
+from shared.contracts.labels import Label
 from shared.contracts.model import ModelCard
 from shared.networks.checkpoint import load_tensors, save_tensors
 from tests import tiny
@@ -152,3 +154,15 @@ def test_a_state_that_counted_batches_goes_on_to_the_same_weights(dataset, tmp_p
     run(dataset, tmp_path / "parts", config=config(**options))
     cards = [ModelCard.read(tmp_path / name) for name in ("whole", "parts")]
     assert cards[0].digest == cards[1].digest and cards[0].metrics == cards[1].metrics
+
+
+def test_names_of_labels_may_change_and_stand_in_the_card(tmp_path):
+    """They are no part of the data set's digest, and nothing is learned from them."""
+    tiny.dataset(tmp_path / "data", train=2, height=16, width=16)
+    run(tmp_path / "data", tmp_path / "model", config=config(epochs_decay=0))
+    manifest = DatasetManifest.read(tmp_path / "data")
+    labels = [Label(id=7, name="road", colour=(128, 64, 128))]
+    manifest.model_copy(update=dict(labels=labels)).write(tmp_path / "data")
+    run(tmp_path / "data", tmp_path / "model", config=config())
+    card = ModelCard.read(tmp_path / "model")
+    assert card.epoch == 2 and card.labels == labels and card.dataset_digest == manifest.digest
