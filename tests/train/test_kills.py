@@ -57,8 +57,11 @@ ROWS = {
     "two devices, then two of torchrun": Row(
         WITHIN_AN_EPOCH, (0, 4), dict(devices=2), dict(torchrun=2, devices=1), exact=True
     ),
-    "two devices, then one": Row(
-        WITHIN_AN_EPOCH, (0, 4), dict(devices=2), dict(devices=1, batch_size=4)
+    "two devices, then one, with all that remembers": Row(
+        WITHIN_AN_EPOCH,
+        (0, 4),
+        dict(devices=2, ema_decay=0.5, lr_policy="plateau"),
+        dict(devices=1, batch_size=4, pool_size=2),
     ),
 }
 

@@ -166,3 +166,12 @@ def test_names_of_labels_may_change_and_stand_in_the_card(tmp_path):
     run(tmp_path / "data", tmp_path / "model", config=config())
     card = ModelCard.read(tmp_path / "model")
     assert card.epoch == 2 and card.labels == labels and card.dataset_digest == manifest.digest
+
+
+def test_a_performance_run_leaves_a_stopped_training_where_it_is(dataset, tmp_path, monkeypatch):
+    model = tmp_path / "model"
+    train_until(3, monkeypatch, dataset, model)
+    before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
+    run(dataset, model, config=config(performance_run=1, batch_size=2))
+    assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == before
+    assert load_tensors(model / "state" / "training.pt")["pairs"] == 2
