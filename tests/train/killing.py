@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.networks.checkpoint import load_tensors
+from shared.networks.weight_file import load_tensors
 from tests import tiny
 from tests.calling import environment
 from tests.places import ROOT

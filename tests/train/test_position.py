@@ -14,7 +14,8 @@ from components.train.step import Trainer
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.labels import Label
 from shared.contracts.model import ModelCard
-from shared.networks.checkpoint import load_tensors, save_tensors
+from shared.networks.checkpoint import save_tensors
+from shared.networks.weight_file import load_tensors
 from tests import tiny
 from tests.training import config, trainer_for
 
