@@ -24,6 +24,12 @@ def check_same_model(
 ) -> None:
     """Raises InputError for an export of another model, for one that lost its files, and for a data
     set that the model cannot read."""
+    name = card.name_of(export.model_digest)
+    if export.model_digest != card.digest and name:
+        raise InputError(
+            f"--exported {exported} was made from the weights {card.called(name)} of --model "
+            f"{model}, but {card.called()} is asked for: say --weights {name}, or export again."
+        )
     if export.model_digest != card.digest:
         raise InputError(
             f"--exported {exported} was made from model {export.model_digest} but --model {model} "

@@ -131,6 +131,7 @@ def run(
         height=size[0],
         width=size[1],
         model_digest=card.digest,
+        weights=card.called(),
         dataset_digest=manifest.digest,
         environment=environment(runtime),
         method=method(config, painters[0].runner.name, len(contest.rounds) if contest else 0),

@@ -10,6 +10,7 @@ from shared.contracts.model import ModelCard
 from shared.device import pick
 from shared.errors import InputError
 from shared.networks.checkpoint import read_model
+from shared.networks.chosen import choose
 
 
 def read_inputs(dataset: Path, model: Path, weights: str) -> tuple[DatasetManifest, ModelCard]:
@@ -77,6 +78,7 @@ def preflight(
     if dataset is None or model is None:
         return forecast
     manifest, made = dataset.manifest, (Path("of prepare"), Path("of train_global"))
+    model = forecast.refusals.of(choose, made[1], model, config.weights) or model
     forecast.refusals.of(check_inputs, made[0], manifest, made[1], model)
     if config.reference_files:
         forecast.refusals.of(refuse_labelless, manifest, "--reference-files")

@@ -16,6 +16,7 @@ from shared.contracts.model import ModelCard
 from shared.errors import InputError
 from shared.networks.build import build_generator
 from shared.networks.checkpoint import load_generator
+from shared.networks.chosen import choose
 
 
 def read_inputs(
@@ -115,6 +116,7 @@ def preflight(
     if model is None or dataset is None:
         return forecast
     place = Path(f"of {'train_local' if model.architecture.netG == 'local' else 'train_global'}")
+    ask(choose, place, model, config.weights)
     with torch.device("meta"):
         generator = build_generator(model.architecture)
     if config.dropout:

@@ -9,6 +9,7 @@ from components.train.config import SMALLEST_SIDE, TrainConfig
 from components.train.data.held import check_frames_fit
 from components.train.data.sizes import deployed_size, padding_remark, trained_sizes
 from components.train.devices.loss_scale import check_apex
+from components.train.folder import weights_to_come
 from components.train.networks.build import architecture_for, build_empty
 from components.train.networks.memory import check_compiles
 from components.train.networks.partial import fitting
@@ -24,7 +25,7 @@ from components.train.networks.vgg import look_for_vgg
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.forecast import Forecast, PreparedData
-from shared.contracts.model import Architecture, ModelCard
+from shared.contracts.model import LATEST, Architecture, ModelCard
 from shared.data.frames import record_bytes
 from shared.device import Runtime, pick
 from shared.errors import InputError
@@ -95,6 +96,11 @@ def check_inputs(
     if config.netG == "local" and parent is None and not config.start_from:
         raise InputError(
             "--netG local starts from a global model: give its folder with --init-from."
+        )
+    if clusters and parent and (name := parent.name_of(clusters.model_digest)) not in ("", LATEST):
+        raise InputError(
+            f"--clusters was made from the weights {parent.called(name)} of --init-from, of which "
+            "stage local takes the latest: cluster again with --weights latest."
         )
     if clusters and (parent is None or clusters.model_digest != parent.digest):
         raise InputError(
@@ -205,12 +211,15 @@ def preflight(
     is_validated = bool(config.validate_every_epochs)
     checkpoint = (1 + is_validated + 3) * weights
     forecast.passing_bytes = checkpoint
-    forecast.stay_bytes = checkpoint + (config.keep_checkpoints + 1) * weights
+    forecast.stay_bytes = checkpoint + (config.keep_checkpoints + 1 + is_validated) * weights
     device = f"{runtime.name} in {runtime.precision}" if runtime else ""
     parts = (f"{parameters / 1e6:.1f} M weights", device, *found, forecast.found)
     forecast.found = ", ".join(filter(None, parts))
 
     # What it makes.
+    tested = min(sum(pair.has_photo for pair in manifest.test), config.validate_pairs)
+    if architecture.feat_num and clusters:  # there are features of the training pairs only
+        tested = 0
     forecast.gives = ModelCard(
         architecture=architecture,
         height=size[0],
@@ -220,9 +229,10 @@ def preflight(
         images_seen=0,
         dataset_digest="",
         parent_digest="",
-        digest="",
+        digest=LATEST,
         config={},
         metrics={},
+        weights=weights_to_come(config, tested),
     )
     return forecast
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from components.train.config import TrainConfig
 from components.train.devices.loss_scale import COUNT
 from components.train.networks.ema import Ema
 from components.train.step import Trainer
@@ -188,6 +189,25 @@ def _not_finite(networks: dict[str, dict[str, Tensor]]) -> str:
     return not_finite(
         {f"{name}.{key}": one for name, state in states for key, one in state.items()}
     )
+
+
+def weights_to_come(config: TrainConfig, tested: int) -> dict[str, SavedWeights]:
+    """The weights that a whole training is sure to leave, by name; of the best the epoch is not
+    known.
+
+    tested: Number of test pairs that its validations can measure, 0 = there is no validation."""
+    # An epoch that is the best so far gets a checkpoint too, and may push out another.
+    total, every = config.total_epochs, config.validate_every_epochs
+    sure = {*range(config.save_every_epochs, total, config.save_every_epochs), total}
+    may_be = sure | ({*range(every, total, every)} if every and tested else set())
+    kept = sorted(may_be)[-config.keep_checkpoints :] if config.keep_checkpoints else []
+    epochs = {LATEST: total} | {str(epoch): epoch for epoch in kept if epoch in sure}
+    if every and tested >= (2 if config.best_by == "fid" else 1):
+        epochs[BEST] = 0
+    return {
+        name: SavedWeights(epoch=epoch, images_seen=0, digest=name, files={}, metrics={})
+        for name, epoch in epochs.items()
+    }
 
 
 def _halve_old_l1(state: dict) -> None:

@@ -29,8 +29,8 @@ from shared.contracts.model import ModelCard
 from shared.data.reader import PairReader
 from shared.device import Runtime
 from shared.errors import InputError
-from shared.networks.chosen import weights_path
-from shared.registry.trained import CHECKPOINTS, MODEL_DIGEST
+from shared.networks.chosen import checked_file
+from shared.registry.trained import log_model
 from shared.scorers.networks import MeasuringNetworks
 
 SAMPLE_PAIRS = 4
@@ -124,8 +124,8 @@ def train_model(
         config=config.model_dump(),
         metrics={},
     )
-    encoder = weights_path(init_from, "E") if clusters else None  # made the features of `clusters`
-    encoder = encoder if encoder and encoder.is_file() else None
+    # What made the features of `clusters`.
+    encoder = checked_file(init_from, parent, "E") if clusters else None
     folder = ModelFolder(model, trainer, card, config.best_by, config.keep_checkpoints, encoder)
     if folder.load():
         print(f"continues after {trainer.place(len(manifest.train))}", flush=True)
@@ -177,8 +177,5 @@ def train_model(
     }
     tracking.log_figures(speed)
     if world.is_main:
-        for name in networks.trained():
-            tracking.log_files(weights_path(model, name), CHECKPOINTS)
-        tracking.log_files(model / ModelCard.FILE, CHECKPOINTS)
-        tracking.set_tags({MODEL_DIGEST: ModelCard.read(model).digest})
+        log_model(model)
     return figures.metrics() | speed

@@ -54,6 +54,11 @@ class ClusterTable(Folder):
             )
         table = cls.read(clusters)
         made_by_it = table.model_digest in (card.digest, card.parent_digest)
+        if not made_by_it and (name := card.name_of(table.model_digest)):
+            raise InputError(
+                f"--clusters {clusters} was made from the weights {card.called(name)} of --model "
+                f"{model}, but {card.called()} is asked for: say --weights {name}."
+            )
         if not made_by_it or table.feat_num != feat_num:
             raise InputError(
                 f"--clusters {clusters} belongs to model {table.model_digest} ({table.feat_num} "

@@ -126,6 +126,7 @@ class BenchmarkReport(Folder):
     height: int
     width: int
     model_digest: str
+    weights: str = ""  # of the model, such as "best (epoch 40)"; '' = not known
     dataset_digest: str
     environment: dict[str, str]
     method: str

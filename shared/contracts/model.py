@@ -173,11 +173,15 @@ class ModelCard(Folder):
         saved = self.weights[name].model_dump(exclude={"files"})
         return self.model_copy(update=saved | {"chosen": name})
 
-    def named(self, digest: str) -> str:
-        """What the weights of a digest are called, with the flag; "" where they are not of this
-        model."""
-        names = [name for name, saved in self.weights.items() if saved.digest == digest]
-        return f"--weights {names[0]}" if names else ""
+    def name_of(self, digest: str) -> str:
+        """The first name of the weights of this digest; "" where the card knows none."""
+        return next((name for name, one in self.weights.items() if one.digest == digest), "")
+
+    def called(self, name: str = "") -> str:
+        """Weights in words, such as "best (epoch 40)"; without a name the chosen ones."""
+        name = name or self.chosen
+        epoch = self.weights[name].epoch if name in self.weights else self.epoch
+        return name if name.isdecimal() or not epoch else f"{name} (epoch {epoch})"
 
     @property
     def frame_size(self) -> tuple[int, int] | None:

@@ -74,14 +74,11 @@ def choose(model: Path, card: ModelCard, weights: str) -> ModelCard:
         known = {weights: record_of(model, weights)} if weights in weights_in(model) else {}
         card = card.model_copy(update={"weights": known})
     if weights not in card.weights:
-        names = [
-            name if name.isdecimal() else f"{name} (epoch {saved.epoch})"
-            for name, saved in card.weights.items()
-        ]
-        held = ", ".join(names or weights_in(model)) or "none"
+        held = ", ".join(map(card.called, card.weights)) or ", ".join(weights_in(model)) or "none"
+        by = "--validate-every-epochs" if weights == BEST else "--keep-checkpoints"
         raise InputError(
             f"--weights {weights}: --model {model} holds {held}: choose among these, or train with "
-            "--validate-every-epochs for a best, --keep-checkpoints for others."
+            f"{by}."
         )
     return card.of(weights)
 

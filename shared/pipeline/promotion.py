@@ -101,12 +101,13 @@ def best(recipe: str = "demo", runs: Path = Path("runs")) -> None:
             ", ".join(version.aliases),
             version.tags.get("outcome", ""),
             version.tags.get("run", ""),
+            version.tags.get("weights", ""),
             f"{version.created:%Y-%m-%d %H:%M}",
             version.tags.get("refused", ""),
         )
         for version in reversed(found)
     ]
-    headers = ("version", "alias", "verdict", "run", "made (UTC)", "refused because")
+    headers = ("version", "alias", "verdict", "run", "weights", "made (UTC)", "refused because")
     print(f"\n{tabulate(rows, headers, tablefmt='plain', disable_numparse=True)}")
 
 
@@ -150,7 +151,7 @@ def start_from(start: str, recipe: str, config: Recipe, runs: Path, host: str = 
                     "given: leave one out."
                 )
             with connected() as client:
-                card = trained_card(client, training_run(client, version, step))
+                card = trained_card(client, training_run(client, version, step)[0])
             _refuse_other_networks(start, step, card.config, config[step])
             changed[step] = config[step] | {"start_from": version.uri}
     print(f"--from {start}: {version}", flush=True)

@@ -44,7 +44,8 @@ def digest_of(folder: Path) -> str:
         manifest = DatasetManifest.read(folder)
         described = manifest.model_dump_json(exclude={"source", "source_digest", "config"})
     elif (folder / ModelCard.FILE).is_file():
-        described = ModelCard.read(folder).model_dump_json(exclude={"metrics"})
+        measured = {"metrics": True, "weights": {"__all__": {"metrics"}}}
+        described = ModelCard.read(folder).model_dump_json(exclude=measured)
     elif (folder / ClusterTable.FILE).is_file():
         described = digest_files([folder / ClusterTable.FILE, folder / ClusterTable.FEATURES])
     else:

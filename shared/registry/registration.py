@@ -47,12 +47,14 @@ class Candidate(Folder):
     run: str  # what it was made in: a pipeline's run by its name, else by MLflow's id, or a step's
     verdict: Verdict
     model_digest: str
+    weights: str = ""  # in words, as a report's
     dataset_digest: str
     figures: dict[str, float]
 
     def description(self) -> str:
         """What the UI shows with the version, in Markdown."""
-        lines = [f"**{self.verdict.outcome}**, run `{self.run}`", ""]
+        of = f", weights {self.weights}" if self.weights else ""
+        lines = [f"**{self.verdict.outcome}**, run `{self.run}`{of}", ""]
         lines += [f"- {reason}" for reason in self.verdict.reasons] + [""]
         lines += ["| figure | value |", "|---|---|"]
         lines += [f"| {name} | {value:.5g} |" for name, value in sorted(self.figures.items())]
@@ -85,6 +87,7 @@ def register(
         run=next(filter(None, of_pipeline), run_id or str(run.journal)),
         verdict=measured.verdict,
         model_digest=measured.model_digest,
+        weights=measured.weights,
         dataset_digest=measured.dataset_digest,
         figures=measured.headline(),
     )
@@ -174,6 +177,7 @@ def _upload(client, run_id: str, package: Path, candidate: Candidate) -> Version
         with contextlib.suppress(MlflowException):  # another was faster
             client.create_registered_model(candidate.name)
     tags = digests | {"run": candidate.run, "outcome": candidate.verdict.outcome}
+    tags["weights"] = candidate.weights
     tags["figures"] = json.dumps(candidate.figures)
     made = client.create_model_version(
         candidate.name,

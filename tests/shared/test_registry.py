@@ -266,8 +266,11 @@ def test_a_recipe_starts_from_the_trainings_of_its_champion(two_stages, trained,
     for step, folder in (("train_global", "one"), ("train_local", "two")):
         assert recipe[step] | {"start_from": "models:/stages/1"} == changed[step]
         with trained_model("models:/stages/1", step) as found:
-            for name in ("latest_net_G.pth", "latest_net_D.pth", "model.json"):
+            for name in ("latest_net_G.pth", "latest_net_D.pth"):
                 assert (found / name).read_bytes() == (trained / folder / name).read_bytes()
+            cards = [ModelCard.read(place) for place in (found, trained / folder)]
+            here, there = (card.model_dump(exclude={"weights"}) for card in cards)
+            assert here == there and list(cards[0].weights) == ["latest"]
 
     # What does not go.
     def refused(start="1", step="train_local", **options):

@@ -9,7 +9,7 @@ from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard
 from shared.contracts.labels import Label
 from shared.contracts.measured import BenchmarkReport
-from shared.contracts.model import Architecture, ModelCard
+from shared.contracts.model import BEST, LATEST, Architecture, ModelCard
 
 NETWORKS = {
     "global": "pix2pixHD, global generator",
@@ -50,6 +50,8 @@ class Subject:
         }
         run = report.environment.get("run") or NETWORKS[card.architecture.netG]
         title = f"{run}, {size}, on {manifest.name}"
+        if card.chosen != LATEST:
+            title += f", {card.called() if card.chosen == BEST else f'epoch {card.epoch}'}"
         facts = {name: text for name, text in facts.items() if text}
         return cls(title, facts, export, manifest.labels)
 
@@ -64,11 +66,12 @@ def describe(a: Architecture) -> str:
 
 def training(card: ModelCard) -> str:
     """How long it was trained, and from what."""
+    others = f", weights {card.called()}" if card.chosen != LATEST else ""
     if not card.images_seen:
-        return "weights from elsewhere"
+        return f"weights from elsewhere{others}" if not card.config else f"weights {card.called()}"
     begun = ", begun with another model's weights" if card.parent_digest else ""
     images = f"{card.images_seen:,} image{'s' * (card.images_seen != 1)}"
-    return f"{counted(card.epoch, 'epoch')}, {images} seen{begun}"
+    return f"{counted(card.epoch, 'epoch')}, {images} seen{begun}{others}"
 
 
 def short(commit: str) -> str:

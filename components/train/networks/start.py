@@ -10,10 +10,10 @@ from torch import nn
 
 from components.train.config import TrainConfig
 from components.train.networks.partial import load_what_fits, modules
-from shared.contracts.model import RESNETS, Architecture, ModelCard
+from shared.contracts.model import LATEST, RESNETS, Architecture, ModelCard
 from shared.errors import InputError
 from shared.networks.checkpoint import read_model, state_for
-from shared.networks.chosen import weights_path
+from shared.networks.chosen import checked_file, weights_in, weights_path
 from shared.registry import RegistryError
 from shared.registry.trained import REGISTRY, trained_model
 
@@ -25,7 +25,14 @@ DATA = {"first": ("num_labels", "input_nc", "use_instances"), "last": ("output_n
 def read_start(folder: Path, architecture: Architecture) -> ModelCard:
     """The card of the model to start from; also of NVIDIA's or junyanz's files alone, whose input
     channels are taken to be those of this architecture where that may be, else those that the
-    references have."""
+    references have. Raises InputError where the folder has weights, but not the latest."""
+    held = weights_in(folder)
+    if held and LATEST not in held:
+        raise InputError(
+            f"{folder} holds {weights_path(folder, 'G', held[-1]).name} but no "
+            f"{weights_path(folder, 'G').name}, from which a training starts: copy its files under "
+            "this name to a folder of their own."
+        )
     known = architecture.model_dump(include={"num_labels", "use_instances", "feat_num"})
     for hints in (dict(num_labels=architecture.num_labels), known):
         with contextlib.suppress(InputError):
@@ -41,18 +48,18 @@ def begin_at_parent(
 ) -> None:
     """Load what fits of a model, and say what that is. Raises InputError where the global part of
     stage local does not fit, or of the generator nothing does."""
-    is_local = read_start(init_from, architecture).architecture.netG == "local"
-    has_parent = architecture.netG == "local" and not is_local
+    card = read_start(init_from, architecture)
+    has_parent = architecture.netG == "local" and card.architecture.netG != "local"
     for name, network in networks.items():
-        if not weights_path(init_from, name).is_file():
+        path = checked_file(init_from, card, name)
+        if path is None:
             continue
-        report = load_what_fits(network, weights_path(init_from, name))
+        report = load_what_fits(network, path)
         if name == "G" and not report.taken and not has_parent:
-            found = read_start(init_from, architecture).architecture
             raise InputError(
                 f"--init-from {init_from}: none of the {len(report.new)} tensors of the generator "
-                f"fits ({differences(found, architecture)}): give a model of the same networks, or "
-                "leave it out."
+                f"fits ({differences(card.architecture, architecture)}): give a model of the same "
+                "networks, or leave it out."
             )
         print("from the previous stage:" if has_parent else "from --init-from:", report, flush=True)
         if name == "G" and has_parent:
@@ -138,7 +145,8 @@ def begin_at_earlier(
     has_parent: whether the global network inside a local enhancer is that of a previous stage, and
     stays so. Raises InputError where the generator does not fit.
     """
-    found = read_start(folder, architecture).architecture
+    card = read_start(folder, architecture)
+    found = card.architecture
     check_start(start_from, found, architecture)
     other = other_data(found, architecture)
     for layer, how in other.items():
@@ -146,8 +154,8 @@ def begin_at_earlier(
         print(f"--start-from {start_from} {does}: {how}; G's {layer} layer is new")
     rows = []
     for name, network in networks.items():
-        path = weights_path(folder, name)
-        if not path.is_file():
+        path = checked_file(folder, card, name)
+        if path is None:
             rows.append((name, "no file, stays as it is", "", ""))
             continue
         but = GLOBAL_PART if name == "G" and architecture.netG == "local" and has_parent else None

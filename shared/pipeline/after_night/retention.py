@@ -129,7 +129,7 @@ def _trainings(client, versions: Iterable[Version]) -> set[str]:
     for version in versions:
         for step in ("train_global", "train_local"):
             with contextlib.suppress(InputError):  # it has no such stage
-                found.add(training_run(client, version, step))
+                found.add(training_run(client, version, step)[0])
     return found
 
 
