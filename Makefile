@@ -20,7 +20,7 @@ ui: .venv/ready
 	$(BIN)/python pipeline.py ui
 
 test: .venv/ready lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not gpu and not npu and not containers"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not gpu and not npu and not containers"
 
 test-all: .venv/ready lint
 	$(BIN)/python -m pytest

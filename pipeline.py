@@ -319,11 +319,11 @@ def schedule(config: ScheduleOptions) -> None:
         manage.create(config)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     verbs = {"compile": compile_, "preflight": preflight, "submit": submit}
     verbs |= {"nightly": nightly, "promote": promote, "rollback": rollback, "best": best}
     verbs |= {"schedule": schedule, "ui": ui, "sync": sync}
-    command_line("python pipeline.py", None, verbs)
+    command_line("python pipeline.py", None, verbs, argv)
 
 
 if __name__ == "__main__":

@@ -36,10 +36,13 @@ from tests.measuring import mean_colour
 from tests.prepare.files import noise, save
 
 
-def lines(result) -> list[str]:
-    """What was missing, a line each."""
-    assert result.returncode == 2, result.stdout + result.stderr
-    return result.stderr.splitlines()
+def missed(capfd, *words: str) -> list[str]:
+    """What a verb misses that is called in this process, a line each."""
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        pipeline.main([*words])
+    assert stop.value.code == 2
+    return capfd.readouterr().err.splitlines()
 
 
 def begins(said: list[str], *beginnings: str) -> None:
@@ -51,18 +54,15 @@ def begins(said: list[str], *beginnings: str) -> None:
 
 def test_files_tools_and_devices_of_all_steps_are_missed_at_once_and_nothing_was_made(tmp_path):
     mean_colour(tmp_path / "one_input.onnx")
-    said = lines(
-        call(
-            *"submit --runs made/here --set train_global.device=cuda".split(),
-            *"train_local.lambda_vgg=1 train_local.vgg_weights=v.pth".split(),
-            *"export.format=om export.soc_version=Ascend310P3".split(),
-            *"benchmark.lpips_network=one_input.onnx benchmark.fid_network=nix.onnx".split(),
-            *"benchmark.segmentation_network=none.onnx train_local.amp_backend=apex".split(),
-            cwd=tmp_path,
-        )
-    )
+    words = "submit --runs made/here --set train_global.device=cuda".split()
+    words += "train_local.lambda_vgg=1 train_local.vgg_weights=v.pth".split()
+    words += "export.format=om export.soc_version=Ascend310P3".split()
+    words += "benchmark.lpips_network=one_input.onnx benchmark.fid_network=nix.onnx".split()
+    words += "benchmark.segmentation_network=none.onnx train_local.amp_backend=apex".split()
+    done = call(*words, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
     begins(
-        said,
+        done.stderr.splitlines(),
         "train_global: --set train_global.device=cuda: torch sees no NVIDIA GPU here",
         "train_local: --set train_local.amp_backend=apex needs apex.amp, which is not installed",
         "train_local: train_local.lambda_vgg is 1 but --set train_local.vgg_weights='v.pth' is no",
@@ -74,7 +74,10 @@ def test_files_tools_and_devices_of_all_steps_are_missed_at_once_and_nothing_was
     assert [path.name for path in tmp_path.iterdir()] == ["one_input.onnx"]
 
 
-def test_weights_that_will_be_downloaded_are_said_with_their_size_or_missed(tmp_path, monkeypatch):
+def test_weights_that_will_be_downloaded_are_said_with_their_size_or_missed(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     words = "preflight --recipe label2city_512p --set benchmark.lpips_network=vgg".split()
     words.append("benchmark.fid_network=inception")
@@ -82,9 +85,8 @@ def test_weights_that_will_be_downloaded_are_said_with_their_size_or_missed(tmp_
     with serving(**dict.fromkeys(sizes, b"")) as server:
         monkeypatch.setenv("WEIGHTS_MIRROR", server.url)
         server.claims = {f"/{name}": size for name, size in sizes.items()}
-        done = call(*words, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+        pipeline.main(words)
+    rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert rows["train_global"].endswith(", vgg19-dcbb9e9d.pth (575 MB) will be downloaded")
     assert rows["benchmark"].endswith(
         "on cpu, vgg16-397923af.pth (553 MB) will be downloaded, lpips-vgg-a78928a0.pth will be "
@@ -113,15 +115,14 @@ def test_weights_that_can_not_be_downloaded_are_missed(tmp_path, monkeypatch):
     assert refused.startswith("--lpips-network alex needs pictures of 31 pixels a side or more but")
 
 
-def test_contradictions_between_steps_and_a_place_that_cannot_be_written_are_said(tmp_path):
+def test_contradictions_between_steps_and_a_place_that_cannot_be_written_are_said(
+    tmp_path, monkeypatch, capfd
+):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "a_file").touch()
-    said = lines(
-        call(
-            *"preflight --runs a_file/below --set prepare.instances=none prepare.size=8x64".split(),
-            *"prepare.remap=none.json train_local.ngf=16 export.style=instance".split(),
-            cwd=tmp_path,
-        )
-    )
+    words = "--runs a_file/below --set prepare.instances=none prepare.size=8x64".split()
+    words += "prepare.remap=none.json train_local.ngf=16 export.style=instance".split()
+    said = missed(capfd, "preflight", *words)
     needs_maps = "--set {step}.feature_regions=instances needs instance maps, but the data set has"
     begins(
         said,
@@ -138,7 +139,7 @@ def test_contradictions_between_steps_and_a_place_that_cannot_be_written_are_sai
     assert "prepare it with --set prepare.instances=files" in said[4]
 
 
-def test_a_run_that_goes_on_needs_nothing_for_what_it_has_done(tmp_path, monkeypatch):
+def test_a_run_that_goes_on_needs_nothing_for_what_it_has_done(tmp_path, monkeypatch, capfd):
     """Paths are those of the folder in which it was started."""
     (tmp_path / "start").mkdir()
     mean_colour(tmp_path / "start" / "fid.onnx")
@@ -150,11 +151,13 @@ def test_a_run_that_goes_on_needs_nothing_for_what_it_has_done(tmp_path, monkeyp
     run.note_step("train_global", state="reused")
     (tmp_path / "elsewhere").mkdir()
     arguments = ["--continue", run.name, "--runs", "../runs"]
-    (only,) = lines(call("submit", *arguments, cwd=tmp_path / "elsewhere"))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (only,) = missed(capfd, "submit", *arguments)
     assert only.startswith("train_local: --set train_local.device=npu: torch_npu is not")
     run.note_step("train_local", state="finished")
-    done = call("preflight", *arguments, cwd=tmp_path / "elsewhere")
-    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "preflight: all there"
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    pipeline.main(["preflight", *arguments])
+    assert capfd.readouterr().out.splitlines()[-1] == "preflight: all there"
     assert not list((tmp_path / "elsewhere").iterdir())
 
 

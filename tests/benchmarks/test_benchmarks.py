@@ -57,7 +57,10 @@ def test_samples_equal_those_of_a_plain_loader(tmp_path, capsys):
     "benchmark, flags, things",
     [
         (prepare_scale.main, ["--counts", "20"], "pairs"),
-        (cluster_features.main, ["--scale", "--counts", "4"], "images"),
+        pytest.param(
+            *(cluster_features.main, ["--scale", "--counts", "4"], "images"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_whole_step_has_its_time_and_memory(benchmark, flags, things, capsys):

@@ -33,7 +33,7 @@ from shared.deployed.styles import Style
 from shared.deployed.synthesiser import Synthesiser
 from shared.networks.checkpoint import load_generator
 from tests import tiny
-from tests.asking import refusal
+from tests.asking import as_flags, refusal, refusal_of_command
 from tests.places import ROOT
 from tests.tiny import one_thread  # noqa: F401 - a fixture
 
@@ -430,26 +430,20 @@ def test_kfp_face_hands_over_folders_config_and_figures(tmp_path, dataset):
     assert metrics.metadata["parity/max_abs_error"] == card.parity[0].max_abs_error
 
 
-def test_as_a_user_runs_it(tmp_path, dataset):
+def test_as_a_user_runs_it(tmp_path, dataset, capsys):
     tiny.model(tmp_path / "model", tiny.architecture())
-
-    def command_line(*flags):
-        command = [sys.executable, "-m", "components.export", "--model", tmp_path / "model", *flags]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-
-    done = command_line(
-        "--exported", tmp_path / "exported", "--dataset", dataset, "--parity-samples", "1"
-    )
+    folders = as_flags(model=tmp_path / "model", exported=tmp_path / "exported")
+    command = [sys.executable, "-m", "components.export", *folders]
+    flags = as_flags(dataset=dataset, parity_samples=1)
+    done = subprocess.run([*command, *flags], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "equal to PyTorch: onnxruntime on cpu, fp32: max abs error" in done.stdout
     assert f"{32 * 64 * 5:,} bytes in per picture" in done.stdout
     assert done.stderr == ""
 
     (tmp_path / "model" / "latest_net_G.pth").unlink()
-    refused = command_line("--exported", tmp_path / "exported")
-    assert refused.returncode == 2
-    assert refused.stderr.count("\n") == 1 and "has no latest_net_G.pth" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    sentence = refusal_of_command(capsys, main, *folders)
+    assert "has no latest_net_G.pth" in sentence
 
 
 def test_pix2pix_exports_with_the_statistics_of_the_picture(tmp_path):

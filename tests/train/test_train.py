@@ -5,13 +5,12 @@ import copy
 import errno
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
+from components.cluster.__main__ import main as cluster
 from components.train import step
 from components.train.config import TrainConfig
 from components.train.data.batches import EpochLoader, collate
@@ -31,6 +30,7 @@ from shared.device import Runtime, pick
 from shared.errors import InputError
 from shared.networks.weight_file import load_tensors
 from tests import reference, tiny
+from tests.asking import as_flags
 from tests.training import config, trainer_for
 
 
@@ -210,9 +210,8 @@ def test_label_features_need_no_instances_and_reach_the_next_stage(tmp_path):
     card = ModelCard.read(tmp_path / "global")
     assert card.architecture.feature_regions == "labels" and not card.architecture.use_instances
 
-    command = [sys.executable, "-m", "components.cluster", "--dataset", tmp_path / "dataset"]
-    command += ["--model", tmp_path / "global", "--clusters", tmp_path / "clusters"]
-    subprocess.run(command, check=True, capture_output=True)
+    places = {name: tmp_path / name for name in ("dataset", "clusters")}
+    cluster(as_flags(**places, model=tmp_path / "global", device="cpu"))
     stored = np.load(tmp_path / "clusters" / "features.npz")
     first = stored["ids"][: stored["start"][1]]
     assert np.array_equal(first, np.unique(splits["train"]["train_0"]["input"]))
@@ -452,6 +451,7 @@ def test_two_devices_train_as_one_with_the_joined_batch(dataset, global_model, t
     assert not torch.equal(G["model.1.weight"], before["model.1.weight"])
 
 
+@pytest.mark.slow  # test_distributed has one that is cheaper
 def test_a_refusal_of_a_started_process_is_that_of_the_step(dataset, tmp_path):
     sentence = "--netG local starts from a global model: give its folder with --init-from."
     with pytest.raises(InputError, match=sentence):

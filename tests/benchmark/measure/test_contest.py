@@ -31,7 +31,7 @@ def root(tmp_path_factory):
     for name, gain, changes in (
         ("small", 0.02, {}),
         ("other", 0.2, {}),
-        ("slow", 0.02, dict(ngf=64, n_blocks_global=4)),
+        ("slow", 0.02, dict(ngf=32, n_blocks_global=4)),
     ):
         architecture = tiny.architecture(**changes)
         tiny.model(root / name, architecture, gain, test_digest=digest)
@@ -43,7 +43,8 @@ def root(tmp_path_factory):
 def benchmark(root, model="small", champion="small_exported", **changes) -> BenchmarkReport:
     """What the step reports of a model; its report is in `report`."""
     values = dict(device="cpu", batch_sizes=(2, 1), rounds=1, warmup=1, gate_seconds=0.2)
-    values |= dict(max_pictures=1, champion=str(root / champion) if champion else "")
+    values |= dict(runtimes=("onnxruntime",), max_pictures=1)
+    values |= dict(champion=str(root / champion) if champion else "")
     folders = {name: root / name for name in ("dataset", "report")}
     folders |= dict(model=root / model, exported=root / f"{model}_exported")
     step.run(**folders, config=BenchmarkConfig.check(values | changes))

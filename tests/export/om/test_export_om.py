@@ -5,7 +5,6 @@ Contract tests: no NPU took part. What each of the two refuses, and how it fails
 test_ais_bench."""
 
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from shared.deployed.synthesiser import Synthesiser, to_pixels
 from shared.networks.checkpoint import load_generator
 from tests import tiny
 from tests.asking import as_flags
-from tests.places import ROOT, STAND_INS
+from tests.places import STAND_INS
 
 H, W = 32, 64
 
@@ -74,19 +73,10 @@ def export(*args) -> int:
     return 0
 
 
-def command(*argv) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, argv)], capture_output=True, text=True, cwd=ROOT
-    )
-
-
 @pytest.fixture(scope="module")
 def plain(machine):
     exported = machine / "plain" / "exported"
-    flags = arguments(machine, "plain", exported, "--om-batch-sizes", "4", "1")
-    done = command("components.export", *flags)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("export: equal to PyTorch: om on npu, fp16: ") == 2
+    assert export(machine, "plain", exported, "--om-batch-sizes", "4", "1") == 0
     return exported
 
 
@@ -180,10 +170,10 @@ def test_a_failure_of_atc_is_shown(machine, tmp_path, monkeypatch):
     monkeypatch.setenv(
         "ATC_STAND_IN_FAILS", "E16002: No ONNX parser is registered for optype ai.onnx::17::Pad."
     )
-    done = command("components.export", *arguments(machine, "plain", tmp_path))
-    assert done.returncode == 1
-    *_, problem, error, trace, empty, advice, logs = done.stderr.splitlines()
-    assert problem == "RuntimeError: atc did not compile generator_bs1.om: exit status 255."
+    with pytest.raises(RuntimeError) as failure:
+        main(arguments(machine, "plain", tmp_path))
+    problem, error, trace, empty, advice, logs = str(failure.value).splitlines()
+    assert problem == "atc did not compile generator_bs1.om: exit status 255."
     assert error.startswith("  E16002: [PID: ") and error.endswith(
         "registered for optype ai.onnx::17::Pad."
     )
@@ -212,8 +202,7 @@ def test_the_benchmark_has_rows_of_the_npu(machine, plain, tmp_path):
     model, dataset = machine / "plain" / "model", machine / "dataset"
     folders = as_flags(exported=plain, dataset=dataset, model=model, report=tmp_path)
     quick = as_flags(batch_sizes=(1, 4, 8), rounds=2, warmup=1, max_pictures=1, device="cpu")
-    done = command("components.benchmark", *folders, *quick)
-    assert done.returncode == 0, done.stderr
+    benchmark_main([*folders, *quick])
     report = BenchmarkReport.read(tmp_path)
     one, four, eight = (row for row in report.speed if row.runtime == "ais_bench")
     assert (one.batch_size, one.device, one.precision, one.problem) == (1, "npu", "fp16", "")

@@ -23,10 +23,11 @@ GONE_SECONDS = 30  # what the processes of a pipeline may live on after it
 class Pipeline:
     """A pipeline on this machine, again and again started by the same person or timer."""
 
-    folder: Path  # working directory; its `runs` holds one run
+    folder: Path  # working directory; its `runs` holds one run, beside `earlier`
     scenes: Path
     verb: str = "submit"
     recipe: list[str] = field(default_factory=lambda: RECIPE)
+    earlier: str = ""  # name of a finished run
     process: subprocess.Popen | None = None
     kills: list[str] = field(default_factory=list)
     heard: int = 0  # characters that it had said when it was started last
@@ -51,9 +52,13 @@ class Pipeline:
 
     def record(self) -> dict:
         """What run.json says; {} before there is one."""
-        files = list(self.folder.glob("runs/*/run.json"))
-        assert len(files) <= 1, "it was begun anew"
-        return json.loads(files[0].read_text()) if files else {}
+        runs = self.runs()
+        assert len(runs) <= 1, "it was begun anew"
+        return json.loads((runs[0] / "run.json").read_text()) if runs else {}
+
+    def runs(self) -> list[Path]:
+        found = [path.parent for path in self.folder.glob("runs/*/run.json")]
+        return [run for run in found if run.name != self.earlier]
 
     def wait_for(self, step: str) -> None:
         """Return when a step runs, or has run."""
@@ -114,7 +119,7 @@ class Pipeline:
 
     @property
     def run(self) -> Path:
-        return next(self.folder.glob("runs/*/run.json")).parent
+        return self.runs()[0]
 
     def said(self) -> str:
         return f"{self.kills}\n" + (self.folder / "said.txt").read_text()[-4000:]

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+import pipeline
 from shared.contracts.measured import BenchmarkReport, Verdict
-from shared.pipeline.nights import NightlyOptions, find_unfinished
+from shared.pipeline.nights import REFUSED_BY_VERDICT, NightlyOptions, find_unfinished
 from shared.pipeline.reuse import listing_of
-from shared.pipeline.runs import Run, RunRecord, StepState
+from shared.pipeline.runs import Run, RunRecord, StepState, runs_in
+from tests.asking import refusal_of_command
 from tests.calling import SMALL, call
 from tests.shared.pipeline.killing import (
     WAIT_SECONDS,
@@ -22,20 +24,33 @@ from tests.shared.pipeline.killing import (
 # Whole nights.
 
 
-def test_a_second_night_prepares_nothing_and_trains_anew(nights):
-    _, (first, second) = nights
-    for night in (first, second):
-        assert night.returncode == 0, night.stdout[-2000:] + night.stderr[-2000:]
-    assert "prepare: taken over from demo-" in second.stdout
-    for line in ("epoch 3/3", "onnxruntime fp32, batch 2"):
-        assert line in first.stdout and line in second.stdout
+def test_a_second_night_prepares_nothing_and_trains_anew(whole_night, scenes, tmp_path):
+    runs = shutil.copytree(whole_night[0] / "runs", tmp_path / "runs")
+    (first,) = runs.glob("demo-*")
+    night = Pipeline(tmp_path, scenes, "nightly", SMALL, earlier=first.name)
+    night.start()
+    night.wait_to_hear("train global: ")
+    night.kill("nightly", signal.SIGKILL)
+    assert f"prepare: taken over from {first.name}" in night.said()
+    assert night.record()["steps"]["train_global"]["state"] == "running"
+
+
+@pytest.mark.slow
+def test_a_second_night_measures_itself_against_the_first(whole_night, scenes, tmp_path):
+    folder = shutil.copytree(whole_night[0], tmp_path / "nights")
+    second = call("nightly", "--raw-data", scenes, "--set", *SMALL, cwd=folder)
+    assert second.returncode in (0, REFUSED_BY_VERDICT), second.stdout + second.stderr
+    for line in ("prepare: taken over from demo-", "epoch 3/3", "onnxruntime fp32, batch 2"):
+        assert line in second.stdout
     assert second.stdout.splitlines()[-1].startswith("nightly: demo-")
+    verdict = BenchmarkReport.read(runs_in(folder / "runs")[0].report).verdict
+    assert verdict.outcome != "first" and verdict.champion
 
 
 @pytest.fixture
-def half_a_night(nights, scenes, tmp_path) -> Pipeline:
+def half_a_night(whole_night, scenes, tmp_path) -> Pipeline:
     """A night that was killed, as kill -9 leaves it, before it trained its second stage."""
-    done = next(nights[0].glob("runs/demo-*/run.json")).parent
+    done = next(whole_night[0].glob("runs/demo-*/run.json")).parent
     folder = tmp_path / "runs" / done.name
     shutil.copytree(done, folder, ignore=shutil.ignore_patterns("journal"))
     record = RunRecord.read(folder)
@@ -48,7 +63,7 @@ def half_a_night(nights, scenes, tmp_path) -> Pipeline:
     return Pipeline(tmp_path, scenes, "nightly", SMALL)
 
 
-def test_a_night_goes_on_where_the_one_before_was_killed(nights, half_a_night, scenes):
+def test_a_night_goes_on_where_the_one_before_was_killed(whole_night, half_a_night, scenes):
     # Killed again, the hard way, in its training: nothing is left that a third could meet.
     night = half_a_night
     night.start()
@@ -79,7 +94,7 @@ def test_a_night_goes_on_where_the_one_before_was_killed(nights, half_a_night, s
     assert {status for _, status in statuses} <= {"FINISHED", "FAILED", "KILLED"}
 
     # What was written is what an uninterrupted night writes.
-    whole = written_by_steps(nights[0] / "runs" / night.run.name)
+    whole = written_by_steps(whole_night[0] / "runs" / night.run.name)
     there = written_by_steps(night.run)
     of_benchmark = {name for name in whole.keys() | there.keys() if name.startswith("benchmark/")}
     assert {name: whole[name] for name in whole.keys() - of_benchmark} == {
@@ -87,9 +102,9 @@ def test_a_night_goes_on_where_the_one_before_was_killed(nights, half_a_night, s
     }
 
 
-def test_a_refused_model_has_an_exit_code_of_its_own(half_a_night, nights):
+def test_a_refused_model_has_an_exit_code_of_its_own(half_a_night, whole_night):
     """Of a night that has only to note its end."""
-    night, whole = half_a_night, nights[0] / "runs" / half_a_night.run.name
+    night, whole = half_a_night, whole_night[0] / "runs" / half_a_night.run.name
     for step in ("train-local", "export", "benchmark"):
         shutil.copytree(whole / step, night.run / step)
     place = night.run / "benchmark" / "report"
@@ -124,12 +139,11 @@ def test_a_night_that_takes_too_long_is_stopped(scenes, tmp_path):
         (["--runs", "file/below"], "--runs file/below cannot be made: Not a directory"),
     ],
 )
-def test_a_night_that_cannot_begin_is_refused(arguments, sentence, tmp_path):
+def test_a_night_that_cannot_begin_is_refused(arguments, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    result = call("nightly", *arguments, cwd=tmp_path)
-    assert result.returncode == 2
-    assert result.stderr.startswith(f"pipeline.py refused: {sentence}")
-    assert len(result.stderr.splitlines()) == 1
+    said = refusal_of_command(capsys, pipeline.main, "nightly", *arguments)
+    assert said.startswith(sentence)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

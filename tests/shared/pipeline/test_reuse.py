@@ -11,9 +11,10 @@ import shutil
 import pytest
 from kfp.local.status import Status
 
+import pipeline
 from shared import registry
 from shared.contracts.folder import write_atomically
-from shared.contracts.measured import Verdict
+from shared.contracts.measured import BenchmarkReport, Verdict
 from shared.pipeline import embedded
 from shared.pipeline.reuse import (
     digest_of,
@@ -25,6 +26,7 @@ from shared.pipeline.reuse import (
 )
 from shared.pipeline.runs import RunRecord, begin, runs_in
 from tests import tiny
+from tests.asking import refusal_of_command
 from tests.calling import SMALL, call
 from tests.places import ROOT
 
@@ -119,12 +121,9 @@ def test_a_verdict_holds_against_the_same_champion_alone(tmp_path, monkeypatch, 
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory, scenes):
+def first(tmp_path_factory, whole_night):
     """The folder of a finished run; a path with blanks and a quote."""
-    folder = tmp_path_factory.mktemp("it's a place")
-    result = call("submit", "--raw-data", scenes, "--set", *SMALL, cwd=folder)
-    assert result.returncode == 0, result.stderr[-2000:]
-    return folder
+    return shutil.copytree(whole_night[0], tmp_path_factory.mktemp("runs") / "it's a place")
 
 
 def states(folder) -> dict[str, str]:
@@ -151,14 +150,17 @@ def test_a_changed_number_of_benchmark_runs_benchmark_alone(first, scenes):
     assert result.returncode == 0, result.stderr
     found = states(first)
     assert found.pop("benchmark") == "finished" and set(found.values()) == {"reused"}
+    verdict = BenchmarkReport.read(runs_in(first / "runs")[0].report).verdict
+    assert verdict.champion, "the first run's, by the registry"
 
 
-def test_a_finished_run_is_continued_by_saying_so(first):
+def test_a_finished_run_is_continued_by_saying_so(first, monkeypatch, capsys):
     name = runs_in(first / "runs")[0].name
-    for which in (["--continue"], ["--continue", "latest"], ["--continue", name]):
-        result = call("submit", *which, cwd=first)
-        assert result.returncode == 0 and f"run {name} is finished already" in result.stdout
-        assert "report.html" in result.stdout
+    monkeypatch.chdir(first)
+    for which in ([], ["latest"], [name]):
+        pipeline.main(["submit", "--continue", *which])
+        said = capsys.readouterr().out
+        assert f"run {name} is finished already" in said and "report.html" in said
 
 
 @pytest.mark.parametrize(
@@ -170,10 +172,10 @@ def test_a_finished_run_is_continued_by_saying_so(first):
         (["latest", "--host", "http://127.0.0.1:9"], "--continue goes on with a run of this"),
     ],
 )
-def test_what_cannot_be_continued_is_refused(first, arguments, sentence):
-    result = call("submit", "--continue", *arguments, cwd=first)
-    assert result.returncode == 2 and sentence in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+def test_what_cannot_be_continued_is_refused(first, arguments, sentence, monkeypatch, capsys):
+    monkeypatch.chdir(first)
+    said = refusal_of_command(capsys, pipeline.main, "submit", "--continue", *arguments)
+    assert sentence in said
 
 
 def test_an_interrupted_run_goes_on_in_the_step_that_failed(first, scenes):
@@ -183,7 +185,8 @@ def test_an_interrupted_run_goes_on_in_the_step_that_failed(first, scenes):
     good = label.read_bytes()
     label.write_bytes(good[:100])
     failed = call("submit", "--raw-data", raw, "--set", *SMALL, cwd=first)
-    assert failed.returncode == 2
+    assert failed.returncode == 2 and ": train_global" not in failed.stdout
+    assert "step prepare failed: prepare refused: " in failed.stderr
     run = runs_in(first / "runs")[0]
     (again,) = re.findall(r"^continue with: (.*)$", failed.stderr, re.MULTILINE)
     assert shlex.split(again)[1:] == [
@@ -201,6 +204,15 @@ def test_an_interrupted_run_goes_on_in_the_step_that_failed(first, scenes):
     assert states(first)["prepare"] == "finished" and states(first)["train_local"] == "reused"
     log = run.log.read_text()
     assert "prepare refused" in log and "taken over" in log, "one log of both attempts"
+
+
+def test_a_crashing_step_is_named_with_its_error(first, scenes):
+    blown_up = ["train_global.learning_rate=1e30", "train_global.epochs=3"]
+    result = call("submit", "--raw-data", scenes, "--set", *SMALL, *blown_up, cwd=first)
+    assert result.returncode == 1
+    error = "FloatingPointError: losses are no longer finite"
+    assert f"step train_global failed: {error}" in result.stderr
+    assert ": cluster" not in result.stdout and states(first)["prepare"] == "reused"
 
 
 def test_a_step_is_kept_under_the_code_that_it_ran(tmp_path, monkeypatch):
