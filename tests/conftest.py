@@ -18,3 +18,11 @@ for _stop, _handler in (
 ):
     if signal.getsignal(_stop) is signal.SIG_IGN:
         signal.signal(_stop, _handler)
+
+# These take long and begin first: no process of xdist is left with one at the end, and the run that
+# the first one makes is there when other files look at it.
+LONG = ["test_embedded.py", "test_readme.py", "test_train.py", "test_distributed.py"]
+
+
+def pytest_collection_modifyitems(items) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
