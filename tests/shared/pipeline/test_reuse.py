@@ -145,7 +145,7 @@ def test_the_same_again_works_on_nothing_and_says_so(first, scenes):
 
 
 def test_a_changed_number_of_benchmark_runs_benchmark_alone(first, scenes):
-    changed = [*SMALL, "benchmark.batch_sizes=[1]"]
+    changed = [*SMALL, "benchmark.batch_sizes=[1]", "benchmark.gate_seconds=0"]
     result = call("submit", "--raw-data", scenes, "--set", *changed, cwd=first)
     assert result.returncode == 0, result.stderr
     found = states(first)
