@@ -32,5 +32,5 @@ def command(*arguments) -> list[str]:
 
 def call(*arguments, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
-        command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=400
+        command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=900
     )

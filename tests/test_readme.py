@@ -31,7 +31,7 @@ def run_block(block: str, runs: Path) -> subprocess.CompletedProcess:
         env=os.environ | {"PATH": path},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
 
 

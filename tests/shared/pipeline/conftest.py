@@ -51,6 +51,6 @@ def whole_night(tmp_path_factory, scenes) -> tuple[Path, subprocess.CompletedPro
     with made_once(tmp_path_factory, "it's a night") as folder:
         said = folder / "said.json"
         if not said.exists():
-            night = call("nightly", *recipe, "--timeout-min", 6, cwd=folder)
+            night = call("nightly", *recipe, "--timeout-min", 60, cwd=folder)
             said.write_text(json.dumps(vars(night)))
     return folder, subprocess.CompletedProcess(**json.loads(said.read_text()))
