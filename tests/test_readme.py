@@ -51,7 +51,10 @@ def test_examples_of_the_steps_readmes(tmp_path):
         for line in block.replace("\\\n", "").replace("runs/", f"{tmp_path}/").splitlines():
             words = shlex.split(line, comments=True)
             assert words[:2] == ["python", "-m"], line
-            importlib.import_module(f"{words[2]}.__main__").main(words[3:])
+            try:
+                importlib.import_module(f"{words[2]}.__main__").main(words[3:])
+            except SystemExit as end:
+                assert end.code == 0, line
 
 
 VERBS = {"compile", "preflight", "submit", "nightly", "schedule", "ui"}
