@@ -106,10 +106,11 @@ def check_inputs(
         raise InputError(
             "--clusters was not made from --init-from: run the cluster step on that model."
         )
-    if clusters and (found := parent.architecture.output_nc) != config.output_nc:
+    goes_on = parent and (clusters or config.netG == "local")  # with its encoder or its networks
+    if goes_on and (found := parent.architecture.output_nc) != config.output_nc:
         raise InputError(
-            f"--output-nc {config.output_nc}: the encoder of --init-from, which made the features "
-            f"of --clusters, reads photos of {found} channels: say --output-nc {found}."
+            f"--output-nc {config.output_nc} but --init-from was trained on photos of {found} "
+            f"channels: say --output-nc {found}."
         )
 
 

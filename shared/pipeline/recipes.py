@@ -63,6 +63,10 @@ def read_recipe(
             raise InputError(f"{place}: {error}.") from None
         numbers[step].places[field] = place
 
+    # All that is not said is as the configs have it, or as stage one has it for stage two.
+    if "train_local" in numbers and "output_nc" in numbers["train_global"].values:
+        photos = numbers["train_global"].values["output_nc"]
+        numbers["train_local"].values.setdefault("output_nc", photos)
     checked = {step: _checked(step, known, numbers[step]) for step in numbers}
     _refuse_other_weights(checked)
     if init_from:

@@ -1,7 +1,7 @@
 """Texts to values, by one rule: the type of the field decides what a text means."""
 
 import re
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -26,6 +26,8 @@ def value_of(text: str | list[str], field: FieldInfo) -> Any:
         text = split(text) if isinstance(text, str) else text
     elif isinstance(text, list):
         raise ValueError("should be one value, and no list")
+    elif get_origin(field.annotation) is Literal:  # of numbers too, which pydantic takes as such
+        text = {str(one): one for one in get_args(field.annotation)}.get(text, text)
     try:
         return TypeAdapter(Annotated[field.annotation, field]).validate_python(text)
     except ValidationError as error:

@@ -148,6 +148,7 @@ def obstacles(tmp_path, photos=2, dataset=None, **champion):
         (dict(size=(64, 128)), "64x128, tonight's model of 32x64"),
         (dict(network=dict(num_labels=19)), "maps of 19 labels"),
         (dict(network=dict(num_labels=0, input_nc=3)), "pictures of 3 channels"),
+        (dict(network=dict(output_nc=1)), "champion's pictures have 1 channels, tonight's 3"),
         (dict(graph=Graph(form="onehot")), "onehot"),
         (dict(precision="fp16"), "fp16"),
         (dict(test_digest="b"), "test pairs are a, the champion was made beside b"),

@@ -173,6 +173,45 @@ def test_of_other_labels_the_first_layer_alone_is_new(folders, tmp_path, capsys)
     )
 
 
+def test_of_grey_photos_the_last_layer_alone_is_new(folders, tmp_path, capsys):
+    """And the first of D and E, which see them; said or not, what comes next has their channels."""
+    start = folders / "earlier"
+    run(folders / "dataset", tmp_path / "grey", config=unsaid(start_from=str(start), output_nc=1))
+    assert "makes other pictures: output_nc 3 against 1; G's last layer is new" in (
+        capsys.readouterr().out
+    )
+    layers = dict(G="model.18.", D="layer0.0.weight", E="model.1.weight")
+    for name, new in layers.items():
+        found, before = weights(tmp_path / "grey", name), weights(start, name)
+        kept = {key for key in found if new not in key}
+        assert found.keys() == before.keys() and kept < found.keys()
+        assert_equal({key: found[key] for key in kept}, {key: before[key] for key in kept})
+        assert all(found[key].shape != before[key].shape for key in found.keys() - kept)
+
+    # Stage two, and a training that starts from this one.
+    options = dict(netG="local", instance_features=True)
+    run(folders / "dataset", tmp_path / "local", tmp_path / "grey", config=unsaid(**options))
+    run(folders / "dataset", tmp_path / "on", config=unsaid(start_from=str(tmp_path / "grey")))
+    for name in ("local", "on"):
+        assert ModelCard.read(tmp_path / name).architecture.output_nc == 1
+    assert weights(tmp_path / "local", "G")["model1_2.7.bias"].shape == (1,)
+    colour = unsaid(output_nc=3, **options)
+    said = refusal(run, folders / "dataset", tmp_path / "no", tmp_path / "grey", config=colour)
+    assert said.startswith("--output-nc 3 but --init-from was trained on photos of 1 channels")
+
+
+def test_a_state_of_before_grey_photos_goes_on(folders, tmp_path):
+    """It does not say how many channels they have, which were three."""
+    shutil.copytree(folders / "earlier", tmp_path / "model")
+    path = tmp_path / "model" / "state" / "training.pt"
+    state = torch.load(path, weights_only=True)
+    del state["architecture"]["output_nc"]
+    torch.save(state, path)
+    options = dict(seed=1, instance_features=True, epochs=2)
+    run(folders / "dataset", tmp_path / "model", config=config(**options))
+    assert ModelCard.read(tmp_path / "model").epoch == 3
+
+
 def test_a_model_of_which_nothing_fits_is_refused(folders, tmp_path):
     """Training from nothing would look as if it went on."""
     other = dict(netG="unet_128", norm="batch", num_D=1)

@@ -39,6 +39,13 @@ def test_segmentation_of_a_known_confusion(tmp_path):
     assert scorer.figures()["miou"] == pytest.approx((2 / 3 + 1 / 4 + 8 / 10) / 3)
 
 
+def test_labels_are_found_in_a_grey_picture(tmp_path):
+    """Whose one channel is its red, too."""
+    network = SegmentationNetwork(red_tens(tmp_path / "s.onnx", 4), (2, 4), 4)
+    labels = np.array([[0, 1, 2, 3], [3, 2, 1, 0]], np.uint8)
+    assert np.array_equal(network(10 * labels[None]), labels)
+
+
 def test_scores_are_brought_to_the_size_of_the_labels(tmp_path):
     """The border between two halves stays where it is, though scores come at half the size."""
     network = SegmentationNetwork(brightest_channel(tmp_path / "s.onnx", half=True), (8, 8), 3)

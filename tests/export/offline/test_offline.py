@@ -387,6 +387,22 @@ def test_pictures_that_are_uint8_stay_as_they_are(tmp_path, file_format):
     np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), picture[0])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.uint8])
+@pytest.mark.parametrize("file_format", ["bin", "npy"])
+def test_pictures_of_one_channel_are_grey(tmp_path, dtype, file_format):
+    """Which the length of a .bin tells; -1 is 0, 1 is 255."""
+    levels = np.random.default_rng(0).choice(np.array([0, 255]), (1, H, W))
+    output = levels if dtype == np.uint8 else levels / 127.5 - 1
+    (tmp_path / "raw").mkdir()
+    if file_format == "bin":
+        output.astype(dtype).tofile(tmp_path / "raw" / "a_0.bin")
+    else:
+        np.save(tmp_path / "raw" / "a_0.npy", output.astype(dtype))
+    run("pictures", "--outputs", tmp_path / "raw", "--out", tmp_path, "--size", f"{H}x{W}")
+    picture = Image.open(tmp_path / "a.png")
+    assert picture.mode == "L" and np.array_equal(np.asarray(picture), levels[0])
+
+
 def test_names_as_ais_bench_makes_them(dataset, tmp_path):
     """It cuts the input's name at the first dot, and appends the number of the output."""
     rename_pairs(dataset, "a_0", "a", "b.v2")

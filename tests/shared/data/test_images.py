@@ -21,6 +21,7 @@ from shared.data.images import (
     resize_ids,
     resize_picture,
     to_chw,
+    to_grey,
     write_ids,
     write_picture,
 )
@@ -492,6 +493,16 @@ def test_channels_are_resized_each_for_itself(channels):
     for channel in range(channels):
         expected = Image.fromarray(photo[channel]).resize((41, 13), Image.Resampling.BICUBIC)
         assert np.array_equal(resized[channel], np.asarray(expected))
+
+
+def test_grey_is_luma_in_fixed_point():
+    """The formula of ITU-R 601-2 as pix2pix' Pillow has it; equal channels stay as they are."""
+    picture = np.random.default_rng(0).integers(0, 256, (3, 512, 512), np.uint8)
+    red, green, blue = picture.astype(np.int64)
+    luma = (19595 * red + 38470 * green + 7471 * blue + 32768) // 65536
+    assert np.array_equal(to_grey(picture), luma[None].astype(np.uint8))
+    greys = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    assert np.array_equal(to_grey(greys.repeat(3, axis=0)), greys)
 
 
 def test_the_same_size_is_left_alone():

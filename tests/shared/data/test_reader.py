@@ -52,6 +52,18 @@ def test_a_sample_holds_what_the_files_hold(tmp_path):
         assert np.array_equal(sample.photo, content["photo"])
 
 
+def test_grey_photos_are_the_luma_of_what_is_stored(tmp_path):
+    """ITU-R 601-2 in fixed point, from files and from the cache, before they are resized."""
+    manifest = tiny.dataset(tmp_path, train=1, cache=True)
+    red, green, blue = PairReader(tmp_path, manifest, "train").read(0).photo.astype(np.uint32)
+    luma = ((19595 * red + 38470 * green + 7471 * blue + (1 << 15)) >> 16).astype(np.uint8)[None]
+    for use_cache in (False, True):
+        reader = PairReader(tmp_path, manifest, "train", use_cache, photo_channels=1)
+        assert np.array_equal(reader.read(0).photo, luma)
+        assert np.array_equal(reader.read(0, (20, 50)).photo, resize_fast(luma, 20, 50))
+        assert reader.read(0, with_photo=False).photo is None
+
+
 def test_a_sample_is_read_without_listing_a_folder(tmp_path, monkeypatch):
     """With 100,000 files in a folder on a network drive, a listing takes longer than an epoch."""
     manifest = tiny.dataset(tmp_path, train=2, cache=True)

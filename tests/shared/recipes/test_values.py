@@ -45,6 +45,7 @@ def test_numbers():
     assert given("train_global.learning_rate=1e-3") == 1e-3
     assert given("train_global.epochs=010") == 10
     assert given("export.om_precision_mode=") == ""
+    assert given("train_global.output_nc=1") == 1, "one of two numbers"
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,7 @@ def test_numbers():
         (["benchmark.batch_sizes=[1,"], "--set benchmark.batch_sizes=[1,: should be a list such"),
         (["benchmark.batch_sizes=1,x"], "--set benchmark.batch_sizes=1,x: should be a valid int"),
         (["benchmark.batch_sizes="], "--set benchmark.batch_sizes=: "),
+        (["train_global.output_nc=2"], "--set train_global.output_nc=2: should be 1 or 3"),
         (["train_global.epochs="], "--set train_global.epochs=: should be a valid integer"),
         (["train_global.epochs=1,4"], "--set train_global.epochs=1,4: should be a valid integer"),
         (["train_global.flip=maybe"], "--set train_global.flip=maybe: should be a valid boolean"),

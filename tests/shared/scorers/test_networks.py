@@ -52,6 +52,14 @@ def test_features_see_pictures_from_0_to_1(tmp_path):
     assert figures["kid"] == pytest.approx(kernel_distance(x, y), rel=1e-4)
 
 
+def test_grey_pictures_are_measured_as_three_equal_channels(tmp_path):
+    one, other = (picture[:1] for picture in random_pictures(2))
+    distance = LpipsNetwork(mean_difference(tmp_path / "lpips.onnx"), (8, 12))
+    assert distance(one, other) == pytest.approx(2 * l1(one, other), rel=1e-5)
+    features = FeatureNetwork(mean_colour(tmp_path / "features.onnx"), (8, 12))
+    assert features(one) == pytest.approx([one.mean() / 255] * 3, rel=1e-5)
+
+
 def test_features_that_are_not_finite_give_no_figure(tmp_path):
     logarithm = [
         helper.make_node("Log", ["x"], ["y"]),

@@ -48,6 +48,10 @@ def test_vgg_takes_torchvision_weights_and_taps_five_relus(tmp_path):
     )
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
+    # A grey picture is three equal channels.
+    grey = zip(loaded(x[:, :1]), loaded(x[:, :1].repeat(1, 3, 1, 1)), strict=True)
+    assert all(torch.equal(a, b) for a, b in grey)
+
 
 def test_the_keys_and_shapes_are_those_of_torchvision():
     """Of its `vgg19`: configuration E of Simonyan and Zisserman, here up to conv5_1."""
