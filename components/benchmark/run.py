@@ -63,8 +63,8 @@ def run(
     runtime = pick(config.device, config.precisions[-1])
     export = ExportCard.read(exported)
     manifest = DatasetManifest.read(dataset)
-    hints = dict(weights=config.weights, num_labels=manifest.num_labels)
-    card, generator = load_generator(model, export.size, **hints)
+    hints = dict(num_labels=manifest.num_labels, input_nc=manifest.input_nc)
+    card, generator = load_generator(model, export.size, weights=config.weights, **hints)
     check_same_model(exported, export, dataset, manifest, model, card)
     table = ClusterTable.read_for(clusters, model, card) if clusters else None
 

@@ -16,7 +16,7 @@ from shared.networks.chosen import choose
 def read_inputs(dataset: Path, model: Path, weights: str) -> tuple[DatasetManifest, ModelCard]:
     """The data set, and the model with instance features that it fits."""
     manifest = DatasetManifest.read(dataset)
-    hints = dict(num_labels=manifest.num_labels, use_instances=manifest.has_instances)
+    hints = dict(num_labels=manifest.num_labels, input_nc=manifest.input_nc)
     card = read_model(model, weights=weights, **hints)
     check_inputs(dataset, manifest, model, card)
     return manifest, card

@@ -17,25 +17,32 @@ from shared.errors import InputError
 from shared.networks.build import build_generator
 from shared.networks.checkpoint import load_generator
 from shared.networks.chosen import choose
+from shared.networks.foreign import UnknownChannels
 
 
 def read_inputs(
-    model: Path, dataset: Path | None, config: ExportConfig
+    model: Path,
+    dataset: Path | None,
+    weights: str,
+    size: tuple[int, int] | None = None,
+    dropout: bool = False,
 ) -> tuple[ModelCard, nn.Module]:
     """The model, with what its weight file does not tell taken from the options and the data set.
 
-    Raises InputError for --dropout where the model has none."""
+    size: (height, width) of --size. Raises InputError for --dropout where the model has none."""
     manifest = DatasetManifest.read(dataset) if dataset else None
-    card, generator = load_generator(
-        model,
-        config.fixed_size,
-        weights=config.weights,
-        num_labels=manifest.num_labels if manifest else None,
-        unet_dropout=config.dropout,
-    )
+    known = manifest.model_dump(include={"num_labels", "input_nc"}) if manifest else {}
+    options = dict(weights=weights, unet_dropout=dropout)
+    try:
+        card, generator = load_generator(model, size, **known, **options)
+    except UnknownChannels as error:
+        if manifest:
+            raise
+        remedy = "or give the --dataset that it was trained on."
+        raise InputError(f"{str(error).removesuffix('.')}, {remedy}") from None
     if manifest and not card.labels and card.raw == RawReading():  # nothing is known of them
         card = card.model_copy(update={"labels": manifest.labels, "raw": manifest.raw})
-    if config.dropout:
+    if dropout:
         check_has_dropout(generator, model)
     return card, generator
 

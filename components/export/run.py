@@ -45,7 +45,7 @@ def run(
 ) -> dict[str, float]:
     """Export a trained generator and prove on label maps that the file equals the PyTorch model."""
     # The deployed function.
-    card, generator = read_inputs(model, dataset, config)
+    card, generator = read_inputs(model, dataset, config.weights, config.fixed_size, config.dropout)
     table = read_clusters(clusters, model, card)
     form = Form(
         reads=card.architecture,

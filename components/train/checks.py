@@ -261,7 +261,8 @@ def _foresee_start(
             forecast.unknown.append(f"{place}: whether it has as many labels as the maps")
             if not (folder / ModelCard.FILE).is_file():
                 return config
-        card = read_start(folder, architecture_for(config, True, manifest, None))
+        architecture = architecture_for(config, True, manifest, None)
+        card = read_start(folder, architecture, "--start-from")
         config = sized(config, card, folder)
 
     # How it is different.

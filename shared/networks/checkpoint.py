@@ -26,10 +26,10 @@ from shared.networks.chosen import (
 )
 from shared.networks.foreign import (
     card_of,
-    describe,
     in_layout_of,
     normalise,
     refuse_old_encoder,
+    taken_for,
     without_wrappers,
 )
 from shared.networks.pix2pixhd import Encoder
@@ -131,9 +131,11 @@ def read_model(
     *,
     weights: str = LATEST,
     num_labels: int | None = None,
+    input_nc: int | None = None,
     use_instances: bool | None = None,
     feat_num: int | None = None,
     unet_dropout: bool = False,
+    announce: bool = True,
 ) -> ModelCard:
     """The card of the chosen weights of a model folder; where it has none, but NVIDIA's or junyanz'
     weight files, one made from those.
@@ -144,15 +146,16 @@ def read_model(
         size: (height, width) in pixels that the model is for; None = as its authors train it. Not
             used with a card.
         weights: See `WeightsOptions`.
-        num_labels, use_instances, feat_num, unet_dropout: See `infer_architecture`. Not used with
-            a card.
+        num_labels, input_nc, use_instances, feat_num, unet_dropout: See `infer_architecture`. Not
+            used with a card.
+        announce: Whether to print what weight files alone are taken for, as it may be wrong.
     """
     model = Path(model)
     held = weights_in(model)
     if (model / ModelCard.FILE).is_file() or not held:
         return choose(model, ModelCard.read(model), weights)
 
-    # Weight files alone. What they are taken for is said, as it may be wrong.
+    # Weight files alone.
     if weights not in held:
         raise InputError(
             f"--model {model} has no {weights_path(model, 'G', weights).name}, but "
@@ -163,14 +166,13 @@ def read_model(
         name: path for name in NETWORKS if (path := weights_path(model, name, weights)).is_file()
     }
     states = {name: normalise(load_state(path)) for name, path in files.items()}
-    hints = dict(num_labels=num_labels, use_instances=use_instances, feat_num=feat_num)
+    hints = dict(num_labels=num_labels, input_nc=input_nc, use_instances=use_instances)
+    hints |= dict(feat_num=feat_num, unet_dropout=unet_dropout)
     found = record_of(model, weights)
-    card = card_of(model, states, found.digest, size, **hints, unet_dropout=unet_dropout)
+    card = card_of(model, states, found.digest, size, **hints)
     card = card.model_copy(update={"chosen": weights, "epoch": found.epoch})
-    print(
-        f"--model {model} has no {ModelCard.FILE}; by its tensors it has {describe(card)}",
-        flush=True,
-    )
+    if announce:
+        print(taken_for(f"--model {model}", card), flush=True)
     return card
 
 
@@ -180,10 +182,11 @@ def load_generator(
     *,
     weights: str = LATEST,
     num_labels: int | None = None,
+    input_nc: int | None = None,
     unet_dropout: bool = False,
 ) -> tuple[ModelCard, nn.Module]:
     """The card and the generator of the chosen weights, ready for inference; see `read_model`."""
-    hints = dict(num_labels=num_labels, unet_dropout=unet_dropout)
+    hints = dict(num_labels=num_labels, input_nc=input_nc, unet_dropout=unet_dropout)
     card = read_model(model, size, weights=weights, **hints)
     return card, _load(build_generator(card.architecture), model, card, "G")
 

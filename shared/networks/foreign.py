@@ -17,6 +17,11 @@ from shared.errors import InputError
 
 State = dict[str, Tensor]
 
+
+class UnknownChannels(InputError):
+    """What the input channels of a generator stand for does not follow from its files."""
+
+
 WRAPPERS = ("module.", "_orig_mod.")  # DataParallel and DDP; torch.compile
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 # Keys of a multi-scale D: see `in_layout_of`.
@@ -105,6 +110,7 @@ def infer_architecture(
     states: dict[str, State],
     *,
     num_labels: int | None = None,
+    input_nc: int | None = None,
     use_instances: bool | None = None,
     feat_num: int | None = None,
     unet_dropout: bool = False,
@@ -114,10 +120,10 @@ def infer_architecture(
     Args:
         model: Their folder, for what is said to people.
         states: Of G and, where they are there, D and E.
-        num_labels, use_instances, feat_num: What the input channels stand for, where it is known.
-            Otherwise D and E tell the features from the rest, and the rest is what the references
-            have by default: 35 labels or a picture of 3 channels for pix2pixHD, with or without an
-            edge; a picture for pix2pix.
+        num_labels, input_nc, use_instances, feat_num: What the input channels stand for, where it
+            is known, as of a data set. Otherwise D and E tell the features from the rest, and the
+            rest is what the references have by default: 35 labels or a picture of 3 channels for
+            pix2pixHD, with or without an edge; a picture for pix2pix.
         unet_dropout: Whether a U-Net has dropout, which leaves no trace in a file.
 
     What leaves no trace either: whether a network of 2 down-samplings and 6 or 9 blocks is pix2pix'
@@ -163,19 +169,21 @@ def infer_architecture(
     is_pix2pix = generator["netG"] in UNETS + RESNETS
     if is_pix2pix:
         num_labels, use_instances, feat_num = num_labels or 0, use_instances or False, feat_num or 0
+        input_nc = None  # what is left
     if feat_num is None and discriminator:
         feat_num = channels - (channels_of_D - generator["output_nc"])  # D sees the photo instead
     if feat_num is None and encoder:
         feat_num = encoder["feat_num"]
-    splits = _splits(channels, num_labels, use_instances, feat_num)
+    splits = _splits(channels, num_labels, input_nc, use_instances, feat_num)
     if len(splits) != 1:
-        known = dict(num_labels=num_labels, use_instances=use_instances, feat_num=feat_num)
+        known = dict(num_labels=num_labels, input_nc=input_nc, use_instances=use_instances)
+        known |= dict(feat_num=feat_num)
         given = ", ".join(f"{name} {value}" for name, value in known.items() if value is not None)
-        raise InputError(
+        raise UnknownChannels(
             f"--model {model} has no model.json, and what the {channels} input channels of its "
             f"generator stand for does not follow{f' from {given}' if given else ''}: say "
-            "num_labels (0 for pictures), use_instances (1 channel) and feat_num, which add up to "
-            "them with the channels of a picture, to `python -m components.train adopt`."
+            "--num-labels (0 for pictures), --use-instances (1 channel) and --feat-num, which add "
+            "up to them with the channels of a picture, to `python -m components.train adopt`."
         )
 
     # What no file says is as the references build it.
@@ -221,17 +229,25 @@ def card_of(
     )
 
 
-def describe(card: ModelCard) -> str:
-    """What `card_of` read off the tensors and what it assumed, for people."""
+def taken_for(named: str, card: ModelCard) -> str:
+    """What `card_of` read off the tensors and what it assumed, for people; named: flag and
+    folder."""
     names = "netG ngf norm dropout num_labels input_nc use_instances feat_num output_nc".split()
     found = ", ".join(f"{name} {getattr(card.architecture, name)}" for name in names)
     if card.architecture.netG in UNETS:
         found += " (dropout of a U-Net leaves no trace)"
-    return f"{found}; it is taken to be for {card.height}x{card.width}"
+    return (
+        f"{named} has no {ModelCard.FILE}; by its tensors it has {found}; it is taken to be for "
+        f"{card.height}x{card.width}"
+    )
 
 
 def _splits(
-    channels: int, num_labels: int | None, use_instances: bool | None, feat_num: int | None
+    channels: int,
+    num_labels: int | None,
+    input_nc: int | None,
+    use_instances: bool | None,
+    feat_num: int | None,
 ) -> list[dict]:
     """All that G's input channels may stand for, as fields of Architecture; None = try what the
     references have."""
@@ -242,9 +258,11 @@ def _splits(
         (True, False) if use_instances is None else (use_instances,),
         (0, FEAT_NUM) if feat_num is None else (feat_num,),
     ):
+        if features and not labels and num_labels is None and feat_num is None:
+            continue  # 7 channels are rather 7 labels than a picture, an edge and 3 features
         picture = channels - labels - edge - features
-        if labels:
-            fits = picture == 0
+        if labels or input_nc is not None:
+            fits = picture == (input_nc or 0)
         else:
             fits = picture == PICTURE_CHANNELS or (may_be_any_picture and picture > 0)
         if fits and features >= 0:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from components.export.checks import read_inputs
 from components.export.out import refused_if_unwritable
 from components.export.synthesise.config import SynthesiseConfig
 from components.export.synthesise.map_reading import MapReading, reading_for
@@ -25,7 +26,6 @@ from shared.deployed.painter import ExportedFile, Painter, open_runner
 from shared.deployed.runners import PROVIDERS
 from shared.device import pick
 from shared.errors import InputError
-from shared.networks.checkpoint import load_generator
 from shared.terminal.progress import progress
 
 
@@ -75,7 +75,7 @@ def open_model(config: SynthesiseConfig) -> Opened:
     """The generator of a model folder, in PyTorch; styles are None for one without instance
     features."""
     runtime = pick(config.device, config.precision)
-    card, generator = load_generator(config.model, weights=config.weights)
+    card, generator = read_inputs(config.model, config.dataset, config.weights)
     styles = styles_for_model(config, config.model, card, runtime)
     graph = Graph(style=styles.graph_style if styles else "none")
     size = config.fixed_size

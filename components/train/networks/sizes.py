@@ -41,7 +41,7 @@ def with_sizes_of_start(
     if not config.start_from:
         return sized(config, read_start(init_from, architecture), init_from)
     with earlier_training(config) as folder:
-        return sized(config, read_start(folder, architecture), folder)
+        return sized(config, read_start(folder, architecture, "--start-from"), folder)
 
 
 def sized(config: TrainConfig, start: ModelCard, folder: Path | None = None) -> TrainConfig:

@@ -14,6 +14,7 @@ from shared.contracts.model import LATEST, RESNETS, Architecture, ModelCard
 from shared.errors import InputError
 from shared.networks.checkpoint import read_model, state_for
 from shared.networks.chosen import checked_file, weights_in, weights_path
+from shared.networks.foreign import taken_for
 from shared.registry import RegistryError
 from shared.registry.trained import REGISTRY, trained_model
 
@@ -22,22 +23,36 @@ GLOBAL_PART = "model."  # what the tensors of the global network inside a local 
 DATA = {"first": ("num_labels", "input_nc", "use_instances"), "last": ("output_nc",)}
 
 
-def read_start(folder: Path, architecture: Architecture) -> ModelCard:
-    """The card of the model to start from; also of NVIDIA's or junyanz's files alone, whose input
-    channels are taken to be those of this architecture where that may be, else those that the
-    references have. Raises InputError where the folder has weights, but not the latest."""
-    held = weights_in(folder)
+def read_start(
+    folder: Path, architecture: Architecture, flag: str = "--init-from", announce: bool = False
+) -> ModelCard:
+    """The card of the model to start from, which the flag names; also of NVIDIA's or junyanz's
+    files alone, whose input channels are taken to be those of this architecture where that may be,
+    else those that the references have.
+
+    announce: whether to print what files alone are taken for."""
+    has_card, held = (folder / ModelCard.FILE).is_file(), weights_in(folder)
     if held and LATEST not in held:
         raise InputError(
-            f"{folder} holds {weights_path(folder, 'G', held[-1]).name} but no "
+            f"{flag} {folder} holds {weights_path(folder, 'G', held[-1]).name} but no "
             f"{weights_path(folder, 'G').name}, from which a training starts: copy its files under "
             "this name to a folder of their own."
         )
+
+    # What its channels may be, the likeliest first.
+    data = architecture.model_dump(include={"num_labels", "input_nc"})
     known = architecture.model_dump(include={"num_labels", "use_instances", "feat_num"})
-    for hints in (dict(num_labels=architecture.num_labels), known):
+    card = None
+    for hints in (data, known):
         with contextlib.suppress(InputError):
-            return read_model(folder, **hints)
-    return read_model(folder)
+            card = card or read_model(folder, announce=False, **hints)
+    try:
+        card = card or read_model(folder, announce=False)
+    except InputError as error:
+        raise InputError(str(error).replace(f"--model {folder}", f"{flag} {folder}")) from None
+    if announce and not has_card:
+        print(taken_for(f"{flag} {folder}", card), flush=True)
+    return card
 
 
 # The previous stage, or a model of this one: whatever fits is taken.
@@ -48,7 +63,7 @@ def begin_at_parent(
 ) -> None:
     """Load what fits of a model, and say what that is. Raises InputError where the global part of
     stage local does not fit, or of the generator nothing does."""
-    card = read_start(init_from, architecture)
+    card = read_start(init_from, architecture, announce=True)
     has_parent = architecture.netG == "local" and card.architecture.netG != "local"
     for name, network in networks.items():
         path = checked_file(init_from, card, name)
@@ -145,7 +160,7 @@ def begin_at_earlier(
     has_parent: whether the global network inside a local enhancer is that of a previous stage, and
     stays so. Raises InputError where the generator does not fit.
     """
-    card = read_start(folder, architecture)
+    card = read_start(folder, architecture, "--start-from", announce=True)
     found = card.architecture
     check_start(start_from, found, architecture)
     other = other_data(found, architecture)

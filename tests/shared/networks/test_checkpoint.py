@@ -181,7 +181,11 @@ def test_architecture_of_our_own_files(kind):
         (39, {}, (35, 0, True, 3)),
         (3, {}, (0, 3, False, 0)),
         (4, {}, (0, 3, True, 0)),
-        (7, {}, (0, 3, True, 3)),
+        (7, dict(feat_num=3), (0, 3, True, 3)),
+        (7, dict(num_labels=7, input_nc=0), (7, 0, False, 0)),
+        (7, dict(num_labels=0, input_nc=7), (0, 7, False, 0)),
+        (8, dict(num_labels=0, input_nc=7), (0, 7, True, 0)),
+        (11, dict(num_labels=0, input_nc=7), (0, 7, True, 3)),
         (20, dict(num_labels=19), (19, 0, True, 0)),
         (36, dict(num_labels=32), (32, 0, True, 3)),
         (36, dict(num_labels=35, use_instances=False, feat_num=1), (35, 0, False, 1)),
@@ -205,14 +209,15 @@ def test_discriminator_tells_how_many_channels_are_features():
 
 def test_refusals_of_states():
     ask = (
-        "say num_labels (0 for pictures), use_instances (1 channel) and feat_num, which add up to "
-        "them with the channels of a picture, to `python -m components.train adopt`."
+        "say --num-labels (0 for pictures), --use-instances (1 channel) and --feat-num, which add "
+        "up to them with the channels of a picture, to `python -m components.train adopt`."
     )
     start = (
         "--model model has no model.json, and what the {} input channels of its generator "
         "stand for does not follow"
     )
     assert refusal(infer, {"G": nvidia_global(20)}) == f"{start.format(20)}: {ask}"
+    assert refusal(infer, {"G": nvidia_global(7)}) == f"{start.format(7)}: {ask}"
     text = refusal(infer, {"G": nvidia_global(36)}, num_labels=10)
     assert text == f"{start.format(36)} from num_labels 10: {ask}"
     pictures = dict(num_labels=0, use_instances=False)  # 6 channels, or 3 and 3 features
