@@ -35,6 +35,8 @@ from shared.networks.foreign import (
 from shared.networks.pix2pixhd import Encoder
 from shared.networks.weight_file import check_values, load_state, load_tensors, state_in
 
+OF_WEIGHTS = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".h5", ".index", ".npz")
+
 
 def save_tensors(path: Path, content: object, write: Write = write_atomically) -> None:
     """torch.save of CPU copies through a temporary file: a kill leaves the old file whole."""
@@ -151,8 +153,10 @@ def read_model(
         announce: Whether to print what weight files alone are taken for, as it may be wrong.
     """
     model = Path(model)
-    held = weights_in(model)
-    if (model / ModelCard.FILE).is_file() or not held:
+    held, has_card = weights_in(model), (model / ModelCard.FILE).is_file()
+    if not has_card and not held:
+        _refuse_other_files(model)
+    if has_card or not held:
         return choose(model, ModelCard.read(model), weights)
 
     # Weight files alone.
@@ -174,6 +178,19 @@ def read_model(
     if announce:
         print(taken_for(f"--model {model}", card), flush=True)
     return card
+
+
+def _refuse_other_files(model: Path) -> None:
+    """Raises InputError where weights of another kind stand in place of a model, or of another
+    name."""
+    wanted = weights_path(model, "G").name
+    for path in [model] if model.is_file() else sorted(model.glob("*")):
+        if path.suffix in OF_WEIGHTS:
+            load_tensors(path)  # says of another kind what it is
+            raise InputError(
+                f"--model {model} should be a folder with {wanted}, but {path.name} was found: put "
+                "it there under that name, if it is a generator's."
+            )
 
 
 def load_generator(
