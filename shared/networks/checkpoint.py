@@ -89,7 +89,7 @@ def state_for(network: nn.Module, path: Path) -> tuple[dict[str, torch.Tensor], 
     wanted, changes = network.state_dict(), []
     saved, place = state_in(load_tensors(path), path)
     if place:
-        changes.append(f"its tensors stand under {place!r}")
+        changes.append(f"its tensors stand under {place}")
     state = normalise(saved)
     if dropped := len(saved) - len(state):
         changes.append(f"{dropped} statistics of InstanceNorm dropped, which it no longer keeps")

@@ -76,8 +76,8 @@ def load_state(path: Path) -> dict[str, Tensor]:
 
 
 def state_in(content: object, path: Path) -> tuple[dict[str, Tensor], str]:
-    """The one state dict in what a file holds, and the keys that lead to it; "" where there are
-    none. Raises InputError where there is none, or several."""
+    """The one state dict in what a file holds, and the keys that lead to it as one writes them; ""
+    where there are none. Raises InputError where there is none, or several."""
     found = dict(_state_dicts(content))
     if len(found) == 1:
         ((place, state),) = found.items()
@@ -85,7 +85,7 @@ def state_in(content: object, path: Path) -> tuple[dict[str, Tensor], str]:
     if found:
         raise InputError(
             f"{path} holds several state dicts ({', '.join(found)}): save the one that is meant, "
-            f"torch.save(torch.load({path.name!r}){_index(min(found))}, PATH)."
+            f"such as torch.save(torch.load({path.name!r}){next(iter(found))}, PATH)."
         )
     if isinstance(content, dict) and any(isinstance(v, Tensor) for v in content.values()):
         other = next(key for key, value in content.items() if not isinstance(value, Tensor))
@@ -106,11 +106,8 @@ def _state_dicts(content: object, place: str = "") -> Iterator[tuple[str, dict[s
             yield place, content
         return
     for key, value in content.items():
-        yield from _state_dicts(value, f"{place}.{key}" if place else str(key))
-
-
-def _index(place: str) -> str:
-    return "".join(f"[{key!r}]" for key in place.split("."))
+        if isinstance(key, str):  # an optimiser's tensors stand under numbers
+            yield from _state_dicts(value, f"{place}[{key!r}]")
 
 
 # What tensors a network computes with.

@@ -1,6 +1,7 @@
 """What weight files are taken, and what is said of a file that is none."""
 
 import argparse
+import copy
 import gzip
 import io
 import json
@@ -164,11 +165,16 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path):
 @pytest.mark.parametrize("place", ["state_dict", "netG", "model"])
 def test_the_one_state_dict_in_a_file_is_taken_and_said(place, tmp_path, capsys):
     path, other = tmp_path / "latest_net_G.pth", nn.Conv2d(2, 3, 3)
-    optimizer = torch.optim.Adam(CONV.parameters()).state_dict()
-    torch.save({"epoch": 7, place: STATE, "optimizer": optimizer, "netD": {}}, path)
+    trained = copy.deepcopy(CONV)
+    optimizer = torch.optim.Adam(trained.parameters())
+    trained(torch.ones(1, 2, 3, 3)).sum().backward()
+    optimizer.step()
+    moments = optimizer.state_dict()
+    assert moments["state"]
+    torch.save({"epoch": 7, place: STATE, "optimizer": moments, "netD": {}}, path)
     load_strictly(other, path)
     assert torch.equal(other.weight, CONV.weight)
-    assert capsys.readouterr().out == f"latest_net_G.pth: its tensors stand under {place!r}\n"
+    assert capsys.readouterr().out == f"latest_net_G.pth: its tensors stand under [{place!r}]\n"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +184,10 @@ def test_the_one_state_dict_in_a_file_is_taken_and_said(place, tmp_path, capsys)
         ({"epoch": 3}, "holds a dict of 'epoch' and no state dict"),
         ({}, "holds a dict and no state dict"),
         (torch.zeros(1), "holds a Tensor and no state dict"),
-        ({"netG": STATE, "netD": STATE}, "holds several state dicts (netG, netD): save the one"),
+        (
+            {"netG": STATE, "netD": STATE},
+            "holds several state dicts (['netG'], ['netD']): save the",
+        ),
         (STATE | {"epoch": 7}, "holds 'epoch', which is no tensor, among its tensors"),
     ],
 )
