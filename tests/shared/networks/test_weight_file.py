@@ -186,7 +186,7 @@ def test_the_one_state_dict_in_a_file_is_taken_and_said(place, tmp_path, capsys)
         (torch.zeros(1), "holds a Tensor and no state dict"),
         (
             {"netG": STATE, "netD": STATE},
-            "holds several state dicts (['netG'], ['netD']): save the",
+            "holds several state dicts (['netG'], ['netD']): save",
         ),
         (STATE | {"epoch": 7}, "holds 'epoch', which is no tensor, among its tensors"),
     ],
