@@ -103,6 +103,9 @@ def checked_file(model: Path, card: ModelCard, network: str) -> Path | None:
             f"--model {model} has no {path.name}, which its {ModelCard.FILE} names: {remedy}"
         )
     if (found := sha256_of(path).hex()) != saved.files[path.name]:
+        from shared.networks.weight_file import load_tensors
+
+        load_tensors(path)  # of what are no weights at all it says what they are
         written = {sha: name for one in card.weights.values() for name, sha in one.files.items()}
         what = f", but {written[found]}" if found in written else ""
         raise InputError(

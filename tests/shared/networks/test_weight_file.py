@@ -17,8 +17,9 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from components.train.networks.partial import load_what_fits
-from shared.networks.checkpoint import load_strictly
+from shared.networks.checkpoint import load_generator, load_strictly, read_model
 from shared.networks.weight_file import load_state, load_tensors
+from tests import tiny
 from tests.asking import refusal
 
 CONV = nn.Conv2d(2, 3, 3)
@@ -160,6 +161,23 @@ def test_one_sentence_says_what_a_file_is_that_holds_no_tensors(kind, tmp_path):
 
 def test_a_folder_in_place_of_a_file_is_refused(tmp_path):
     assert refusal(load_tensors, tmp_path).startswith(f"{tmp_path} is a folder: give the file")
+
+
+def test_what_a_file_is_goes_before_its_digest(tmp_path):
+    tiny.model(tmp_path, tiny.architecture())
+    path = tmp_path / "latest_net_G.pth"
+    path.write_bytes(KINDS["lfs"][0])
+    assert refusal(load_generator, tmp_path).startswith(f"{path} is a Git LFS pointer to")
+
+
+def test_weights_of_another_name_or_kind_are_named(tmp_path):
+    torch.save(STATE, tmp_path / "pix2pixHD.pth")
+    wanted = "should be a folder with latest_net_G.pth, but pix2pixHD.pth was found: put it there"
+    for model in (tmp_path, tmp_path / "pix2pixHD.pth"):
+        assert refusal(read_model, model).startswith(f"--model {model} {wanted}")
+    path = tmp_path / "netG_200.ckpt"
+    path.write_bytes(mindspore_bytes())
+    assert refusal(read_model, tmp_path).startswith(f"{path} is a checkpoint of MindSpore, whose")
 
 
 @pytest.mark.parametrize("place", ["state_dict", "netG", "model"])
