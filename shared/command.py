@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared import tracking
 from shared.code_version import code_version
-from shared.errors import InputError, note_call, runnable
+from shared.errors import InputError, WorkFailed, note_call, runnable
 from shared.flags import as_flag, first_paragraph, flag_of, name_of, read_flags
 from shared.recipes.files import Numbers, read_section
 from shared.recipes.values import reason_of
@@ -160,13 +160,15 @@ def run_tracked(
 
 @contextlib.contextmanager
 def refusals(name: str) -> Iterator[None]:
-    """Make a refusal one line that begins with who refuses, and exit code 2."""
+    """Make a refusal one line that begins with who refuses, and exit code 2; a failure of a known
+    reason likewise, and exit code 1."""
     sys.excepthook = _show_error
     try:
         yield
-    except InputError as refusal:
-        print(f"{name} refused: {runnable(without_secrets(str(refusal)))}", file=sys.stderr)
-        sys.exit(2)
+    except (InputError, WorkFailed) as end:
+        how, code = ("refused", 2) if isinstance(end, InputError) else ("failed", 1)
+        print(f"{name} {how}: {runnable(without_secrets(str(end)))}", file=sys.stderr)
+        sys.exit(code)
 
 
 def _show_error(kind: type[BaseException], error: BaseException, trace: TracebackType) -> None:

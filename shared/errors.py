@@ -21,6 +21,11 @@ class InputError(ValueError):
     code 2)."""
 
 
+class WorkFailed(RuntimeError):
+    """Failed after the work, for a reason that is known: one sentence that says what was found
+    (exit code 1)."""
+
+
 def repeat() -> str:
     """What to say to go on with a step that was interrupted: its command, or its pipeline's."""
     if command := os.environ.get(GOES_ON):

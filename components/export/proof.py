@@ -7,8 +7,8 @@ from components.export.config import ProofOptions
 from shared.contracts.exported import OmFile, Parity
 from shared.deployed.form import Feeds, Form
 from shared.deployed.painter import ExportedFile, open_runner
-from shared.deployed.parity import describe, largest_difference, measure_parity, passes
-from shared.deployed.runners import Runner
+from shared.deployed.parity import describe, largest_difference, prove_equal
+from shared.deployed.runners import Runner, TorchRunner
 from shared.device import pick
 from shared.errors import InputError
 
@@ -36,23 +36,22 @@ def om_runners(form: Form, exported: Path, om: list[OmFile]) -> Iterator[Runner]
 
 def prove(
     runners: Iterator[Runner],
-    reference: Runner,
-    samples: list[Feeds],
+    reference: TorchRunner,
+    samples: dict[str, Feeds],
     output: str,
     options: ProofOptions,
 ) -> list[Parity]:
-    """What the runtimes of a file differ by from `reference`, PyTorch in fp32. Raises RuntimeError
+    """What the runtimes of a file differ by from `reference`, PyTorch in fp32. Raises WorkFailed
     where it is too much.
 
-    output: type of the file's pictures, see `Graph.output`."""
+    Args:
+        samples: Batches of one, by the name of their map.
+        output: Type of the file's pictures, see `Graph.output`.
+    """
     found = []
     for runner in runners:
         limit = largest_difference(options.limit(runner.precision), output)
-        parity = measure_parity(runner, reference, samples, limit)
-        if not passes(parity, output):
-            raise RuntimeError(
-                f"the file differs from the PyTorch model and was not kept: {describe(parity)}."
-            )
+        parity = prove_equal("export", runner, reference, samples, limit, output)
         print(f"export: equal to PyTorch: {describe(parity)}", flush=True)
         found.append(parity)
     return found

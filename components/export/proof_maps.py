@@ -32,19 +32,21 @@ def cropped(sample: Sample, rows: int, columns: int) -> Sample:
     """The maps without that many rows at the bottom and columns at the right."""
     part = np.s_[..., :-rows, :-columns]
     dense_ids = None if sample.ids is None else sample.dense_ids[part]
-    return replace(sample, inputs=sample.inputs[part], dense_ids=dense_ids)
+    name = f"{sample.name} (without {rows} rows and {columns} columns)"
+    return replace(sample, name=name, inputs=sample.inputs[part], dense_ids=dense_ids)
 
 
 def real_maps(dataset: Path, form: Form, count: int) -> list[Sample]:
     """Maps of the first test pairs, and of training pairs where these are too few, at the size of
-    the form, or each at its own."""
+    the form, or each at its own; named SPLIT/NAME."""
     manifest = DatasetManifest.read(dataset)
     form.reads.refuse_other_data(dataset, manifest)
     samples = []
     for split in ("test", "train"):
         reader = PairReader(dataset, manifest, split)
         missing = min(len(reader), count - len(samples))
-        samples += [reader.read(i, form.size, with_photo=False) for i in range(missing)]
+        read = [reader.read(i, form.size, with_photo=False) for i in range(missing)]
+        samples += [replace(sample, name=f"{split}/{sample.name}") for sample in read]
     return samples
 
 

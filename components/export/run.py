@@ -59,12 +59,13 @@ def run(
 
     # What it is proven on.
     maps = maps_of_proof(form, card, dataset, config.parity_samples)
-    samples = [form.feed(sample) for sample in maps]
+    samples = {sample.name: form.feed(sample) for sample in maps}
+    first = next(iter(samples.values()))
 
     # Export into a folder of work, proof, and only then the files.
     with work_folder(exported) as work:
         axes = dict(dynamic_batch=config.batch_size == 0, dynamic_size=config.is_dynamic)
-        example = stack([samples[0]] * max(config.batch_size, 1))
+        example = stack([first] * max(config.batch_size, 1))
         facts = facts_of(form, card, config)
         graph = to_onnx(deployed, example, work / FILE, config, facts, **axes)
 
@@ -86,7 +87,7 @@ def run(
     exported_card.write(exported)
     write_atomically(exported / SCRIPT, python_script(exported_card).encode())
     onnx_mb = sum(file.stat().st_size for file in exported.glob(f"{FILE}*")) / 2**20
-    input_bytes = sum(array.nbytes for array in samples[0].values())
+    input_bytes = sum(array.nbytes for array in first.values())
     print(
         f"export: {exported / FILE}: opset {config.opset}, {onnx_mb:.1f} MB; "
         f"{input_bytes:,} bytes in per picture"

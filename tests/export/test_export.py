@@ -31,6 +31,7 @@ from shared.data.maps import Sample
 from shared.deployed.form import Feeds, Form, stack
 from shared.deployed.styles import Style
 from shared.deployed.synthesiser import Synthesiser
+from shared.errors import WorkFailed
 from shared.networks.checkpoint import load_generator
 from tests import tiny
 from tests.asking import as_flags, refusal, refusal_of_command
@@ -292,7 +293,7 @@ def test_a_wrong_export_fails_and_leaves_no_file(tmp_path, dataset, monkeypatch,
         components.export.run, "with_graph_norm", lambda s, o: damage(with_graph_norm(s, o))
     )
     with pytest.raises(
-        RuntimeError, match=r"differs from the PyTorch model and was not kept: onnxruntime on"
+        WorkFailed, match=r"^the file differs from the PyTorch model on map test/test_0: onnxrun"
     ):
         run(tmp_path / "model", tmp_path / "exported", dataset, config=config())
     assert list((tmp_path / "exported").iterdir()) == []
@@ -301,7 +302,7 @@ def test_a_wrong_export_fails_and_leaves_no_file(tmp_path, dataset, monkeypatch,
 def test_nothing_is_within_a_tiny_limit(tmp_path):
     tiny.model(tmp_path / "model", tiny.architecture())
     with pytest.raises(
-        RuntimeError, match=r"not kept: onnxruntime on cpu, fp32: .*, limit 1e-15, on 2 samples\."
+        WorkFailed, match=r"^no map shows .*: on each of 2 PyTorch's own .*, and the limit is 1e-15"
     ):
         run(
             tmp_path / "model",

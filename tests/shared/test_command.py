@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from shared.code_version import code_version
 from shared.command import Options, StepConfig, command_line, execute
-from shared.errors import InputError
+from shared.errors import InputError, WorkFailed
 from shared.flags import groups_of, join_repeated, read_flags
 from tests.places import ROOT, STEPS
 
@@ -209,6 +209,16 @@ def test_kfp_hands_over_strings_and_is_refused_likewise(capsys):
         execute(run, PotConfig, {"ngf": 0}, source="s3://x", clay="red")
     assert refused.value.code == 2
     assert capsys.readouterr().err.startswith("pot refused: --set pot.ngf=0: ")
+
+
+def test_work_that_failed_for_a_known_reason_is_one_sentence(capsys):
+    def run(config: PotConfig) -> dict:
+        raise WorkFailed("the pot leaks at its bottom.")
+
+    with pytest.raises(SystemExit) as failed:
+        execute(run, PotConfig, {})
+    assert failed.value.code == 1
+    assert capsys.readouterr().err == "pot failed: the pot leaks at its bottom.\n"
 
 
 def test_code_that_is_not_what_the_pipeline_was_compiled_from_is_refused(capsys, monkeypatch):

@@ -10,7 +10,7 @@ from components.benchmark.measure.workload import Workload
 from shared.contracts.exported import ExportCard, Parity
 from shared.deployed.form import Form
 from shared.deployed.painter import ExportedFile, RuntimeName, open_runner
-from shared.deployed.parity import describe, largest_difference, measure_parity, passes
+from shared.deployed.parity import describe, largest_difference, measure_parity, prove_equal
 from shared.deployed.runners import Runner
 from shared.device import pick
 from shared.device_names import PARITY_LIMITS
@@ -62,7 +62,7 @@ def parities(
     export: ExportCard,
     workload: Workload,
 ) -> list[Parity]:
-    """How every runtime differs from eager PyTorch in fp32. Raises RuntimeError where an exported
+    """How every runtime differs from eager PyTorch in fp32. Raises WorkFailed where an exported
     file is another function.
 
     Random pictures cannot be compared: for a file with dropout it is what the export measured
@@ -72,6 +72,7 @@ def parities(
 
     device = of_torch[0].device if of_torch else "cpu"
     reference = open_runner(workload.form, "torch", generator, device, "fp32")
+    samples = workload.named(SAMPLES)
     found = []
     for runner in [*of_torch, *of_files]:
         # How far from the reference it may be; atc has other names of precisions.
@@ -81,11 +82,11 @@ def parities(
             limit = max(export.parity[0].limit, 0 if runner.device == "cpu" else OTHER_KERNELS)
 
         # How far it is.
-        parity = measure_parity(runner, reference, workload.samples[:SAMPLES], limit)
+        compared = runner, reference, samples, limit
+        if runner in of_files:
+            parity = prove_equal("benchmark", *compared, export.graph.output)
+        else:
+            parity = measure_parity(*compared)
         print(f"benchmark: against PyTorch: {describe(parity)}", flush=True)
-        if runner in of_files and not passes(parity, export.graph.output):
-            raise RuntimeError(
-                f"the exported file differs from the PyTorch model here: {describe(parity)}."
-            )
         found.append(parity)
     return found

@@ -28,6 +28,12 @@ class Workload:
         """Batches of one, in memory."""
         return [self._read(i, use_cache=True) for i in range(self.count)]
 
+    def named(self, count: int) -> dict[str, Feeds]:
+        """The first samples, by SPLIT/NAME of their pair."""
+        places = [self._place(i) for i in range(min(count, self.count))]
+        names = [f"{split}/{getattr(self.manifest, split)[i].name}" for split, i in places]
+        return dict(zip(names, self.samples[:count], strict=True))
+
     def batch(self, start: int, size: int) -> Feeds:
         """`size` of the pairs from number `start` on."""
         return stack([self.samples[(start + i) % self.count] for i in range(size)])
@@ -39,8 +45,11 @@ class Workload:
         for picture in runner(batch):
             encode_picture(to_pixels(picture), ".png")
 
-    def _read(self, number: int, use_cache: bool) -> Feeds:
+    def _place(self, number: int) -> tuple[str, int]:
         tests = len(self.manifest.test)
-        split, index = ("test", number) if number < tests else ("train", number - tests)
+        return ("test", number) if number < tests else ("train", number - tests)
+
+    def _read(self, number: int, use_cache: bool) -> Feeds:
+        split, index = self._place(number)
         reader = PairReader(self.dataset, self.manifest, split, use_cache)
         return self.form.feed(reader.read(index, self.form.size, with_photo=False))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from shared.contracts.exported import OmFile, TensorSpec
-from shared.errors import InputError
+from shared.errors import InputError, WorkFailed
 
 # Of --precision_mode_v2; without it atc takes fp16.
 PrecisionMode = Literal[
@@ -172,7 +172,7 @@ def compile_om(
     What atc says stays in atc_bs<N>.log or atc_gears.log beside them, with its warnings where it
     succeeds. .om files of an earlier run are removed first. `timeout_s` is for one file.
 
-    Raises InputError where atc is missing or cannot take what is asked, RuntimeError with atc's
+    Raises InputError where atc is missing or cannot take what is asked, WorkFailed with atc's
     words where it fails."""
     # What an earlier run left goes first; then what cannot be compiled.
     name = onnx_file.stem
@@ -245,7 +245,7 @@ def check_place(flag: str, path: Path) -> Path:
 
 def _compile(command: list[str], output: Path, log: Path, timeout_s: float) -> Path:
     """Run atc to its end; returns the .om that it wrote. Its exit status, its words and the file
-    must agree, else RuntimeError."""
+    must agree, else WorkFailed."""
     print(f"export: {output.name}.om: atc compiles, its words are in {log}", flush=True)
     started = time.time()
     pid, ending = _run(command, output.parent, log, timeout_s)
@@ -279,7 +279,7 @@ def _compile(command: list[str], output: Path, log: Path, timeout_s: float) -> P
         *_advice("\n".join([problem, text, *missing])),
         f"Logs: {' and '.join(map(str, [log, *plogs[:1]]))}",
     ]
-    raise RuntimeError("\n".join(lines))
+    raise WorkFailed("\n".join(lines))
 
 
 def _run(command: list[str], work: Path, log: Path, timeout_s: float) -> tuple[int, str]:
