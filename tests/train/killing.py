@@ -43,15 +43,20 @@ def train(
     command = [sys.executable]
     if torchrun:
         command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={torchrun}"]
-    command += ["-m", "components.train", f"--dataset={dataset}", f"--model={model}"]
-    for name, value in (tiny.TRAIN | options).items():
-        command.append(f"--{name.replace('_', '-')}={value}")
+    command += ["-m", "components.train", *flags(dataset, model, **options)]
     given = environment() | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{SPY}:{ROOT}"}
     given |= {"SPY_LOG": str(log), "SPY_KILL": kill} | (variables or {})
     ended = subprocess.run(
         command, env=given, capture_output=True, text=True, timeout=400, start_new_session=True
     )
     return Ended(ended.returncode, ended.stdout + ended.stderr, _read(log))
+
+
+def flags(dataset: Path, model: Path, **options) -> list[str]:
+    """The arguments of the command."""
+    folders = dict(dataset=dataset, model=model)
+    given = folders | tiny.TRAIN | options
+    return [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
 
 
 def _read(log: Path) -> list[str]:
