@@ -63,7 +63,7 @@ ROWS = {
         WITHIN_AN_EPOCH,
         (0, 4),
         dict(devices=2, ema_decay=0.5, lr_policy="plateau"),
-        dict(devices=1, batch_size=4, pool_size=2),
+        dict(devices=1, batch_size=4),
     ),
 }
 
