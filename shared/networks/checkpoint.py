@@ -171,7 +171,7 @@ def read_model(
     }
     states = {name: normalise(load_state(path)) for name, path in files.items()}
     hints = dict(num_labels=num_labels, input_nc=input_nc, use_instances=use_instances)
-    hints |= dict(feat_num=feat_num, unet_dropout=unet_dropout)
+    hints |= dict(feat_num=feat_num, unet_dropout=unet_dropout, weights=weights)
     found = record_of(model, weights)
     card = card_of(model, states, found.digest, size, **hints)
     card = card.model_copy(update={"chosen": weights, "epoch": found.epoch})

@@ -12,7 +12,7 @@ from typing import get_args
 
 from torch import Tensor
 
-from shared.contracts.model import RESNETS, UNETS, Architecture, ModelCard, PhotoChannels
+from shared.contracts.model import LATEST, RESNETS, UNETS, Architecture, ModelCard, PhotoChannels
 from shared.errors import InputError
 
 State = dict[str, Tensor]
@@ -114,6 +114,7 @@ def infer_architecture(
     use_instances: bool | None = None,
     feat_num: int | None = None,
     unet_dropout: bool = False,
+    weights: str = LATEST,
 ) -> Architecture:
     """The networks whose normalised states these are.
 
@@ -125,6 +126,7 @@ def infer_architecture(
             rest is what the references have by default: 35 labels or a picture of 3 channels for
             pix2pixHD, with or without an edge; a picture for pix2pix.
         unet_dropout: Whether a U-Net has dropout, which leaves no trace in a file.
+        weights: What the files are called, for what is said to people.
 
     What leaves no trace either: whether a network of 2 down-samplings and 6 or 9 blocks is pix2pix'
     or pix2pixHD's, which is the same function, and pix2pix' where no D or E tells.
@@ -135,15 +137,15 @@ def infer_architecture(
     discriminator = _discriminator(states["D"]) if "D" in states else {}
     if discriminator is None:
         raise InputError(
-            f"--model {model}: latest_net_D.pth is no discriminator of pix2pixHD or pix2pix: "
+            f"--model {model}: {weights}_net_D.pth is no discriminator of pix2pixHD or pix2pix: "
             "remove it."
         )
     if "E" in states:
-        refuse_old_encoder(states["E"], Path(model) / "latest_net_E.pth")
+        refuse_old_encoder(states["E"], Path(model) / f"{weights}_net_E.pth")
     encoder = _encoder(states["E"]) if "E" in states else {}
     if encoder is None:
         raise InputError(
-            f"--model {model}: latest_net_E.pth is no encoder of pix2pixHD: remove it."
+            f"--model {model}: {weights}_net_E.pth is no encoder of pix2pixHD: remove it."
         )
 
     # The generator, whose pictures must be what photos are.
@@ -151,13 +153,13 @@ def infer_architecture(
     generator = _generator(states["G"], is_hd)
     if generator is None:
         raise InputError(
-            f"--model {model}: latest_net_G.pth is no generator of pix2pixHD (global, local) or "
+            f"--model {model}: {weights}_net_G.pth is no generator of pix2pixHD (global, local) or "
             "pix2pix (unet_128, unet_256, resnet_6blocks, resnet_9blocks): give weights of one of "
             "these."
         )
     if generator["output_nc"] not in get_args(PhotoChannels):
         raise InputError(
-            f"--model {model}: latest_net_G.pth makes pictures of {generator['output_nc']} "
+            f"--model {model}: {weights}_net_G.pth makes pictures of {generator['output_nc']} "
             "channels, but photos have 1 or 3: give weights that make grey or RGB pictures."
         )
     if generator["netG"] in UNETS:

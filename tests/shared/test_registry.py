@@ -1,6 +1,7 @@
 """The registry of models in a real store: which version is the champion, through the verbs; that
 the version is what was exported; that nothing is registered twice or lost."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -17,11 +18,12 @@ from components.train.run import run as train
 from shared import registry, tracking
 from shared.contracts.exported import ExportCard
 from shared.contracts.measured import BenchmarkReport, Quality, Verdict
-from shared.contracts.model import ModelCard
+from shared.contracts.model import ModelCard, SavedWeights
 from shared.errors import InputError
+from shared.networks.chosen import checked_file
 from shared.pipeline.promotion import best, promote, rollback, start_from
 from shared.registry import registration
-from shared.registry.trained import trained_model
+from shared.registry.trained import log_model, trained_model
 from shared.tracking.replay import replay
 from tests import tiny, training
 from tests.asking import refusal
@@ -96,6 +98,7 @@ def write_report(folder: Path, digest: str, verdict: Verdict) -> None:
         height=32,
         width=64,
         model_digest=digest,
+        weights="best (epoch 4)",
         dataset_digest="data",
         environment={},
         method="",
@@ -289,6 +292,54 @@ def test_a_recipe_starts_from_the_trainings_of_its_champion(two_stages, trained,
     assert "new has none yet, so it trains from scratch" in capsys.readouterr().out
     with pytest.raises(InputError, match="has no such version"), trained_model("models:/new/1", ""):
         pass
+
+
+def test_a_version_of_the_best_weights_starts_from_these(night, runs, tmp_path, capsys):
+    """MLflow holds the latest and the best, each file once; an epoch that it was not given is
+    said."""
+    model, files = tmp_path / "model", {}
+    model.mkdir()
+    for name, content in (("latest", b"9"), ("best", b"4"), ("7", b"7")):
+        for network, of in (("G", content), ("D", b"the same")):
+            file = model / f"{name}_net_{network}.pth"
+            file.write_bytes(of)
+            files.setdefault(name, {})[file.name] = hashlib.sha256(of).hexdigest()
+    epochs = {"latest": 9, "best": 4, "7": 7}
+    weights = {
+        name: SavedWeights(epoch=n, images_seen=n, digest=f"of {n}", files=files[name], metrics={})
+        for name, n in epochs.items()
+    }
+    card = tiny.model(tmp_path / "other", tiny.architecture()).model_copy(
+        update={"weights": weights}
+    )
+    card.of("latest").write(model)
+    with tracking.pipeline_run("chosen", "chosen-1", {}, {}, runs):
+        with tracking.step_run("train_global", {}):
+            log_model(model)
+            run_id = tracking.run_id()
+    there = mlflow.MlflowClient().list_artifacts(run_id, "checkpoints")
+    names = ["best_net_G.pth", "latest_net_D.pth", "latest_net_G.pth", "model.json"]
+    assert sorted(Path(artifact.path).name for artifact in there) == names
+
+    for number, (digest, content) in enumerate((("of 9", b"9"), ("of 4", b"4")), 1):
+        version = night("chosen", digest, "equal")
+        assert version.number == number
+        with trained_model(version.uri, "train_global") as found:
+            card = ModelCard.read(found)
+            assert (card.digest, card.epoch) == (digest, int(content))
+            assert checked_file(found, card, "G").read_bytes() == content
+            assert checked_file(found, card, "D").read_bytes() == b"the same"
+    night("chosen", "of 7", "equal")
+    with pytest.raises(InputError) as refused, trained_model("models:/chosen/3", "train_global"):
+        pass
+    assert str(refused.value) == (
+        "version 3 of chosen (run chosen-of 7) was exported from epoch 7, of which MLflow holds no "
+        "weights, as of the latest and the best: give the folder of its training instead."
+    )
+
+    capsys.readouterr()
+    best("chosen", runs)
+    assert "best (epoch 4)" in capsys.readouterr().out
 
 
 # A registry that is away.

@@ -109,3 +109,35 @@ def test_facades_recipes_have_pix2pix_defaults():
         )
         wanted |= dict(init_type="normal", init_gain=0.02, flip=True)
         assert {key: recipe["train_global"][key] for key in wanted} == wanted
+
+
+def test_steps_that_read_one_model_read_the_same_weights_of_it():
+    def chosen(recipe, *overrides):
+        recipe = read_recipe(recipe, CONFIGS, overrides)
+        return [recipe[step].get("weights") for step in ("cluster", "export", "benchmark")]
+
+    demo = ("export.weights=best", "benchmark.weights=best")
+    assert chosen("demo") == ["latest"] * 3
+    assert chosen("demo", *demo) == ["latest", "best", "best"]
+    for overrides in (demo[:1], demo[1:]):
+        with pytest.raises(InputError) as refused:
+            chosen("demo", *overrides)
+        assert str(refused.value).endswith(
+            ": these steps read one model: say --set export.weights=best benchmark.weights=best."
+        )
+    with pytest.raises(InputError) as refused:
+        chosen("demo", "cluster.weights=40", *demo)
+    assert str(refused.value) == (
+        "cluster.weights 40: train_local starts from the latest weights of train_global, and takes "
+        "features of these: leave it out."
+    )
+
+
+def test_a_recipe_of_one_stage_clusters_what_it_exports(tmp_path):
+    sections = "prepare: {}\ntrain_global:\n  instance_features: true\ncluster:\n  weights: 040\n"
+    recipe = tmp_path / "styled.yaml"
+    recipe.write_text(sections + "export: {}\nbenchmark: {}\n")
+    with pytest.raises(InputError, match="cluster.weights 40, export.weights latest, benchmark"):
+        read_recipe(str(recipe), CONFIGS)
+    both = ("export.weights=40", "benchmark.weights=40")
+    assert read_recipe(str(recipe), CONFIGS, both)["cluster"]["weights"] == "40"
