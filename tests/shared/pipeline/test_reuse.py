@@ -48,6 +48,19 @@ def test_a_digest_is_of_what_a_folder_holds_and_not_of_where_it_lies(dataset, tm
     assert digest_of(moved) != digest_of(dataset)
 
 
+def test_a_models_digest_is_of_all_its_weights_and_not_of_their_figures(tmp_path):
+    card = tiny.model(tmp_path, tiny.architecture())
+    before, latest = digest_of(tmp_path), card.weights["latest"]
+
+    def digest_with(**weights) -> str:
+        card.model_copy(update={"weights": weights}).write(tmp_path)
+        return digest_of(tmp_path)
+
+    measured = latest.model_copy(update={"metrics": {"val/L1": 0.5}})
+    best = latest.model_copy(update={"digest": "of other weights"})
+    assert digest_with(latest=measured) == before != digest_with(latest=latest, best=best)
+
+
 def test_a_key_changes_with_component_config_code_and_inputs_but_not_with_the_place(dataset):
     parameters = {"config": {"epochs": 2}, "code_version": "a"}
     parameters |= {"raw_data": "/here", "files_version": "v"}
