@@ -134,7 +134,7 @@ def test_every_step_reads_the_weights_that_are_asked_for(home, tmp_path, capsys)
         f"--clusters {tmp_path}/clusters was made from the weights 7 of --model {model}, but "
         "latest (epoch 9) is asked for: say --weights 7."
     )
-    local = as_flags(dataset=dataset, init_from=model, netG="local", ngf=2, **tiny.TRAIN)
+    local = as_flags(dataset=dataset, init_from=model, netG="local", **tiny.TRAIN | {"ngf": 2})
     local += ["--instance-features", "--no-use-instances", *out["clusters"]]
     assert refusal_of_command(capsys, train, *local, "--model", tmp_path / "local") == (
         "--clusters was made from the weights 7 of --init-from, of which stage local takes the "
@@ -255,6 +255,6 @@ def test_numbered_weights_alone_are_read_by_their_number(home, tmp_path, capsys)
     )
     words = as_flags(dataset=home / "dataset", model=tmp_path / "new", init_from=model)
     assert refusal_of_command(capsys, train, *words) == (
-        f"{model} holds 200_net_G.pth but no latest_net_G.pth, from which a training starts: copy "
-        "its files under this name to a folder of their own."
+        f"--init-from {model} holds 200_net_G.pth but no latest_net_G.pth, from which a training "
+        "starts: copy its files under this name to a folder of their own."
     )
