@@ -44,11 +44,14 @@ def check(
     manifest: DatasetManifest,
     parent: ModelCard | None,
     clusters: ClusterTable | None,
+    goes_on: bool,
 ) -> None:
-    """Raises InputError, in one sentence, for what cannot be trained."""
+    """Raises InputError, in one sentence, for what cannot be trained.
+
+    goes_on: whether it was stopped and has weights of its own."""
     check_sizes(config, manifest)
     check_features(architecture, manifest)
-    check_inputs(config, parent, clusters)
+    check_inputs(config, parent, clusters, goes_on)
 
 
 def check_sizes(config: TrainConfig, manifest: DatasetManifest) -> None:
@@ -90,10 +93,13 @@ def check_features(architecture: Architecture, manifest: DatasetManifest) -> Non
 
 
 def check_inputs(
-    config: TrainConfig, parent: ModelCard | None, clusters: ClusterTable | None
+    config: TrainConfig,
+    parent: ModelCard | None,
+    clusters: ClusterTable | None,
+    goes_on: bool = False,
 ) -> None:
     """What else a training starts from must be there, and belong together."""
-    if config.netG == "local" and parent is None and not config.start_from:
+    if config.netG == "local" and not (parent or config.start_from or goes_on):
         raise InputError(
             "--netG local starts from a global model: give its folder with --init-from."
         )

@@ -3,12 +3,15 @@ weights, copies of earlier ones."""
 
 import contextlib
 import errno
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from components.train.config import TrainConfig
+from components.train.continuing import NO_CLUSTERS, Facts, Place
 from components.train.devices.loss_scale import COUNT
 from components.train.networks.ema import Ema
 from components.train.step import Trainer
@@ -17,9 +20,13 @@ from shared.contracts.folder import Write, written_together
 from shared.contracts.model import BEST, LATEST, Architecture, ModelCard, SavedWeights
 from shared.errors import InputError, repeat
 from shared.networks.checkpoint import save_tensors, save_weights
-from shared.networks.chosen import digest_of, record_of, weights_in
+from shared.networks.chosen import digest_of, record_of, weights_in, weights_path
+from shared.networks.foreign import in_layout_of
 from shared.networks.weight_file import load_tensors, not_finite
 
+# Of a state: its version, and the keys that every one has.
+FORMAT = 1
+NEEDED = {"architecture", "epoch", "images_seen", "G", "D", "metrics"}
 # Key of a state: L1 is of pictures in [0, its value]. Without it L1 is of pictures in [-1, 1].
 L1_RANGE = "L1_range"
 
@@ -27,6 +34,61 @@ L1_RANGE = "L1_range"
 def state_file(model: Path) -> Path:
     """What an interrupted training goes on from, in its model folder."""
     return model / "state" / "training.pt"
+
+
+def is_model(folder: Path) -> bool:
+    """Whether there is a model, also one of the references' own code."""
+    return (folder / ModelCard.FILE).is_file() or weights_path(folder, "G").is_file()
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A training that was stopped, as its state remembers it."""
+
+    place: Place
+    facts: Facts
+    architecture: Architecture
+
+
+def read_stopped(model: Path) -> Stopped | None:
+    """The training that goes on in a model folder, None = it begins there. Raises InputError where
+    a state cannot be read, or a model would be overwritten that has none."""
+    # No state: nothing may be there that a training would overwrite.
+    file = state_file(model)
+    if not file.is_file():
+        if is_model(model):
+            raise InputError(
+                f"--model {model} holds a model but no {file.relative_to(model)} to go on "
+                f"from, and would be overwritten: give an empty folder, with --start-from {model} "
+                "to begin at these weights."
+            )
+        return None
+
+    # Its tensors stay on the disk.
+    remedy = f"give an empty folder, with --start-from {model} to begin at its weights."
+    try:
+        state = load_tensors(file, mmap=True)
+    except InputError as error:
+        raise InputError(f"--model {model}: {str(error).rstrip('.')}, or {remedy}") from None
+    if not isinstance(state, dict) or not NEEDED <= state.keys():
+        raise InputError(f"--model {model}: {file.name} is no state of this step: {remedy}")
+    if (found := state.get("format", FORMAT)) > FORMAT:
+        raise InputError(
+            f"--model {model} was left by a later version of this project (state {found}, this one "
+            f"reads {FORMAT}): use that one, or {remedy}"
+        )
+
+    # What it remembers; earlier versions wrote no facts.
+    architecture = Architecture(**state["architecture"])
+    facts = architecture.model_dump() | state.get("facts", {})
+    if "E" in state:
+        facts.setdefault("clusters", NO_CLUSTERS)
+    reduction = 1.0
+    if "plateau" in state and "learning_rate" in facts:
+        reduction = state["plateau"]["learning_rate"] / facts["learning_rate"]
+    is_within = state.get("pairs", state.get("batches", 0)) > 0
+    place = Place(model, state["epoch"] + 1, is_within, reduction)
+    return Stopped(place, facts, architecture)
 
 
 class ModelFolder:
@@ -37,15 +99,17 @@ class ModelFolder:
         path: Path,
         trainer: Trainer,
         card: ModelCard,
+        facts: Facts,
         best_by: str,
         keep_checkpoints: int = 0,
         encoder: Path | None = None,
     ):
-        """card: what does not change while training. best_by: figure of the validation whose best
-        epoch's weights are kept. keep_checkpoints: number of latest weights that are kept under
-        their epoch too. encoder: file of weights that belong to the model though they are not
-        trained, None = there is no such."""
-        self.path, self.trainer, self.card = path, trainer, card
+        """card: what does not change while training. facts: of the training, for whoever goes on
+        with it. best_by: figure of the validation whose best epoch's weights are kept.
+        keep_checkpoints: number of latest weights that are kept under their epoch too. encoder:
+        file of weights that belong to the model though they are not trained, None = there is no
+        such."""
+        self.path, self.trainer, self.card, self.facts = path, trainer, card, facts
         self.keep_checkpoints, self.encoder = keep_checkpoints, encoder
         self.best = Best(f"val/{best_by}")
         self.metrics: dict[str, float] = {}  # of the last finished epoch
@@ -54,23 +118,48 @@ class ModelFolder:
 
     # The state to continue from.
 
-    def load(self) -> bool:
-        """Go on from the saved state; whether there is one. Raises InputError when it is of another
-        training."""
-        if not self.state.is_file():
-            return False
+    def load(self, anew: Set[str], reduction: float) -> None:
+        """Go on from the saved state.
+
+        Args:
+            anew: Memories that begin again: see `continuing.TABLE`.
+            reduction: What policy plateau has made of the learning rate so far, a factor.
+        """
         state, trainer = load_tensors(self.state), self.trainer
-        self._refuse_other_training(state)
         _halve_old_l1(state)
         _count_pairs(state, self.card.config["batch_size"])
         if state["pairs"] and trainer.architecture.dropout and not trainer.draws_on(state):
             print("dropout draws other elements from here on: the devices are others", flush=True)
-        trainer.load_state_dict(state)
-        if "best" in state:
+
+        # What the state may not have, or have in another form.
+        state["D"] = in_layout_of(trainer.networks.D.state_dict(), state["D"])
+        if trainer.ema:
+            state.setdefault("ema", state["G"])
+        if trainer.plateau:
+            state.setdefault("plateau", trainer.plateau.state_dict())
+            if "facts" in state:  # else nobody knows what the rate was reduced from
+                state["plateau"]["learning_rate"] = trainer.schedule.learning_rate * reduction
+        for name in trainer.parts():
+            if name not in state:
+                raise InputError(
+                    f"--model {self.path} holds a training without {name}: give an empty folder, "
+                    "or the same options to continue."
+                )
+        if found := _not_finite({name: state[name] for name in self._networks()}):
+            raise InputError(f"{self.state} is broken, as {found}: give an empty folder.")
+
+        # What begins again.
+        if "pool" in anew:
+            state["pool"]["images"] = []
+        if "sums" in anew:
+            state["sums"] = {}
+        if "plateau" in anew and trainer.plateau:
+            state["plateau"] |= {"best": math.inf, "bad_epochs": 0}
+        if "best" in state and "best" not in anew:
             self.best.load_state_dict(state["best"])
+        trainer.load_state_dict(state)
         self.metrics = state["metrics"]
         self._read_weights()
-        return True
 
     def _read_weights(self) -> None:
         """Of the weights that the folder holds, those that stay there while it goes on."""
@@ -81,9 +170,10 @@ class ModelFolder:
             if best := self.weights.get(BEST):
                 self.weights[BEST] = best.model_copy(update={"epoch": self.best.epoch})
 
-        # Nothing is the best without its weights.
-        best = self.weights.get(BEST)
-        if self.best.epoch and not (best and self._is_there(best)):
+        # Nothing is the best without its weights, but where it is the state that has them.
+        best, is_last = self.weights.get(BEST), self.best.epoch == self.trainer.epoch
+        is_in_state = is_last and self.trainer.pairs == 0
+        if self.best.epoch and not is_in_state and not (best and self._is_there(best)):
             if self.trainer.world.is_main:
                 print(
                     f"the best weights, of epoch {self.best.epoch}, are gone: the best is chosen "
@@ -92,20 +182,13 @@ class ModelFolder:
                 )
             self.best.forget()
 
-    def _refuse_other_training(self, state: dict) -> None:
-        remedy = "give an empty folder, or the same options to continue."
-        earlier = Architecture.model_validate(state["architecture"])
-        for name, wanted in self.trainer.architecture.model_dump().items():
-            if (found := getattr(earlier, name)) != wanted:
-                raise InputError(
-                    f"--model {self.path} holds a training with {name} {found}, but {wanted} is "
-                    f"asked for: {remedy}"
-                )
-        for name in self.trainer.parts():
-            if name not in state:
-                raise InputError(f"--model {self.path} holds a training without {name}: {remedy}")
-        if found := _not_finite({name: state[name] for name in self._networks()}):
-            raise InputError(f"{self.state} is broken, as {found}: give an empty folder.")
+    def has_this_epoch(self) -> bool:
+        """Whether the model beside the state is that of its last finished epoch; a kill between
+        two files may have left the one before."""
+        names = [LATEST] + [BEST] * (self.best.epoch == self.trainer.epoch)
+        saved = [self.weights.get(name) for name in names]
+        here = all(one and one.epoch == self.trainer.epoch and self._is_there(one) for one in saved)
+        return here and (self.path / ModelCard.FILE).is_file()
 
     def save_state(self) -> None:
         """Write what resuming needs, within an epoch. All ranks call it."""
@@ -117,6 +200,7 @@ class ModelFolder:
         state = self.trainer.state_dict()
         if self.trainer.world.is_main:
             state |= {"metrics": self.metrics, "best": self.best.state_dict(), L1_RANGE: 1.0}
+            state |= {"format": FORMAT, "facts": self.facts}
             state["architecture"] = self.trainer.architecture.model_dump()
             save_tensors(self.state, state, write)
 
@@ -141,10 +225,10 @@ class ModelFolder:
         self._refuse_broken_networks()
         is_main = self.trainer.world.is_main
         with _stopped_by_full_disk(self.path), written_together() as write:
+            # First: a kill in between leaves a state, from which the model is written again.
+            self._write_state(write)
             if is_main:
                 self._write_model(write)
-            # Last: a kill in between costs the epoch, but nothing that is needed.
-            self._write_state(write)
         if is_main:
             self._remove_copies()
 

@@ -4,15 +4,24 @@ or says so."""
 from contextlib import nullcontext
 from pathlib import Path
 
+import torch
+
 from components.train.checks import check, check_runtime, check_shared_memory
 from components.train.config import TrainConfig
+from components.train.continuing import (
+    NO_CLUSTERS,
+    Changes,
+    began_at,
+    compare,
+    facts_of,
+)
 from components.train.data.batches import Augmentation, EpochLoader, PairDataset, collate
-from components.train.data.held import hold_frames, read_features
+from components.train.data.held import digest_features, hold_frames, read_features
 from components.train.data.sizes import deployed_size, describe_sizes, padding_remark
 from components.train.devices.launch import launch, must_launch
 from components.train.devices.world import World, broadcast_weights, gathered, joined
 from components.train.figures import final_table
-from components.train.folder import ModelFolder, state_file
+from components.train.folder import ModelFolder, is_model, read_stopped
 from components.train.loop import train
 from components.train.networks.build import architecture_for, build
 from components.train.networks.memory import checkpoint_activations, compile_networks
@@ -23,6 +32,7 @@ from components.train.performance import performance_run, publish
 from components.train.step import Trainer
 from components.train.validation import Validation
 from shared import tracking
+from shared.code_version import code_version
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import ModelCard
@@ -46,7 +56,12 @@ def run(
 ) -> dict[str, float]:
     """Train a generator, discriminator and, where asked for, an encoder; write them to the model
     folder."""
-    config = with_sizes_of_start(config, dataset, init_from, state_file(model))
+    stopped = None if config.performance_run else read_stopped(model)
+    if stopped and init_from and not clusters and not is_model(init_from):
+        print(f"--init-from {init_from} is no model any more: it goes on from its own weights")
+        init_from = None
+    architecture = stopped.architecture if stopped else None
+    config = with_sizes_of_start(config, dataset, init_from, model, architecture)
     if must_launch(config.devices):
         folders = (dataset, model, init_from, clusters)
         return launch(config.devices, run_as_rank, tracking.handle(), config, *folders)
@@ -81,10 +96,26 @@ def train_model(
     table = ClusterTable.read(clusters) if clusters else None
     architecture = architecture_for(config, config.lambda_feature_matching > 0, manifest, table)
     parent = read_start(init_from, architecture) if init_from else None
-    check(architecture, config, manifest, parent, table)
-    vgg_file = find_vgg(config)
+    stopped = None if config.performance_run else read_stopped(model)
+    check(architecture, config, manifest, parent, table, goes_on=stopped is not None)
     features = read_features(clusters, manifest) if clusters else None
     size, one_size = deployed_size(config, architecture, manifest)
+
+    # What is remembered of it, and how one goes on that was stopped.
+    found = dict(dataset=manifest.digest, deployed="x".join(map(str, size)))
+    found |= dict(init_from=parent.digest if parent else "")
+    found |= dict(clusters=digest_features(features) if features else NO_CLUSTERS)
+    found |= dict(devices=world.size, device=runtime.name, precision=runtime.precision)
+    found |= dict(torch=str(torch.__version__), code=code_version("train"))
+    facts, changes = facts_of(config, architecture, **found), Changes()
+    if stopped:
+        changes = compare(stopped.facts, facts, stopped.place)
+        facts |= began_at(stopped.facts)
+    if changes.refusals:
+        raise InputError(changes.refusals[0])
+
+    # What it measures with, and learns from.
+    vgg_file = find_vgg(config)
     measuring = None
     if world.is_main:  # it alone validates
         measuring = MeasuringNetworks.load(size, runtime.name, config)
@@ -100,9 +131,9 @@ def train_model(
 
     # Networks: fresh, then the weights of the previous stage, then those of an earlier training,
     # which the other ranks get from the main one.
-    begins = config.start_from and world.is_main and not state_file(model).is_file()
+    begins = config.start_from and world.is_main and not stopped
     with earlier_training(config) if begins else nullcontext() as earlier:
-        files = (vgg_file, init_from, clusters, earlier)
+        files = (vgg_file, None if stopped else init_from, clusters, earlier)
         networks = build(architecture, config, config.seed, *files)
     trainer = Trainer(networks, architecture, config, runtime, world)
 
@@ -119,15 +150,17 @@ def train_model(
         test_digest=manifest.test_digest,
         labels=manifest.labels,
         raw=manifest.raw,
-        parent_digest=parent.digest if parent else "",
+        parent_digest=facts["init_from"],
         digest="",
         config=config.model_dump(),
         metrics={},
     )
     # What made the features of `clusters`.
     encoder = checked_file(init_from, parent, "E") if clusters else None
-    folder = ModelFolder(model, trainer, card, config.best_by, config.keep_checkpoints, encoder)
-    if folder.load():
+    kept = (config.best_by, config.keep_checkpoints, encoder)
+    folder = ModelFolder(model, trainer, card, facts, *kept)
+    if stopped:
+        folder.load(changes.anew, stopped.place.reduction)
         print(f"continues after {trainer.place(len(manifest.train))}", flush=True)
         tracking.continue_curves()
     if len(set(gathered((trainer.epoch, trainer.pairs), world))) > 1:
@@ -136,6 +169,21 @@ def train_model(
             "they share."
         )
     broadcast_weights(networks.trained().values(), world)
+
+    # A checkpoint that a kill cut short is written again; one may be the last already.
+    within = stopped and stopped.place.is_within
+    if stopped and not within and not folder.has_this_epoch():
+        folder.save()
+    if trainer.epoch >= config.total_epochs:
+        if within and not folder.has_this_epoch():
+            raise InputError(
+                f"--model {model} stands within epoch {trainer.epoch + 1}, but --epochs ends "
+                f"training after {config.total_epochs}: raise it."
+            )
+        print(f"already trained for {trainer.epoch} epochs: raise --epochs to train on", flush=True)
+        return folder.metrics
+    for line in changes.lines:
+        print(line, flush=True)
 
     # What changes their memory and speed, but no value.
     for network in (networks.G, networks.E):
@@ -163,10 +211,6 @@ def train_model(
         print(validation.describe(), flush=True)
 
     # Train; every save leaves a complete model folder.
-    if trainer.epoch >= config.total_epochs:
-        print(f"already trained for {trainer.epoch} epochs: raise --epochs to train on", flush=True)
-        folder.save()
-        return folder.metrics
     figures, images_per_second = train(trainer, loader, samples, validation, folder, config)
     print(final_table(figures, trainer.epoch, folder.best), flush=True)
 

@@ -47,9 +47,11 @@ TENSORFLOW_INDEX_END = bytes.fromhex("57fb808b247547db")
 OF_TENSORS = ("torch", "torch._utils", "torch.nn.parameter", "torch.serialization", "collections")
 
 
-def load_tensors(path: Path) -> object:
+def load_tensors(path: Path, mmap: bool = False) -> object:
     """What a .pth file holds, tensors on the CPU. Raises InputError when it is missing, or holds
-    other things than tensors, numbers and texts."""
+    other things than tensors, numbers and texts.
+
+    mmap: leave tensors on the disk until they are used."""
     if not path.exists():
         raise InputError(
             f"--model {path.parent} has no {path.name}: give a folder that `python -m "
@@ -60,7 +62,7 @@ def load_tensors(path: Path) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about files that are then refused
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except PermissionError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror}): give yourself the right to, with chmod u+r."

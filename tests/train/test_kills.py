@@ -22,7 +22,7 @@ NOTHING_LEARNS = dict(learning_rate=1e-30)  # losses of a pair are then the same
 
 # Where a training is killed, see `spy`; the photos that it opens first are those of the samples.
 WITHIN_AN_EPOCH = "open .training.pt.partial 3"
-SAVING_AN_EPOCH = "os.rename latest_net_D.pth 1"  # G's are in their place, D's and the state not
+SAVING_AN_EPOCH = "os.rename latest_net_D.pth 1"  # state and G are in their places, D is not
 VALIDATING = "open test_0.png 6"  # input, instances, photo: the last of the second epoch
 END_OF_AN_EPOCH = "open .epoch_0001.png.partial 1"  # its steps are done, the last is not saved
 
@@ -44,10 +44,12 @@ ROWS = {
         "open .training.pt.partial 1", (0, 0), exact=True, says="train global"
     ),
     "the same command, while it saves for the first time": Row(
-        SAVING_AN_EPOCH, (0, 0), dict(save_every_steps=0), exact=True, says="train global"
+        SAVING_AN_EPOCH, (1, 0), dict(save_every_steps=0), exact=True, says="continues after epoch"
     ),
     "the same command, within an epoch": Row(WITHIN_AN_EPOCH, (0, 2), exact=True),
-    "the same command, killed while it saves": Row(SAVING_AN_EPOCH, (0, 5), exact=True),
+    "the same command, killed while it saves": Row(
+        SAVING_AN_EPOCH, (1, 0), exact=True, says="continues after epoch 1"
+    ),
     "the same command, killed in a validation": Row(VALIDATING, (1, 5), exact=True),
     "workers, cache": Row(
         WITHIN_AN_EPOCH, (0, 2), after=dict(workers=2, cache="memory"), exact=True
@@ -215,6 +217,34 @@ def test_other_data_are_refused_and_the_folder_stays(place, other, stopped, tmp_
     files = {path: path.read_bytes() for path in stopped[place].rglob("*") if path.is_file()}
     ended = train(tmp_path / "data", stopped[place], **COMMON)
     assert ended.code == 2
-    assert "train refused: " in ended.said and "another --dataset" in ended.said, ended.said
+    assert "train refused: " in ended.said and "--dataset of other content" in ended.said, (
+        ended.said
+    )
     assert "Traceback" not in ended.said
     assert files == {p: p.read_bytes() for p in stopped[place].rglob("*") if p.is_file()}
+
+
+@pytest.mark.slow
+def test_a_killed_training_says_what_is_different_or_refuses_it(dataset, tmp_path):
+    """As in-process in `test_continuing.py`, where every row of the table is."""
+    model = tmp_path / "model"
+    killed(dataset, model, WITHIN_AN_EPOCH)
+    before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
+    again = train(dataset, model, **COMMON | dict(seed=1))
+    assert again.code == 2 and again.read == []
+    assert again.said.splitlines()[-1] == (
+        f"train refused: --model {model} cannot go on with --seed 1 (was 0): it stands within "
+        "epoch 1, of which pairs would be left out or repeated; give --seed 0 to the end of that "
+        "epoch."
+    )
+    assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == before
+    again = train(dataset, model, **COMMON | dict(learning_rate=0.125, ema_decay=0.5))
+    assert again.code == 0, again.said
+    lines = [line for line in again.said.splitlines() if line.startswith("continues")]
+    assert lines == [
+        "continues after pair 2 of 6 in epoch 1 of 2",
+        "continues with --learning-rate 0.125 (was 0.0002): learning rate 0.125 in epoch 1, before "
+        "0.0002",
+        "continues with --ema-decay 0.5 (was 0): a new average begins at G as it is; without one, "
+        "G itself is saved",
+    ]

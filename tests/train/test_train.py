@@ -235,14 +235,6 @@ def test_sample_pictures_leave_batch_norm_and_modes_as_they_are(dataset):
         assert all(module.training for module in network.modules())
 
 
-def test_a_training_that_lacks_what_is_asked_for_is_not_continued(dataset, tmp_path):
-    run(dataset, tmp_path, config=config(epochs=1, epochs_decay=0))
-    with pytest.raises(
-        InputError, match="holds a training without ema: give an empty folder, or the same options"
-    ):
-        run(dataset, tmp_path, config=config(epochs=2, epochs_decay=0, ema_decay=0.9))
-
-
 def test_the_learning_rate_follows_the_policy():
     """step: a tenth after every third epoch."""
     options = config(lr_policy="step", lr_decay_epochs=3, learning_rate=1.0)

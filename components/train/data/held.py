@@ -1,6 +1,7 @@
 """What training pairs are made of beside their files: frames held in memory, features of the
 cluster step."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,3 +83,11 @@ def read_features(
     names, start, ids, features = (stored[name] for name in ("names", "start", "ids", "features"))
     bounds = zip(names, start[:-1], start[1:], strict=True)
     return {str(name): (ids[a:b], features[a:b].T) for name, a, b in bounds}
+
+
+def digest_features(features: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
+    """Short SHA-256 of what `read_features` gives: the same whenever the file was written."""
+    sha = hashlib.sha256()
+    for name, (ids, table) in sorted(features.items()):
+        sha.update(name.encode() + ids.tobytes() + table.tobytes())
+    return sha.hexdigest()[:16]

@@ -18,6 +18,18 @@ from shared.device import Runtime
 BUCKET_BYTES = 25 * 2**20  # of gradients that are sent together
 
 
+class Adam(torch.optim.Adam):
+    """Goes on with the moments of a state, but by its own betas and kind of kernel."""
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take moments and numbers of steps. A state also has the options of the optimiser that
+        left it, which may be others than were asked for now."""
+        own = [{**group, "params": None} for group in self.param_groups]
+        saved = [{"params": group["params"]} for group in state["param_groups"]]
+        groups = [one | other for one, other in zip(own, saved, strict=True)]
+        super().load_state_dict({**state, "param_groups": groups})
+
+
 class Update:
     """Updates the weights of one player, which is G with E, or D."""
 
@@ -31,7 +43,7 @@ class Update:
     ):
         """parameters: in the order in which the forward pass uses them, on their device."""
         parameters = list(parameters)
-        self.optimizer = torch.optim.Adam(
+        self.optimizer = Adam(
             parameters,
             lr=schedule.learning_rate,
             betas=(schedule.beta1, 0.999),

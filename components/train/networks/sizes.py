@@ -7,10 +7,8 @@ from components.train.config import TrainConfig
 from components.train.networks.build import architecture_for
 from components.train.networks.start import earlier_training, read_start
 from shared.contracts.dataset import DatasetManifest
-from shared.contracts.model import UNETS, ModelCard
+from shared.contracts.model import UNETS, Architecture, ModelCard
 from shared.networks.chosen import weights_path
-from shared.networks.weight_file import load_tensors
-from shared.registry.trained import REGISTRY
 
 OF_G = ("netG", "norm", "use_instances", "feature_regions", "ngf", "n_downsample_global")
 OF_G += ("n_blocks_global", "n_local_enhancers", "n_blocks_local", "output_nc")
@@ -20,23 +18,30 @@ SHARED_BY_STAGES += ("n_downsample_global", "n_blocks_global", "output_nc")
 
 
 def with_sizes_of_start(
-    config: TrainConfig, dataset: Path, init_from: Path | None, state: Path
+    config: TrainConfig,
+    dataset: Path,
+    init_from: Path | None,
+    model: Path,
+    stopped: Architecture | None,
 ) -> TrainConfig:
-    """The config with the sizes of the model that it starts from, where nobody said them; these
-    are printed.
+    """The config with the sizes of the model that it starts from or goes on with, where nobody said
+    them; these are printed.
 
     Args:
         init_from: The previous stage, or a model of this one.
-        state: File of the state to go on from: what it once started from may be gone.
+        stopped: Networks of the training that goes on in `model`, None = it begins: what it once
+            started from may be gone, or hold another model now.
 
     Raises InputError where there is no such model.
     """
-    if not config.start_from and init_from is None or config.OF_MODEL <= config.model_fields_set:
+    if config.OF_MODEL <= config.model_fields_set:
         return config
-    place = config.start_from or str(init_from)
-    if state.is_file() and not place.startswith(REGISTRY) and not Path(place).is_dir():
-        architecture = load_tensors(state)["architecture"]
-        return _updated(config, architecture | _features(architecture["feat_num"]), place)
+    if stopped:
+        values = stopped.model_dump(exclude={"feat_num"}) | _features(stopped.feat_num)
+        other = {n: value for n, value in values.items() if getattr(config, n, value) != value}
+        return _updated(config, other, f"the training in {model}")
+    if not config.start_from and init_from is None:
+        return config
     architecture = architecture_for(config, True, DatasetManifest.read(dataset), None)
     if not config.start_from:
         return sized(config, read_start(init_from, architecture), init_from)
