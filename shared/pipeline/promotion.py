@@ -11,6 +11,7 @@ from tabulate import tabulate
 from shared import registry, tracking
 from shared.contracts.folder import digest_files
 from shared.errors import InputError
+from shared.networks.chosen import weights_in
 from shared.pipeline.recipes import Recipe
 from shared.recipes.files import recipe_name
 from shared.registry.trained import trained_card, training_run
@@ -176,6 +177,8 @@ def find_model(init_from: str, host: str = "") -> str:
     if not (folder / GENERATOR).is_file():
         below = [path.parent for path in sorted(folder.glob(f"*/**/{GENERATOR}"))[:1]]
         remedy = f"did you mean {below[0]}?" if below else "give one that does."
+        if held := weights_in(folder):
+            remedy = f"copy {held[-1]}_net_*.pth under this name to a folder of their own."
         raise InputError(f"--init-from {init_from} holds no {GENERATOR}: {remedy}")
     return str(folder.resolve())
 

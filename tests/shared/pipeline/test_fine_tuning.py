@@ -51,9 +51,12 @@ def test_sizes_that_set_does_not_say_are_left_to_the_model(home):
 
 
 def test_a_folder_that_holds_no_model_is_refused(home):
+    (home / "numbered").mkdir()
+    (home / "numbered" / "200_net_G.pth").touch()
     for given, said in {
         "none": "--init-from none is no folder: give the folder of a trained model",
         "own.yaml": "--init-from own.yaml is a file: give the folder of a trained model",
+        "numbered": "--init-from numbered holds no latest_net_G.pth: copy 200_net_*.pth under",
         "zoo": "--init-from zoo holds no latest_net_G.pth: did you mean zoo/bare?",
     }.items():
         assert refusal(find_model, given).startswith(said)
