@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -148,6 +148,8 @@ def _fits(word: str, owner: Owner, kind: Any) -> bool:
     """Whether the word behind a flag is a value of its type, and not the next of the sentence."""
     if kind is str:
         return not ENGLISH.fullmatch(word) or word == owner.value
+    if get_origin(kind) is Literal and word in map(str, get_args(kind)):  # also of numbers
+        return True
     try:
         TypeAdapter(kind).validate_python(word.strip("'\""))
     except ValidationError:
