@@ -99,17 +99,16 @@ class ModelFolder:
         path: Path,
         trainer: Trainer,
         card: ModelCard,
-        facts: Facts,
         best_by: str,
         keep_checkpoints: int = 0,
         encoder: Path | None = None,
+        facts: Facts | None = None,
     ):
-        """card: what does not change while training. facts: of the training, for whoever goes on
-        with it. best_by: figure of the validation whose best epoch's weights are kept.
-        keep_checkpoints: number of latest weights that are kept under their epoch too. encoder:
-        file of weights that belong to the model though they are not trained, None = there is no
-        such."""
-        self.path, self.trainer, self.card, self.facts = path, trainer, card, facts
+        """card: what does not change while training. best_by: figure of the validation whose best
+        epoch's weights are kept. keep_checkpoints: number of latest weights that are kept under
+        their epoch too. encoder: file of weights that belong to the model though they are not
+        trained, None = there is no such. facts: of the training, for whoever goes on with it."""
+        self.path, self.trainer, self.card, self.facts = path, trainer, card, facts or {}
         self.keep_checkpoints, self.encoder = keep_checkpoints, encoder
         self.best = Best(f"val/{best_by}")
         self.metrics: dict[str, float] = {}  # of the last finished epoch
@@ -118,7 +117,7 @@ class ModelFolder:
 
     # The state to continue from.
 
-    def load(self, anew: Set[str], reduction: float) -> None:
+    def load(self, anew: Set[str] = frozenset(), reduction: float = 1.0) -> None:
         """Go on from the saved state.
 
         Args:
@@ -126,10 +125,6 @@ class ModelFolder:
             reduction: What policy plateau has made of the learning rate so far, a factor.
         """
         state, trainer = load_tensors(self.state), self.trainer
-        _halve_old_l1(state)
-        _count_pairs(state, self.card.config["batch_size"])
-        if state["pairs"] and trainer.architecture.dropout and not trainer.draws_on(state):
-            print("dropout draws other elements from here on: the devices are others", flush=True)
 
         # What the state may not have, or have in another form.
         state["D"] = in_layout_of(trainer.networks.D.state_dict(), state["D"])
@@ -137,7 +132,7 @@ class ModelFolder:
             state.setdefault("ema", state["G"])
         if trainer.plateau:
             state.setdefault("plateau", trainer.plateau.state_dict())
-            if "facts" in state:  # else nobody knows what the rate was reduced from
+            if state.get("facts"):  # else nobody knows what the rate was reduced from
                 state["plateau"]["learning_rate"] = trainer.schedule.learning_rate * reduction
         for name in trainer.parts():
             if name not in state:
@@ -147,6 +142,12 @@ class ModelFolder:
                 )
         if found := _not_finite({name: state[name] for name in self._networks()}):
             raise InputError(f"{self.state} is broken, as {found}: give an empty folder.")
+
+        # What earlier versions counted otherwise.
+        _halve_old_l1(state)
+        _count_pairs(state, self.card.config["batch_size"])
+        if state["pairs"] and trainer.architecture.dropout and not trainer.draws_on(state):
+            print("dropout draws other elements from here on: the devices are others", flush=True)
 
         # What begins again.
         if "pool" in anew:

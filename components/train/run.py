@@ -158,7 +158,7 @@ def train_model(
     # What made the features of `clusters`.
     encoder = checked_file(init_from, parent, "E") if clusters else None
     kept = (config.best_by, config.keep_checkpoints, encoder)
-    folder = ModelFolder(model, trainer, card, facts, *kept)
+    folder = ModelFolder(model, trainer, card, *kept, facts)
     if stopped:
         folder.load(changes.anew, stopped.place.reduction)
         print(f"continues after {trainer.place(len(manifest.train))}", flush=True)

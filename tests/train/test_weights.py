@@ -32,7 +32,8 @@ def opened(tmp_path):
         folder = ModelFolder(
             tmp_path / "model", trainer_for(A, config(), seed=seed), card, "L1", **options
         )
-        folder.load()
+        if folder.state.is_file():
+            folder.load()
         return folder
 
     return open_folder
