@@ -88,6 +88,7 @@ def test_from_raw_files_to_the_report(tmp_path, channels, of_prepare, of_train, 
     assert_mode(mode, report / "pictures", "*real.png")
     assert_mode(mode, report / "gallery", "*synthesised.jpg")
     assert_mode("RGB", model / "samples")
+    assert ("grey pictures" in (report / "report.html").read_text()) == (made == 1)
     psnrs = []
     for path in sorted((report / "pictures").glob("test_*_real.png")):
         real = load(path)

@@ -57,10 +57,11 @@ class Subject:
 
 
 def describe(a: Architecture) -> str:
-    """The generator and what it reads, in words."""
+    """The generator, what it reads and makes, in words."""
     words = [f"{NETWORKS[a.netG]}, ngf {a.ngf}"]
     words += ["instance edges"] * a.use_instances
     words += [f"{a.feat_num} instance features"] * (a.feat_num > 0)
+    words += ["grey pictures"] * (a.output_nc == 1)
     return ", ".join(words)
 
 
