@@ -83,6 +83,8 @@ def read_stopped(model: Path) -> Stopped | None:
     facts = architecture.model_dump() | state.get("facts", {})
     if "E" in state:
         facts.setdefault("clusters", NO_CLUSTERS)
+    if (model / ModelCard.FILE).is_file():
+        facts.setdefault("dataset", ModelCard.read(model).dataset_digest)
     reduction = 1.0
     if "plateau" in state and "learning_rate" in facts:
         reduction = state["plateau"]["learning_rate"] / facts["learning_rate"]

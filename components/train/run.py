@@ -184,6 +184,8 @@ def train_model(
         return folder.metrics
     for line in changes.lines:
         print(line, flush=True)
+    if changes.lines:  # MLflow keeps the first value of each parameter
+        tracking.set_tags({"continued": "; ".join(changes.lines)})
 
     # What changes their memory and speed, but no value.
     for network in (networks.G, networks.E):

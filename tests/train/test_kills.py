@@ -176,14 +176,17 @@ def test_curves_of_a_killed_training_never_go_back(dataset, tmp_path, batch_size
     options["batch_size"] = batch_size
     assert train(dataset, model, variables=store, **options).code == 0
 
-    found = defaultdict(list)
+    found, tags = defaultdict(list), {}
     for file in journals_in(tmp_path / "model.journal"):
         for _, _, entry in read_entries(file, 0):
+            tags |= entry["values"] if entry["kind"] == "tags" else {}
             if entry["kind"] in ("metrics", "picture"):
                 for key in entry.get("values") or [entry["key"]]:
                     found[entry["run"], key].append(entry["step"])
     wanted = [*range(1, 13)] if batch_size == 1 else [1, 2, 3, 4, 5, 6, 10, 12]
     assert found["train_global", "loss/G_GAN"] == wanted
+    if batch_size == 4:
+        assert "continues with --batch-size 4 (was 1): " in tags["continued"]
     assert found["train_global", "epoch_loss/G_GAN"] == [6, 12]
     assert found["train_global", "input_synthesised_real"] == [0, 6, 12]
 

@@ -14,6 +14,7 @@ from components.train.step import Trainer
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.labels import Label
 from shared.contracts.model import ModelCard
+from shared.errors import InputError
 from shared.networks.checkpoint import save_tensors
 from shared.networks.weight_file import load_tensors
 from tests import tiny
@@ -151,14 +152,19 @@ def test_a_state_that_counted_batches_goes_on_to_the_same_weights(dataset, tmp_p
     """As it was written: the losses of a step counted once, whatever its batch."""
     options = dict(batch_size=2)
     run(dataset, tmp_path / "whole", config=config(**options))
-    train_until(3, monkeypatch, dataset, tmp_path / "parts", **options)
+    train_until(7, monkeypatch, dataset, tmp_path / "parts", **options)  # an epoch is of 4 steps
     path = tmp_path / "parts" / "state" / "training.pt"
     state = load_tensors(path)
     assert state.pop("pairs") == 4
     sums = {name: total / 2 for name, total in state["sums"].items()}
     sums["finite_steps"] = sums.pop("finite_pairs")
+    del state["facts"]
     save_tensors(path, state | {"batches": 2, "sums": sums})
 
+    # The card knows which data it was trained on.
+    tiny.dataset(tmp_path / "other", train=PAIRS, test=1, input_nc=3)
+    with pytest.raises(InputError, match="--dataset of other content"):
+        run(tmp_path / "other", tmp_path / "parts", config=config(**options))
     run(dataset, tmp_path / "parts", config=config(**options))
     cards = [ModelCard.read(tmp_path / name) for name in ("whole", "parts")]
     assert cards[0].digest == cards[1].digest and cards[0].metrics == cards[1].metrics
