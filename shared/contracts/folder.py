@@ -16,8 +16,20 @@ from shared.errors import InputError
 
 def sha256_of(path: Path) -> bytes:
     """Of a file's content."""
-    with open(path, "rb") as file:
+    with refused_if_unreadable(), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
+
+
+@contextlib.contextmanager
+def refused_if_unreadable() -> Iterator[None]:
+    """Raises InputError for a file that this user may not read."""
+    try:
+        yield
+    except PermissionError as error:
+        raise InputError(
+            f"{error.filename} cannot be read ({error.strerror}): give yourself the right to, such "
+            "as with chmod u+r."
+        ) from None
 
 
 def digest_files(paths: list[Path]) -> str:

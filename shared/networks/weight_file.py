@@ -14,6 +14,7 @@ from typing import IO
 import torch
 from torch import Tensor
 
+from shared.contracts.folder import refused_if_unreadable
 from shared.errors import InputError
 
 AGAIN = "copy or download it again"
@@ -60,14 +61,14 @@ def load_tensors(path: Path, mmap: bool = False) -> object:
     if path.is_dir():
         raise InputError(f"{path} is a folder: {GIVE}.")
     try:
-        with warnings.catch_warnings():
+        with refused_if_unreadable(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about files that are then refused
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except PermissionError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}): give yourself the right to, with chmod u+r."
-        ) from None
-    except Exception:  # unpickling errors come in many types
+    except InputError:
+        raise
+    except Exception as error:  # unpickling errors come in many types
+        if "memory" in str(error):  # of torch's allocator
+            raise
         raise InputError(f"{path} {what_it_is(path)}") from None
 
 
@@ -207,7 +208,7 @@ def what_it_is(path: Path) -> str:
         return "is an ONNX file: give the weights that it was exported from."
     if end == TENSORFLOW_INDEX_END:
         return f"is the index of a TensorFlow checkpoint: {GIVE}."
-    if text[:1] in b"{[":
+    if text[:1] in (b"{", b"["):
         return f"is JSON: {GIVE}."
     if text.isascii() and text.decode().isprintable():
         return f"is text, which begins with {text[:40].decode()!r}: {GIVE}."

@@ -5,6 +5,7 @@ import copy
 import gzip
 import io
 import json
+import os
 import struct
 import tarfile
 import zipfile
@@ -161,6 +162,19 @@ def test_one_sentence_says_what_a_file_is_that_holds_no_tensors(kind, tmp_path):
 
 def test_a_folder_in_place_of_a_file_is_refused(tmp_path):
     assert refusal(load_tensors, tmp_path).startswith(f"{tmp_path} is a folder: give the file")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
+@pytest.mark.parametrize("has_card", [True, False])
+def test_files_that_may_not_be_read_are_refused(has_card, tmp_path):
+    tiny.model(tmp_path, tiny.architecture())
+    path = tmp_path / "latest_net_G.pth"
+    path.chmod(0)
+    if not has_card:
+        (tmp_path / "model.json").unlink()
+    assert refusal(load_generator, tmp_path).startswith(
+        f"{path} cannot be read (Permission denied): give yourself the right to"
+    )
 
 
 def test_what_a_file_is_goes_before_its_digest(tmp_path):
