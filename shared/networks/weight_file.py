@@ -165,7 +165,7 @@ def what_it_is(path: Path) -> str:
 
     # Not the file, but what stood in its place.
     text = start.lstrip()
-    if not start:
+    if not text:
         return f"is empty: {AGAIN}."
     if start.startswith(LFS):
         size = re.search(rb"size (\d+)", start)
