@@ -75,7 +75,9 @@ def choose(model: Path, card: ModelCard, weights: str) -> ModelCard:
         card = card.model_copy(update={"weights": known})
     if weights not in card.weights:
         held = ", ".join(map(card.called, card.weights)) or ", ".join(weights_in(model)) or "none"
-        by = "--validate-every-epochs" if weights == BEST else "--keep-checkpoints"
+        by = "--keep-checkpoints"
+        if weights == BEST:
+            by = "--validate-every-epochs, and without --clusters"
         raise InputError(
             f"--weights {weights}: --model {model} holds {held}: choose among these, or train with "
             f"{by}."

@@ -162,7 +162,7 @@ def test_weights_that_no_training_will_leave_are_refused_before_it(tmp_path):
     assert refusals("latest") == refusals("best") == []
     assert refusals("best", validate_every_epochs=0) == [
         "--weights best: --model of train_global holds latest (epoch 10): choose among these, or "
-        "train with --validate-every-epochs."
+        "train with --validate-every-epochs, and without --clusters."
     ]
     assert refusals("best", without_photos=True)
     assert refusals("best", best_by="fid", fid_network="f.onnx")  # which takes two pictures
