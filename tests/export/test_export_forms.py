@@ -1,8 +1,6 @@
 """Every form of a deployed file is the same function: styles, one-hot, types, sizes, precision,
 foreign weights."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +11,11 @@ import pytest
 import torch
 from torch import nn
 
+from components.export.__main__ import main
 from components.export.config import ExportConfig
 from components.export.run import run
 from components.prepare.__main__ import demo
+from components.prepare.__main__ import main as prepare
 from shared.condition import to_uint8
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard, Graph
@@ -29,7 +29,7 @@ from shared.networks.build import build_generator
 from shared.networks.checkpoint import load_generator, save_weights
 from tests import published, reference, tiny
 from tests.asking import as_flags, refusal
-from tests.places import EXCERPT, ROOT
+from tests.places import EXCERPT
 from tests.tiny import one_thread  # noqa: F401 - a fixture
 
 
@@ -369,8 +369,7 @@ def street_maps(tmp_path_factory):
         raw = folder / "raw"
         demo(raw, train=2, test=2)
     flags = as_flags(raw_data=raw, dataset=folder / "labels", size="128x256")
-    command = [sys.executable, "-m", "components.prepare", *flags]
-    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    prepare(flags)
     rng = np.random.default_rng(0)
     tiny.write(
         folder / "pictures",
@@ -383,7 +382,13 @@ def street_maps(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("nvidia_global", "junyanz_unet"),
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("nvidia_local", "junyanz_resnet")),
+    ],
+)
 def test_a_bare_checkpoint_is_exported_and_equals_an_independent_network(
     tmp_path, street_maps, name
 ):
@@ -397,9 +402,7 @@ def test_a_bare_checkpoint_is_exported_and_equals_an_independent_network(
     size, data = ("128x256", "labels") if is_hd else ("256x256", "pictures")
     folders = dict(model=tmp_path / "model", exported=tmp_path / "exported")
     flags = as_flags(**folders, dataset=street_maps / data, size=size, parity_samples=2)
-    command = [sys.executable, "-m", "components.export", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    main(flags)
     for sample in samples(street_maps / data):
         if is_hd:
             feed = {"labels": sample.inputs[None], "instances": sample.instances[None]}
