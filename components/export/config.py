@@ -34,8 +34,7 @@ class FormOptions(Options):
     output: Literal["float", "uint8"] = "float"
     """float: pictures in [-1, 1]. uint8: 0 .. 255, rounded inside the file."""
     size: str = ""
-    """HEIGHTxWIDTH of the maps in pixels; empty: the model's; dynamic: any, from two strides of the
-    network on."""
+    """HEIGHTxWIDTH of the maps in pixels; empty: the model's; dynamic: any."""
     batch_size: int = Field(0, ge=0)
     """Pictures per call, fixed in the file; 0: any number."""
 

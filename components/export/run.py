@@ -144,6 +144,7 @@ def card_of(
         graph=form.graph,
         opset=options.opset,
         precision=options.precision,
+        least_side=form.least_side,
         batch_norm=form.batch_norm,
         dropout=options.dropout,
         **specs(graph, form.graph, card.architecture),

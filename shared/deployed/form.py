@@ -16,6 +16,7 @@ from shared.deployed.synthesiser import CHANNELS, Synthesiser, input_names
 from shared.errors import InputError
 from shared.networks.layers import with_picture_statistics
 
+LEAST_SIDE = 2  # of maps, in pixels
 Feeds = dict[str, np.ndarray]  # arrays (N, ...) by input name
 
 
@@ -27,7 +28,7 @@ class Form:
     graph: Graph
     style: Style | None = None  # of pictures that are given none of their own
     size: tuple[int, int] | None = None  # (height, width) of the maps in pixels, None = any
-    least_side: int = 2  # of the maps, in pixels
+    least_side: int = LEAST_SIDE  # of the maps, in pixels
     batch_norm: Literal["running", "picture"] = "running"  # whose statistics its BatchNorms use
 
     @classmethod
@@ -38,8 +39,8 @@ class Form:
             graph=card.graph,
             style=Style(np.array(card.style, np.float32)) if card.style else None,
             size=card.size,
-            # A file for any size reflects maps of two strides or more.
-            least_side=2 if card.size else 2 * card.architecture.stride,
+            least_side=card.least_side
+            or (LEAST_SIDE if card.size else 2 * card.architecture.stride),
             batch_norm=card.batch_norm,
         )
 

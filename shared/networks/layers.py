@@ -135,27 +135,43 @@ def hourglass(
 
 
 def at_stride(
-    network: Callable[[Tensor], Tensor], stride: int, x: Tensor, least: int = 2
+    network: Callable[[Tensor], Tensor], stride: int, x: Tensor, least_strides: int
 ) -> Tensor:
-    """network(x) for any H, W >= 2: x is reflected at right and bottom up to the stride, the result
+    """network(x) for any H, W: x is reflected at right and bottom up to the stride, the result
     cropped back.
 
-    At least to two strides, or `least`: where the coarsest maps get a reflection padding of their
-    own, they need two rows and columns."""
-    # The size that the network takes.
-    height, width = map(int, x.shape[-2:])  # numbers, also while the network is traced
-    assert min(height, width) >= 2, (height, width)
-    wanted_height, wanted_width = (max(-(-n // stride), least) * stride for n in (height, width))
-    if (height, width) == (wanted_height, wanted_width):
+    least_strides: two where the coarsest maps get a reflection padding of their own, which needs
+    two rows and columns; else one."""
+    size = tuple(map(int, x.shape[-2:]))  # numbers, also while the network is traced
+    wanted = tuple(padded_side(side, stride, least_strides) for side in size)
+    if size == wanted:
         return network(x)
+    bottom, right = wanted[0] - size[0], wanted[1] - size[1]
+    if bottom < size[0] and right < size[1]:
+        x = F.pad(x, (0, right, 0, bottom), mode="reflect")  # faster, and what ATC has kernels for
+    else:
+        x = reflected(x, size, wanted)
+    return network(x)[..., : size[0], : size[1]]
 
-    # A side can be reflected by one pixel less than it has: tiny ones take several turns.
-    padded_height, padded_width = height, width
-    while (bottom := wanted_height - padded_height) + (right := wanted_width - padded_width):
-        bottom, right = min(bottom, padded_height - 1), min(right, padded_width - 1)
-        x = F.pad(x, (0, right, 0, bottom), mode="reflect")
-        padded_height, padded_width = padded_height + bottom, padded_width + right
-    return network(x)[..., :height, :width]
+
+def padded_side(side: int, stride: int, least_strides: int) -> int:
+    """The next multiple of the stride, from so many strides on; traced ones too."""
+    return _larger(side + -side % stride, least_strides * stride)
+
+
+def reflected(x: Tensor, size: tuple[int, int], wanted: tuple[int, int]) -> Tensor:
+    """(N, C, *size) -> (N, C, *wanted), of larger sides: reflected at bottom and right in as many
+    turns as it takes, as NumPy pads. Both may be of a traced graph."""
+    for axis, side, new in zip((-2, -1), size, wanted, strict=True):
+        turn = _larger(2 * (side - 1), 1)  # there and back
+        beyond = torch.arange(side, new, device=x.device) % turn
+        x = torch.cat([x, x.index_select(axis, side - 1 - abs(beyond - side + 1))], dim=axis)
+    return x
+
+
+def _larger(a: int, b: int) -> int:
+    """ONNX has Max of whole numbers from opset 12 on only."""
+    return (a + b + abs(a - b)) // 2
 
 
 def with_picture_statistics(network: nn.Module) -> nn.Module:

@@ -57,7 +57,7 @@ class UnetGenerator(nn.Module):
         out_channels: int = 3,
     ):
         super().__init__()
-        self.stride = 2**n_downsample
+        self.stride, self.least_strides = 2**n_downsample, 1
         block = UnetBlock(ngf * 8, ngf * 8, norm)
         for _ in range(n_downsample - 5):
             block = UnetBlock(ngf * 8, ngf * 8, norm, block, dropout)
@@ -73,7 +73,7 @@ class UnetGenerator(nn.Module):
         self.model = nn.Sequential(OrderedDict(model=outermost))  # keys model.model.0, ...
 
     def forward(self, x: Tensor) -> Tensor:
-        return at_stride(self.model, self.stride, x, least=1)
+        return at_stride(self.model, self.stride, x, self.least_strides)
 
 
 class ResnetGenerator(nn.Module):
@@ -90,9 +90,9 @@ class ResnetGenerator(nn.Module):
         out_channels: int = 3,
     ):
         super().__init__()
-        self.stride = 4
+        self.stride, self.least_strides = 4, 2
         how = dict(bias=norm is instance_norm, dropout=dropout)
         self.model = hourglass(in_channels, out_channels, ngf, 2, n_blocks, norm, **how)
 
     def forward(self, x: Tensor) -> Tensor:
-        return at_stride(self.model, self.stride, x)
+        return at_stride(self.model, self.stride, x, self.least_strides)

@@ -34,11 +34,11 @@ class GlobalGenerator(nn.Module):
         out_channels: int = 3,
     ):
         super().__init__()
-        self.stride = 2**n_downsample
+        self.stride, self.least_strides = 2**n_downsample, 2
         self.model = hourglass(in_channels, out_channels, ngf, n_downsample, n_blocks, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        return at_stride(self.model, self.stride, x)
+        return at_stride(self.model, self.stride, x, self.least_strides)
 
 
 class LocalEnhancer(nn.Module):
@@ -61,7 +61,7 @@ class LocalEnhancer(nn.Module):
     ):
         super().__init__()
         self.n_local_enhancers = n_local_enhancers
-        self.stride = 2 ** (n_downsample_global + n_local_enhancers)
+        self.stride, self.least_strides = 2 ** (n_downsample_global + n_local_enhancers), 2
         width = ngf * 2**n_local_enhancers
         inside = width, n_downsample_global, n_blocks_global, norm
         self.model = hourglass(in_channels, out_channels, *inside)[:-3]
@@ -74,7 +74,7 @@ class LocalEnhancer(nn.Module):
             self.add_module(f"model{n}_2", nn.Sequential(*blocks, *up(2 * channels, norm), *last))
 
     def forward(self, x: Tensor) -> Tensor:
-        return at_stride(self._enhance, self.stride, x)
+        return at_stride(self._enhance, self.stride, x, self.least_strides)
 
     def _enhance(self, x: Tensor) -> Tensor:
         pyramid = [x]  # full size first; coarse levels hold soft labels
@@ -105,8 +105,8 @@ class Encoder(nn.Module):
         in_channels: int = 3,
     ):
         super().__init__()
-        self.stride = 2**n_downsample
+        self.stride, self.least_strides = 2**n_downsample, 2
         self.model = hourglass(in_channels, feat_num, nef, n_downsample, 0, norm)
 
     def forward(self, photo: Tensor) -> Tensor:
-        return at_stride(self.model, self.stride, photo)
+        return at_stride(self.model, self.stride, photo, self.least_strides)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-import torch.nn.functional as F
 from onnx import ModelProto, TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -19,6 +18,7 @@ from components.export.om.atc_rules import problems
 from shared.deployed.form import Feeds
 from shared.deployed.synthesiser import Synthesiser
 from shared.errors import InputError
+from shared.networks.layers import padded_side, reflected
 
 BATCH, HEIGHT, WIDTH, INSTANCES = "batch", "height", "width", "instances"  # names of dynamic axes
 # Of an InstanceNorm written out, which stays fp32.
@@ -42,7 +42,7 @@ def to_onnx(
         example: Inputs of a batch, see `shared.deployed.form.Form.feed`; axes that are not dynamic
             get its lengths.
         facts: What the file says of itself; ONNX Runtime gives it as `custom_metadata_map`.
-        dynamic_size: H and W from two strides of the generator on.
+        dynamic_size: any H and W.
     """
     axes = dynamic_axes(synthesiser, example, dynamic_batch, dynamic_size)
     if dynamic_size:
@@ -102,10 +102,10 @@ class Padded(nn.Module):
         self.generator = generator
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]  # while tracing: of the graph, not numbers
-        stride = self.generator.stride
-        x = F.pad(x, (0, -width % stride, 0, -height % stride), mode="reflect")
-        return self.generator(x)[..., :height, :width]
+        size = x.shape[-2:]  # while tracing: of the graph, not numbers
+        generator = self.generator
+        wanted = (padded_side(side, generator.stride, generator.least_strides) for side in size)
+        return generator(reflected(x, size, tuple(wanted)))[..., : size[0], : size[1]]
 
 
 def fold_constants(model: ModelProto) -> ModelProto:

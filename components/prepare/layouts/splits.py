@@ -18,7 +18,8 @@ def choose_splits(
     test_only: bool = False,
 ) -> tuple[dict[str, list[RawPair]], list[Problem]]:
     """{"train": pairs, "test": pairs}, each sorted by name, and what is wrong with the choice:
-    splits that are not there, a choice that contradicts itself or leaves nothing.
+    splits that are not there, a choice that contradicts itself or leaves nothing. One pair alone is
+    trained on.
 
     Args:
         train_splits: The source's splits to train on, as "train,val"; "" takes train, or what lies
@@ -66,10 +67,11 @@ def choose_splits(
         found = f"has split {split}, which --test-splits names but which is trained on"
         problems.append(_of_splits(source, found, "give each split to one of the two"))
         test_from.remove(split)
+    is_alone = sum(map(len, source.pairs.values())) == 1  # trained on, and tested on none
     if not test_splits and not test_fraction:
         usual = [split for split in _usual_tests(source) if split not in train_from]
         test_from = _first_there(source, usual)
-        if not test_from:
+        if not test_from and not is_alone:
             remedy = "cut one off with --test-fraction 0.1, or name one with --test-splits"
             found = f"has no split for testing ({_found(source)})"
             problems.append(_of_splits(source, found, remedy))
@@ -79,7 +81,7 @@ def choose_splits(
         "train": _join(source, train_from, problems),
         "test": _join(source, test_from, problems),
     }
-    if test_fraction and chosen["train"]:
+    if test_fraction and chosen["train"] and not is_alone:
         chosen = _cut(chosen["train"], test_fraction, seed)
         if not chosen["train"] or not chosen["test"]:
             found = (

@@ -81,7 +81,9 @@ def test_a_form_is_what_the_card_of_the_export_says(tmp_path):
 
     any_size = Form.of_export(tiny.export_card(tmp_path, tiny.architecture(), Graph()))
     assert (any_size.size, any_size.style) == (None, None)
-    assert any_size.least_side == 2 * tiny.architecture().stride
+    assert any_size.least_side == 2 * tiny.architecture().stride, "files of before"
+    card = tiny.export_card(tmp_path, tiny.architecture(), Graph(), least_side=2)
+    assert Form.of_export(card).least_side == 2
 
 
 def test_an_export_written_before_the_form_had_its_name_is_read(tmp_path):

@@ -17,7 +17,7 @@ from components.train.networks.init import init_weights
 from shared.errors import InputError
 from shared.networks.build import build_encoder, build_generator
 from shared.networks.checkpoint import load_strictly, save_tensors
-from shared.networks.layers import InstanceNorm, instance_norm, with_picture_statistics
+from shared.networks.layers import InstanceNorm, instance_norm, reflected, with_picture_statistics
 from shared.networks.pix2pix import ResnetGenerator, UnetGenerator
 from shared.networks.pix2pixhd import Encoder, GlobalGenerator, LocalEnhancer
 from tests import reference, tiny
@@ -366,18 +366,26 @@ def test_the_default_strides_take_a_thumbnail():
         assert network(torch.rand(1, 3, height, width)).shape == (1, 3, height, width)
 
 
-def test_a_side_of_one_pixel_is_a_mistake_and_no_endless_loop():
-    with pytest.raises(AssertionError, match=r"\(1, 64\)"):
-        GlobalGenerator(3, 1, 1, 0)(torch.rand(1, 3, 1, 64))
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 7), (2, 3), (5, 40)])
+def test_reflection_takes_as_many_turns_as_it_needs(height, width):
+    x = torch.rand(2, 3, height, width)
+    beyond = ((0, 0), (0, 0), (0, 41 - height), (0, 43 - width))
+    padded = torch.from_numpy(np.pad(x.numpy(), beyond, mode="reflect"))
+    assert torch.equal(reflected(x, (height, width), (41, 43)), padded)
 
 
-def test_odd_sizes_train():
-    """Gradients flow through padding and crop, to the same sum as by hand."""
+@pytest.mark.parametrize(("height", "width"), [(13, 18), (3, 2)])
+def test_odd_sizes_train(height, width):
+    """Gradients flow through padding, in one turn and in several, and crop: the sum by hand."""
     network, plain = network_of("global")
-    x = torch.rand(1, 3, 13, 18, requires_grad=True)
+    network.double()
+    x = torch.rand(1, 3, height, width, dtype=torch.float64, requires_grad=True)
     (ours,) = torch.autograd.grad(network(x).square().sum(), x)
-    padded = torch.nn.functional.pad(x, (0, 2, 0, 3), mode="reflect")
-    (wanted,) = torch.autograd.grad(plain(padded)[..., :13, :18].square().sum(), x)
+    where = np.arange(height * width).reshape(height, width)
+    bottom, right = (max(8, -(-side // 4) * 4) - side for side in (height, width))
+    where = torch.from_numpy(np.pad(where, ((0, bottom), (0, right)), mode="reflect"))
+    padded = x.flatten(2)[..., where]
+    (wanted,) = torch.autograd.grad(plain(padded)[..., :height, :width].square().sum(), x)
     torch.testing.assert_close(ours, wanted, atol=1e-4, rtol=0)
 
 
