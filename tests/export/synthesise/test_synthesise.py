@@ -159,7 +159,7 @@ def of_raw(raw: Path) -> list:
 class Features(nn.Module):
     """A generator whose picture is its three feature channels: every pixel shows its style."""
 
-    stride = 1
+    stride = least_strides = 1
 
     def forward(self, x):  # (N, C, H, W) -> (N, 3, H, W)
         return x[:, -3:]
@@ -210,7 +210,7 @@ def test_a_folder_of_any_sizes(raw, plain, tmp_path, capsys):
     )
 
 
-def test_a_file_of_dynamic_size_takes_two_strides_or_more(raw, tmp_path, capsys):
+def test_a_file_of_before_for_any_size_takes_two_strides_or_more(raw, tmp_path, capsys):
     card = export(tmp_path / "exported", Features(), PLAIN, Graph(), None)
     card.model_copy(update={"architecture": PLAIN}).write(tmp_path / "exported")
     with pytest.raises(SystemExit) as stop:
