@@ -613,6 +613,12 @@ def test_a_test_split_is_cut_off():
     }
 
 
+@pytest.mark.parametrize("source", [source_of(train="a"), source_of(none="a")])
+def test_one_pair_alone_is_trained_on(source):
+    for fraction in (0, 0.1):
+        assert choose(source, fraction=fraction) == ({"train": "a", "test": ""}, [])
+
+
 def test_a_training_pair_without_photo_is_a_problem_and_is_never_cut_off():
     source = source_of(train="a b", val="a v", without_photo="b v")
     assert choose(source)[1] == [Problem("missing photo", "/train/b", "is without photo")]
@@ -631,12 +637,12 @@ def test_one_name_in_two_joined_splits_is_a_problem():
     ("source", "options", "sentence"),
     [
         (
-            source_of(train="a"),
+            source_of(train="a b"),
             {},
             "has no split for testing (found train): cut one off with --test-fraction 0.1, or name",
         ),
         (
-            source_of(none="a"),
+            source_of(none="a b"),
             {},
             "has no split for testing (found no splits): cut one off with --test-fraction 0.1",
         ),
@@ -671,9 +677,9 @@ def test_one_name_in_two_joined_splits_is_a_problem():
             "has split train, which --test-splits names but which is trained on: give each split",
         ),
         (
-            source_of(train="a"),
-            {"fraction": 0.1},
-            "is left 0 pairs for training and 1 with photo for testing by --test-fraction 0.1",
+            source_of(train="a b"),
+            {"fraction": 0.9},
+            "is left 0 pairs for training and 2 with photo for testing by --test-fraction 0.9",
         ),
         (
             source_of(train="a b", without_photo="ab"),
