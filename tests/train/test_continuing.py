@@ -302,32 +302,31 @@ def whole(dataset, tmp_path_factory) -> str:
     return ModelCard.read(model).digest
 
 
-def go_on(dataset: Path, model: Path, case: Case, monkeypatch) -> list[bool]:
-    """Go on; whether the first step found what it should."""
-    found = []
-
-    def look(trainer, batch):
-        found.append(case.effect(trainer, batch))
-
-    monkeypatch.setattr(Trainer, "step", step_before(1, look))
-    run(dataset, model, config=config(**BASE | case.before | case.after))
-    return found
-
-
 @pytest.mark.parametrize("case", LINES.values(), ids=LINES)
 def test_it_goes_on_says_so_and_does_it(case, dataset, stopped, tmp_path, monkeypatch, capsys):
-    model = stopped(tmp_path / "model", case)
+    """For a step, which is done with what the case asks for."""
+    model, found = stopped(tmp_path / "model", case), []
+
+    def step(trainer, batch):
+        if found:
+            raise Killed
+        found.append(case.effect(trainer, batch))
+        return STEP(trainer, batch)
+
     capsys.readouterr()
-    assert go_on(dataset, model, case, monkeypatch) == [True]
+    monkeypatch.setattr(Trainer, "step", step)
+    with pytest.raises(Killed):
+        run(dataset, model, config=config(**BASE | case.before | case.after))
+    assert found == [True]
     lines = [line for line in capsys.readouterr().out.splitlines() if "continues with" in line]
     assert (case.says in "\n".join(lines)) if case.says else not lines, lines
 
 
 @pytest.mark.parametrize("case", EXACTLY.values(), ids=EXACTLY)
-def test_it_goes_on_bit_for_bit(case, dataset, whole, stopped, tmp_path, monkeypatch, capsys):
+def test_it_goes_on_bit_for_bit(case, dataset, whole, stopped, tmp_path, capsys):
     model = stopped(tmp_path / "model", case)
     capsys.readouterr()
-    go_on(dataset, model, case, monkeypatch)
+    run(dataset, model, config=config(**BASE | case.before | case.after))
     assert "continues with" not in capsys.readouterr().out
     assert ModelCard.read(model).digest == whole
 
@@ -337,11 +336,11 @@ def bytes_of(folder: Path) -> dict[Path, bytes]:
 
 
 @pytest.mark.parametrize("case", REFUSALS.values(), ids=REFUSALS)
-def test_it_is_refused_in_one_sentence(case, dataset, stopped, tmp_path, monkeypatch):
+def test_it_is_refused_in_one_sentence(case, dataset, stopped, tmp_path):
     model = stopped(tmp_path / "model", case)
     before = bytes_of(model)
     with pytest.raises(InputError) as refusal:
-        go_on(dataset, model, case, monkeypatch)
+        run(dataset, model, config=config(**BASE | case.before | case.after))
     sentence = str(refusal.value)
     assert case.says in sentence and f"--model {model}" in sentence
     assert "\n" not in sentence and sentence.endswith(".")
