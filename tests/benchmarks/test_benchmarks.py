@@ -8,7 +8,13 @@ import pytest
 from components.prepare.__main__ import demo
 from shared.tracking import store_uri
 from tests import tiny
-from tests.benchmarks import cluster_features, prepare_scale, tracking_cost, train_loader
+from tests.benchmarks import (
+    blank_maps,
+    cluster_features,
+    prepare_scale,
+    tracking_cost,
+    train_loader,
+)
 from tests.benchmarks.train_step import compare_pooling, compare_steps
 from tests.benchmarks.turns import Turns, interleaved
 
@@ -82,3 +88,13 @@ def test_logging_costs_less_than_a_hundredth_of_a_step(capsys, monkeypatch, tmp_
     monkeypatch.setattr(tracking_cost, "STEP_S", 0.02)
     tracking_cost.main(["--steps", "100"])
     assert 0 < last_json(capsys)["own_thread_ms"] < 1
+
+
+@pytest.mark.slow
+def test_blank_maps_agree_now(capsys):
+    blank_maps.main(["--ngf", "2", "--height", "32", "--width", "64"])
+    for of_maps in last_json(capsys).values():
+        before, now = of_maps["one label or colour"]["torch fp32"]
+        assert now < 1e-6 and before > 0.1
+        assert of_maps["one label or colour"]["ONNX fp32"][1] < 1e-6
+        assert of_maps["a street"]["ONNX fp32"][1] < 1e-4

@@ -20,6 +20,7 @@ from components.train.losses import Scales, feature_matching_loss
 from components.train.networks.build import Networks
 from shared.command import command_line
 from shared.condition import instance_mean, paint, to_signed
+from shared.networks.layers import InstanceNorm
 from tests import tiny
 from tests.benchmarks.street import street
 from tests.benchmarks.turns import Turns, interleaved
@@ -109,9 +110,13 @@ class PlainStep:
 
 
 def _in_place(network: nn.Module) -> nn.Module:
-    for module in network.modules():
+    """The network with activations in place, and with torch's own InstanceNorm."""
+    for module in list(network.modules()):
         if isinstance(module, nn.ReLU | nn.LeakyReLU):
             module.inplace = True
+        for name, child in module.named_children():
+            if isinstance(child, InstanceNorm):
+                setattr(module, name, nn.InstanceNorm2d(child.num_features))
     return network
 
 
