@@ -17,6 +17,7 @@ from torch import nn
 from components.export.__main__ import main
 from components.export.config import OnnxOptions
 from components.export.onnx_graph.file import to_onnx
+from components.export.onnx_graph.norm import with_graph_norm
 from components.export.synthesise.run import grid
 from components.export.synthesise.style_choice import CentreStyles, PhotoStyles
 from components.train.networks.init import init_weights
@@ -181,9 +182,10 @@ def export(
     form = Form(a, graph, Style(table.default_style(a.num_labels)) if table else None, size)
     feed = form.feed(Sample.of_maps("", inputs, instances))
     folder.mkdir(parents=True, exist_ok=True)
-    synthesiser, example = form.synthesiser(generator), stack([feed] * (batch_size or 1))
+    options, example = OnnxOptions(), stack([feed] * (batch_size or 1))
+    synthesiser = with_graph_norm(form.synthesiser(generator), options)
     axes = dict(dynamic_batch=batch_size is None, dynamic_size=size is None)
-    to_onnx(synthesiser, example, folder / "generator.onnx", OnnxOptions(), {}, **axes)
+    to_onnx(synthesiser, example, folder / "generator.onnx", options, {}, **axes)
     return tiny.export_card(
         folder,
         a.model_copy(update={"n_downsample_global": 0}),  # these generators have no stride
