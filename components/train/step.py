@@ -22,6 +22,7 @@ from components.train.schedule import ScheduleOptions, learning_rate
 from shared.condition import encode_maps, instance_mean, paint, to_signed
 from shared.contracts.model import Architecture
 from shared.device import Runtime
+from shared.errors import WorkFailed
 from shared.networks.pix2pixhd import LocalEnhancer
 
 
@@ -107,12 +108,12 @@ class Trainer:
         self.sums = add_finite(self.sums, losses, pairs)
 
     def finish_epoch(self, epoch: int) -> dict[str, float]:
-        """The mean losses of its pairs, on all ranks. Raises FloatingPointError where one is not
+        """The mean losses of its pairs, on all ranks. Raises WorkFailed where one is not
         finite."""
         losses = means(mean_over_ranks(self.sums, self.world))
         self.epoch, self.pairs, self.sums = epoch, 0, {}
         if not np.isfinite(list(losses.values())).all():
-            raise FloatingPointError(
+            raise WorkFailed(
                 f"losses are no longer finite in epoch {epoch}: {losses}; lower --learning-rate."
             )
         if self.plateau:
@@ -128,7 +129,7 @@ class Trainer:
         return f"pair {self.pairs} of {count} in epoch {self.epoch + 1} of {total}"
 
     def check_updates(self) -> int:
-        """Updates skipped since the last call. Raises FloatingPointError where nothing but such
+        """Updates skipped since the last call. Raises WorkFailed where nothing but such
         came lately."""
         players = {"G": self.update_G, "D": self.update_D}
         limit = self.max_skipped_updates

@@ -69,9 +69,8 @@ class ExportCard(Folder):
     graph: Graph
     opset: int
     precision: Literal["fp32", "fp16"]
-    least_side: int = (
-        0  # of the maps in pixels; 0: written when files for any size took two strides
-    )
+    # Of the maps in pixels; 0: written when files for any size took two strides.
+    least_side: int = 0
     batch_norm: Literal["running", "picture"] = "running"  # whose statistics its BatchNorms use
     dropout: bool = False  # whether its dropout still drops
     inputs: list[TensorSpec]

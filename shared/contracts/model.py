@@ -19,7 +19,6 @@ NormName = Literal["instance", "batch"]
 FeatureRegions = Literal["instances", "labels"]
 PhotoChannels = Literal[1, 3]  # grey, or red, green and blue
 
-
 LATEST, BEST = "latest", "best"  # names of weights
 
 

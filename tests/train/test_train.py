@@ -27,7 +27,7 @@ from shared.contracts.model import ModelCard
 from shared.data.images import read_ids, read_picture
 from shared.data.labels import colours_of
 from shared.device import Runtime, pick
-from shared.errors import InputError
+from shared.errors import InputError, WorkFailed
 from shared.networks.weight_file import load_tensors
 from tests import reference, tiny
 from tests.asking import as_flags
@@ -799,7 +799,7 @@ def test_losses_that_are_not_finite_stop_the_run_and_keep_the_checkpoint(
         next(trainer.networks.D.parameters()).data.view(-1)[0] = float("nan")
 
     monkeypatch.setattr(Trainer, "load_state_dict", load_and_poison)
-    with pytest.raises(FloatingPointError, match="no longer finite in epoch 3"):
+    with pytest.raises(WorkFailed, match="no longer finite in epoch 3"):
         run(dataset, tmp_path, config=config(epochs=2))
     assert ModelCard.read(tmp_path).digest == digest
 

@@ -17,7 +17,7 @@ from components.export.config import OnnxOptions
 from components.export.om.atc_rules import problems
 from shared.deployed.form import Feeds
 from shared.deployed.synthesiser import Synthesiser
-from shared.errors import InputError
+from shared.errors import InputError, WorkFailed
 from shared.networks.layers import padded_side, reflected
 
 BATCH, HEIGHT, WIDTH, INSTANCES = "batch", "height", "width", "instances"  # names of dynamic axes
@@ -211,5 +211,5 @@ def check(path: Path, opset: int, for_atc: bool) -> ModelProto:
             f"The exporter wrote opsets {imports} where {opset} alone was asked for."
         )
     if for_atc and (found := problems(model)):
-        raise RuntimeError(f"Ascend's atc would not read the file: {found[0]}")
+        raise WorkFailed(f"Ascend's atc would not read the file: {found[0]}")
     return model

@@ -20,7 +20,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from components.train.devices.world import World
 from shared.contracts.folder import write_atomically
-from shared.errors import InputError
+from shared.errors import InputError, WorkFailed
 from shared.terminal import stopping
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -36,8 +36,8 @@ def launch(devices: int, function: Callable[..., Any], *arguments: Any) -> Any:
     what rank 0 returns.
 
     The function is one of a module, and it and the arguments can be pickled. One process that fails
-    ends all. Raises InputError where one of them did, else RuntimeError with the traceback of the
-    first that failed."""
+    ends all. Raises InputError or WorkFailed where one of them did, else RuntimeError with the
+    traceback of the first that failed."""
     with tempfile.TemporaryDirectory() as folder, _without_side_effects(), _no_ctrl_c_for_ranks():
         config = LaunchConfig(
             min_nodes=1,
@@ -111,6 +111,9 @@ def _be_a_rank(folder: Path, function: Callable[..., Any], arguments: tuple) -> 
     except InputError as refusal:
         note(refusal=str(refusal))
         raise
+    except WorkFailed as failure:
+        note(failure=str(failure))
+        raise
     except Exception:
         note(traceback=traceback.format_exc())
         raise
@@ -124,6 +127,8 @@ def _cause(failure: ChildFailedError, folder: Path) -> Exception:
     for note in notes:
         if "refusal" in note:
             return InputError(note["refusal"])
+        if "failure" in note:
+            return WorkFailed(note["failure"])
     rank, first = failure.get_first_failure()
     if rank in {note["rank"] for note in notes}:
         return RuntimeError(
@@ -132,6 +137,6 @@ def _cause(failure: ChildFailedError, folder: Path) -> Exception:
     how = f"ended with exit code {first.exitcode}"
     if first.exitcode < 0:
         how = f"was killed by {first.signal_name()}"
-    return RuntimeError(
+    return WorkFailed(
         f"rank {rank} {how} without a message, and all were ended; look for it in the system's log."
     )

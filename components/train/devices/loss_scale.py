@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from components.train.config import PrecisionOptions
 from shared.device import Runtime
-from shared.errors import InputError
+from shared.errors import InputError, WorkFailed
 
 # `finite_pairs` stands among the sums of the losses, so that it is saved and restored with them.
 COUNT = "finite_pairs"
@@ -85,7 +85,7 @@ class LossScaler:
         """Fetch the counts and print a line where updates were skipped since the last check;
         returns how many.
 
-        Raises FloatingPointError after `limit` skipped updates in a row. A dynamic scale may take
+        Raises WorkFailed after `limit` skipped updates in a row. A dynamic scale may take
         longer to come down from far above: until it is below 1 they do not count."""
         skipped, in_a_row, _ = self.counts.tolist()
         updates, new = self.updates - self.reported[0], skipped - self.reported[1]
@@ -99,7 +99,7 @@ class LossScaler:
             flush=True,
         )
         if in_a_row >= limit and (self.is_static or scale < 1):
-            raise FloatingPointError(
+            raise WorkFailed(
                 f"the gradients of {network} were not finite in {in_a_row} updates in a row"
                 f"{at_scale}: give a lower --learning-rate, {self._other_advice()}."
             )

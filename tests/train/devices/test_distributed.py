@@ -25,7 +25,7 @@ from components.train.schedule import ScheduleOptions, learning_rate
 from components.train.step import Trainer
 from shared.command import StepConfig, execute
 from shared.device import pick
-from shared.errors import InputError
+from shared.errors import InputError, WorkFailed
 from tests import tiny
 from tests.training import config, trainer_for
 
@@ -220,6 +220,8 @@ def end_on_rank_1(how: str) -> None:
         if world.rank == 1:
             if how == "dies":
                 os._exit(3)
+            if how == "fails":
+                raise WorkFailed("the losses of rank 1 are nan.")
             raise ZeroDivisionError("of rank 1")
         for _ in range(1000):
             dist.barrier()
@@ -238,6 +240,7 @@ def end_on_rank_1(how: str) -> None:
             r"(?s)^rank 1 failed, and all were ended:\nTraceback .* in end_on_rank_1\n.*of rank "
             r"1\n$",
         ),
+        ("fails", r"^the losses of rank 1 are nan\.$"),
     ],
 )
 def test_a_rank_that_ends_early_ends_all_and_says_why(capfd, how, message):

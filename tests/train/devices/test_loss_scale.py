@@ -14,7 +14,7 @@ from components.train.config import PrecisionOptions
 from components.train.devices.loss_scale import LossScaler, add_finite, apex_amp, means, start_apex
 from components.train.losses import gan_loss, l1_loss
 from shared.device import Runtime
-from shared.errors import InputError
+from shared.errors import InputError, WorkFailed
 
 INF, NAN = float("inf"), float("nan")
 
@@ -212,7 +212,7 @@ def test_too_many_skipped_in_a_row_are_refused(precision, scale, sentence):
     fit = Fit(precision, scale)
     for _ in range(3):
         fit.update(NAN)
-    with pytest.raises(FloatingPointError) as refusal:
+    with pytest.raises(WorkFailed) as refusal:
         fit.scaler.check("D", limit=3)
     assert (
         str(refusal.value) == f"the gradients of D were not finite in 3 updates in a row{sentence}"
