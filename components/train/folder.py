@@ -185,6 +185,22 @@ class ModelFolder:
                 )
             self.best.forget()
 
+    def is_trained(self, total_epochs: int) -> bool:
+        """Whether nothing is left to train, of a training that goes on. All ranks call it.
+
+        A checkpoint that a kill cut short is written again. Raises InputError where the epochs end
+        within one that is under way, whose last checkpoint is not there."""
+        trainer, is_whole = self.trainer, self.has_this_epoch()
+        is_over = trainer.epoch >= total_epochs
+        if trainer.pairs == 0 and not is_whole:
+            self.save()
+        elif is_over and not is_whole:
+            raise InputError(
+                f"--model {self.path} stands within epoch {trainer.epoch + 1}, but --epochs ends "
+                f"training after {total_epochs}: raise it."
+            )
+        return is_over
+
     def has_this_epoch(self) -> bool:
         """Whether the model beside the state is that of its last finished epoch; a kill between
         two files may have left the one before."""

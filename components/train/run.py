@@ -35,7 +35,7 @@ from shared import tracking
 from shared.code_version import code_version
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
-from shared.contracts.model import ModelCard
+from shared.contracts.model import Architecture, ModelCard
 from shared.data.reader import PairReader
 from shared.device import Runtime
 from shared.errors import InputError
@@ -138,23 +138,7 @@ def train_model(
     trainer = Trainer(networks, architecture, config, runtime, world)
 
     # Their folder, and the state of an interrupted run in it, the same for all ranks.
-    card = ModelCard(
-        architecture=architecture,
-        height=size[0],
-        width=size[1],
-        one_size=one_size,
-        epoch=0,
-        images_seen=0,
-        # What it was trained on.
-        dataset_digest=manifest.digest,
-        test_digest=manifest.test_digest,
-        labels=manifest.labels,
-        raw=manifest.raw,
-        parent_digest=facts["init_from"],
-        digest="",
-        config=config.model_dump(),
-        metrics={},
-    )
+    card = new_card(config, architecture, manifest, size, one_size, facts["init_from"])
     # What made the features of `clusters`.
     encoder = checked_file(init_from, parent, "E") if clusters else None
     kept = (config.best_by, config.keep_checkpoints, encoder)
@@ -170,16 +154,7 @@ def train_model(
         )
     broadcast_weights(networks.trained().values(), world)
 
-    # A checkpoint that a kill cut short is written again; one may be the last already.
-    within = stopped and stopped.place.is_within
-    if stopped and not within and not folder.has_this_epoch():
-        folder.save()
-    if trainer.epoch >= config.total_epochs:
-        if within and not folder.has_this_epoch():
-            raise InputError(
-                f"--model {model} stands within epoch {trainer.epoch + 1}, but --epochs ends "
-                f"training after {config.total_epochs}: raise it."
-            )
+    if stopped and folder.is_trained(config.total_epochs):
         print(f"already trained for {trainer.epoch} epochs: raise --epochs to train on", flush=True)
         return folder.metrics
     for line in changes.lines:
@@ -225,3 +200,31 @@ def train_model(
     if world.is_main:
         log_model(model)
     return figures.metrics() | speed
+
+
+def new_card(
+    config: TrainConfig,
+    architecture: Architecture,
+    manifest: DatasetManifest,
+    size: tuple[int, int],
+    one_size: bool,
+    parent_digest: str,
+) -> ModelCard:
+    """What a card says before the first epoch; size, one_size: see `deployed_size`."""
+    return ModelCard(
+        architecture=architecture,
+        height=size[0],
+        width=size[1],
+        one_size=one_size,
+        epoch=0,
+        images_seen=0,
+        # What it was trained on.
+        dataset_digest=manifest.digest,
+        test_digest=manifest.test_digest,
+        labels=manifest.labels,
+        raw=manifest.raw,
+        parent_digest=parent_digest,
+        digest="",
+        config=config.model_dump(),
+        metrics={},
+    )

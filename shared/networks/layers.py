@@ -161,12 +161,13 @@ def padded_side(side: int, stride: int, least_strides: int) -> int:
 
 def reflected(x: Tensor, size: tuple[int, int], wanted: tuple[int, int]) -> Tensor:
     """(N, C, *size) -> (N, C, *wanted), of larger sides: reflected at bottom and right in as many
-    turns as it takes, as NumPy pads. Both may be of a traced graph."""
+    turns as it takes, as NumPy pads, in the memory format of x. Both may be of a traced graph."""
+    is_nhwc = x.is_contiguous(memory_format=torch.channels_last)
     for axis, side, new in zip((-2, -1), size, wanted, strict=True):
         turn = _larger(2 * (side - 1), 1)  # there and back
         beyond = torch.arange(side, new, device=x.device) % turn
         x = torch.cat([x, x.index_select(axis, side - 1 - abs(beyond - side + 1))], dim=axis)
-    return x
+    return x.contiguous(memory_format=torch.channels_last) if is_nhwc else x
 
 
 def _larger(a: int, b: int) -> int:

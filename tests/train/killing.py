@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.flags import as_flag
 from shared.networks.weight_file import load_tensors
 from tests import tiny
 from tests.calling import environment
@@ -56,7 +57,13 @@ def flags(dataset: Path, model: Path, **options) -> list[str]:
     """The arguments of the command."""
     folders = dict(dataset=dataset, model=model)
     given = folders | tiny.TRAIN | options
-    return [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    return [_flag(name, value) for name, value in given.items()]
+
+
+def _flag(name: str, value) -> str:
+    if isinstance(value, bool):
+        return as_flag(name if value else f"no_{name}")
+    return f"{as_flag(name)}={value}"
 
 
 def _read(log: Path) -> list[str]:

@@ -225,29 +225,3 @@ def test_other_data_are_refused_and_the_folder_stays(place, other, stopped, tmp_
     )
     assert "Traceback" not in ended.said
     assert files == {p: p.read_bytes() for p in stopped[place].rglob("*") if p.is_file()}
-
-
-@pytest.mark.slow
-def test_a_killed_training_says_what_is_different_or_refuses_it(dataset, tmp_path):
-    """As in-process in `test_continuing.py`, where every row of the table is."""
-    model = tmp_path / "model"
-    killed(dataset, model, WITHIN_AN_EPOCH)
-    before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
-    again = train(dataset, model, **COMMON | dict(seed=1))
-    assert again.code == 2 and again.read == []
-    assert again.said.splitlines()[-1] == (
-        f"train refused: --model {model} cannot go on with --seed 1 (was 0): it stands within "
-        "epoch 1, of which pairs would be left out or repeated; give --seed 0 to the end of that "
-        "epoch."
-    )
-    assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == before
-    again = train(dataset, model, **COMMON | dict(learning_rate=0.125, ema_decay=0.5))
-    assert again.code == 0, again.said
-    lines = [line for line in again.said.splitlines() if line.startswith("continues")]
-    assert lines == [
-        "continues after pair 2 of 6 in epoch 1 of 2",
-        "continues with --learning-rate 0.125 (was 0.0002): learning rate 0.125 in epoch 1, before "
-        "0.0002",
-        "continues with --ema-decay 0.5 (was 0): a new average begins at G as it is; without one, "
-        "G itself is saved",
-    ]
