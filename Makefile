@@ -1,6 +1,6 @@
 # make demo       the whole pipeline on generated street scenes, from nothing
 # make ui         the runs in MLflow, until Ctrl-C
-# make test       set up and run the tests (about 14 minutes on 2 cores)
+# make test       set up and run the tests (about 10 minutes on 2 cores, and 4 for the first installation)
 # make test-all   also the slow ones, and those for GPU, NPU and containers where these are there
 #
 # Each sets up .venv first, with the command pix2pixhd-pipeline, which is pipeline.py from any folder.
