@@ -96,7 +96,7 @@ def check_inputs(
     config: TrainConfig,
     parent: ModelCard | None,
     clusters: ClusterTable | None,
-    goes_on: bool = False,
+    goes_on: bool,
 ) -> None:
     """What else a training starts from must be there, and belong together."""
     if config.netG == "local" and not (parent or config.start_from or goes_on):
@@ -112,8 +112,11 @@ def check_inputs(
         raise InputError(
             "--clusters was not made from --init-from: run the cluster step on that model."
         )
-    goes_on = parent and (clusters or config.netG == "local")  # with its encoder or its networks
-    if goes_on and (found := parent.architecture.output_nc) != config.output_nc:
+    if parent is None or goes_on:
+        return
+    # Its encoder or its networks go on.
+    is_used = clusters or config.netG == "local"
+    if is_used and (found := parent.architecture.output_nc) != config.output_nc:
         raise InputError(
             f"--output-nc {config.output_nc} but --init-from was trained on photos of {found} "
             f"channels: say --output-nc {found}."
@@ -188,7 +191,7 @@ def preflight(
     architecture = architecture_for(config, config.lambda_feature_matching > 0, manifest, clusters)
     ask(check_sizes, config, manifest)
     ask(check_features, architecture, manifest)
-    ask(check_inputs, config, init_from, clusters)
+    ask(check_inputs, config, init_from, clusters, goes_on=False)
     networks = build_empty(architecture, with_encoder=clusters is None)
 
     # What it needs of the model before, and of memory.

@@ -33,6 +33,9 @@ LINES_HERE = {name: case for name, case in LINES.items() if not case.facts} | {
     "init_from": Case(
         dict(init_from="OTHER"), LOCAL, says="--init-from of other content: no effect"
     ),
+    "init_from of grey photos": Case(
+        dict(init_from="GREY"), LOCAL, says="--init-from of other content: no effect"
+    ),
     "epochs_fix_global": Case(dict(epochs_fix_global=3), LOCAL, says="--epochs-fix-global 3"),
     "devices": Case(dict(devices=2), dict(pool_size=0), says="--devices 2 (was 1): a step has"),
     "compress_gradients": Case(
@@ -60,15 +63,15 @@ EXACTLY_HERE = {name: case for name, case in EXACTLY.items() if not case.facts}
 def files(tmp_path_factory) -> dict[str, Path]:
     """All that the commands name, by its name in the cases."""
     made = {name: tmp_path_factory.mktemp("files") / name for name in ("OTHER", "STYLES", "DATA")}
-    for name in ("dataset", "PARENT", "CLUSTERS", "DISTANCE", "AGAIN"):
+    for name in ("dataset", "PARENT", "CLUSTERS", "DISTANCE", "AGAIN", "GREY"):
         made[name] = made["DATA"].with_name(name)
     pictures = dict(test=2, height=16, width=24)
     tiny.dataset(made["dataset"], train=PAIRS, input_nc=1, **pictures)
     tiny.dataset(made["DATA"], train=PAIRS + 1, input_nc=1, **pictures)
 
-    # Two models of stage one, the styles of each, two networks that measure.
-    for name, seed in (("PARENT", 1), ("OTHER", 2)):
-        once = BASE | dict(instance_features=True, epochs=1, epochs_decay=0, seed=seed)
+    # Models of stage one, the styles of two, two networks that measure.
+    for name, changes in (("PARENT", {}), ("OTHER", dict(seed=2)), ("GREY", dict(output_nc=1))):
+        once = BASE | dict(instance_features=True, epochs=1, epochs_decay=0) | changes
         assert train(made["dataset"], made[name], **once).code == 0
     for name, model in (("CLUSTERS", "PARENT"), ("STYLES", "OTHER")):
         given = dict(dataset=made["dataset"], model=made[model], clusters=made[name])
