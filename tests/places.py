@@ -7,6 +7,7 @@ ROOT = Path(__file__).parents[1]
 STEPS = ("prepare", "train", "cluster", "export", "benchmark")  # in the order of the graph
 STAND_INS = ROOT / "tests" / "stand_ins"
 EXCERPT = ROOT.parent / "shared" / "data" / "cityscapes_samples"  # real images; not everywhere
+NOWHERE = Path("/nowhere")  # a folder that is not there
 
 
 def config_of(step: str) -> type:

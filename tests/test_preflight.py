@@ -19,6 +19,7 @@ from components.prepare.config import PrepareConfig
 from components.train.config import TrainConfig
 from components.train.run import run as run_training
 from shared.contracts.forecast import Forecast, PreparedData
+from shared.contracts.model import ModelCard
 from shared.pipeline import images
 from shared.pipeline.preflight import (
     check_disk,
@@ -33,6 +34,7 @@ from tests.asking import refusal
 from tests.calling import call
 from tests.loopback import serving
 from tests.measuring import mean_colour
+from tests.places import NOWHERE
 from tests.prepare.files import noise, save
 
 
@@ -100,7 +102,7 @@ def test_weights_that_can_not_be_downloaded_are_missed(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("WEIGHTS_MIRROR", "http://user:secret@127.0.0.1:9")
     train = TrainConfig(lambda_vgg=1, lpips_network="alex", fid_network="inception")
-    said = train_checks.preflight(None, None, None, train).refusals
+    said = train_checks.preflight(None, None, None, NOWHERE, train).refusals
     begins(
         said,
         "--vgg-weights auto needs vgg19-dcbb9e9d.pth (575 MB), which is not here and cannot",
@@ -185,7 +187,7 @@ def test_pairs_of_a_folder_are_counted_and_the_first_are_measured(tmp_path):
     seen = of_prepare(raw, tmp_path, size="keep")
     assert (seen.found, seen.refusals, seen.unknown) == ("3 + 1 pairs", [], [])
     assert [pair.height for pair in seen.gives.manifest.train] == [40, 41, 42]
-    trained = train_checks.preflight(seen.gives, None, None, TrainConfig(batch_size=2))
+    trained = train_checks.preflight(seen.gives, None, None, NOWHERE, TrainConfig(batch_size=2))
     (refused,) = trained.refusals
     assert refused.startswith("--batch-size 2: 40 gives 40x80 but 41 41x80")
 
@@ -241,11 +243,25 @@ def test_an_environment_in_which_mlflow_makes_no_database_is_refused(monkeypatch
     check_store()
 
 
+def test_a_training_that_goes_on_needs_nothing_of_what_it_began_at(tmp_path):
+    manifest = tiny.dataset(tmp_path / "dataset")
+    prepared, model = PreparedData(manifest, has_cache=True), tmp_path / "model"
+    once = tiny.TRAIN | dict(epochs=1, epochs_decay=0, validate_every_epochs=0)
+    gone = TrainConfig.check(dict(epochs=2, start_from=str(tmp_path / "gone")))
+    (refused,) = train_checks.preflight(prepared, None, None, model, gone).refusals
+    assert refused.startswith(f"--start-from {tmp_path / 'gone'} is no folder")
+    run_training(tmp_path / "dataset", model, config=TrainConfig.check(once))
+    seen = train_checks.preflight(prepared, None, None, model, gone)
+    assert seen.refusals == [] and seen.gives.architecture == ModelCard.read(model).architecture
+
+
 def test_the_estimate_of_a_training_is_what_it_leaves(tmp_path):
     dataset = tmp_path / "dataset"
     manifest = tiny.dataset(dataset)
     config = TrainConfig.check(tiny.TRAIN | dict(epochs=1, epochs_decay=0, validate_every_epochs=1))
-    expected = train_checks.preflight(PreparedData(manifest, has_cache=True), None, None, config)
+    expected = train_checks.preflight(
+        PreparedData(manifest, has_cache=True), None, None, NOWHERE, config
+    )
     run_training(dataset, tmp_path / "model", config=config)
     left = sum(file.stat().st_size for file in (tmp_path / "model").rglob("*.pt*"))
     copied = sum(file.stat().st_size for file in (tmp_path / "model").glob("latest*"))

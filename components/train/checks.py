@@ -9,11 +9,11 @@ from components.train.config import SMALLEST_SIDE, TrainConfig
 from components.train.data.held import check_frames_fit
 from components.train.data.sizes import deployed_size, padding_remark, trained_sizes
 from components.train.devices.loss_scale import check_apex
-from components.train.folder import weights_to_come
+from components.train.folder import read_stopped, weights_to_come
 from components.train.networks.build import architecture_for, build_empty
 from components.train.networks.memory import check_compiles
 from components.train.networks.partial import fitting
-from components.train.networks.sizes import sized
+from components.train.networks.sizes import sized, with_sizes_of_stopped
 from components.train.networks.start import (
     check_global_part,
     check_start,
@@ -157,6 +157,7 @@ def preflight(
     dataset: PreparedData | None,
     init_from: ModelCard | None,
     clusters: ClusterTable | None,
+    model: Path,
     config: TrainConfig,
     here: bool = True,
 ) -> Forecast[ModelCard]:
@@ -165,6 +166,7 @@ def preflight(
     Args:
         dataset, init_from, clusters: As the steps before will make them; without a data set nothing
             is known of the others either.
+        model: Folder that it will write, or in which it goes on.
         here: Whether it will run on this machine: else no file and no device is looked for.
     """
     # What it needs of this machine.
@@ -187,11 +189,14 @@ def preflight(
         forecast.found = ", ".join(filter(None, found))
         return forecast
     manifest = dataset.manifest
-    config = ask(_foresee_start, config, dataset, init_from, here, forecast) or config
+    if stopped := ask(read_stopped, model) if here else None:
+        config = with_sizes_of_stopped(config, stopped.architecture)
+    else:
+        config = ask(_foresee_start, config, dataset, init_from, here, forecast) or config
     architecture = architecture_for(config, config.lambda_feature_matching > 0, manifest, clusters)
     ask(check_sizes, config, manifest)
     ask(check_features, architecture, manifest)
-    ask(check_inputs, config, init_from, clusters, goes_on=False)
+    ask(check_inputs, config, init_from, clusters, stopped is not None)
     networks = build_empty(architecture, with_encoder=clusters is None)
 
     # What it needs of the model before, and of memory.

@@ -119,7 +119,7 @@ def ask_steps(
 ) -> dict[str, Forecast]:
     """What every step will need, by what the steps before will make.
 
-    run: folder of the run, which is not there yet."""
+    run: folder of the run, which is there when one goes on."""
     forecasts: dict[str, Forecast] = {}
 
     def ask(step: str, *inputs: Any) -> Any:
@@ -128,13 +128,16 @@ def ask_steps(
         forecasts[step] = preflights[step](*inputs, configs[step], here)
         return forecasts[step].gives
 
+    def output(step: str, name: str) -> Path:
+        return run / step.replace("_", "-") / name
+
     # As in the graph.
-    dataset = ask("prepare", raw_data, run / "prepare" / "dataset")
-    model = ask("train_global", dataset, None, None)
+    dataset = ask("prepare", raw_data, output("prepare", "dataset"))
+    model = ask("train_global", dataset, None, None, output("train_global", "model"))
     clusters = ask("cluster", dataset, model)
     if "train_local" in configs:
-        model = ask("train_local", dataset, model, clusters)
-    size = ask("export", dataset, model, clusters, run / "export" / "exported")
+        model = ask("train_local", dataset, model, clusters, output("train_local", "model"))
+    size = ask("export", dataset, model, clusters, output("export", "exported"))
     ask("benchmark", dataset, size)
     return forecasts
 

@@ -16,6 +16,7 @@ from shared.contracts.forecast import PreparedData
 from shared.contracts.model import ModelCard
 from shared.networks.checkpoint import load_generator
 from tests import tiny
+from tests.places import NOWHERE
 from tests.tiny import one_thread  # noqa: F401 - a fixture
 from tests.training import config, trainer_for
 
@@ -156,7 +157,7 @@ def test_weights_that_no_training_will_leave_are_refused_before_it(tmp_path):
         data = manifest.model_copy(update={"test": manifest.test[1:]} if without_photos else {})
         prepared = PreparedData(data, has_cache=False)
         train = config(epochs=10, epochs_decay=0, **options)
-        model = train_checks.preflight(prepared, None, None, train).gives
+        model = train_checks.preflight(prepared, None, None, NOWHERE, train).gives
         export = ExportConfig(weights=weights)
         found = foresee_export(prepared, model, None, tmp_path, export).refusals
         if found:
@@ -183,14 +184,16 @@ def test_weights_that_no_training_will_leave_are_refused_before_it(tmp_path):
 def test_stage_two_with_features_has_no_best(tmp_path):
     """There are features of the training pairs only; its styles are to be of the latest epoch."""
     prepared = PreparedData(tiny.dataset(tmp_path), has_cache=False)
-    one = train_checks.preflight(prepared, None, None, config(instance_features=True)).gives
+    one = train_checks.preflight(
+        prepared, None, None, NOWHERE, config(instance_features=True)
+    ).gives
     table = foresee_clusters(prepared, one, ClusterConfig()).gives
     options = config(netG="local", ngf=2, instance_features=True)
-    two = train_checks.preflight(prepared, one, table, options)
+    two = train_checks.preflight(prepared, one, table, NOWHERE, options)
     assert (list(one.weights), list(two.gives.weights)) == (["latest", "best"], ["latest"])
     assert not two.refusals
     of_best = foresee_clusters(prepared, one, ClusterConfig(weights="best")).gives
-    assert train_checks.preflight(prepared, one, of_best, options).refusals == [
+    assert train_checks.preflight(prepared, one, of_best, NOWHERE, options).refusals == [
         "--clusters was made from the weights best of --init-from, of which stage local takes the "
         "latest: cluster again with --weights latest."
     ]

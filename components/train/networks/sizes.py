@@ -37,9 +37,7 @@ def with_sizes_of_start(
     if config.OF_MODEL <= config.model_fields_set:
         return config
     if stopped:
-        values = stopped.model_dump(exclude={"feat_num"}) | _features(stopped.feat_num)
-        other = {n: value for n, value in values.items() if getattr(config, n, value) != value}
-        return _updated(config, other, f"the training in {model}")
+        return with_sizes_of_stopped(config, stopped, model)
     if not config.start_from and init_from is None:
         return config
     architecture = architecture_for(config, True, DatasetManifest.read(dataset), None)
@@ -47,6 +45,17 @@ def with_sizes_of_start(
         return sized(config, read_start(init_from, architecture), init_from)
     with earlier_training(config) as folder:
         return sized(config, read_start(folder, architecture, "--start-from"), folder)
+
+
+def with_sizes_of_stopped(
+    config: TrainConfig, stopped: Architecture, model: Path | None = None
+) -> TrainConfig:
+    """The config with the sizes of the networks of a training that goes on, where nobody said them.
+
+    model: Its folder, for a line with those that are other than the config's own; None: no line."""
+    values = stopped.model_dump(exclude={"feat_num"}) | _features(stopped.feat_num)
+    other = {name: one for name, one in values.items() if getattr(config, name, one) != one}
+    return _updated(config, other, f"the training in {model}" if model else "")
 
 
 def sized(config: TrainConfig, start: ModelCard, folder: Path | None = None) -> TrainConfig:
@@ -78,10 +87,10 @@ def _features(feat_num: int) -> dict[str, Any]:
 
 def _updated(config: TrainConfig, values: dict[str, Any], place: str) -> TrainConfig:
     """The config with these values, of which it takes those that it has a field for and that nobody
-    said."""
+    said. place: what they are the sizes of, for a line; "" = none."""
     fields = type(config).model_fields.keys() - config.model_fields_set
     new = {name: value for name, value in values.items() if name in fields}
-    if new:
+    if new and place:
         listed = ", ".join(f"{name} {value}" for name, value in new.items())
         print(f"sizes of {place}: {listed}", flush=True)
     return config.check(config.model_dump() | new)

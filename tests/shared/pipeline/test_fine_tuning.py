@@ -15,6 +15,7 @@ from shared.pipeline.recipes import read_recipe
 from tests.asking import refusal
 from tests.calling import call
 from tests.foreign import nvidia_generator
+from tests.places import NOWHERE
 from tests.tiny import dataset
 
 RECIPE = """\
@@ -79,7 +80,7 @@ def test_the_preflight_knows_what_does_not_fit(home):
 def test_the_preflight_knows_what_will_be_new(home):
     prepared = PreparedData(dataset(home / "dataset").model_copy(update={"num_labels": 40}), False)
     config = TrainConfig.check({"start_from": "zoo/bare", "ndf": 4, "lambda_vgg": 0})
-    forecast = foresee_training(prepared, None, None, config)
+    forecast = foresee_training(prepared, None, None, NOWHERE, config)
     assert forecast.refusals == [] and forecast.gives.architecture.ngf == 8
     assert "starts from zoo/bare, but for its first layer (num_labels 35 against 40)" in (
         forecast.found
