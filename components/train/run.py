@@ -21,7 +21,7 @@ from components.train.data.sizes import deployed_size, describe_sizes, padding_r
 from components.train.devices.launch import launch, must_launch
 from components.train.devices.world import World, broadcast_weights, gathered, joined
 from components.train.figures import final_table
-from components.train.folder import ModelFolder, is_model, read_stopped
+from components.train.folder import ModelFolder, Stopped, is_model, read_stopped
 from components.train.loop import train
 from components.train.networks.build import architecture_for, build
 from components.train.networks.memory import checkpoint_activations, compile_networks
@@ -69,7 +69,7 @@ def run(
     if config.pool_size and world.size > 1:
         raise InputError(f"--pool-size {config.pool_size} works on one device only: leave it out.")
     with joined(world, runtime):
-        return train_model(dataset, model, init_from, clusters, config, runtime, world)
+        return train_model(dataset, model, init_from, clusters, stopped, config, runtime, world)
 
 
 def run_as_rank(
@@ -86,17 +86,19 @@ def train_model(
     model: Path,
     init_from: Path | None,
     clusters: Path | None,
+    stopped: Stopped | None,
     config: TrainConfig,
     runtime: Runtime,
     world: World,
 ) -> dict[str, float]:
-    """The story, in each process; files are written by the main one."""
+    """The story, in each process; files are written by the main one.
+
+    stopped: the training that goes on in `model`, None = it begins."""
     # What is asked for, checked before any work.
     manifest = DatasetManifest.read(dataset)
     table = ClusterTable.read(clusters) if clusters else None
     architecture = architecture_for(config, config.lambda_feature_matching > 0, manifest, table)
     parent = read_start(init_from, architecture) if init_from else None
-    stopped = None if config.performance_run else read_stopped(model)
     check(architecture, config, manifest, parent, table, goes_on=stopped is not None)
     features = read_features(clusters, manifest) if clusters else None
     size, one_size = deployed_size(config, architecture, manifest)
