@@ -18,7 +18,7 @@ from components.train.step import Trainer
 from components.train.validation import Best
 from shared.contracts.folder import Write, written_together
 from shared.contracts.model import BEST, LATEST, Architecture, ModelCard, SavedWeights
-from shared.errors import InputError, repeat
+from shared.errors import InputError, WorkFailed, repeat
 from shared.networks.checkpoint import save_tensors, save_weights
 from shared.networks.chosen import digest_of, record_of, weights_in, weights_path
 from shared.networks.foreign import in_layout_of
@@ -224,11 +224,11 @@ class ModelFolder:
             save_tensors(self.state, state, write)
 
     def _refuse_broken_networks(self) -> None:
-        """Raises InputError before networks that are not finite replace a checkpoint: an update by
+        """Raises WorkFailed before networks that are not finite replace a checkpoint: an update by
         such gradients is skipped, but what BatchNorm took in on the way stays."""
         networks = {name: part.state_dict() for name, part in self._networks().items()}
         if found := _not_finite(networks):
-            raise InputError(
+            raise WorkFailed(
                 f"--model {self.path} is left as it was at its last checkpoint, as {found}: give a "
                 f"lower --learning-rate or another --precision, and say {repeat()}."
             )
