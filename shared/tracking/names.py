@@ -26,14 +26,14 @@ def legal_folder(path: str) -> str:
 def _legal(name: str, illegal: str, longest: int) -> str:
     """The name itself where it is legal; else what is left of it, and a few digits of its hash."""
     parts = [part for part in re.sub(illegal, "_", name).split("/") if part not in ("", ".", "..")]
-    legal = "/".join(parts)
+    legal = re.sub(r"^\.\.", "_", "/".join(parts))  # MLflow refuses whatever starts with two dots
     if legal == name and len(legal.encode()) <= longest and legal:
         return legal
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:6]
     stem, dot, suffix = legal.rpartition(".")
     if not dot or len(suffix) > 8 or "/" in suffix:
         stem, suffix = legal, ""
-    room = longest - len(f"-{digest}{dot}{suffix}")
+    room = longest - len(f"-{digest}{dot}{suffix}".encode())
     while len(stem.encode()) > room:
         stem = stem[:-1]
     return f"{stem}-{digest}{dot if suffix else ''}{suffix}"

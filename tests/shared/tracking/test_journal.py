@@ -26,6 +26,9 @@ ODD = st.text(st.characters(codec="utf-8"), max_size=300) | st.sampled_from(
 @settings(max_examples=60)
 @given(ODD)
 @example("loss/G_GAN")
+@example("..0")
+@example("/...//..x")
+@example("é." * 100 + "é-")
 def test_any_text_becomes_a_key_that_mlflow_takes(text):
     key = legal_key(text)
     _validate_metric_name(key)
