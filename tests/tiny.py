@@ -14,7 +14,6 @@ from components.train.networks.init import initialise
 from shared.contracts.clusters import ClusterTable, LabelClusters
 from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.exported import ExportCard, Graph, TensorSpec
-from shared.contracts.folder import digest_files, write_atomically
 from shared.contracts.measured import BenchmarkReport, Quality
 from shared.contracts.model import LATEST, Architecture, ModelCard, SavedWeights
 from shared.data.frames import cache_file, pack, seal
@@ -22,6 +21,8 @@ from shared.data.images import write_ids, write_picture
 from shared.data.maps import Sample
 from shared.data.reader import PairReader
 from shared.deployed.synthesiser import input_names
+from shared.files.digests import digest_files
+from shared.files.writing import write_atomically
 from shared.networks.build import build_encoder, build_generator
 from shared.networks.checkpoint import save_weights
 from shared.networks.chosen import digest_of

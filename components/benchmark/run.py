@@ -36,13 +36,13 @@ from shared import tracking
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard, Graph
-from shared.contracts.folder import write_atomically
 from shared.contracts.measured import BenchmarkReport
 from shared.data.pictures import side_by_side
 from shared.data.reader import PairReader
 from shared.deployed.form import Form
 from shared.deployed.painter import Painter, open_runner
 from shared.device import pick
+from shared.files.writing import write_atomically
 from shared.networks.checkpoint import load_generator
 from shared.registry.registration import register
 from shared.scorers.networks import MeasuringNetworks

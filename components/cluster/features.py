@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest, Pair
-from shared.contracts.folder import Write
 from shared.contracts.model import FeatureRegions, ModelCard
 from shared.data.maps import label_counts
 from shared.data.reader import PairReader
 from shared.device import Runtime
 from shared.errors import InputError
+from shared.files.writing import Write
 from shared.networks.regions import encode_photos, pool
 from shared.terminal.progress import Progress
 

@@ -13,10 +13,10 @@ from components.cluster.exchange.reference_files import write_reference_files
 from components.cluster.features import InstanceFeatures, encode_instances
 from shared import tracking
 from shared.contracts.clusters import ClusterTable
-from shared.contracts.folder import written_together
 from shared.contracts.labels import Label
 from shared.data.labels import name_of
 from shared.device import pick
+from shared.files.writing import written_together
 from shared.networks.checkpoint import load_encoder
 
 

@@ -25,12 +25,12 @@ from components.export.proof import om_runners, onnx_runners, prove
 from components.export.proof_maps import maps_of_proof
 from shared import tracking
 from shared.contracts.exported import ExportCard, OmFile, Parity
-from shared.contracts.folder import write_atomically
 from shared.contracts.model import ModelCard
 from shared.deployed.form import Form, stack
 from shared.deployed.painter import ExportedFile, open_runner
 from shared.deployed.script import SCRIPT, python_script, usage
 from shared.deployed.styles import Style
+from shared.files.writing import write_atomically
 
 FILE = "generator.onnx"
 

@@ -28,11 +28,11 @@ from components.prepare.reading.levels import Levels
 from components.prepare.reading.pairs import RawFrame, Reading, half, read_header, read_pair
 from components.prepare.writing.parallel import parallel_map
 from shared.contracts.dataset import SPLITS
-from shared.contracts.folder import write_atomically
 from shared.contracts.labels import IGNORED
 from shared.data.images import read_ids, resize_ids
 from shared.data.maps import densify, label_counts
 from shared.errors import InputError
+from shared.files.writing import write_atomically
 from shared.terminal.progress import progress
 
 # Share of an instance's pixels that may lie in other labels than most: soft edges are no mistake.

@@ -16,9 +16,9 @@ from components.train.devices.loss_scale import COUNT
 from components.train.networks.ema import Ema
 from components.train.step import Trainer
 from components.train.validation import Best
-from shared.contracts.folder import Write, written_together
 from shared.contracts.model import BEST, LATEST, Architecture, ModelCard, SavedWeights
 from shared.errors import InputError, WorkFailed, repeat
+from shared.files.writing import Write, written_together
 from shared.networks.checkpoint import save_tensors, save_weights
 from shared.networks.chosen import digest_of, record_of, weights_in, weights_path
 from shared.networks.foreign import in_layout_of

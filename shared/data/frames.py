@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from shared.contracts.dataset import DatasetManifest, Pair
-from shared.contracts.folder import Record, write_atomically
+from shared.contracts.folder import Record
 from shared.contracts.model import PhotoChannels
 from shared.data.maps import Sample, dense_type
+from shared.files.writing import write_atomically
 
 CACHE = "cache"
 KEY = "cache.json"  # written last: without it there is no cache

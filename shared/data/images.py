@@ -13,12 +13,12 @@ import imagecodecs
 import numpy as np
 from PIL import Image
 
-from shared.contracts.folder import write_atomically
 from shared.data.formats import netpbm, png, tiff
 from shared.data.formats.refusals import WrongContent, refused
 from shared.data.formats.srgb import cmyk_to_srgb, to_srgb
 from shared.data.headers import WHITE_16_BIT, OpenedImage, load_npy, open_image
 from shared.errors import InputError
+from shared.files.writing import write_atomically
 
 Transparency = Literal["refuse", "white", "black", "drop"]
 BACKGROUNDS = {"white": 255, "black": 0}

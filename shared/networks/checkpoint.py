@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from shared.contracts.folder import Write, write_atomically
 from shared.contracts.model import LATEST, ModelCard
 from shared.errors import InputError
+from shared.files.writing import Write, write_atomically
 from shared.networks.build import build_encoder, build_generator
 from shared.networks.chosen import (
     NETWORKS,

@@ -11,9 +11,9 @@ import tyro
 from pydantic import field_validator
 
 from shared.command import Options
-from shared.contracts.folder import digest_digests, sha256_of
 from shared.contracts.model import BEST, LATEST, ModelCard, SavedWeights
 from shared.errors import InputError
+from shared.files.digests import digest_digests, sha256_of
 
 NETWORKS = "GDE"  # in the order of a card's digest
 Weights = Annotated[str, tyro.conf.arg(metavar="latest|best|EPOCH")]

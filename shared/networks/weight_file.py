@@ -14,8 +14,8 @@ from typing import IO
 import torch
 from torch import Tensor
 
-from shared.contracts.folder import refused_if_unreadable
 from shared.errors import InputError
+from shared.files.digests import refused_if_unreadable
 
 AGAIN = "copy or download it again"
 SAVE = "torch.save(network.state_dict(), PATH)"

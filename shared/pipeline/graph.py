@@ -9,8 +9,8 @@ from kfp.components import PythonComponent
 from kfp.dsl.graph_component import GraphComponent
 
 from shared.code_version import code_version
-from shared.contracts.folder import write_atomically
 from shared.errors import InputError
+from shared.files.writing import write_atomically
 
 
 def task(step: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:

@@ -9,8 +9,8 @@ from pathlib import Path
 from tabulate import tabulate
 
 from shared import registry, tracking
-from shared.contracts.folder import digest_files
 from shared.errors import InputError
+from shared.files.digests import digest_files
 from shared.networks.chosen import weights_in
 from shared.pipeline.recipes import Recipe
 from shared.recipes.files import recipe_name

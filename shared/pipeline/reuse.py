@@ -14,9 +14,9 @@ from shared import registry
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard
-from shared.contracts.folder import digest_files
 from shared.contracts.measured import BenchmarkReport
 from shared.contracts.model import ModelCard
+from shared.files.digests import digest_files
 from shared.pipeline.runs import Run, runs_in
 
 # Parameters of a task that say where, and not what: `files_version` says what.

@@ -13,8 +13,9 @@ from typing import ClassVar
 import numpy as np
 
 from shared import tracking
-from shared.contracts.folder import Folder, link_or_copy
+from shared.contracts.folder import Folder
 from shared.contracts.measured import BenchmarkReport, Verdict
+from shared.files.writing import link_or_copy
 from shared.registry import (
     CHALLENGER,
     CHAMPION,

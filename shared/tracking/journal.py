@@ -25,8 +25,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from shared.contracts.folder import write_atomically
 from shared.errors import runnable
+from shared.files.writing import write_atomically
 
 FILES = "files"
 ENTRIES = ".jsonl"

@@ -7,9 +7,10 @@ from dataclasses import asdict
 import pytest
 
 from shared.contracts.dataset import DatasetManifest, Pair, parse_size
-from shared.contracts.folder import digest_files, write_atomically
 from shared.contracts.model import ModelCard, describe_input
 from shared.errors import InputError
+from shared.files.digests import digest_files
+from shared.files.writing import write_atomically
 from tests import tiny
 
 

@@ -20,11 +20,11 @@ from components.train.run import architecture_for, build, run
 from components.train.step import Trainer
 from components.train.validation import Best, Validation
 from shared.contracts.dataset import DatasetManifest
-from shared.contracts.folder import written_together
 from shared.contracts.model import ModelCard
 from shared.data.reader import PairReader
 from shared.device import pick
 from shared.errors import InputError
+from shared.files.writing import written_together
 from shared.networks.checkpoint import save_tensors, save_weights
 from shared.networks.chosen import weights_path
 from shared.networks.weight_file import load_state, load_tensors

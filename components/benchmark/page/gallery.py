@@ -10,9 +10,9 @@ from components.benchmark.page.legend import legend_of
 from components.benchmark.page.pictures import Picture, Shown
 from components.benchmark.page.table import counted, figures_text
 from components.benchmark.page.templates import template
-from shared.contracts.folder import write_atomically
 from shared.contracts.labels import Label
 from shared.data.images import resize_ids, resize_picture
+from shared.files.writing import write_atomically
 
 FOLDER, INDEX = "gallery", "index.html"
 SHOWN_WIDTH = 512  # pixels; wider pictures are shown smaller

@@ -23,9 +23,9 @@ from components.benchmark.page.table import (
 )
 from components.benchmark.page.templates import template
 from components.benchmark.wording import ARROWS, OUTCOMES, comparison_table
-from shared.contracts.folder import write_atomically
 from shared.contracts.measured import BenchmarkReport, SpeedRow
 from shared.deployed.script import python_script, usage
+from shared.files.writing import write_atomically
 
 PAGE = "report.html"
 

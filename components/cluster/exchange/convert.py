@@ -14,12 +14,12 @@ from components.cluster.features import InstanceFeatures, rows_of_images
 from shared.condition import to_signed, to_uint8
 from shared.contracts.clusters import ClusterTable, LabelClusters
 from shared.contracts.dataset import DatasetManifest, parse_size
-from shared.contracts.folder import write_atomically, written_together
 from shared.contracts.model import LATEST, ModelCard
 from shared.data.images import encode_array, encode_picture, read_ids, read_picture, resize_ids
 from shared.data.maps import densify
 from shared.data.names import CITYSCAPES_ENDINGS
 from shared.errors import InputError
+from shared.files.writing import write_atomically, written_together
 
 MAPS = "train_feat"  # the folder's name in pix2pixHD's data sets
 # pix2pixHD names a feature map as the label map, Cityscapes' suffix included

@@ -16,8 +16,8 @@ from numpy.lib import format as npy
 from components.cluster.features import InstanceFeatures
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
-from shared.contracts.folder import Write
 from shared.errors import InputError
+from shared.files.writing import Write
 
 AREA_UNIT = 32  # the last column of features.npy counts pixels in units of height * width // 32
 

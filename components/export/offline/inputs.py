@@ -20,12 +20,12 @@ from components.export.synthesise.scenes import SceneFiles, find_scenes
 from shared.command import StepConfig
 from shared.contracts.dataset import DatasetManifest, Pair, parse_size
 from shared.contracts.exported import ExportCard, Graph
-from shared.contracts.folder import write_atomically
 from shared.contracts.model import GeneratorInput
 from shared.data.maps import Sample
 from shared.data.reader import PairReader, resize_sample
 from shared.deployed.form import Feeds, Form
 from shared.errors import InputError
+from shared.files.writing import write_atomically
 
 NAME = re.compile(r"[_A-Za-z0-9.-]+")  # of a file, as ais_bench takes it
 FILE_MODE, FOLDER_MODE = 0o640, 0o750  # ais_bench reads nothing that group or others can write to

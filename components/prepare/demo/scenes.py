@@ -11,10 +11,10 @@ import numpy as np
 
 from components.prepare.demo.street import draw_scene
 from components.prepare.writing.folders import is_occupied, written_whole
-from shared.contracts.folder import write_atomically
 from shared.data import images
 from shared.data.names import CITYSCAPES_ENDINGS
 from shared.errors import InputError
+from shared.files.writing import write_atomically
 
 SETTINGS = "demo_scenes.json"  # beside the images: how they were made
 VERSION = 1  # raise it when street.py draws other pictures from the same settings

@@ -25,9 +25,9 @@ from typing import IO, NamedTuple
 from components.prepare.layouts.known import belongs_to_a_layout
 from components.prepare.layouts.listing import is_picture
 from components.prepare.stamps import file_stamp
-from shared.contracts.folder import write_atomically
 from shared.data.names import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from shared.errors import InputError
+from shared.files.writing import write_atomically
 from shared.terminal.progress import Progress
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")

@@ -13,8 +13,8 @@ from components.prepare.layouts.pairing import RawPair
 from components.prepare.stamps import file_stamp
 from components.prepare.writing.folders import clear
 from shared.contracts.dataset import SPLITS, DatasetManifest, Pair
-from shared.contracts.folder import write_atomically
 from shared.data.frames import CACHE, cache_file, record_bytes
+from shared.files.writing import write_atomically
 
 JOURNAL = "journal.jsonl"  # one line per pair that is done, in order
 SETTINGS = "settings.json"  # what the journal belongs to

@@ -19,8 +19,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from components.train.devices.world import World
-from shared.contracts.folder import write_atomically
 from shared.errors import InputError, WorkFailed
+from shared.files.writing import write_atomically
 from shared.terminal import stopping
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)

@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.contracts.dataset import DatasetManifest, Pair
-from shared.contracts.folder import write_atomically
 from shared.data.frames import CacheKey, FrameCache, cache_file, pack, record_bytes, seal
 from shared.data.maps import Sample, dense_type
 from shared.data.reader import PairReader
+from shared.files.writing import write_atomically
 from tests import tiny
 
 ON_TMP = dict(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

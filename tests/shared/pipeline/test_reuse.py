@@ -13,8 +13,8 @@ from kfp.local.status import Status
 
 import pipeline
 from shared import registry
-from shared.contracts.folder import write_atomically
 from shared.contracts.measured import BenchmarkReport, Verdict
+from shared.files.writing import write_atomically
 from shared.pipeline import embedded
 from shared.pipeline.reuse import (
     digest_of,
