@@ -140,7 +140,7 @@ def run(
     # The report as files, in MLflow and on the terminal.
     result.write(report)
     for row in shown:
-        write_pictures(report / "pictures", row)
+        write_pictures(report, row)
         strip = side_by_side(list(row.pictures().values()))
         tracking.log_picture(f"{row.split}_{row.name}", strip, step=0)
     write_atomically(report / TABLE, (text_table(result) + "\n").encode())

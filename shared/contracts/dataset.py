@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from shared.contracts.folder import Folder
 from shared.contracts.labels import Label, RawReading
 from shared.errors import InputError
+from shared.files.names import Name
 
 SPLITS = ("train", "test")
 
@@ -24,7 +25,7 @@ def parse_size(text: str) -> tuple[int, int]:
 class Pair:
     """One sample; a plain dataclass, since a data set may have 100,000 of them."""
 
-    name: str
+    name: Name
     height: int  # of all its maps, in pixels
     width: int
     has_photo: bool

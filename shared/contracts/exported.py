@@ -7,6 +7,7 @@ from pydantic import AliasChoices, Field
 from shared.contracts.folder import Folder, Record
 from shared.contracts.labels import Label, RawReading
 from shared.contracts.model import Architecture
+from shared.files.names import Name
 
 
 class TensorSpec(Record):
@@ -50,7 +51,7 @@ class Parity(Record):
 class OmFile(Record):
     """One file compiled by Ascend's ATC."""
 
-    file: str
+    file: Name
     soc_version: str
     precision: str = "fp16"  # atc's --precision_mode_v2
     batch_sizes: list[int]  # one, or the gears of a dynamic batch
@@ -64,7 +65,7 @@ class ExportCard(Folder):
     MADE_BY: ClassVar[str] = "export"
     format: Literal[2] = 2
 
-    file: str  # ONNX
+    file: Name  # ONNX
     om: list[OmFile] = []
     graph: Graph
     opset: int

@@ -41,7 +41,8 @@ class Folder(Record):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             field = ".".join(map(str, first["loc"])) or "the file"
+            reason = first["msg"].removeprefix("Value error, ")
             raise InputError(
-                f"{path} does not fit this version: {field}: {first['msg'].lower()}; "
+                f"{path} does not fit this version: {field}: {reason[:1].lower()}{reason[1:]}; "
                 f"make it again with `python -m components.{cls.MADE_BY}`."
             ) from None

@@ -9,6 +9,7 @@ from shared.contracts.dataset import DatasetManifest
 from shared.contracts.folder import Folder, Record
 from shared.contracts.labels import Label, RawReading
 from shared.errors import InputError
+from shared.files.names import Name
 
 GeneratorName = Literal[
     "global", "local", "unet_128", "unet_256", "resnet_6blocks", "resnet_9blocks"
@@ -119,7 +120,7 @@ class SavedWeights(Record):
     epoch: int
     images_seen: int
     digest: str  # as a model card's
-    files: dict[str, str]  # SHA-256 by name
+    files: dict[Name, str]  # SHA-256 by name
     metrics: dict[str, float]  # mean losses and figures of that epoch
 
     def under(self, name: str) -> Self:

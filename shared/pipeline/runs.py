@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from shared.contracts.folder import Folder, Record
 from shared.errors import InputError, runnable, runs_flag
+from shared.files.names import Name
 from shared.pipeline.recipes import Recipe
 from shared.secrets import without_secrets
 
@@ -41,8 +42,8 @@ class RunRecord(Folder):
     FLAG: ClassVar[str] = "--continue"
     MADE_BY: ClassVar[str] = "pipeline"
 
-    name: str
-    recipe: str
+    name: Name
+    recipe: Name
     config: dict[str, dict[str, Any]]  # of every step
     raw_data: str  # absolute path, or URL without its secrets
     has_secrets: bool = False  # whether the URL had some, which must then be given again

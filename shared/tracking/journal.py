@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from shared.errors import runnable
+from shared.files.names import why_no_name
 from shared.files.writing import write_atomically
 
 FILES = "files"
@@ -120,7 +121,7 @@ class Journal:
 
 def read_entries(file: Path, start: int) -> Iterator[tuple[int, int, Entry | None]]:
     """(begin, end, entry) of every whole line from the byte `start` on; of a line that is torn or
-    no JSON the entry is None."""
+    no JSON, or leads out of the journal, the entry is None."""
     with open(file, "rb") as lines:
         lines.seek(start)
         for line in lines:
@@ -129,9 +130,21 @@ def read_entries(file: Path, start: int) -> Iterator[tuple[int, int, Entry | Non
             begin, start = start, start + len(line)
             try:
                 entry = json.loads(line)
-                yield begin, start, entry if entry["run"] and entry["kind"] else None
-            except (ValueError, TypeError, KeyError):
+                yield begin, start, entry if _stays_inside(entry) else None
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 yield begin, start, None
+
+
+def _stays_inside(entry: Entry) -> bool:
+    """Whether names of files in an entry are such, and the file that goes once MLflow has it is the
+    journal's own. A large file that is no copy may be anywhere."""
+    names = [entry["run"]]
+    if field := {"file": "name", "picture": "key"}.get(entry["kind"]):
+        names.append(entry[field])
+        folder, _, name = entry["path"].rpartition("/")
+        if entry.get("is_copy") or not entry["path"].startswith("/"):
+            names += [name] if folder == FILES else [""]
+    return not any(map(why_no_name, names))
 
 
 def curve_ends(folder: Path, run: str) -> dict[str, int]:
@@ -192,7 +205,7 @@ class Note:
         try:
             content = json.loads(file.read_bytes())
             return cls(**{name: content[name] for name in names & content.keys()})
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             return None
 
     def write(self, file: Path) -> None:
@@ -220,6 +233,10 @@ class RunNote(Note):
     @staticmethod
     def file(folder: Path, run: str) -> Path:
         return folder / f"{run}.run.json"
+
+    def __post_init__(self):
+        if self.parent is not None and (reason := why_no_name(self.parent)):
+            raise ValueError(f"the parent {reason}")
 
 
 @dataclass

@@ -12,6 +12,7 @@ from components.benchmark.page.table import counted, figures_text
 from components.benchmark.page.templates import template
 from shared.contracts.labels import Label
 from shared.data.images import resize_ids, resize_picture
+from shared.files.names import inside
 from shared.files.writing import write_atomically
 
 FOLDER, INDEX = "gallery", "index.html"
@@ -43,10 +44,10 @@ class Gallery:
 
     def __init__(self, report: Path, labels: list[Label]):
         """Removes the gallery that an earlier run left in the folder `report`."""
-        self.folder, self.labels = report / FOLDER, labels
+        self.report, self.labels = report, labels
         self.pairs: list[Pair] = []
         self.ids: set[int] = set()  # of the labels that occur
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(report / FOLDER, ignore_errors=True)
 
     def add(self, row: Shown) -> None:
         """Write the pictures of a pair, as small as a page shows them."""
@@ -55,7 +56,7 @@ class Gallery:
             small = Picture(picture.kind, picture.caption, shrunk(picture))
             suffix, content = small.encoded(quality=85)
             file = f"{number:05}_{picture.kind}.{suffix}"
-            write_atomically(self.folder / file, content)
+            write_atomically(inside(self.report, FOLDER, file), content)
             known = Shrunk(picture.kind, picture.caption, small.width, small.height)
             pictures.append((known, file))
         figures = figures_text(row.quality) if row.quality else "no photo"
@@ -75,7 +76,7 @@ class Gallery:
                 pairs=self.pairs[start : start + PAIRS_OF_A_PAGE],
                 legend=legend_of(self.ids, self.labels),
             )
-            write_atomically(self.folder / names[number], page.encode())
+            write_atomically(inside(self.report, FOLDER, names[number]), page.encode())
 
 
 def shrunk(picture: Picture) -> np.ndarray:

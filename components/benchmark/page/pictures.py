@@ -19,6 +19,7 @@ from shared.data.labels import colours_of
 from shared.data.pictures import show_inputs
 from shared.data.reader import PairReader
 from shared.deployed.painter import Painter
+from shared.files.names import inside
 
 EAGER = "torch"  # name of the runner that the others are compared with
 MOST_AMPLIFIED = 64  # so that a single grey level stays dark
@@ -213,7 +214,8 @@ def synthesise(
         )
 
 
-def write_pictures(folder: Path, shown: Shown) -> None:
-    """Write each picture as <split>_<name>_<picture>.png."""
+def write_pictures(report: Path, shown: Shown) -> None:
+    """Write each picture as pictures/<split>_<name>_<picture>.png."""
     for kind, picture in shown.pictures().items():
-        write_picture(folder / f"{shown.split}_{shown.name}_{kind}.png", picture)
+        file = f"{shown.split}_{shown.name}_{kind}.png"
+        write_picture(inside(report, "pictures", file), picture)

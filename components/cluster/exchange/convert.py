@@ -19,6 +19,7 @@ from shared.data.images import encode_array, encode_picture, read_ids, read_pict
 from shared.data.maps import densify
 from shared.data.names import CITYSCAPES_ENDINGS
 from shared.errors import InputError
+from shared.files.names import inside
 from shared.files.writing import write_atomically, written_together
 
 MAPS = "train_feat"  # the folder's name in pix2pixHD's data sets
@@ -148,7 +149,7 @@ def write_maps(
         of_image = rows[start + np.searchsorted(features.ids[start:end], present)]  # (K, F)
         painted = of_image.T[:, positions]  # (F, H, W)
         content = encode_picture(painted, ".png") if form == "png" else encode_array(painted)
-        write_atomically(out / MAPS / f"{pair.name}.{form}", content)
+        write_atomically(inside(out, MAPS, f"{pair.name}.{form}"), content)
     print(f"exchange: wrote {len(manifest.train)} maps to {out / MAPS}")
     return out / MAPS
 

@@ -25,6 +25,7 @@ from shared.data.maps import Sample
 from shared.data.reader import PairReader, resize_sample
 from shared.deployed.form import Feeds, Form
 from shared.errors import InputError
+from shared.files.names import inside
 from shared.files.writing import write_atomically
 
 NAME = re.compile(r"[_A-Za-z0-9.-]+")  # of a file, as ais_bench takes it
@@ -158,7 +159,7 @@ def write_inputs(scenes: Scenes, out: Path, form: Form, file_format: str, in_fol
     )
     folders = {name: out / name if in_folders else out for name in one_pixel}
     files = {
-        (name, scene): folders[name] / f"{scene}.{file_format}"
+        (name, scene): inside(out, *[name] * in_folders, f"{scene}.{file_format}")
         for name in folders
         for scene in scenes.sizes
     }

@@ -1,7 +1,6 @@
 """Files of one name are a pair; what is without partner is a problem, with what explains it."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from components.prepare.layouts.names import (
 )
 from components.prepare.problems import Problem
 from shared.data.names import is_image, is_unread_image
+from shared.files.names import why_no_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +135,9 @@ def _by_name(files: Iterable[tuple[str, RawFile]], problems: set[Problem]) -> di
     for name, file in files:
         if not is_image(os.path.basename(file.path)):
             continue
-        # The name goes into file names (".<name>.png.partial" has 255 bytes at most), JSON and
-        # printed lines.
-        if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", name) or not 0 < len(name.encode()) <= 240:
+        if reason := why_no_name(name):
             shown = file.path.encode(errors="backslashreplace").decode()
-            unusable = "gives no name of 1..240 bytes of printable UTF-8"
-            problems.add(Problem("unusable name", shown, unusable))
+            problems.add(Problem("unusable name", shown, f"gives no name to a pair: it {reason}"))
         elif (first := by_name.setdefault(name, file)).path != file.path:
             same = f"has the same name as {first.path}"
             problems.add(Problem("duplicate name", file.path, same))

@@ -257,7 +257,7 @@ def test_synthesised_pairs_and_their_quality(tmp_path):
     assert (unphotographed.real, unphotographed.quality) == (None, None)
     assert len(list(synthesise(both[:1], work, "train", 1, QualityMeter()))) == 1
 
-    write_pictures(tmp_path / "pictures", first)
+    write_pictures(tmp_path, first)
     files = {
         path.name.removeprefix("test_test_0_"): read_picture(path)
         for path in (tmp_path / "pictures").iterdir()

@@ -1,5 +1,6 @@
 """The journal without a server: its files, names, and what it keeps to itself."""
 
+import json
 import os
 import re
 import shutil
@@ -13,9 +14,17 @@ from mlflow.utils.validation import _validate_metric_name, _validate_tag_name
 
 from shared import tracking
 from shared.tracking import courier, store
-from shared.tracking.journal import Journal, Position, append_to, journals_in, read_entries
+from shared.tracking.journal import (
+    Journal,
+    Position,
+    RunNote,
+    append_to,
+    journals_in,
+    read_entries,
+)
 from shared.tracking.names import LONGEST_FILE, legal_file, legal_folder, legal_key
 from shared.tracking.replay import close_dead, count_left
+from shared.tracking.sending import _call
 from shared.tracking.system import Sampler, cpu_and_memory, of_npu_smi, of_nvidia_smi
 
 ODD = st.text(st.characters(codec="utf-8"), max_size=300) | st.sampled_from(
@@ -54,6 +63,36 @@ def test_names_stay_as_they_are_where_they_can():
 
 
 # Files.
+
+
+OUT = [dict(run="../x", kind="end"), dict(run="train", kind="file", name="../x", path="/x")]
+OUT += [dict(run="train", kind="picture", key="../x", path="files/x")]
+OUT += [
+    dict(run="train", kind="file", name="x", path=path, is_copy=is_copy)
+    for path, is_copy in (("../x", False), ("files/../../x", True), ("/etc/x", True), (5, True))
+]
+
+
+@pytest.mark.parametrize("entry", OUT)
+def test_a_line_that_leads_out_of_the_journal_is_none(tmp_path, entry):
+    lines = [entry, dict(run="train", kind="file", name="x", path="files/x", is_copy=True)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [found for _, _, found in read_entries(tmp_path / "a.jsonl", 0)] == [None, lines[1]]
+
+
+def test_a_run_whose_parent_leads_out_of_the_journal_is_none(tmp_path):
+    RunNote(name="train", uid="1", started=1, parent="pipeline").write(tmp_path / "a.run.json")
+    assert RunNote.read(tmp_path / "a.run.json").parent == "pipeline"
+    note = json.loads((tmp_path / "a.run.json").read_text()) | {"parent": "../x"}
+    (tmp_path / "a.run.json").write_text(json.dumps(note))
+    assert RunNote.read(tmp_path / "a.run.json") is None
+
+
+@pytest.mark.parametrize("function", ["rmtree", "connected"])
+def test_a_journal_calls_only_what_is_meant_for_it(function):
+    entry = dict(module="shared.registry.registration", function=function, arguments={})
+    with pytest.raises(ValueError, match="for journals"):
+        _call(None, "run", entry)
 
 
 def test_a_torn_line_costs_itself_only(tmp_path):
