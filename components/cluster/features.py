@@ -1,7 +1,6 @@
 """One feature vector per instance of the training set, by the trained encoder."""
 
 import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -9,13 +8,12 @@ from typing import Self
 import numpy as np
 from torch import Tensor, nn
 
-from shared.contracts.clusters import ClusterTable
+from shared.contracts.clusters import ClusterTable, read_features
 from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.model import FeatureRegions, ModelCard
 from shared.data.maps import label_counts
 from shared.data.reader import PairReader
 from shared.device import Runtime
-from shared.errors import InputError
 from shared.files.writing import Write
 from shared.networks.regions import encode_photos, pool
 from shared.terminal.progress import Progress
@@ -54,18 +52,12 @@ class InstanceFeatures(ImageRows):
         write(clusters / ClusterTable.FEATURES, buffer.getvalue())
 
     @classmethod
-    def read(cls, clusters: Path) -> Self:
-        """What `write` wrote. Raises InputError where it is missing or of another version."""
-        path = clusters / ClusterTable.FEATURES
-        try:
-            with np.load(path) as stored:
-                arrays = dict(stored)
-            return cls(**arrays | {"regions": str(arrays["regions"])})
-        except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile):
-            raise InputError(
-                f"--clusters {clusters} has no {path.name} of this version: make it again with "
-                "`python -m components.cluster`."
-            ) from None
+    def read(cls, clusters: Path, table: ClusterTable, manifest: DatasetManifest) -> Self:
+        """What `write` wrote. Raises InputError where it is missing, damaged or of another table or
+        data set."""
+        images = [pair.name for pair in manifest.train]
+        arrays = read_features(clusters, table, images, more=True)
+        return cls(**arrays | {"regions": str(arrays["regions"])})
 
 
 def encode_instances(

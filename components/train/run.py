@@ -16,7 +16,7 @@ from components.train.continuing import (
     facts_of,
 )
 from components.train.data.batches import Augmentation, EpochLoader, PairDataset, collate
-from components.train.data.held import digest_features, hold_frames, read_features
+from components.train.data.held import digest_features, features_by_image, hold_frames
 from components.train.data.sizes import deployed_size, describe_sizes, padding_remark
 from components.train.devices.launch import launch, must_launch
 from components.train.devices.world import World, broadcast_weights, gathered, joined
@@ -100,7 +100,7 @@ def train_model(
     architecture = architecture_for(config, config.lambda_feature_matching > 0, manifest, table)
     parent = read_start(init_from, architecture) if init_from else None
     check(architecture, config, manifest, parent, table, goes_on=stopped is not None)
-    features = read_features(clusters, manifest) if clusters else None
+    features = features_by_image(clusters, manifest) if clusters else None
     size, one_size = deployed_size(config, architecture, manifest)
 
     # What is remembered of it, and how one goes on that was stopped.

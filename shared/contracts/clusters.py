@@ -1,13 +1,28 @@
 """cluster -> train, export, benchmark: styles of instances."""
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, get_args
 
 import numpy as np
 
 from shared.contracts.folder import Folder, Record
-from shared.contracts.model import ModelCard
+from shared.contracts.model import FeatureRegions, ModelCard
 from shared.errors import InputError
+from shared.files.arrays import Wanted, read_npz
+from shared.files.digests import refused_if_unreadable
+
+# Of features.npz: what trainings read, and what else is known of each region.
+COLUMNS = {
+    "names": Wanted("U", 1),  # (images,)
+    "start": Wanted("iu", 1),  # (images + 1,): the rows of image i are start[i]:start[i + 1]
+    "ids": Wanted("iu", 1),  # (K,), ascending within an image
+    "features": Wanted("f", 2),  # (K, feat_num)
+}
+MORE_COLUMNS = {
+    "labels": Wanted("iu", 1),  # (K,)
+    "areas": Wanted("f", 1),  # (K,)
+    "regions": Wanted("U", 0),
+}
 
 
 class LabelClusters(Record):
@@ -76,3 +91,43 @@ class ClusterTable(Folder):
         for label, clusters in self.labels.items():
             style[min(label, num_labels)] = clusters.centres[0]
         return style
+
+
+def read_features(
+    clusters: Path, table: ClusterTable, images: list[str], more: bool = False
+) -> dict[str, np.ndarray]:
+    """The columns of features.npz, with MORE_COLUMNS where `more` is said. Raises InputError where
+    it is missing or damaged, of another table, or not of exactly these images in this order."""
+    # What is in the file.
+    path = clusters / ClusterTable.FEATURES
+    called = f"--clusters {clusters}: {path.name}"
+    remedy = "make it again with `python -m components.cluster`"
+    if not path.is_file():
+        raise InputError(
+            f"--clusters {clusters} has no {path.name}: make it with `python -m "
+            "components.cluster`, or with its exchange read-maps."
+        )
+    with refused_if_unreadable():
+        found = read_npz(path, COLUMNS | (MORE_COLUMNS if more else {}), called, remedy)
+
+    # Rows of these images.
+    start, ids, features = found["start"].astype(np.int64), found["ids"], found["features"]
+    is_first = np.zeros(len(ids), bool)
+    is_first[start[(start >= 0) & (start < len(ids))]] = True
+    if found["names"].tolist() != images:
+        what = "is not of the images of this data set"
+    elif len(start) != len(images) + 1 or start[0] or start[-1] != len(ids):
+        what = f"has other starts of images than {len(ids)} rows have"
+    elif (np.diff(start) < 0).any() or not ((ids[1:] > ids[:-1]) | is_first[1:]).all():
+        what = "has rows that are not in the order of images and ids"
+    elif features.shape != (len(ids), table.feat_num):
+        what = f"has features of shape {features.shape}, not {(len(ids), table.feat_num)}"
+    elif not np.isfinite(features).all():
+        what = "has features that are not finite"
+    elif more and any(len(found[column]) != len(ids) for column in ("labels", "areas")):
+        what = f"has not {len(ids)} labels and areas"
+    elif more and found["regions"] not in get_args(FeatureRegions):
+        what = f"is of {ascii(str(found['regions'])[:40])}, neither instances nor labels"
+    else:
+        return found
+    raise InputError(f"{called} {what}: {remedy}.")

@@ -17,6 +17,7 @@ from shared.data.formats.refusals import WrongContent, refused, unreadable
 from shared.data.formats.srgb import ADOBE_GAMMA, ADOBE_RGB, ColourSpace
 from shared.data.names import FORMATS, FORMATS_BY_SUFFIX
 from shared.errors import InputError
+from shared.files.arrays import BrokenArray, read_npy, read_npy_header
 
 # Ours is the memory that there is: Pillow refuses satellite pictures of 180 megapixels.
 Image.MAX_IMAGE_PIXELS = None
@@ -143,24 +144,34 @@ def _reason(path: Path, error: Exception) -> Exception:
 # By format.
 
 
-def load_npy(path: Path, mmap_mode: str | None = None) -> np.ndarray:
+def load_npy(path: Path) -> np.ndarray:
     """The array of a file. Raises InputError."""
+    with _refused_if_broken(path):
+        return read_npy(path)
+
+
+@contextlib.contextmanager
+def _refused_if_broken(path: Path) -> Iterator[None]:
+    """Raises the InputError about a .npy file that is missing or damaged."""
     try:
-        return np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+        yield
     except FileNotFoundError:
         raise InputError(f"{path} is missing.") from None
-    except Exception as error:  # a broken header raises errors of many types
+    except BrokenArray as error:
+        raise unreadable(path, ValueError(f"it {error.found}")) from None
+    except OSError as error:
         raise unreadable(path, error) from None
 
 
 def _header_of_array(path: Path) -> ImageHeader:
-    array = load_npy(path, mmap_mode="r")
-    if array.ndim not in (2, 3):
+    with _refused_if_broken(path):
+        array = read_npy_header(path)
+    if len(array.shape) not in (2, 3):
         raise WrongContent(
             f"{path} holds {array.dtype} of shape {array.shape}: give (height, width) or (height, "
             "width, C)."
         )
-    channels = array.shape[2] if array.ndim == 3 else 1
+    channels = array.shape[2] if len(array.shape) == 3 else 1
     white = WHITE_16_BIT if array.dtype == np.uint16 else 255
     return ImageHeader("npy", "npy", *array.shape[:2], channels, white=white)
 

@@ -14,7 +14,7 @@ from components.cluster.__main__ import main as cluster
 from components.train import step
 from components.train.config import TrainConfig
 from components.train.data.batches import EpochLoader, collate
-from components.train.data.held import FRAMES_SHARE, read_features
+from components.train.data.held import FRAMES_SHARE, features_by_image
 from components.train.networks.build import architecture_for, build
 from components.train.run import run
 from components.train.schedule import learning_rate
@@ -516,7 +516,7 @@ def test_features_of_the_cluster_step_reach_the_pixels_of_their_instance(
         ids=np.concatenate(ids),
         features=np.concatenate(features),
     )
-    pairs = tiny.pairs(dataset, features=read_features(tmp_path, manifest))
+    pairs = tiny.pairs(dataset, features=features_by_image(tmp_path, manifest))
     items = [pairs[i] for i in range(3)]
     batch = collate(items)
     for n in range(3):
@@ -524,6 +524,12 @@ def test_features_of_the_cluster_step_reach_the_pixels_of_their_instance(
         assert torch.equal(painted[0], instances[n].double())
         assert torch.equal(painted[1], instances[n].double() * 2)
         assert (painted[2] == n).all()
+
+    # An instance of which the step knew nothing.
+    known, table = pairs.features["train_0"]
+    pairs.features["train_0"] = known[1:], table[:, 1:]
+    with pytest.raises(InputError, match="has no features of some instances of train_0"):
+        pairs[0]
 
 
 # Any input, any size.

@@ -135,7 +135,7 @@ def write_maps(
     height_width = parse_size(size) if size else None
 
     # The features as they are stored.
-    features = InstanceFeatures.read(clusters)
+    features = InstanceFeatures.read(clusters, table, manifest)
     rows = features.features.astype(np.float16)
     if form == "png":
         rows = to_uint8(torch.from_numpy(features.features)).numpy()
@@ -146,7 +146,13 @@ def write_maps(
         ids = read_ids(manifest.path(dataset, "train", kind, pair.name))
         present, positions = densify(resize_ids(ids, *(height_width or ids.shape)))
         start, end = features.start[image : image + 2]
-        of_image = rows[start + np.searchsorted(features.ids[start:end], present)]  # (K, F)
+        known = features.ids[start:end]
+        if not np.isin(present, known).all():
+            raise InputError(
+                f"--clusters {clusters} has no features of some regions of {pair.name}: make it "
+                "again with `python -m components.cluster`."
+            )
+        of_image = rows[start + np.searchsorted(known, present)]  # (K, F)
         painted = of_image.T[:, positions]  # (F, H, W)
         content = encode_picture(painted, ".png") if form == "png" else encode_array(painted)
         write_atomically(inside(out, MAPS, f"{pair.name}.{form}"), content)

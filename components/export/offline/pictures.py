@@ -17,6 +17,7 @@ from shared.contracts.model import PhotoChannels
 from shared.data.images import resize_picture, write_picture
 from shared.deployed.synthesiser import to_pixels
 from shared.errors import InputError
+from shared.files.arrays import read_npy
 
 CHANNELS = get_args(PhotoChannels)  # of a network's pictures
 
@@ -80,12 +81,7 @@ def read_output(file: Path, height: int, width: int, size_is_certain: bool) -> n
     size."""
     # A .npy tells its type and shape.
     if file.suffix == ".npy":
-        try:
-            array = np.load(file, allow_pickle=False)
-        except Exception:  # a broken header raises errors of many types
-            raise InputError(
-                f"{file} cannot be read as a .npy file: run the network again."
-            ) from None
+        array = read_npy(file, "run the network again")
         array = array[0] if array.ndim == 4 and len(array) == 1 else array
         known = array.dtype in (np.float32, np.float16, np.uint8)
         if not known or array.ndim != 3 or len(array) not in CHANNELS or not array.size:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from components.train.devices.world import ALONE, World
 from shared.contracts.model import FeatureRegions
 from shared.data.reader import PairReader
+from shared.errors import InputError
 
 PER_FRAME = ("num_regions", "features")  # tables of the whole frame: a crop leaves them as they are
 
@@ -101,8 +102,8 @@ class PairDataset(Dataset):
         features: dict[str, tuple[np.ndarray, np.ndarray]] | None,
         regions: FeatureRegions = "instances",
     ):
-        """size: (height, width) of the frames, None = their own. features: of `read_features`, None
-        = none."""
+        """size: (height, width) of the frames, None = their own. features: of `features_by_image`,
+        None = none."""
         self.reader, self.size, self.augment, self.features = reader, size, augment, features
         self.regions = regions
         self.epoch = 1
@@ -147,6 +148,11 @@ class PairDataset(Dataset):
                 arrays["regions"] = positions
             if self.features is not None:
                 known, table = self.features[sample.name]
+                if not np.isin(ids, known).all():
+                    raise InputError(
+                        f"--clusters has no features of some instances of {sample.name}: make it "
+                        "again with `python -m components.cluster`."
+                    )
                 arrays["features"] = table[:, np.searchsorted(known, ids)]  # (F, K)
         return {name: _tensor(array) for name, array in arrays.items()}
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from components.train.config import CacheName
 from components.train.data.batches import PairDataset
-from shared.contracts.clusters import ClusterTable
+from shared.contracts.clusters import ClusterTable, read_features
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import PhotoChannels
 from shared.data.frames import record_bytes
@@ -63,7 +63,7 @@ def _keeper(cache: CacheName, runtime: Runtime) -> Runtime:
     return runtime if cache == "device" else pick("cpu", "fp32")
 
 
-def read_features(
+def features_by_image(
     clusters: Path, manifest: DatasetManifest
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Image name -> its instance ids (K,), sorted, and their features (F, K), as the cluster step
@@ -74,19 +74,15 @@ def read_features(
             f"--clusters {clusters} was made from another data set: run the cluster step on this "
             "one."
         )
-    if not (clusters / ClusterTable.FEATURES).is_file():
-        raise InputError(
-            f"--clusters {clusters} has no {ClusterTable.FEATURES}: make it with `python -m "
-            "components.cluster`, or with its exchange read-maps."
-        )
-    stored = np.load(clusters / ClusterTable.FEATURES)
-    names, start, ids, features = (stored[name] for name in ("names", "start", "ids", "features"))
-    bounds = zip(names, start[:-1], start[1:], strict=True)
-    return {str(name): (ids[a:b], features[a:b].T) for name, a, b in bounds}
+    images = [pair.name for pair in manifest.train]
+    stored = read_features(clusters, table, images)
+    start, ids, features = (stored[name] for name in ("start", "ids", "features"))
+    bounds = zip(images, start[:-1], start[1:], strict=True)
+    return {name: (ids[a:b], features[a:b].T) for name, a, b in bounds}
 
 
 def digest_features(features: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
-    """Short SHA-256 of what `read_features` gives: the same whenever the file was written."""
+    """Short SHA-256 of what `features_by_image` gives: the same whenever the file was written."""
     sha = hashlib.sha256()
     for name, (ids, table) in sorted(features.items()):
         sha.update(name.encode() + ids.tobytes() + table.tobytes())

@@ -453,7 +453,7 @@ def test_an_array_of_another_size_is_resized_to_the_pairs(dataset, tmp_path):
         (
             "test_0_0.npy",
             b"no array",
-            "test_0_0.npy cannot be read as a .npy file: run the network again",
+            "test_0_0.npy is no array of NumPy: run the network again",
         ),
         ("other_0.bin", b"", "holds other_0.bin but --dataset"),
         ("other_0.bin", b"", "has no test pair other: give the data set and --split"),
