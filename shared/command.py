@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from shared import tracking
 from shared.code_version import code_version
 from shared.errors import InputError, WorkFailed, note_call, runnable
+from shared.files import room
 from shared.flags import as_flag, first_paragraph, flag_of, name_of, read_flags
 from shared.recipes.files import Numbers, read_section
 from shared.recipes.values import reason_of
@@ -120,18 +121,19 @@ def execute(
             for name, path in folders.items()
         }
         with _in_words_of_recipe(config.model_construct(**values), places.values()):
-            return run_tracked(run, config.check(values), **places)
+            with room.said(places | values):
+                return run_tracked(run, config.check(values), **places)
 
 
 @contextlib.contextmanager
 def _in_words_of_recipe(config: StepConfig, places: Iterable[Any]) -> Iterator[None]:
-    """Say what is refused in the words of whoever started the pipeline."""
+    """Say what is refused or fails in the words of whoever started the pipeline."""
     try:
         yield
-    except InputError as refusal:
+    except (InputError, WorkFailed) as end:
         step, folders = config.step_name, [place for place in places if isinstance(place, Path)]
         owners = owners_of_folders(folders) | owners_of({step: config})
-        raise InputError(in_words_of_recipe(str(refusal), owners, step)) from None
+        raise type(end)(in_words_of_recipe(str(end), owners, step)) from None
 
 
 def _refuse_other_code(step: str, version: str) -> None:
@@ -250,8 +252,14 @@ def _run_command(
                 print(_example(function))
             raise
 
-        with stopping.at_work(name or own_name):
+        with stopping.at_work(name or own_name), room.said(_options_in(values)):
             function(**values)
+
+
+def _options_in(values: dict[str, Any]) -> dict[str, Any]:
+    """Arguments by name, of a config those that it holds."""
+    config = values.get("config")
+    return values | (dict(config) if isinstance(config, BaseModel) else {})
 
 
 def _arguments(function: Callable[..., None], prog: str, argv: list[str]) -> dict[str, Any]:

@@ -42,6 +42,7 @@ from shared.data.reader import PairReader
 from shared.deployed.form import Form
 from shared.deployed.painter import Painter, open_runner
 from shared.device import pick
+from shared.errors import WorkFailed
 from shared.files.writing import write_atomically
 from shared.networks.checkpoint import load_generator
 from shared.registry.registration import register
@@ -151,6 +152,11 @@ def run(
     tracking.log_headline(result.headline(), result.verdict and result.verdict.tags())
     tracking.log_files(report / PAGE, on_parent=True)
     tracking.log_files(report / BenchmarkReport.FILE)
+    if all(row.problem for row in speed):
+        raise WorkFailed(
+            f"nothing could be timed, every row of {report / TABLE} is a problem; the first: "
+            f"{speed[0].problem}."
+        )
     if config.registered_model and result.verdict:
         register(config.registered_model, exported, report, workload.samples[0])
     if tracking.PIPELINE not in os.environ:  # which shows the table at its end

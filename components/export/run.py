@@ -30,7 +30,7 @@ from shared.deployed.form import Form, stack
 from shared.deployed.painter import ExportedFile, open_runner
 from shared.deployed.script import SCRIPT, python_script, usage
 from shared.deployed.styles import Style
-from shared.files.writing import write_atomically
+from shared.files.writing import put_in_place, write_atomically
 
 FILE = "generator.onnx"
 
@@ -80,7 +80,7 @@ def run(
         # It is what it should be.
         for file in (data_file(work / FILE), work / FILE):
             if file.exists():
-                shutil.move(file, exported / file.name)
+                put_in_place(file, exported / file.name)
 
     # What it is, for the steps after this one and for people.
     exported_card = card_of(form, card, graph, parity, config)

@@ -2,9 +2,8 @@
 weights, copies of earlier ones."""
 
 import contextlib
-import errno
 import math
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -212,7 +211,7 @@ class ModelFolder:
     def save_state(self) -> None:
         """Write what resuming needs, within an epoch. All ranks call it."""
         self._refuse_broken_networks()
-        with _stopped_by_full_disk(self.path), written_together() as write:
+        with written_together() as write:
             self._write_state(write)
 
     def _write_state(self, write: Write) -> None:
@@ -243,7 +242,7 @@ class ModelFolder:
         """Write a complete model folder of the last finished epoch. All ranks call it."""
         self._refuse_broken_networks()
         is_main = self.trainer.world.is_main
-        with _stopped_by_full_disk(self.path), written_together() as write:
+        with written_together() as write:
             # First: a kill in between leaves a state, from which the model is written again.
             self._write_state(write)
             if is_main:
@@ -334,17 +333,3 @@ def _count_pairs(state: dict, batch_size: int) -> None:
     state["pairs"] = state["batches"] * per_batch
     sums = {name: per_batch * total for name, total in state["sums"].items()}
     state["sums"] = {COUNT if name == "finite_steps" else name: sums[name] for name in sums}
-
-
-@contextlib.contextmanager
-def _stopped_by_full_disk(model: Path) -> Iterator[None]:
-    """Raises InputError for a checkpoint that does not fit; the one before stays."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise InputError(
-            f"--model {model} has no room for a checkpoint ({error.strerror}): the one before is "
-            f"whole, make room and say {repeat()}."
-        ) from None

@@ -281,12 +281,12 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """(C, H, W) uint8 -> file; the format follows the suffix."""
     assert picture.dtype == np.uint8, picture.dtype
-    write_atomically(path, encode_picture(picture, path.suffix))
+    write_atomically(path, encode_picture(picture, path.suffix), synced=False)
 
 
 def write_ids(path: Path, ids: np.ndarray) -> None:
     """(H, W) ids -> PNG of 8 bits where they fit, else 16; TIFF holds 32 bits."""
-    write_atomically(path, encode_ids(ids, path))
+    write_atomically(path, encode_ids(ids, path), synced=False)
 
 
 def encode_picture(

@@ -17,6 +17,7 @@ from shared.contracts.exported import ExportCard
 from shared.contracts.measured import BenchmarkReport
 from shared.contracts.model import ModelCard
 from shared.files.digests import digest_files
+from shared.files.writing import put_in_place
 from shared.pipeline.runs import Run, runs_in
 
 # Parameters of a task that say where, and not what: `files_version` says what.
@@ -100,7 +101,7 @@ def take_over(source: Path, target: Path) -> None:
     for folder in (partial, target):
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(source, partial, symlinks=True, copy_function=_link)
-    os.replace(partial, target)
+    put_in_place(partial, target)
 
 
 def _link(source: str, target: str) -> None:

@@ -18,6 +18,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from shared.errors import InputError
+from shared.files.writing import put_in_place
 from shared.published.files import WeightFile
 from shared.terminal.progress import Progress
 
@@ -146,7 +147,7 @@ def _download(file: WeightFile, flag: str) -> None:
             f"{flag} needs {file} but {file.shown_address} holds another file (SHA-256 {found} and "
             f"not {file.sha256}): get the right one and put it to {file.place}."
         )
-    partial.replace(file.place)
+    put_in_place(partial, file.place)
 
 
 def _receive_all(file: WeightFile, partial: Path, flag: str) -> None:

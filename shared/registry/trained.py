@@ -1,7 +1,6 @@
 """From a version of a registered model back to the trainings that it was exported from."""
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from shared import tracking
 from shared.contracts.model import BEST, LATEST, ModelCard
 from shared.errors import InputError
+from shared.files.writing import link_or_copy
 from shared.registry import Version, connected, versions, with_number
 
 # Tags of the MLflow run that trained a model: the digest of its latest weights, and those of all.
@@ -82,7 +82,7 @@ def _download(client, run_id: str, digest: str, folder: Path, version: Version) 
     model.mkdir()
     for file, sha in saved.files.items():
         place = client.download_artifacts(run_id, f"{CHECKPOINTS}/{held[sha]}", str(folder))
-        os.replace(place, model / file)
+        link_or_copy(Path(place), model / file)
     chosen.model_copy(update={"weights": {LATEST: saved}}).write(model)
 
 

@@ -5,6 +5,7 @@ import copy
 import errno
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 from components.cluster.__main__ import main as cluster
 from components.train import step
+from components.train.__main__ import main
 from components.train.config import TrainConfig
 from components.train.data.batches import EpochLoader, collate
 from components.train.data.held import FRAMES_SHARE, features_by_image
@@ -390,7 +392,7 @@ def test_policy_plateau_lowers_the_rate_by_the_losses_of_G_and_remembers_them(
     assert state["plateau"]["learning_rate"] == pytest.approx(2e-4)
 
 
-def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint(dataset, tmp_path, monkeypatch):
+def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint(dataset, tmp_path, monkeypatch, capsys):
     run(dataset, tmp_path, config=config(epochs=1, epochs_decay=0))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     write_bytes = type(tmp_path).write_bytes
@@ -402,12 +404,17 @@ def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint(dataset, tmp_path, m
         return write_bytes(path, content)
 
     monkeypatch.setattr(type(tmp_path), "write_bytes", full)
-    with pytest.raises(InputError) as refusal:
-        run(dataset, tmp_path, config=config(epochs=2, epochs_decay=0))
-    assert str(refusal.value) == (
-        f"--model {tmp_path} has no room for a checkpoint (No space left on device): the one "
-        "before is whole, make room and say the same command again."
-    )
+    flags = dict(dataset=dataset, model=tmp_path, **tiny.TRAIN, epochs=2, epochs_decay=0)
+    with pytest.raises(SystemExit) as end:
+        main(as_flags(**flags, device="cpu"))
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    assert re.fullmatch(
+        rf"train failed: --model {tmp_path}/state/training.pt needs [\d.]+ kB, but its disk has "
+        r"\S+ GB free \(No space left on device\): make room there and say the same command "
+        r"again; what was finished before is kept.\n",
+        said,
+    ), said
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert {path: after[path] for path in before} == before
     assert {path.name for path in after.keys() - before.keys()} == {"epoch_0002.png"}

@@ -13,6 +13,7 @@ from components.benchmark.measure.workload import Workload
 from shared.contracts.measured import SpeedRow
 from shared.deployed.runners import Runner
 from shared.device import pick
+from shared.files.room import is_out_of_memory
 
 # PyTorch's OpenMP threads go on spinning after a call: without a rest the next runtime lost 5 of
 # 20 ms.
@@ -20,13 +21,6 @@ REST_S = 0.01
 BASELINE = ("torch", "fp32")  # that the others are compared with
 FILE_ROUNDS = 3  # of the timed ones; what files add varies little, and costs a call each time
 MOST_WORDS = 160  # letters of a problem, in a row of a table
-NO_MEMORY = (
-    "out of memory",
-    "can't allocate memory",
-    "failed to allocate memory",
-    "bad_alloc",
-    "bad allocation",
-)
 
 
 @dataclass
@@ -145,9 +139,9 @@ def _timed(seconds: list[float], work: Callable[[], object]) -> None:
 
 def describe_problem(error: Exception) -> str:
     """Say in a few words, for the row of a table, why a runtime failed."""
-    words = f"{type(error).__name__}: {error}"
-    if isinstance(error, MemoryError) or any(sign in words.lower() for sign in NO_MEMORY):
+    if is_out_of_memory(error):
         return "out of memory"
+    words = f"{type(error).__name__}: {error}"
     return " ".join(words.split())[:MOST_WORDS]
 
 

@@ -56,7 +56,7 @@ class Gallery:
             small = Picture(picture.kind, picture.caption, shrunk(picture))
             suffix, content = small.encoded(quality=85)
             file = f"{number:05}_{picture.kind}.{suffix}"
-            write_atomically(inside(self.report, FOLDER, file), content)
+            write_atomically(inside(self.report, FOLDER, file), content, synced=False)
             known = Shrunk(picture.kind, picture.caption, small.width, small.height)
             pictures.append((known, file))
         figures = figures_text(row.quality) if row.quality else "no photo"

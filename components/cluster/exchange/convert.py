@@ -20,7 +20,7 @@ from shared.data.maps import densify
 from shared.data.names import CITYSCAPES_ENDINGS
 from shared.errors import InputError
 from shared.files.names import inside
-from shared.files.writing import write_atomically, written_together
+from shared.files.writing import sync_all, write_atomically, written_together
 
 MAPS = "train_feat"  # the folder's name in pix2pixHD's data sets
 # pix2pixHD names a feature map as the label map, Cityscapes' suffix included
@@ -155,7 +155,8 @@ def write_maps(
         of_image = rows[start + np.searchsorted(known, present)]  # (K, F)
         painted = of_image.T[:, positions]  # (F, H, W)
         content = encode_picture(painted, ".png") if form == "png" else encode_array(painted)
-        write_atomically(inside(out, MAPS, f"{pair.name}.{form}"), content)
+        write_atomically(inside(out, MAPS, f"{pair.name}.{form}"), content, synced=False)
+    sync_all(out / MAPS)
     print(f"exchange: wrote {len(manifest.train)} maps to {out / MAPS}")
     return out / MAPS
 

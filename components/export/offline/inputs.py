@@ -26,7 +26,7 @@ from shared.data.reader import PairReader, resize_sample
 from shared.deployed.form import Feeds, Form
 from shared.errors import InputError
 from shared.files.names import inside
-from shared.files.writing import write_atomically
+from shared.files.writing import sync_all, write_atomically
 
 NAME = re.compile(r"[_A-Za-z0-9.-]+")  # of a file, as ais_bench takes it
 FILE_MODE, FOLDER_MODE = 0o640, 0o750  # ais_bench reads nothing that group or others can write to
@@ -178,9 +178,10 @@ def write_inputs(scenes: Scenes, out: Path, form: Form, file_format: str, in_fol
         for number, scene in enumerate(scenes.sizes):
             sample = scenes.read(number, form.size)
             for name, array in form.feed(sample).items():
-                write_atomically(files[name, scene], as_file(array[0], file_format))
+                write_atomically(files[name, scene], as_file(array[0], file_format), synced=False)
                 files[name, scene].chmod(FILE_MODE)
                 shapes[name].add(array.shape[1:])
+        sync_all(out)
 
     # What they are, and how ais_bench is told of them.
     for name, folder in folders.items():

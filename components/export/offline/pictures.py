@@ -18,6 +18,7 @@ from shared.data.images import resize_picture, write_picture
 from shared.deployed.synthesiser import to_pixels
 from shared.errors import InputError
 from shared.files.arrays import read_npy
+from shared.files.writing import sync_all
 
 CHANNELS = get_args(PhotoChannels)  # of a network's pictures
 
@@ -70,6 +71,7 @@ def write_pictures(
             picture = read_output(file, *wanted_size, size_is_certain=size is not None)
             pixels = resize_picture(to_pixels(picture), *wanted_size)  # (1 or 3, H, W) uint8
             write_picture(out / name, pixels)
+        sync_all(out)
     print(f"offline: wrote {len(jobs)} pictures to {out}")
 
 

@@ -17,6 +17,7 @@ from typing import Literal, get_args
 
 from shared.contracts.exported import OmFile, TensorSpec
 from shared.errors import InputError, WorkFailed
+from shared.files.writing import put_in_place
 
 # Of --precision_mode_v2; without it atc takes fp16.
 PrecisionMode = Literal[
@@ -199,7 +200,7 @@ def compile_om(
             made[job] = _compile(command, outputs[job], folder / f"atc_{job}.log", timeout_s)
         for job, path in made.items():
             path.chmod(FILE_MODE)
-            os.replace(path, folder / f"{name}_{job}.om")
+            put_in_place(path, folder / f"{name}_{job}.om")
 
     return [
         OmFile(

@@ -26,6 +26,7 @@ from shared.deployed.painter import ExportedFile, Painter, open_runner
 from shared.deployed.runners import PROVIDERS
 from shared.device import pick
 from shared.errors import InputError
+from shared.files.writing import sync_all
 from shared.terminal.progress import progress
 
 
@@ -64,6 +65,7 @@ def synthesise(config: SynthesiseConfig) -> None:
                 pictures.append(grid(pictures))
             for path, picture in zip(outputs(config, files), pictures, strict=True):
                 write_picture(path, picture)
+        sync_all(config.out)
     total = len(scenes) * len(outputs(config, scenes[0]))
     print(f"synthesise: wrote {total} pictures to {config.out}")
 

@@ -27,7 +27,7 @@ from components.prepare.layouts.listing import is_picture
 from components.prepare.stamps import file_stamp
 from shared.data.names import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from shared.errors import InputError
-from shared.files.writing import write_atomically
+from shared.files.writing import put_in_place, sync_all, write_atomically
 from shared.terminal.progress import Progress
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -114,6 +114,7 @@ def extract(archives: list[Path], into: Path) -> Path:
             done += 1
             unpacked.show(done)
 
+    sync_all(folder)  # before the marker says that all is there
     inner = _layout_folder(list(sizes))
     if skipped:
         write_atomically(folder / SKIPPED, _told_of(skipped).encode())
@@ -219,7 +220,7 @@ def _write(archive: Path, member: Member, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with member.open() as content, open(partial, "wb") as file:
             shutil.copyfileobj(content, file, 2**20)  # checks the member's CRC at its end
-        os.replace(partial, path)
+        put_in_place(partial, path, synced=False)  # all of them: see `extract`
     except DAMAGED as error:
         if isinstance(error, OSError) and error.errno:  # of the disk, not of the archive
             rest = (

@@ -25,6 +25,7 @@ from components.prepare.fetch import stores
 from components.prepare.fetch.ledger import LEDGER, Kind, Ledger
 from components.prepare.fetch.stores import RemoteFile, Store, Unreachable, parse_url
 from shared.errors import InputError, repeat
+from shared.files.writing import put_in_place, sync_all
 from shared.terminal.progress import Progress
 
 THREADS = 8
@@ -154,6 +155,7 @@ def _mirror(store: Store, files: list[RemoteFile], kind: Kind, folder: Path) -> 
         else:
             print(f"prepare: already copied: {folder}", flush=True)
         if ledger.complete != kind:
+            sync_all(folder)  # before the ledger says that all is there
             ledger.add(out, complete=kind)
 
 
@@ -220,7 +222,7 @@ def _copy(store: Store, file: RemoteFile, folder: Path) -> str:
             )
         store.trusts_etags = False
 
-    partial.replace(target)
+    put_in_place(partial, target, synced=False)  # all of them: see `_mirror`
     note.unlink(missing_ok=True)
     return sha256
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shared.errors import InputError, repeat
+from shared.files.writing import put_in_place
 from shared.terminal.stopping import is_stopping
 
 
@@ -72,7 +73,7 @@ def written_whole(folder: Path, flag: str, journal: str = "") -> Iterator[Path]:
             if not can_continue():
                 clear(partial)
             yield partial
-            os.replace(partial, folder)
+            put_in_place(partial, folder)
         except BaseException:
             if can_continue() and is_stopping():  # which has its own line
                 pass
