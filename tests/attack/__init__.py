@@ -1,0 +1,1 @@
+"""Attacks on the steps that anyone can run: `python -m tests.attack` lists them."""
