@@ -65,8 +65,9 @@ def run(
     export = ExportCard.read(exported)
     manifest = DatasetManifest.read(dataset)
     hints = dict(num_labels=manifest.num_labels, input_nc=manifest.input_nc)
-    card, generator = load_generator(model, export.size, weights=config.weights, **hints)
-    check_same_model(exported, export, dataset, manifest, model, card)
+    with export.promise(exported).kept():
+        card, generator = load_generator(model, export.size, weights=config.weights, **hints)
+        check_same_model(exported, export, dataset, manifest, model, card)
     table = ClusterTable.read_for(clusters, model, card) if clusters else None
 
     # Networks that measure quality: a wrong one is refused before the long work.

@@ -1,6 +1,8 @@
 """One feature vector per instance of the training set, by the trained encoder."""
 
+import hashlib
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -14,7 +16,7 @@ from shared.contracts.model import FeatureRegions, ModelCard
 from shared.data.maps import label_counts
 from shared.data.reader import PairReader
 from shared.device import Runtime
-from shared.files.writing import Write
+from shared.files.writing import written_together
 from shared.networks.regions import encode_photos, pool
 from shared.terminal.progress import Progress
 
@@ -45,19 +47,33 @@ class InstanceFeatures(ImageRows):
         start = np.cumsum([0] + [len(image.ids) for image in images])
         return cls(**columns, names=np.array(names), start=start, regions=regions)
 
-    def write(self, clusters: Path, write: Write) -> None:
-        """Write features.npz."""
+    def encoded(self) -> bytes:
+        """The content of features.npz."""
         buffer = io.BytesIO()
         np.savez(buffer, **vars(self))
-        write(clusters / ClusterTable.FEATURES, buffer.getvalue())
+        return buffer.getvalue()
 
     @classmethod
     def read(cls, clusters: Path, table: ClusterTable, manifest: DatasetManifest) -> Self:
-        """What `write` wrote. Raises InputError where it is missing, damaged or of another table or
-        data set."""
+        """What `write_clusters` wrote. Raises InputError where it is missing, damaged or of another
+        table or data set."""
         images = [pair.name for pair in manifest.train]
         arrays = read_features(clusters, table, images, more=True)
         return cls(**arrays | {"regions": str(arrays["regions"])})
+
+
+def write_clusters(
+    clusters: Path, table: ClusterTable, contents: Mapping[str, bytes]
+) -> ClusterTable:
+    """Write the files of a clusters folder, and last the table, which says which they are; returns
+    it."""
+    files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    table = table.model_copy(update={"files": files})
+    with written_together() as write:
+        for name, content in contents.items():
+            write(clusters / name, content)
+        table.write(clusters, write)
+    return table
 
 
 def encode_instances(

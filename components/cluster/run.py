@@ -9,14 +9,13 @@ from tabulate import tabulate
 from components.cluster.centres import explained_by_label, make_table
 from components.cluster.checks import read_inputs, refuse_inside, refuse_labelless
 from components.cluster.config import ClusterConfig
-from components.cluster.exchange.reference_files import write_reference_files
-from components.cluster.features import InstanceFeatures, encode_instances
+from components.cluster.exchange.reference_files import reference_files
+from components.cluster.features import InstanceFeatures, encode_instances, write_clusters
 from shared import tracking
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.labels import Label
 from shared.data.labels import name_of
 from shared.device import pick
-from shared.files.writing import written_together
 from shared.networks.checkpoint import load_encoder
 
 
@@ -35,11 +34,10 @@ def run(dataset: Path, model: Path, clusters: Path, *, config: ClusterConfig) ->
     features = encode_instances(encoder, card, dataset, manifest, runtime, config.batch_size)
     options = config.n_clusters, config.min_area, config.seed
     table = make_table(features, *options, model_digest=card.digest, dataset_digest=manifest.digest)
-    with written_together() as write:
-        features.write(clusters, write)
-        table.write(clusters, write)
-        if config.reference_files:
-            write_reference_files(clusters, features, table, manifest, write)
+    contents = {ClusterTable.FEATURES: features.encoded()}
+    if config.reference_files:
+        contents |= reference_files(features, table, manifest)
+    write_clusters(clusters, table, contents)
     tracking.log_files(clusters, "clusters")
 
     # What came out.

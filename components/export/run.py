@@ -30,6 +30,7 @@ from shared.deployed.form import Form, stack
 from shared.deployed.painter import ExportedFile, open_runner
 from shared.deployed.script import SCRIPT, python_script, usage
 from shared.deployed.styles import Style
+from shared.files.digests import digests_of
 from shared.files.writing import put_in_place, write_atomically
 
 FILE = "generator.onnx"
@@ -83,7 +84,8 @@ def run(
                 put_in_place(file, exported / file.name)
 
     # What it is, for the steps after this one and for people.
-    exported_card = card_of(form, card, graph, parity, config)
+    files = digests_of(exported.glob(f"{FILE}*"))
+    exported_card = card_of(form, card, graph, parity, config).model_copy(update={"files": files})
     exported_card.write(exported)
     write_atomically(exported / SCRIPT, python_script(exported_card).encode())
     onnx_mb = sum(file.stat().st_size for file in exported.glob(f"{FILE}*")) / 2**20
@@ -104,7 +106,9 @@ def run(
             for file in om:
                 (exported / file.file).unlink()
             raise
-        exported_card.model_copy(update={"om": om, "parity": parity}).write(exported)
+        files |= digests_of(exported / file.file for file in om)
+        update = {"files": files, "om": om, "parity": parity}
+        exported_card.model_copy(update=update).write(exported)
 
     # Figures: of several runtimes the worst.
     worst = max(parity, key=lambda one: one.max_abs_error)

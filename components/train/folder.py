@@ -102,13 +102,14 @@ class ModelFolder:
         card: ModelCard,
         best_by: str,
         keep_checkpoints: int = 0,
-        encoder: Path | None = None,
+        encoder: bytes | None = None,
         facts: Facts | None = None,
     ):
         """card: what does not change while training. best_by: figure of the validation whose best
         epoch's weights are kept. keep_checkpoints: number of latest weights that are kept under
         their epoch too. encoder: file of weights that belong to the model though they are not
-        trained, None = there is no such. facts: of the training, for whoever goes on with it."""
+        trained, as it was read; None = there is no such. facts: of the training, for whoever goes
+        on with it."""
         self.path, self.trainer, self.card, self.facts = path, trainer, card, facts or {}
         self.keep_checkpoints, self.encoder = keep_checkpoints, encoder
         self.best = Best(f"val/{best_by}")

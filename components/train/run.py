@@ -26,7 +26,7 @@ from components.train.loop import train
 from components.train.networks.build import architecture_for, build
 from components.train.networks.memory import checkpoint_activations, compile_networks
 from components.train.networks.sizes import with_sizes_of_start
-from components.train.networks.start import earlier_training, read_start
+from components.train.networks.start import earlier_training, kept_encoder, read_start
 from components.train.networks.vgg import find_vgg
 from components.train.performance import performance_run, publish
 from components.train.step import Trainer
@@ -39,7 +39,6 @@ from shared.contracts.model import Architecture, ModelCard
 from shared.data.reader import PairReader
 from shared.device import Runtime
 from shared.errors import InputError
-from shared.networks.chosen import checked_file
 from shared.registry.trained import log_model
 from shared.scorers.networks import MeasuringNetworks
 
@@ -142,7 +141,7 @@ def train_model(
     # Their folder, and the state of an interrupted run in it, the same for all ranks.
     card = new_card(config, architecture, manifest, size, one_size, facts["init_from"])
     # What made the features of `clusters`.
-    encoder = checked_file(init_from, parent, "E") if clusters else None
+    encoder = kept_encoder(init_from, parent) if clusters else None
     kept = (config.best_by, config.keep_checkpoints, encoder)
     folder = ModelFolder(model, trainer, card, *kept, facts)
     if stopped:

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Self, get_args
 
 import numpy as np
 
-from shared.contracts.folder import Folder, Record
+from shared.contracts.folder import FolderOfFiles, Record
 from shared.contracts.model import FeatureRegions, ModelCard
 from shared.errors import InputError
 from shared.files.arrays import Wanted, read_npz
@@ -35,7 +35,7 @@ class LabelClusters(Record):
     fallback: bool  # no instance was large enough: one centre, the mean of all of them
 
 
-class ClusterTable(Folder):
+class ClusterTable(FolderOfFiles):
     """Instance features of the training set (`features.npz`) and their k-means centres per
     label."""
 
@@ -107,7 +107,7 @@ def read_features(
             f"--clusters {clusters} has no {path.name}: make it with `python -m "
             "components.cluster`, or with its exchange read-maps."
         )
-    with refused_if_unreadable():
+    with refused_if_unreadable(), table.promise(clusters).kept([path.name]):
         found = read_npz(path, COLUMNS | (MORE_COLUMNS if more else {}), called, remedy)
 
     # Rows of these images.

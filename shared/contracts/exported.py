@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import AliasChoices, Field
 
-from shared.contracts.folder import Folder, Record
+from shared.contracts.folder import FolderOfFiles, Record
 from shared.contracts.labels import Label, RawReading
 from shared.contracts.model import Architecture
 from shared.files.names import Name
@@ -57,7 +57,7 @@ class OmFile(Record):
     batch_sizes: list[int]  # one, or the gears of a dynamic batch
 
 
-class ExportCard(Folder):
+class ExportCard(FolderOfFiles):
     """Deployable files and the proof that they equal the PyTorch model."""
 
     FILE: ClassVar[str] = "export.json"
@@ -90,3 +90,7 @@ class ExportCard(Folder):
         """(height, width) of the maps; None = any."""
         height, width = self.inputs[0].shape[-2:]
         return (height, width) if isinstance(height, int) else None
+
+    def parts_of(self, file: str) -> list[str]:
+        """A file and, where it has one, that of its weights (`generator.onnx.data`)."""
+        return [name for name in self.files if name == file or name.startswith(f"{file}.")]

@@ -6,20 +6,20 @@ Files of NVIDIA's pix2pixHD and of junyanz' pix2pix load as they are, and theirs
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from shared.contracts.model import LATEST, ModelCard
+from shared.contracts.model import LATEST, Architecture, ModelCard
 from shared.errors import InputError
 from shared.files.writing import Write, write_atomically
 from shared.networks.build import build_encoder, build_generator
 from shared.networks.chosen import (
     NETWORKS,
-    checked_file,
     choose,
+    files_as_written,
     record_of,
     weights_in,
     weights_path,
@@ -63,16 +63,16 @@ def _to_cpu(content: object) -> object:
 
 def save_weights(
     model: Path,
-    networks: Mapping[str, nn.Module | Path],
+    networks: Mapping[str, nn.Module | bytes],
     write: Write = write_atomically,
     names: tuple[str, ...] = (LATEST,),
 ) -> dict[str, str]:
-    """Write <name>_net_<G|D|E>.pth under each of the names, a network or what a file of one holds;
+    """Write <name>_net_<G|D|E>.pth under each of the names, a network or what a file of one held;
     returns the SHA-256 of each file of the first name."""
     files = {}
     for network, weights in networks.items():
-        if isinstance(weights, Path):
-            content = weights.read_bytes()
+        if isinstance(weights, bytes):
+            content = weights
         else:
             content = _serialised(without_wrappers(weights.state_dict()))
         first, *others = [weights_path(model, network, name) for name in names]
@@ -205,16 +205,19 @@ def load_generator(
     """The card and the generator of the chosen weights, ready for inference; see `read_model`."""
     hints = dict(num_labels=num_labels, input_nc=input_nc, unet_dropout=unet_dropout)
     card = read_model(model, size, weights=weights, **hints)
-    return card, _load(build_generator(card.architecture), model, card, "G")
+    return card, _loaded(build_generator, model, card, "G")
 
 
 def load_encoder(model: Path, card: ModelCard) -> nn.Module:
     """The encoder of the weights that a card is of, ready for inference."""
-    return _load(build_encoder(card.architecture), model, card, "E")
+    return _loaded(build_encoder, model, card, "E")
 
 
-def _load(network: nn.Module, model: Path, card: ModelCard, name: str) -> nn.Module:
-    # Of a file that is not there `load_strictly` says so.
-    path = checked_file(model, card, name) or weights_path(model, name, card.chosen)
-    load_strictly(network, path)
+def _loaded(
+    build: Callable[[Architecture], nn.Module], model: Path, card: ModelCard, name: str
+) -> nn.Module:
+    with files_as_written(model, card, name) as files:
+        network = build(card.architecture)
+        # Of a file that is not there `load_strictly` says so.
+        load_strictly(network, files.get(name) or weights_path(model, name, card.chosen))
     return network.eval().requires_grad_(False)

@@ -2,7 +2,9 @@
 
 It loads no torch, so that `--help` does not."""
 
+import contextlib
 import re
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +15,7 @@ from pydantic import field_validator
 from shared.command import Options
 from shared.contracts.model import BEST, LATEST, ModelCard, SavedWeights
 from shared.errors import InputError
-from shared.files.digests import digest_digests, sha256_of
+from shared.files.digests import NotAsWritten, Promise, digest_digests, digests_of
 
 NETWORKS = "GDE"  # in the order of a card's digest
 Weights = Annotated[str, tyro.conf.arg(metavar="latest|best|EPOCH")]
@@ -51,7 +53,7 @@ def weights_in(model: Path) -> list[str]:
 def record_of(model: Path, weights: str) -> SavedWeights:
     """What a card says of weights, by their files alone."""
     paths = [path for name in NETWORKS if (path := weights_path(model, name, weights)).is_file()]
-    files = {path.name: sha256_of(path).hex() for path in paths}
+    files = digests_of(paths)
     epoch = int(weights) if weights.isdecimal() else 0
     return SavedWeights(
         epoch=epoch, images_seen=0, digest=digest_of(files), files=files, metrics={}
@@ -85,35 +87,41 @@ def choose(model: Path, card: ModelCard, weights: str) -> ModelCard:
     return card.of(weights)
 
 
-def checked_file(model: Path, card: ModelCard, network: str) -> Path | None:
-    """The file of a network of the chosen weights, None where the model has none. Raises InputError
-    where it is not the one that was written with the card."""
-    path = weights_path(model, network, card.chosen)
-    saved = card.weights.get(card.chosen)
-    if saved is None and (Path(model) / ModelCard.FILE).is_file():
-        _check_digest(model, card)
-    if saved is None or path.name not in saved.files:
-        return path if path.is_file() else None
+@contextlib.contextmanager
+def files_as_written(
+    model: Path, card: ModelCard, networks: Iterable[str], given_as: str = ""
+) -> Iterator[dict[str, Path]]:
+    """The files of networks of the chosen weights, by the network, without those that the model has
+    not; they are compared with the card beside what the block does. Raises InputError, at its end
+    at the latest, where one is not the one that was written with it.
 
-    # It is to be there, as it was.
+    given_as: the model in the caller's words, where it is not --model."""
+    # Which they are. A card of an earlier version tells less.
+    model, saved = Path(model), card.weights.get(card.chosen)
+    names = {network: weights_path(model, network, card.chosen) for network in networks}
+    promised = saved.files if saved else {}
+    paths = {
+        network: path for network, path in names.items() if path.name in promised or path.is_file()
+    }
+    if saved is None and (model / ModelCard.FILE).is_file():
+        _check_digest(model, card)
+
+    # Compared, with all that the card names: one may have been exchanged with another.
+    known = {name: sha for one in card.weights.values() for name, sha in one.files.items()}
     remedy = (
         "copy the folder again, or go on with its training; if these are the weights you want, "
         f"remove {ModelCard.FILE} and make another with `python -m components.train adopt`."
     )
-    if not path.is_file():
-        raise InputError(
-            f"--model {model} has no {path.name}, which its {ModelCard.FILE} names: {remedy}"
-        )
-    if (found := sha256_of(path).hex()) != saved.files[path.name]:
+    given_as = given_as or f"--model {model}"
+    promise = Promise(model, given_as, ModelCard.FILE, known, remedy)
+    try:
+        with promise.kept([path.name for path in paths.values()]):
+            yield paths
+    except NotAsWritten as refusal:
         from shared.networks.weight_file import load_tensors
 
-        load_tensors(path)  # of what are no weights at all it says what they are
-        written = {sha: name for one in card.weights.values() for name, sha in one.files.items()}
-        what = f", but {written[found]}" if found in written else ""
-        raise InputError(
-            f"{path} is not the file that was written with {ModelCard.FILE}{what}: {remedy}"
-        )
-    return path
+        load_tensors(refusal.path)  # of what are no weights at all it says what they are
+        raise
 
 
 def _check_digest(model: Path, card: ModelCard) -> None:

@@ -13,8 +13,11 @@ from typing import ClassVar
 import numpy as np
 
 from shared import tracking
+from shared.contracts.exported import ExportCard
 from shared.contracts.folder import Folder
 from shared.contracts.measured import BenchmarkReport, Verdict
+from shared.errors import WorkFailed
+from shared.files.digests import NotAsWritten
 from shared.files.writing import link_or_copy
 from shared.registry import (
     CHALLENGER,
@@ -121,8 +124,12 @@ def pack(
     files.mkdir(parents=True)
     kept = [path for path in exported.iterdir() if path.is_file() and path.name[0] != "."]
     kept += [path for path in report.iterdir() if path.suffix in (".json", ".html")]
-    for path in kept:
-        link_or_copy(path, files / path.name)
+    try:
+        with ExportCard.read(exported).promise(exported).kept():
+            for path in kept:
+                link_or_copy(path, files / path.name)
+    except NotAsWritten as changed:  # since it was measured
+        raise WorkFailed(str(changed)) from None
     add_example(files, example)
     candidate.write(package)  # last: without it the package is not whole
 

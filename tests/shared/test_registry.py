@@ -20,7 +20,7 @@ from shared.contracts.exported import ExportCard
 from shared.contracts.measured import BenchmarkReport, Quality, Verdict
 from shared.contracts.model import ModelCard, SavedWeights
 from shared.errors import InputError
-from shared.networks.chosen import checked_file
+from shared.networks.chosen import files_as_written
 from shared.pipeline.promotion import best, promote, rollback, start_from
 from shared.registry import registration
 from shared.registry.trained import log_model, trained_model
@@ -327,8 +327,9 @@ def test_a_version_of_the_best_weights_starts_from_these(night, runs, tmp_path, 
         with trained_model(version.uri, "train_global") as found:
             card = ModelCard.read(found)
             assert (card.digest, card.epoch) == (digest, int(content))
-            assert checked_file(found, card, "G").read_bytes() == content
-            assert checked_file(found, card, "D").read_bytes() == b"the same"
+            with files_as_written(found, card, "GD") as files:
+                assert files["G"].read_bytes() == content
+            assert files["D"].read_bytes() == b"the same"
     night("chosen", "of 7", "equal")
     with pytest.raises(InputError) as refused, trained_model("models:/chosen/3", "train_global"):
         pass

@@ -25,6 +25,7 @@ from shared.deployed.form import Form
 from shared.deployed.painter import ExportedFile, Painter, open_runner
 from shared.deployed.runners import Runner
 from shared.errors import InputError
+from shared.files.digests import NotAsWritten
 from shared.quality import METRICS
 
 ROUNDS = 18  # at least
@@ -239,7 +240,12 @@ def _open_into(contest: Contest, folder: Path, export: ExportCard, meter: Qualit
     form = replace(Form.of_export(card), size=workload.form.size)
     try:
         file = ExportedFile.of(folder, card, tonight.name)
-        opened = [open_runner(form, tonight.name, file, tonight.device) for _ in range(2)]
+        with card.promise(folder, f"The champion {folder.name}").kept(
+            card.parts_of(file.path.name)
+        ):
+            opened = [open_runner(form, tonight.name, file, tonight.device) for _ in range(2)]
+    except NotAsWritten as error:
+        raise NotComparable(str(error)) from None
     except Exception as error:  # each runtime has its own kinds
         raise NotComparable(
             f"The champion's file cannot be opened: {describe_problem(error)}."

@@ -10,7 +10,7 @@ from components.cluster.centres import cluster_label, describe, make_table, near
 from components.cluster.checks import read_inputs, refuse_inside, refuse_labelless, refuse_occupied
 from components.cluster.config import ClusterConfig
 from components.cluster.exchange.reference_files import AREA_UNIT, Table, read_table, refuse
-from components.cluster.features import InstanceFeatures, rows_of_images
+from components.cluster.features import InstanceFeatures, rows_of_images, write_clusters
 from shared.condition import to_signed, to_uint8
 from shared.contracts.clusters import ClusterTable, LabelClusters
 from shared.contracts.dataset import DatasetManifest, parse_size
@@ -20,7 +20,7 @@ from shared.data.maps import densify
 from shared.data.names import CITYSCAPES_ENDINGS
 from shared.errors import InputError
 from shared.files.names import inside
-from shared.files.writing import sync_all, write_atomically, written_together
+from shared.files.writing import sync_all, write_atomically
 
 MAPS = "train_feat"  # the folder's name in pix2pixHD's data sets
 # pix2pixHD names a feature map as the label map, Cityscapes' suffix included
@@ -202,9 +202,7 @@ def read_maps(
     # Clustered as the step does.
     options = DEFAULTS.n_clusters, DEFAULTS.min_area, DEFAULTS.seed
     table = make_table(features, *options, model_digest=card.digest, dataset_digest=manifest.digest)
-    with written_together() as write:
-        features.write(clusters, write)
-        table.write(clusters, write)
+    table = write_clusters(clusters, table, {ClusterTable.FEATURES: features.encoded()})
     print(f"exchange: wrote {len(features.ids)} instances of {len(images)} images to {clusters}")
     return table
 

@@ -17,30 +17,25 @@ from components.cluster.features import InstanceFeatures
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
 from shared.errors import InputError
-from shared.files.writing import Write
 
 AREA_UNIT = 32  # the last column of features.npy counts pixels in units of height * width // 32
 
 Table = dict[int, np.ndarray]  # rows of each label
 
 
-def features_file(clusters: Path) -> Path:
-    return clusters / "features.npy"
+FEATURES = "features.npy"
 
 
-def centres_file(clusters: Path, n_clusters: int) -> Path:
-    return clusters / f"features_clustered_{n_clusters:03d}.npy"
+def centres_file(n_clusters: int) -> str:
+    """The name of the file of centres."""
+    return f"features_clustered_{n_clusters:03d}.npy"
 
 
-def write_reference_files(
-    clusters: Path,
-    features: InstanceFeatures,
-    table: ClusterTable,
-    manifest: DatasetManifest,
-    write: Write,
-) -> None:
-    """Write both files. Instances without a label are left out: the layout has labels 0 ..
-    num_labels - 1.
+def reference_files(
+    features: InstanceFeatures, table: ClusterTable, manifest: DatasetManifest
+) -> dict[str, bytes]:
+    """The content of both files by name. Instances without a label are left out: the layout has
+    labels 0 .. num_labels - 1.
 
     A label without large instances has no centre in the references' file, and garbage in pictures;
     here it has its fallback."""
@@ -57,8 +52,8 @@ def write_reference_files(
         for label, found in table.labels.items()
         if label < manifest.num_labels
     }
-    write(features_file(clusters), encode_table(by_label))
-    write(centres_file(clusters, table.n_clusters), encode_table(centres))
+    names = FEATURES, centres_file(table.n_clusters)
+    return dict(zip(names, map(encode_table, (by_label, centres)), strict=True))
 
 
 def encode_table(table: Table) -> bytes:

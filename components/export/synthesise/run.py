@@ -101,7 +101,8 @@ def open_exported(config: SynthesiseConfig) -> Opened:
     styles = styles_for_file(config, exported, card, form)
     runtime = "onnxruntime" if config.runtime == "onnx" else config.runtime
     file = ExportedFile.of(exported, card, runtime)
-    runner = open_runner(form, runtime, file, config.device)
+    with card.promise(exported).kept(card.parts_of(file.path.name)):
+        runner = open_runner(form, runtime, file, config.device)
     if runtime == "onnxruntime" and config.device not in ("auto", runner.device):
         raise InputError(
             f"--device {config.device}: ONNX Runtime has no {PROVIDERS[config.device]} here: "

@@ -24,7 +24,7 @@ from shared.deployed.styles import Style, rows_of_instances
 from shared.device import Runtime
 from shared.errors import InputError
 from shared.networks.checkpoint import load_encoder
-from shared.networks.chosen import checked_file, weights_path
+from shared.networks.chosen import weights_path
 from shared.networks.regions import encode_photos, pool
 
 GraphStyle = Literal["label", "instance", "map"]  # styles as input: see `Graph.style`
@@ -48,7 +48,7 @@ def styles_for_model(
         options.refuse(f"--model {model} takes no instance features: leave it out")
         return None
     if options.photo:
-        if checked_file(model, card, "E") is None:
+        if not weights_path(model, "E", card.chosen).is_file():
             raise InputError(
                 f"--photo {options.photo} needs an encoder but --model {model} has no "
                 f"{weights_path(model, 'E', card.chosen).name}: give the model that it was trained "

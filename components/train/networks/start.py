@@ -13,7 +13,7 @@ from components.train.networks.partial import load_what_fits, modules
 from shared.contracts.model import LATEST, RESNETS, Architecture, ModelCard
 from shared.errors import InputError
 from shared.networks.checkpoint import read_model, state_for
-from shared.networks.chosen import checked_file, weights_in, weights_path
+from shared.networks.chosen import files_as_written, weights_in, weights_path
 from shared.networks.foreign import taken_for
 from shared.registry import RegistryError
 from shared.registry.trained import REGISTRY, trained_model
@@ -65,20 +65,27 @@ def begin_at_parent(
     stage local does not fit, or of the generator nothing does."""
     card = read_start(init_from, architecture, announce=True)
     has_parent = architecture.netG == "local" and card.architecture.netG != "local"
-    for name, network in networks.items():
-        path = checked_file(init_from, card, name)
-        if path is None:
-            continue
-        report = load_what_fits(network, path)
-        if name == "G" and not report.taken and not has_parent:
-            raise InputError(
-                f"--init-from {init_from}: none of the {len(report.new)} tensors of the generator "
-                f"fits ({differences(card.architecture, architecture)}): give a model of the same "
-                "networks, or leave it out."
-            )
+    reports = {}
+    with files_as_written(init_from, card, networks, f"--init-from {init_from}") as files:
+        for name, path in files.items():
+            reports[name] = report = load_what_fits(networks[name], path)
+            if name == "G" and not report.taken and not has_parent:
+                raise InputError(
+                    f"--init-from {init_from}: none of the {len(report.new)} tensors of the "
+                    f"generator fits ({differences(card.architecture, architecture)}): give a "
+                    "model of the same networks, or leave it out."
+                )
+    for name, report in reports.items():
         print("from the previous stage:" if has_parent else "from --init-from:", report, flush=True)
         if name == "G" and has_parent:
             check_global_part(report.new, init_from)
+
+
+def kept_encoder(init_from: Path, card: ModelCard) -> bytes | None:
+    """What the file of the encoder holds whose features a training takes, of the model that they
+    were made from; None where that has none."""
+    with files_as_written(init_from, card, "E", f"--init-from {init_from}") as files:
+        return files["E"].read_bytes() if files else None
 
 
 def check_global_part(new: set[str], init_from: Path) -> None:
@@ -168,25 +175,26 @@ def begin_at_earlier(
         does = "reads other input" if layer == "first" else "makes other pictures"
         print(f"--start-from {start_from} {does}: {how}; G's {layer} layer is new")
     rows = []
-    for name, network in networks.items():
-        path = checked_file(folder, card, name)
-        if path is None:
-            rows.append((name, "no file, stays as it is", "", ""))
-            continue
-        but = GLOBAL_PART if name == "G" and architecture.netG == "local" and has_parent else None
-        report = load_what_fits(network, path, but)
-        unfit = report.new
-        if "first" in other:
-            unfit = unfit - _stems(network, path)
-        if "last" in other:
-            unfit = unfit - {*list(network.state_dict())[-2:]}  # weight and bias
-        if name == "G" and (unfit or not report.taken):
-            raise InputError(
-                f"--start-from {start_from}: its generator does not fit ({min(report.new)} "
-                "differs): give the same options, or start without it."
-            )
-        taken = f"{len(report.taken)} of {len(report.taken) + len(report.new)}"
-        rows.append((name, taken, modules(report.new), modules(report.left)))
+    with files_as_written(folder, card, networks, f"--start-from {start_from}") as files:
+        for name, network in networks.items():
+            path = files.get(name)
+            if path is None:
+                rows.append((name, "no file, stays as it is", "", ""))
+                continue
+            is_inner = name == "G" and architecture.netG == "local" and has_parent
+            report = load_what_fits(network, path, GLOBAL_PART if is_inner else None)
+            unfit = report.new
+            if "first" in other:
+                unfit = unfit - _stems(network, path)
+            if "last" in other:
+                unfit = unfit - {*list(network.state_dict())[-2:]}  # weight and bias
+            if name == "G" and (unfit or not report.taken):
+                raise InputError(
+                    f"--start-from {start_from}: its generator does not fit ({min(report.new)} "
+                    "differs): give the same options, or start without it."
+                )
+            taken = f"{len(report.taken)} of {len(report.taken) + len(report.new)}"
+            rows.append((name, taken, modules(report.new), modules(report.left)))
     headers = ("from --start-from", "tensors taken", "new", "left")
     print(tabulate(rows, headers, tablefmt="plain", disable_numparse=True), flush=True)
 
