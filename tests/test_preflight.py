@@ -258,7 +258,7 @@ def test_a_training_that_goes_on_needs_nothing_of_what_it_began_at(tmp_path):
 def test_the_estimate_of_a_training_is_what_it_leaves(tmp_path):
     dataset = tmp_path / "dataset"
     manifest = tiny.dataset(dataset)
-    config = TrainConfig.check(tiny.TRAIN | dict(epochs=1, epochs_decay=0, validate_every_epochs=1))
+    config = TrainConfig.check(tiny.TRAIN | dict(epochs=2, epochs_decay=0, validate_every_epochs=1))
     expected = train_checks.preflight(
         PreparedData(manifest, has_cache=True), None, None, NOWHERE, config
     )

@@ -9,7 +9,6 @@ from components.train.config import SMALLEST_SIDE, TrainConfig
 from components.train.data.held import check_frames_fit
 from components.train.data.sizes import deployed_size, padding_remark, trained_sizes
 from components.train.devices.loss_scale import check_apex
-from components.train.folder import read_stopped, weights_to_come
 from components.train.networks.build import architecture_for, build_empty
 from components.train.networks.memory import check_compiles
 from components.train.networks.partial import fitting
@@ -22,6 +21,9 @@ from components.train.networks.start import (
     read_start,
 )
 from components.train.networks.vgg import look_for_vgg
+from components.train.saved.folder import weights_to_come
+from components.train.saved.room import checkpoint_bytes, count_parameters
+from components.train.saved.state import read_stopped
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.forecast import Forecast, PreparedData
@@ -35,7 +37,6 @@ from shared.scorers.networks import foresee
 
 SHARED_MEMORY = Path("/dev/shm")  # through which worker processes hand over batches
 USUAL_INSTANCES = 1000  # of an image, at most
-WEIGHT_BYTES = 4  # files hold float32
 
 
 def check(
@@ -191,6 +192,7 @@ def preflight(
     manifest = dataset.manifest
     if stopped := ask(read_stopped, model) if here else None:
         config = with_sizes_of_stopped(config, stopped.architecture)
+        forecast.remarks += [stopped.spoiled] * bool(stopped.spoiled)
     else:
         config = ask(_foresee_start, config, dataset, init_from, here, forecast) or config
     architecture = architecture_for(config, config.lambda_feature_matching > 0, manifest, clusters)
@@ -219,14 +221,10 @@ def preflight(
         frames = manifest, config.frame_size, config.output_nc
         ask(check_frames_fit, config.cache, *frames, runtime or pick("cpu"))
 
-    # What it takes: weights, the best ones, the state of training (weights and two moments), kept
-    # epochs, and MLflow's copy; while a checkpoint is written, its files beside those before.
-    parameters = sum(weight.numel() for net in networks.values() for weight in net.parameters())
-    weights = WEIGHT_BYTES * parameters
-    is_validated = bool(config.validate_every_epochs)
-    checkpoint = (1 + is_validated + 3) * weights
-    forecast.passing_bytes = checkpoint
-    forecast.stay_bytes = checkpoint + (config.keep_checkpoints + 1 + is_validated) * weights
+    # What it takes, with MLflow's copy of the latest weights and the best.
+    parameters = count_parameters(networks.values())
+    takes = checkpoint_bytes(parameters, config)
+    forecast.stay_bytes, forecast.passing_bytes = takes.stay + takes.published, takes.passing
     device = f"{runtime.name} in {runtime.precision}" if runtime else ""
     parts = (f"{parameters / 1e6:.1f} M weights", device, *found, forecast.found)
     forecast.found = ", ".join(filter(None, parts))

@@ -6,8 +6,8 @@ from components.train.config import SavingOptions
 from components.train.data.batches import Batch, EpochLoader
 from components.train.devices.world import gathered, mean_over_ranks
 from components.train.figures import EpochFigures
-from components.train.folder import ModelFolder
 from components.train.progress import Progress
+from components.train.saved.folder import ModelFolder
 from components.train.step import Trainer
 from components.train.validation import Validation, sample_picture
 from shared import tracking

@@ -21,7 +21,6 @@ from components.train.data.sizes import deployed_size, describe_sizes, padding_r
 from components.train.devices.launch import launch, must_launch
 from components.train.devices.world import World, broadcast_weights, gathered, joined
 from components.train.figures import final_table
-from components.train.folder import ModelFolder, Stopped, is_model, read_stopped
 from components.train.loop import train
 from components.train.networks.build import architecture_for, build
 from components.train.networks.memory import checkpoint_activations, compile_networks
@@ -29,6 +28,9 @@ from components.train.networks.sizes import with_sizes_of_start
 from components.train.networks.start import earlier_training, kept_encoder, read_start
 from components.train.networks.vgg import find_vgg
 from components.train.performance import performance_run, publish
+from components.train.saved.folder import ModelFolder
+from components.train.saved.room import check_room
+from components.train.saved.state import Stopped, is_model, read_stopped
 from components.train.step import Trainer
 from components.train.validation import Validation
 from shared import tracking
@@ -136,6 +138,8 @@ def train_model(
     with earlier_training(config) if begins else nullcontext() as earlier:
         files = (vgg_file, None if stopped else init_from, clusters, earlier)
         networks = build(architecture, config, config.seed, *files)
+    if world.is_main and not config.performance_run:
+        check_room(model, networks.trained().values(), config)
     trainer = Trainer(networks, architecture, config, runtime, world)
 
     # Their folder, and the state of an interrupted run in it, the same for all ranks.
@@ -145,7 +149,9 @@ def train_model(
     kept = (config.best_by, config.keep_checkpoints, encoder)
     folder = ModelFolder(model, trainer, card, *kept, facts)
     if stopped:
-        folder.load(changes.anew, stopped.place.reduction)
+        if stopped.spoiled:
+            print(stopped.spoiled, flush=True)
+        folder.load(stopped.file, changes.anew, stopped.place.reduction)
         print(f"continues after {trainer.place(len(manifest.train))}", flush=True)
         tracking.continue_curves()
     if len(set(gathered((trainer.epoch, trainer.pairs), world))) > 1:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.train.folder import ModelFolder
+from components.train.saved.folder import ModelFolder
 from shared.contracts.model import ModelCard
 from shared.errors import WorkFailed
 from shared.networks.checkpoint import save_tensors
@@ -61,7 +61,7 @@ def test_no_training_goes_on_from_networks_that_are_not_finite(folder):
     state = load_tensors(folder.state)
     state["G"]["model.1.weight"][0, 0, 0, 0] = float("nan")
     save_tensors(folder.state, state)
-    assert refusal(folder.load) == (
+    assert refusal(folder.load, folder.state) == (
         f"{folder.state} is broken, as 1 of 7056 values of G.model.1.weight are not finite: "
         "give an empty folder."
     )

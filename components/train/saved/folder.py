@@ -4,92 +4,31 @@ weights, copies of earlier ones."""
 import contextlib
 import math
 from collections.abc import Set
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from components.train.config import TrainConfig
-from components.train.continuing import NO_CLUSTERS, Facts, Place
-from components.train.devices.loss_scale import COUNT
+from components.train.continuing import Facts
 from components.train.networks.ema import Ema
+from components.train.saved.state import (
+    FORMAT,
+    L1_RANGE,
+    count_pairs,
+    halve_old_l1,
+    state_before,
+    state_file,
+)
 from components.train.step import Trainer
 from components.train.validation import Best
-from shared.contracts.model import BEST, LATEST, Architecture, ModelCard, SavedWeights
+from shared.contracts.model import BEST, LATEST, ModelCard, SavedWeights
 from shared.errors import InputError, WorkFailed, repeat
+from shared.files.digests import sha256_of
 from shared.files.writing import Write, written_together
 from shared.networks.checkpoint import save_tensors, save_weights
-from shared.networks.chosen import digest_of, record_of, weights_in, weights_path
+from shared.networks.chosen import digest_of, record_of, weights_in
 from shared.networks.foreign import in_layout_of
 from shared.networks.weight_file import load_tensors, not_finite
-
-# Of a state: its version, and the keys that every one has.
-FORMAT = 1
-NEEDED = {"architecture", "epoch", "images_seen", "G", "D", "metrics"}
-# Key of a state: L1 is of pictures in [0, its value]. Without it L1 is of pictures in [-1, 1].
-L1_RANGE = "L1_range"
-
-
-def state_file(model: Path) -> Path:
-    """What an interrupted training goes on from, in its model folder."""
-    return model / "state" / "training.pt"
-
-
-def is_model(folder: Path) -> bool:
-    """Whether there is a model, also one of the references' own code."""
-    return (folder / ModelCard.FILE).is_file() or weights_path(folder, "G").is_file()
-
-
-@dataclass(frozen=True)
-class Stopped:
-    """A training that was stopped, as its state remembers it."""
-
-    place: Place
-    facts: Facts
-    architecture: Architecture
-
-
-def read_stopped(model: Path) -> Stopped | None:
-    """The training that goes on in a model folder, None = it begins there. Raises InputError where
-    a state cannot be read, or a model would be overwritten that has none."""
-    # No state: nothing may be there that a training would overwrite.
-    file = state_file(model)
-    if not file.is_file():
-        if is_model(model):
-            raise InputError(
-                f"--model {model} holds a model but no {file.relative_to(model)} to go on "
-                f"from, and would be overwritten: give an empty folder, with --start-from {model} "
-                "to begin at these weights."
-            )
-        return None
-
-    # Its tensors stay on the disk.
-    remedy = f"give an empty folder, with --start-from {model} to begin at its weights."
-    try:
-        state = load_tensors(file, mmap=True)
-    except InputError as error:
-        raise InputError(f"--model {model}: {str(error).rstrip('.')}, or {remedy}") from None
-    if not isinstance(state, dict) or not NEEDED <= state.keys():
-        raise InputError(f"--model {model}: {file.name} is no state of this step: {remedy}")
-    if (found := state.get("format", FORMAT)) > FORMAT:
-        raise InputError(
-            f"--model {model} was left by a later version of this project (state {found}, this one "
-            f"reads {FORMAT}): use that one, or {remedy}"
-        )
-
-    # What it remembers; earlier versions wrote no facts.
-    architecture = Architecture(**state["architecture"])
-    facts = architecture.model_dump() | state.get("facts", {})
-    if "E" in state:
-        facts.setdefault("clusters", NO_CLUSTERS)
-    if (model / ModelCard.FILE).is_file():
-        facts.setdefault("dataset", ModelCard.read(model).dataset_digest)
-    reduction = 1.0
-    if "plateau" in state and "learning_rate" in facts:
-        reduction = state["plateau"]["learning_rate"] / facts["learning_rate"]
-    is_within = state.get("pairs", state.get("batches", 0)) > 0
-    place = Place(model, state["epoch"] + 1, is_within, reduction)
-    return Stopped(place, facts, architecture)
 
 
 class ModelFolder:
@@ -116,17 +55,20 @@ class ModelFolder:
         self.metrics: dict[str, float] = {}  # of the last finished epoch
         self.weights: dict[str, SavedWeights] = {}  # that the folder's card names
         self.state = state_file(path)
+        self.is_state_whole = True  # else it is not to become the one before
 
     # The state to continue from.
 
-    def load(self, anew: Set[str] = frozenset(), reduction: float = 1.0) -> None:
-        """Go on from the saved state.
+    def load(self, file: Path, anew: Set[str] = frozenset(), reduction: float = 1.0) -> None:
+        """Go on from a saved state.
 
         Args:
+            file: That has it.
             anew: Memories that begin again: see `continuing.TABLE`.
             reduction: What policy plateau has made of the learning rate so far, a factor.
         """
-        state, trainer = load_tensors(self.state), self.trainer
+        state, trainer = load_tensors(file), self.trainer
+        self.is_state_whole = file == self.state
 
         # What the state may not have, or have in another form.
         state["D"] = in_layout_of(trainer.networks.D.state_dict(), state["D"])
@@ -143,11 +85,11 @@ class ModelFolder:
                     "or the same options to continue."
                 )
         if found := _not_finite({name: state[name] for name in self._networks()}):
-            raise InputError(f"{self.state} is broken, as {found}: give an empty folder.")
+            raise InputError(f"{file} is broken, as {found}: give an empty folder.")
 
         # What earlier versions counted otherwise.
-        _halve_old_l1(state)
-        _count_pairs(state, self.card.config["batch_size"])
+        halve_old_l1(state)
+        count_pairs(state, self.card.config["batch_size"])
         if state["pairs"] and trainer.architecture.dropout and not trainer.draws_on(state):
             print("dropout draws other elements from here on: the devices are others", flush=True)
 
@@ -176,7 +118,8 @@ class ModelFolder:
         # Nothing is the best without its weights, but where it is the state that has them.
         best, is_last = self.weights.get(BEST), self.best.epoch == self.trainer.epoch
         is_in_state = is_last and self.trainer.pairs == 0
-        if self.best.epoch and not is_in_state and not (best and self._is_there(best)):
+        is_kept = best and best.epoch == self.best.epoch and self._is_there(best)
+        if self.best.epoch and not is_in_state and not is_kept:
             if self.trainer.world.is_main:
                 print(
                     f"the best weights, of epoch {self.best.epoch}, are gone: the best is chosen "
@@ -184,14 +127,16 @@ class ModelFolder:
                     flush=True,
                 )
             self.best.forget()
+            self.weights.pop(BEST, None)
 
     def is_trained(self, total_epochs: int) -> bool:
         """Whether nothing is left to train, of a training that goes on. All ranks call it.
 
         A checkpoint that a kill cut short is written again. Raises InputError where the epochs end
         within one that is under way, whose last checkpoint is not there."""
-        trainer, is_whole = self.trainer, self.has_this_epoch()
+        trainer = self.trainer
         is_over = trainer.epoch >= total_epochs
+        is_whole = not (is_over and self._forget_spoiled()) and self.has_this_epoch()
         if trainer.pairs == 0 and not is_whole:
             self.save()
         elif is_over and not is_whole:
@@ -200,6 +145,24 @@ class ModelFolder:
                 f"training after {total_epochs}: raise it."
             )
         return is_over
+
+    def _forget_spoiled(self) -> list[str]:
+        """The names of weights whose files are not what was written, which the card is to name no
+        more; all of them are read."""
+        spoiled = [
+            name
+            for name, saved in self.weights.items()
+            if not self._is_there(saved)
+            or any(sha256_of(self.path / file).hex() != sha for file, sha in saved.files.items())
+        ]
+        for name in spoiled:
+            del self.weights[name]
+        if BEST in spoiled and self.best.epoch != self.trainer.epoch:
+            self.best.forget()
+        if spoiled and self.trainer.world.is_main:
+            names = ", ".join(spoiled)
+            print(f"--model {self.path}: weights {names} are not what was written", flush=True)
+        return spoiled
 
     def has_this_epoch(self) -> bool:
         """Whether the model beside the state is that of its last finished epoch; a kill between
@@ -221,7 +184,10 @@ class ModelFolder:
             state |= {"metrics": self.metrics, "best": self.best.state_dict(), L1_RANGE: 1.0}
             state |= {"format": FORMAT, "facts": self.facts}
             state["architecture"] = self.trainer.architecture.model_dump()
+            if self.state.is_file() and self.is_state_whole:
+                write(state_before(self.path), self.state)
             save_tensors(self.state, state, write)
+            self.is_state_whole = True
 
     def _refuse_broken_networks(self) -> None:
         """Raises WorkFailed before networks that are not finite replace a checkpoint: an update by
@@ -276,7 +242,8 @@ class ModelFolder:
         self.card.model_copy(update={"weights": self.weights}).of(LATEST).write(self.path, write)
 
     def _is_there(self, saved: SavedWeights) -> bool:
-        return all((self.path / file).is_file() for file in saved.files)
+        files = [self.path / file for file in saved.files]
+        return all(file.is_file() and file.stat().st_size for file in files)
 
     def _remove_copies(self) -> None:
         """Remove the copies of epochs that the card does not name any more."""
@@ -311,26 +278,3 @@ def weights_to_come(config: TrainConfig, tested: int) -> dict[str, SavedWeights]
         name: SavedWeights(epoch=epoch, images_seen=0, digest=name, files={}, metrics={})
         for name, epoch in epochs.items()
     }
-
-
-def _halve_old_l1(state: dict) -> None:
-    """Turn the L1 of a state that was written when it was of pictures in [-1, 1] into that of
-    pictures in [0, 1]."""
-    if L1_RANGE in state:
-        return
-    for name in ("sample_L1", "val/L1"):
-        if name in state["metrics"]:
-            state["metrics"][name] /= 2
-    if state.get("best", {}).get("metric") == "val/L1":
-        state["best"]["value"] /= 2
-
-
-def _count_pairs(state: dict, batch_size: int) -> None:
-    """Turn the place of a state that was written in batches into pairs; it was to be continued with
-    batches of the same size."""
-    if "batches" not in state:
-        return
-    per_batch = batch_size * len(state["random"])
-    state["pairs"] = state["batches"] * per_batch
-    sums = {name: per_batch * total for name, total in state["sums"].items()}
-    state["sums"] = {COUNT if name == "finite_steps" else name: sums[name] for name in sums}
