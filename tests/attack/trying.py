@@ -43,6 +43,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
+from shared.contracts.folder import SEAL
 from tests.attack import night
 from tests.places import ROOT
 
@@ -287,7 +288,7 @@ class Running:
 # What a step has made.
 
 # Times, and what follows from them.
-OF_THE_CLOCK = {"speed", "environment", "method", "seconds", "time", "versions"}
+OF_THE_CLOCK = {"speed", "environment", "method", "seconds", "time", "versions", SEAL}
 OF_PEOPLE = {".html", ".txt", ".log", ".jsonl"}
 
 
