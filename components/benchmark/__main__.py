@@ -60,10 +60,11 @@ def pure(
         python -m components.benchmark ais_bench pure --om runs/exported/generator_bs4.om \\
             --batch-size 4
     """
-    from components.benchmark.ais_bench.tool import AisBench, failures_exit, print_figures
+    from components.benchmark.ais_bench import tool
 
-    with failures_exit():
-        print_figures(om, AisBench(om, batch_size, gears, device, warmup).pure(loop))
+    tool.refuse_exchanged(om)
+    with tool.failures_exit():
+        tool.print_figures(om, tool.AisBench(om, batch_size, gears, device, warmup).pure(loop))
 
 
 def inputs(
@@ -93,12 +94,13 @@ def inputs(
         python -m components.benchmark ais_bench inputs --om runs/exported/generator_bs1.om \\
             --inputs runs/inputs/labels,runs/inputs/instances --out runs/results
     """
-    from components.benchmark.ais_bench.tool import AisBench, failures_exit, print_figures
+    from components.benchmark.ais_bench import tool
 
     folders = [Path(folder) for folder in inputs.split(",")]
-    with failures_exit():
-        tool = AisBench(om, batch_size, gears, device, warmup)
-        print_figures(om, tool.over_inputs(folders, out, outfmt))
+    tool.refuse_exchanged(om)
+    with tool.failures_exit():
+        ais_bench = tool.AisBench(om, batch_size, gears, device, warmup)
+        tool.print_figures(om, ais_bench.over_inputs(folders, out, outfmt))
 
 
 def main(argv: list[str] | None = None) -> None:

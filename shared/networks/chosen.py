@@ -87,6 +87,18 @@ def choose(model: Path, card: ModelCard, weights: str) -> ModelCard:
     return card.of(weights)
 
 
+def promise_of(model: Path, card: ModelCard, given_as: str = "") -> Promise:
+    """What a card says of the files of all weights.
+
+    given_as: the model in the caller's words, where it is not --model."""
+    known = {name: sha for one in card.weights.values() for name, sha in one.files.items()}
+    remedy = (
+        "copy the folder again, or go on with its training; if these are the weights you want, "
+        f"remove {ModelCard.FILE} and make another with `python -m components.train adopt`."
+    )
+    return Promise(model, given_as or f"--model {model}", ModelCard.FILE, known, remedy)
+
+
 @contextlib.contextmanager
 def files_as_written(
     model: Path, card: ModelCard, networks: Iterable[str], given_as: str = ""
@@ -95,7 +107,7 @@ def files_as_written(
     not; they are compared with the card beside what the block does. Raises InputError, at its end
     at the latest, where one is not the one that was written with it.
 
-    given_as: the model in the caller's words, where it is not --model."""
+    given_as: see `promise_of`."""
     # Which they are. A card of an earlier version tells less.
     model, saved = Path(model), card.weights.get(card.chosen)
     names = {network: weights_path(model, network, card.chosen) for network in networks}
@@ -106,16 +118,9 @@ def files_as_written(
     if saved is None and (model / ModelCard.FILE).is_file():
         _check_digest(model, card)
 
-    # Compared, with all that the card names: one may have been exchanged with another.
-    known = {name: sha for one in card.weights.values() for name, sha in one.files.items()}
-    remedy = (
-        "copy the folder again, or go on with its training; if these are the weights you want, "
-        f"remove {ModelCard.FILE} and make another with `python -m components.train adopt`."
-    )
-    given_as = given_as or f"--model {model}"
-    promise = Promise(model, given_as, ModelCard.FILE, known, remedy)
+    # Compared.
     try:
-        with promise.kept([path.name for path in paths.values()]):
+        with promise_of(model, card, given_as).kept([path.name for path in paths.values()]):
             yield paths
     except NotAsWritten as refusal:
         from shared.networks.weight_file import load_tensors

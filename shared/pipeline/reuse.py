@@ -16,8 +16,10 @@ from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard
 from shared.contracts.measured import BenchmarkReport
 from shared.contracts.model import ModelCard
+from shared.errors import InputError
 from shared.files.digests import digest_files
 from shared.files.writing import put_in_place
+from shared.networks.chosen import promise_of
 from shared.pipeline.runs import Run, runs_in
 
 # Parameters of a task that say where, and not what: `files_version` says what.
@@ -48,12 +50,16 @@ def digest_of(folder: Path) -> str:
         measured = {"metrics": True, "weights": {"__all__": {"metrics"}}}
         described = ModelCard.read(folder).model_dump_json(exclude=measured)
     elif (folder / ClusterTable.FILE).is_file():
-        described = digest_files([folder / ClusterTable.FILE, folder / ClusterTable.FEATURES])
+        table = ClusterTable.read(folder)
+        described = table.model_dump_json()
+        if not table.files:  # of an earlier version
+            described += digest_files([folder / ClusterTable.FEATURES])
     else:
         card = ExportCard.read(folder)
-        files = [card.file, *(om.file for om in card.om)]
         described = card.model_dump_json(exclude={"parity"})
-        described += digest_files([folder / file for file in files])
+        if not card.files:
+            files = [card.file, *(om.file for om in card.om)]
+            described += digest_files([folder / file for file in files])
     return hashlib.sha256(described.encode()).hexdigest()[:16]
 
 
@@ -73,9 +79,30 @@ def find_same(runs: Path, key: str, step: str) -> Run | None:
     for run in runs_in(runs):
         state = run.record.steps.get(step)
         if state and state.is_done and state.key == key:
-            if listing_of(run.folder / step.replace("_", "-")) == state.files:
+            folder = run.folder / step.replace("_", "-")
+            if listing_of(folder) == state.files and _is_as_written(
+                folder, f"{step} of {run.name}"
+            ):
                 return run
     return None
+
+
+def _is_as_written(folder: Path, called: str) -> bool:
+    """Whether the files in a step's folder are those that were written; where not, a line says so.
+
+    called: the output in words."""
+    try:
+        for card in folder.glob(f"*/{ModelCard.FILE}"):
+            with promise_of(card.parent, ModelCard.read(card.parent)).kept():
+                pass
+        for contract in (ClusterTable, ExportCard):
+            for card in folder.glob(f"*/{contract.FILE}"):
+                with contract.read(card.parent).promise(card.parent).kept():
+                    pass
+    except InputError as changed:
+        print(f"{called} is not taken over: {changed}", flush=True)
+        return False
+    return True
 
 
 def verdict_holds(run: Run) -> bool:

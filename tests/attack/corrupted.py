@@ -1,5 +1,5 @@
-"""What a step left behind is damaged, cut, exchanged or edited before the next step reads it: weights,
-cards, features, exported files, the state of a training.
+"""What a step left behind is damaged, cut, exchanged or edited before the next step reads it:
+weights, cards, features, exported files, the state of a training.
 
 Each file that a step reads, by each kind of damage. An edit of JSON leaves its last line, the
 SHA-256 of those above, as it was: whoever removes that line says that the edit is meant.
@@ -45,8 +45,9 @@ LOCAL = dict(netG="local", ngf=2, init_from="model", clusters="clusters")
 CHAMPION = [*night.BENCHMARK, "--champion", "champion"]
 READERS = {
     "cluster": Reader(night.CLUSTER, ["clusters"], ["model/model.json", WEIGHTS[2]]),
-    "train, continued": Reader(
-        night.STOPPED, ["stopped"], ["stopped/model.json", "stopped/state/training.pt"]
+    "train, continued": Reader(night.STOPPED, ["stopped"], ["stopped/state/training.pt"]),
+    "train further": Reader(
+        [*night.MODEL, "--epochs", "3"], ["model"], ["model/model.json", "model/state/training.pt"]
     ),
     "train --start-from": Reader(
         trained("new", start_from="model"), ["new"], ["model/model.json", *WEIGHTS]

@@ -15,6 +15,7 @@ from tabulate import tabulate
 
 from components.benchmark.ais_bench.failures import AisBenchFailed, failure_of
 from components.benchmark.ais_bench.figures import AisResult, read_printed, read_summary
+from shared.contracts.exported import ExportCard
 from shared.errors import InputError
 
 OUTPUTS = "outputs"  # folder of the result files, inside of the one that ais_bench is given
@@ -115,6 +116,14 @@ class AisBench:
                 f"{om.name} takes batches of {result.batch_size}, not of {self.batch_size}"
             )
         return result
+
+
+def refuse_exchanged(om: Path) -> None:
+    """Raises InputError for a compiled file that is not the one that the card of an export beside
+    it was written with."""
+    if (om.parent / ExportCard.FILE).is_file():
+        with ExportCard.read(om.parent).promise(om.parent, f"--om {om}").kept([om.name]):
+            pass
 
 
 def summary_file(output: Path) -> Path:

@@ -245,7 +245,7 @@ def _open_into(contest: Contest, folder: Path, export: ExportCard, meter: Qualit
         ):
             opened = [open_runner(form, tonight.name, file, tonight.device) for _ in range(2)]
     except NotAsWritten as error:
-        raise NotComparable(str(error)) from None
+        raise NotComparable(f"The champion's file cannot be opened: {error}") from None
     except Exception as error:  # each runtime has its own kinds
         raise NotComparable(
             f"The champion's file cannot be opened: {describe_problem(error)}."
