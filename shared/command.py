@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 import textwrap
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from shared.flags import as_flag, first_paragraph, flag_of, name_of, read_flags
 from shared.recipes.files import Numbers, read_section
 from shared.recipes.values import reason_of
 from shared.recipes.words import in_words_of_recipe, owners_of, owners_of_folders
-from shared.secrets import without_secrets
+from shared.secrets import restored, without_secrets
 from shared.terminal import stopping
 from shared.terminal.screen import FittingLines
 
@@ -165,6 +166,7 @@ def refusals(name: str) -> Iterator[None]:
     """Make a refusal one line that begins with who refuses, and exit code 2; a failure of a known
     reason likewise, and exit code 1."""
     sys.excepthook = _show_error
+    threading.excepthook = _show_error_of_thread
     try:
         yield
     except (InputError, WorkFailed) as end:
@@ -177,6 +179,12 @@ def _show_error(kind: type[BaseException], error: BaseException, trace: Tracebac
     """What Python shows of an error that nobody caught, without the passwords of addresses."""
     text = "".join(traceback.format_exception(kind, error, trace))
     print(without_secrets(text), end="", file=sys.stderr)
+
+
+def _show_error_of_thread(ended: threading.ExceptHookArgs) -> None:
+    """The same of a thread."""
+    if not issubclass(ended.exc_type, SystemExit):
+        _show_error(ended.exc_type, ended.exc_value, ended.exc_traceback)
 
 
 # A step and its commands on the command line.
@@ -213,7 +221,7 @@ def command_line(
         return _run_command(prog, step, commands, argv)
     note_call()
     with stopping.program(prog.split()[-1].removeprefix("components.")):
-        _run_command(prog, step, commands, sys.argv[1:])
+        _run_command(prog, step, commands, [restored(word) for word in sys.argv[1:]])
 
 
 def _run_command(

@@ -31,7 +31,7 @@ from shared.pipeline.processes import run_step
 from shared.pipeline.processes.locks import hold
 from shared.pipeline.reuse import find_same, listing_of, step_key, take_over, verdict_holds
 from shared.pipeline.runs import Run, RunRecord, continue_command, now
-from shared.secrets import without_secrets
+from shared.secrets import carried, without_secrets
 from shared.terminal.progress import duration
 from shared.terminal.screen import Log, Screen
 from shared.terminal.stopping import Stopped, keeps
@@ -90,6 +90,7 @@ def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse) -> No
         start = time.perf_counter()
         engine = Engine(run, screen, reuse)
         runs, numbers = run.folder.parent, _numbers(run)
+        raw_data = carried(raw_data) if "://" in raw_data else raw_data
         with tracking.pipeline_run(record.recipe, run.name, numbers, record.tags, runs):
             run.note(state="running", reason="", ended="")
             with _closing(run):

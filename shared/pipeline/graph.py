@@ -20,6 +20,7 @@ def task(step: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:
     one name: `train`, `train-2`. So every task gets a component of its own name. Kubernetes knows
     no underscore: the task of `train_global` is `train-global`, and is shown as `train_global`.
     """
+    _refuse_credentials(component)
     specification = dataclasses.replace(component.component_spec, name=step)
     named = PythonComponent(specification, component.python_func)
 
@@ -29,6 +30,17 @@ def task(step: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:
     if is_cached:
         inputs["code_version"] = code_version(component.component_spec.name)
     return named(**inputs).set_display_name(step).set_caching_options(is_cached)
+
+
+def _refuse_credentials(component: PythonComponent) -> None:
+    """Raises InputError for an image whose name has a user and password of its registry."""
+    name, image = component.component_spec.name, image_of(component)
+    if "://" in image or "@" in image.rpartition("/")[0]:
+        raise InputError(
+            f"PIPELINE_IMAGE_{name.upper()} is a URL or has credentials in it, which all users of "
+            "the server would see: write registry/name:tag, and let the cluster log in by a "
+            "pull secret."
+        )
 
 
 def step_of(task_name: str) -> str:

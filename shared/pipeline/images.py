@@ -1,5 +1,6 @@
 """Whether a cluster will find the images of the steps, by what their registries say from here."""
 
+import http.client
 import json
 import re
 import urllib.error
@@ -8,6 +9,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 from urllib.parse import urlencode
+
+from shared import servers
 
 TIMEOUT_SECONDS = 5
 MANIFESTS = (  # of the distribution API
@@ -69,9 +72,9 @@ def _look(image: str) -> tuple[bool, str]:
         if error.code == 404:
             return True, f"is not in {registry}: build and push it, see docker/README.md."
         return False, f"{registry} does not show it without a login (HTTP {error.code})"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
-        return False, f"{registry} is not reached from here ({reason})"
+        return False, f"{registry} is not reached from here ({servers.said(reason)})"
     return False, ""
 
 
@@ -93,5 +96,6 @@ def _ask(url: str) -> None:
 
 def _open(url: str, headers: dict[str, str], method: str) -> bytes:
     request = urllib.request.Request(url, headers=headers, method=method)
+    servers.bound()
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
-        return answer.read()
+        return servers.whole(iter(lambda: answer.read(2**16), b""))

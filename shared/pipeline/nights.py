@@ -24,6 +24,7 @@ from shared.pipeline.processes.reasons import came_from_outside
 from shared.pipeline.recipes import Recipe
 from shared.pipeline.runs import Run, RunRecord, runs_in
 from shared.recipes.files import is_file, recipe_name
+from shared.secrets import carried
 from shared.terminal.stopping import is_stopping, keeps
 
 LOCK = "nightly.lock"  # in the folder of the runs
@@ -148,6 +149,8 @@ def _command(config: NightlyOptions, unfinished: Run | None) -> list[str]:
 def _run(command: list[str], timeout_min: float) -> int:
     """Run a command; when we are stopped or the time is over, every process below it goes too."""
     sys.stdout.flush()
+    program, script, *words = command
+    command = [program, script, *map(carried, words)]
     with Guarded(command, dict(os.environ), GRACE_SECONDS) as guarded:
         try:
             status = guarded.process.wait(timeout_min * 60 or None)

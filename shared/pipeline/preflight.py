@@ -19,6 +19,7 @@ from shared.errors import InputError
 from shared.flags import as_flag
 from shared.pipeline.images import check_images
 from shared.recipes.words import in_words_of_recipe, owners_of
+from shared.secrets import carried
 from shared.terminal import stopping
 from shared.terminal.screen import say
 
@@ -38,7 +39,7 @@ def run_preflight(**flags: Any) -> None:
     for name, value in flags.items():
         if value:
             words = value if isinstance(value, tuple) else [value]
-            command += [as_flag(name.rstrip("_")), *words]
+            command += [as_flag(name.rstrip("_")), *(carried(str(word)) for word in words)]
     environment = os.environ | {stopping.IS_SAID: "1"}
     if code := subprocess.run([str(word) for word in command], env=environment).returncode:
         sys.exit(code)

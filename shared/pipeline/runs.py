@@ -12,7 +12,7 @@ from shared.contracts.folder import Folder, Record
 from shared.errors import InputError, runnable, runs_flag
 from shared.files.names import Name
 from shared.pipeline.recipes import Recipe
-from shared.secrets import without_secrets
+from shared.secrets import HIDDEN, without_secrets
 
 LOG = "log.txt"
 JOURNAL = "journal"
@@ -176,7 +176,7 @@ def begin(
         recipe=recipe,
         config=config,
         raw_data=without_secrets(raw_data),
-        has_secrets=without_secrets(raw_data) != raw_data,
+        has_secrets=HIDDEN in without_secrets(raw_data),
         working_directory=os.getcwd(),
         tags=tags,
         code=code,

@@ -28,6 +28,7 @@ from kfp_server_api import (
 )
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
+from shared import servers
 from shared.errors import InputError
 from shared.pipeline.embedded import Reuse
 from shared.pipeline.graph import write_yaml
@@ -35,6 +36,10 @@ from shared.pipeline.recipes import Recipe
 from shared.secrets import without_secrets
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
+NOT_KFP = (
+    "answers, but not as a KFP API server: check the address; it may be that of a page where "
+    "people log in."
+)
 
 
 def submit(
@@ -77,8 +82,8 @@ def check_raw_data(raw_data: str | None) -> None:
     if (harmless := without_secrets(raw_data)) != raw_data:
         raise InputError(
             f"--raw-data {harmless} has secrets in it, and a server shows the parameters of its "
-            "runs to all its users: give the URL without, and the secrets to the pods as "
-            "environment variables of a Kubernetes secret."
+            "runs to all its users: give the secrets to the pods as environment variables of a "
+            "Kubernetes secret; --raw-data env://VARIABLE is the URL that one of them holds."
         )
 
 
@@ -116,6 +121,8 @@ def connect(host: str) -> Iterator[Client]:
             f"--host {url} gave no answer in time: look there for what was made before you say "
             "the same command again."
         ) from None
+    except NotKfp:
+        raise InputError(f"--host {url} {NOT_KFP}") from None
     except HTTPError as error:
         raise InputError(
             f"--host {url} cannot be reached ({type(error).__name__}): check the address, and "
@@ -178,21 +185,39 @@ def _look_for_kfp(url: str, credentials: TokenCredentialsBase | None) -> None:
     except ValueError:
         about = None
     if not isinstance(about, dict):
-        raise InputError(
-            f"--host {url} answers, but not as a KFP API server: check the address; it may be that "
-            "of a page where people log in."
-        )
+        raise NotKfp
+
+
+class NotKfp(HTTPError):
+    """An answer that no KFP API server gives."""
 
 
 def _give_up_in_time(client: ApiClient) -> None:
     """Make every request of kfp's client end after some time, and once
     (kubeflow/pipelines#8661: it offers no limit)."""
     limit = urllib3.Timeout(connect=CONNECT_SECONDS, read=ANSWER_SECONDS)
+    servers.bound()
     pool = client.rest_client.pool_manager
     request = pool.request
 
     def limited(*arguments, **options) -> urllib3.BaseHTTPResponse:
-        return request(*arguments, **options | {"timeout": limit, "retries": False})
+        options |= {"timeout": limit, "retries": False, "preload_content": False}
+        answer = request(*arguments, **options)
+        try:
+            answer._body = servers.whole(answer.stream(2**16))
+        except ValueError as error:
+            raise NotKfp(str(error)) from None
+        return answer
+
+    deserialize = client.deserialize
+
+    def understood(*arguments) -> Any:
+        try:
+            return deserialize(*arguments)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise NotKfp(str(error)) from None
+
+    client.deserialize = understood
 
     pool.request = limited
 
@@ -207,11 +232,12 @@ def _reason(error: ApiException) -> str:
     if error.status == 404:
         return "does not answer as a KFP API server (HTTP 404): check the address."
     if error.status == 0:  # TLS
-        return f"cannot be reached ({error.reason}): check the address and the certificate."
+        reason = servers.said(error.reason)
+        return f"cannot be reached ({reason}): check the address and the certificate."
     if error.status >= 500:
         return f"does not work at the moment (HTTP {error.status}): try again later."
     try:
         message = json.loads(error.body)["message"].splitlines()[0]
     except (ValueError, TypeError, KeyError, IndexError):
         message = error.reason
-    return f"does not take it (HTTP {error.status}): {without_secrets(message).rstrip('.')}."
+    return f"does not take it (HTTP {error.status}): {servers.said(message).rstrip('.')}."

@@ -10,10 +10,11 @@ import tempfile
 import time
 import urllib.request
 import webbrowser
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from shared import tracking
+from shared import servers, tracking
 from shared.errors import InputError, nearby
 from shared.pipeline.processes import Guarded
 from shared.secrets import without_secrets
@@ -52,13 +53,14 @@ def ui(runs: Path = Path("runs"), port: int = 5000) -> None:
     # The server, which makes the store where there is none: one process at a time may.
     address = f"http://{HOST}:{port}"
     artifacts = store.artifacts_of(uri) or (runs.resolve() / "mlartifacts").as_uri()
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command = [sys.executable, "-m", "mlflow", "server"]
     command += ["--artifacts-destination", artifacts]
     command += ["--host", HOST, "--port", str(port), "--workers", "1"]
+    environment = os.environ | SERVER | {"MLFLOW_BACKEND_STORE_URI": uri}  # it may have a password
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as log:
         output = dict(stdout=log, stderr=subprocess.STDOUT)
-        with Guarded(command, os.environ | SERVER, GRACE_SECONDS, **output) as server:
+        with Guarded(command, environment, GRACE_SECONDS, **output) as server:
             with store.locked(uri):
                 _wait(address, server.process, log)
 
@@ -79,7 +81,7 @@ def deep_link(address: str) -> str:
         identities = [experiment["experiment_id"] for experiment in known]
         newest = dict(order_by=["attributes.start_time DESC"], max_results=1)
         found = _ask(address, "runs/search", experiment_ids=identities, **newest).get("runs", [])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, HTTPException):
         return address
     if not found:
         return address
@@ -92,8 +94,9 @@ def _ask(address: str, path: str, **body) -> dict[str, Any]:
         data=json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
+    servers.bound()
     with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+        return json.loads(servers.whole(iter(lambda: answer.read(2**16), b"")))
 
 
 def _free_port(port: int) -> int:
@@ -125,7 +128,7 @@ def _last_words(log) -> str:
     log.seek(0)
     lines = [line.strip() for line in log if line.strip()]
     errors = [line for line in lines if "error" in line.lower()]
-    return (errors or lines or ["it said nothing"])[-1].removesuffix(".")
+    return servers.said((errors or lines or ["it said nothing"])[-1]).removesuffix(".")
 
 
 def _has_display() -> bool:

@@ -17,9 +17,11 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 
+from shared import servers
 from shared.errors import InputError
 from shared.files.writing import put_in_place
 from shared.published.files import WeightFile
+from shared.servers import said
 from shared.terminal.progress import Progress
 
 CHUNK = 2**20  # bytes
@@ -199,6 +201,7 @@ def _receive(file: WeightFile, partial: Path) -> Iterator[int]:
 @contextlib.contextmanager
 def _ask(file: WeightFile, start: int, timeout: float) -> Iterator[http.client.HTTPResponse]:
     """The answer that holds the file from `start` on, or all of it. Raises Unreachable."""
+    servers.bound()
     headers = {"User-Agent": "pix2pixhd-pipeline", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -221,12 +224,13 @@ def _as_unreachable(timeout: float) -> Iterator[None]:
         yield
     except urllib.error.HTTPError as error:
         raise Unreachable(f"HTTP {error.code}", error.code in FINAL) from None
-    except TimeoutError:
-        raise Unreachable(f"nothing came in {timeout} s") from None
+    except TimeoutError as error:
+        came = str(error) if "bytes came" in str(error) else f"nothing came in {timeout:g} s"
+        raise Unreachable(came) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         cause = getattr(error, "reason", None) or error
         reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-        raise Unreachable(reason) from None
+        raise Unreachable(said(reason), servers.is_final(cause)) from None
 
 
 def _length(path: Path) -> int:

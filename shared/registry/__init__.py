@@ -192,7 +192,7 @@ def connected() -> Iterator:
 
     try:
         yield tracking.client()
-    except (MlflowException, OSError) as error:
+    except (MlflowException, OSError, store.Unreachable) as error:
         reason = store.one_line(error)
         raise RegistryError(f"MLflow's registry does not answer ({reason}).") from None
 

@@ -8,7 +8,9 @@ import numpy as np
 from shared.data.images import resize_picture
 from shared.data.pictures import to_rgb
 from shared.errors import InputError
+from shared.servers import patience_s, within
 
+NETWORK = 10  # times the patience with a server that a picture may take
 Size = tuple[int, int]  # (height, width)
 
 
@@ -62,7 +64,7 @@ class OnnxFile:
                 f"{self.flag} needs ONNX Runtime: `pip install onnxruntime`, or leave it out."
             ) from None
         try:
-            return open_session(self.file, device)
+            return within(NETWORK * patience_s(), lambda: open_session(self.file, device))
         except Exception as error:  # ONNX Runtime has a class for every reason
             raise self.refusal(
                 f"cannot be loaded ({_reason(error)})", "give a complete ONNX file"
@@ -74,7 +76,18 @@ class OnnxFile:
 
     def run(self, *pictures: np.ndarray) -> np.ndarray:
         """Run it on pictures (1, 3, height, width) float32; returns its first output."""
-        return self.session.run(None, dict(zip(self.names, pictures, strict=True)))[0]
+        import onnxruntime
+
+        # Its graph may have a loop without an end.
+        options, limit_s = onnxruntime.RunOptions(), NETWORK * patience_s()
+        inputs = dict(zip(self.names, pictures, strict=True))
+        try:
+            return within(limit_s, lambda: self.session.run(None, inputs, options))[0]
+        except TimeoutError:
+            options.terminate = True
+            raise self.refusal(
+                f"gives no answer in {limit_s:g} s", "give a network that ends"
+            ) from None
 
     def try_out(self) -> np.ndarray:
         """Run it on black pictures; returns its first output.
@@ -83,6 +96,8 @@ class OnnxFile:
         blank = np.zeros((1, 3, *self.size), np.float32)
         try:
             return self.run(*[blank] * len(self.names))
+        except InputError:
+            raise
         except Exception as error:
             height, width = self.size
             raise self.refusal(

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TextIO
 
 from shared.errors import called_in
-from shared.secrets import without_secrets
+from shared.secrets import of_owner, without_secrets
+from shared.servers import plain
 from shared.terminal.inner import PRESSED, InnerTerminal
 from shared.terminal.stopping import is_stopping
 
-# Colours and movements of a terminal, and other characters that are no text.
-CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[ -/]*[0-~]|[\x00-\x08\x0b-\x1f\x7f]")
 OVER = "\r\x1b[K"  # what comes next stands where a bar was
 LABEL = re.compile(r" *\S+(?: \S+){0,2} {2,}| *")  # of a line: what is wrapped goes on behind it
 
@@ -78,7 +77,7 @@ class Log:
     """A file that takes text alone."""
 
     def __init__(self, path: Path):
-        self.file = open(path, "a")
+        self.file = open(path, "a", opener=of_owner)
 
     def __enter__(self) -> "Log":
         return self
@@ -87,7 +86,7 @@ class Log:
         self.file.close()
 
     def write(self, text: str) -> int:
-        return self.file.write(plain(text))
+        return self.file.write(plain(without_secrets(text)))
 
     def flush(self) -> None:
         self.file.flush()
@@ -124,12 +123,6 @@ class FittingLines(io.TextIOBase):
 
     def isatty(self) -> bool:
         return self.stream.isatty()
-
-
-def plain(text: str) -> str:
-    """A text without colours, movements and other control characters, but for tabs and line
-    ends."""
-    return CONTROL.sub("", text)
 
 
 def columns_of(stream: TextIO) -> int:

@@ -45,6 +45,7 @@ JOURNAL, PIPELINE = "PIPELINE_JOURNAL", "PIPELINE_RUN"
 
 PIPELINE_TITLE = "pipeline"  # name of a pipeline's run in its journal
 STEPS_ALONE = "single steps"  # experiment of a step outside of a pipeline
+GIT_S = 10.0  # on a file system that does not answer, git neither
 MOST_COPIED_BYTES = 16_000_000  # of a file that cannot be linked
 
 
@@ -350,7 +351,11 @@ def links() -> Links | None:
 
 
 def client():
-    """An MlflowClient for the store of this process; whatever it raises comes through."""
+    """An MlflowClient for the store of this process; whatever it raises comes through.
+
+    Raises Unreachable while MLflow is silent, so that nobody waits for it again."""
+    if _open and _open.courier and _open.courier.is_silent:
+        raise store.Unreachable("no answer")
     return store.open_client(os.environ[store.URI])
 
 
@@ -537,8 +542,9 @@ def code_version() -> dict[str, str]:
 def _git(*arguments: str) -> str:
     """What git says of our checkout; "" without one."""
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
-    with contextlib.suppress(OSError):
-        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        limited = dict(capture_output=True, text=True, timeout=GIT_S)
+        return subprocess.run(command, **limited).stdout.strip()
     return ""
 
 

@@ -1,5 +1,6 @@
 """The thread that delivers the journal of this process while the process works."""
 
+import contextlib
 import threading
 import time
 
@@ -10,9 +11,11 @@ from shared.tracking.tree import Tree
 
 EVERY_S = 5.0  # a longer time costs the step less, a shorter one shows curves earlier
 LONGEST_WAIT_S = 60.0  # between attempts, while MLflow does not answer
-PATIENCE_S = 8.0  # at the end, with a server that does not answer
+# That a step waits for a server which does not answer, in all; the journal keeps what it misses.
+PATIENCE_S = 0.8
 LOCAL_PATIENCE_S = 60.0  # with a database of this machine, which answers or fails
-SLOWEST_BYTES_PER_S = 2e6  # a large file that goes slower than that is given up at the end
+STORED_BYTES_PER_S = 1e8  # by a server that has a whole file and has not answered yet
+LOOK_S = 0.05
 
 
 class Courier:
@@ -31,28 +34,46 @@ class Courier:
         self._all_there = True
         self._down = False
         self._stopped = False
+        self._whole_patience_s = LOCAL_PATIENCE_S if store.database(uri) else PATIENCE_S
+        self._patience_s = self._whole_patience_s  # what is left of it
+        self._asked: float | None = None  # time.monotonic() of what is not answered yet
+        self._seen: tuple[int, ...] = ()
         self._thread = threading.Thread(target=self._work, name="MLflow", daemon=True)
         self._thread.start()
 
     def flush(self) -> bool:
         """Deliver what there is now; whether MLflow has taken all of it.
 
-        It is given up at the first call that fails, and after some seconds without any progress,
-        more while a large file is sent or where a database is made."""
-        patience_s = LOCAL_PATIENCE_S if store.database(self.tree.uri) else PATIENCE_S
+        It is given up at the first call that fails, and when there was no answer for too long: all
+        flushes wait no longer than that together while MLflow says nothing."""
         with self._change:
             self._wanted = attempt = self._begun + 1
             self._change.notify_all()
-            seen, until = None, 0.0
             while self._ended < attempt and not self._stopped:
-                delivery = self._delivery
-                if seen != (seen := (self._ended, delivery.answered, delivery.sending_bytes)):
-                    until = patience_s + delivery.sending_bytes / SLOWEST_BYTES_PER_S
-                    until += time.monotonic()
-                if time.monotonic() > until:
+                if self.is_silent or self._patience_s < 0:
                     return False
-                self._change.wait(0.05)
-            return self._all_there
+                self._change.wait(LOOK_S)
+                if self._has_gone_on():
+                    self._patience_s = self._whole_patience_s
+                else:
+                    self._patience_s -= LOOK_S
+            return self._ended >= attempt and self._all_there
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether MLflow has not answered what it was asked, for longer than a step waits."""
+        self._has_gone_on()
+        limit_s = self._whole_patience_s
+        with contextlib.suppress(OSError, AttributeError):  # a server stores what it was sent
+            limit_s += self._delivery.sending.stat().st_size / STORED_BYTES_PER_S
+        return self._asked is not None and time.monotonic() - self._asked > limit_s
+
+    def _has_gone_on(self) -> bool:
+        """Whether there was progress since this was asked last."""
+        before, self._seen = self._seen, (self._ended, *self._delivery.progress)
+        if self._seen != before and self._asked is not None:
+            self._asked = time.monotonic()
+        return self._seen != before
 
     def stop(self) -> None:
         """Begin no further attempt."""
@@ -78,10 +99,11 @@ class Courier:
                 if self._stopped:
                     return
                 self._begun += 1
+                self._asked = time.monotonic()
 
             all_there = self._attempt()
             with self._change:
-                self._ended, self._all_there = self._begun, all_there
+                self._ended, self._all_there, self._asked = self._begun, all_there, None
                 self._change.notify_all()
             wait_s = EVERY_S if all_there else min(2 * wait_s, LONGEST_WAIT_S)
 

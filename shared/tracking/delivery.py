@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
+from shared.secrets import without_secrets
 from shared.tracking import store
 from shared.tracking.journal import Entry, Position, read_entries, warn
 from shared.tracking.sending import OF_FILES, Figure, send, send_figures
@@ -82,18 +85,27 @@ class Delivery:
     Attributes:
         problem: Why the last attempt did not deliver everything; "" where it did.
         is_down: Whether that was because the store takes nothing at all.
-        answered: Calls that MLflow has taken or refused; it grows while there is progress.
-        sending_bytes: Size of the file that is being sent.
+        sending: The file that is being sent.
     """
 
     def __init__(self, file: Path, tree: Tree):
         self.file, self.tree = file, tree
         self.position = Position.read(Position.file(file)) or Position()
         self.problem, self.is_down = "", False
-        self.answered = self.sending_bytes = 0
+        self.sending: Path | None = None
         self._warned: set[str] = set()
 
     # How much there is.
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """What grows while MLflow answers, or takes a file."""
+        sent, sending = 0, str(self.sending or "")
+        if sending:
+            with contextlib.suppress(psutil.Error, OSError):
+                ours = [one for one in psutil.Process().open_files() if one.path == sending]
+                sent = max((getattr(one, "position", 0) for one in ours), default=0)
+        return self.tree.answers, sent
 
     def pending(self, of_files: bool) -> Iterator[Placed]:
         """What has not been delivered of the files, or of all else; what is postponed comes
@@ -171,14 +183,14 @@ class Delivery:
                 self._narrow_down(batch, run_id, refusal)
         except Gone as gone:
             self._leave_out(str(gone))
-        self.answered += 1
+        self.tree.count_answer()
 
     def _id_of(self, run: str) -> str:
         """Raises Unreachable, Gone, or BeginAgain where it is another run than before."""
         run_id = self.tree.id_of(run)
         before = self.position.run_ids.setdefault(run, run_id)
         if before != run_id:
-            warn(f"{run} is not in {store.without_secrets(self.tree.uri)} any more: made anew.")
+            warn(f"{run} is not in {without_secrets(self.tree.uri)} any more: made anew.")
             self.position = Position(run_ids=self.position.run_ids | {run: run_id})
             raise BeginAgain
         return run_id
@@ -191,12 +203,11 @@ class Delivery:
                 return
             entry = batch.placed[0][2]
             if "path" in entry:
-                with contextlib.suppress(OSError):
-                    self.sending_bytes = (self.tree.folder / entry["path"]).stat().st_size
+                self.sending = (self.tree.folder / entry["path"]).resolve()
             try:
                 send(self.tree, run_id, entry, self.file.name)
             finally:
-                self.sending_bytes = 0
+                self.sending = None
 
     def _narrow_down(self, batch: Batch, run_id: str, refusal: Refused) -> None:
         """Send by ever smaller parts what was refused together. Raises Unreachable."""

@@ -28,6 +28,7 @@ from typing import Any, Self
 from shared.errors import runnable
 from shared.files.names import why_no_name
 from shared.files.writing import write_atomically
+from shared.servers import plain
 
 FILES = "files"
 ENTRIES = ".jsonl"
@@ -43,7 +44,7 @@ def now_ms() -> int:
 
 def warn(text: str) -> None:
     """One line on stderr."""
-    print(f"warning: MLflow: {runnable(text)}", file=sys.stderr, flush=True)
+    print(f"warning: MLflow: {runnable(plain(text))}", file=sys.stderr, flush=True)
 
 
 class Journal:
@@ -62,8 +63,9 @@ class Journal:
         self._file: int | None = None
         self._torn = self._complained = False
         try:
-            (folder / FILES).mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_RDWR, 0o644)
+            folder.mkdir(0o700, parents=True, exist_ok=True)
+            (folder / FILES).mkdir(exist_ok=True)
+            self._file = os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_RDWR, 0o600)
             with contextlib.suppress(OSError):  # a disk that knows no locks
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.secrets import without_secrets
+from shared.servers import patience_s, within
 from shared.tracking.delivery import Delivery
 from shared.tracking.journal import (
     Entry,
@@ -67,7 +68,10 @@ def _deliver(delivery: Delivery) -> Delivered:
     before = delivery.position.delivered
     if not any(delivery.pending(of_files) for of_files in (False, True)):
         return Delivered()
-    done = delivery.deliver()
+    try:
+        done = within(patience_s(), delivery.deliver, lambda: delivery.progress)
+    except TimeoutError as error:
+        delivery.problem, delivery.is_down, done = str(error), True, False
     return Delivered(
         delivery.position.delivered - before,
         0 if done else delivery.left(),

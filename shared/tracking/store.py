@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from shared import servers
 from shared.errors import runnable, runs_flag
 from shared.secrets import without_secrets
 
@@ -20,6 +21,7 @@ LOCK, ARTIFACTS = "mlflow.lock", "mlartifacts"  # beside the database of a local
 DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",  # it may say a year
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
@@ -45,6 +47,7 @@ def load_mlflow():
     logging.getLogger("alembic").setLevel(logging.WARNING)
     import mlflow
 
+    servers.bound_requests()
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     return mlflow
 
@@ -111,9 +114,8 @@ def _is_final(error: Exception) -> bool:
 
 
 def one_line(error: Exception) -> str:
-    """The first line of an error, without secrets, of a length that people read."""
-    text = without_secrets(str(error).strip().partition("\n")[0]) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:297]}..."
+    """The first line of an error, as it can be shown."""
+    return servers.said(error) or type(error).__name__
 
 
 # Addresses.

@@ -4,7 +4,7 @@ below their parents, in the experiment of the parent."""
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from shared.tracking import store
@@ -18,11 +18,35 @@ class Gone(Exception):
     """A person deleted the run, or MLflow does not know it: nothing can be logged to it."""
 
 
+class Counted:
+    """An MlflowClient that counts what it is answered."""
+
+    def __init__(self, client, count: Callable[[], None]):
+        self._client, self._count = client, count
+
+    def __getattr__(self, name: str):
+        call = getattr(self._client, name)
+        if not callable(call):
+            return call
+
+        def counted(*arguments, **options):
+            answer = call(*arguments, **options)
+            self._count()
+            return answer
+
+        return counted
+
+
 class Tree:
-    """The runs of one journal on one MLflow store."""
+    """The runs of one journal on one MLflow store.
+
+    Attributes:
+        answers: How often MLflow has answered; it grows while there is progress.
+    """
 
     def __init__(self, folder: Path, uri: str):
         self.folder, self.uri = folder, uri
+        self.answers = 0
         self._ids: dict[str, MadeNote] = {}
         self._notes: dict[str, RunNote] = {}  # also those that the disk did not take
         self._client = None
@@ -32,10 +56,13 @@ class Tree:
         """Raises Unreachable where the store cannot be opened."""
         if self._client is None:
             try:
-                self._client = store.open_client(self.uri)
+                self._client = Counted(store.open_client(self.uri), self.count_answer)
             except Exception as error:
                 raise store.Unreachable(store.one_line(error)) from error
         return self._client
+
+    def count_answer(self) -> None:
+        self.answers += 1
 
     def note(self, run: str, note: RunNote | None = None) -> RunNote:
         """What a run is made from; given, it is kept for the case that the disk has no place.
@@ -67,7 +94,7 @@ class Tree:
     def _alone(self) -> Iterator[None]:
         """Inside, no other delivery of this journal makes a run."""
         try:
-            lock = os.open(self.folder / "making.lock", os.O_CREAT | os.O_RDWR, 0o644)
+            lock = os.open(self.folder / "making.lock", os.O_CREAT | os.O_RDWR, 0o600)
         except OSError:  # no place, no rights: then no other process writes here either
             yield
             return

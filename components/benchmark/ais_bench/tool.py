@@ -19,6 +19,7 @@ from shared.contracts.exported import ExportCard
 from shared.errors import InputError
 
 OUTPUTS = "outputs"  # folder of the result files, inside of the one that ais_bench is given
+LIMIT_S = 3600.0  # of one measurement: minutes at most, where the card does not hang
 FOLDER_MODE = 0o750  # it writes into no folder that others may look into
 INPUT_SUFFIXES = (".bin", ".BIN", ".npy", ".NPY")
 
@@ -101,7 +102,11 @@ class AisBench:
 
         # In that folder, since it looks at --output_dirname as a path from where it runs.
         print(f"benchmark: {shlex.join(command)}", flush=True)
-        done = subprocess.run(command, cwd=output, capture_output=True, text=True, errors="replace")
+        said = dict(capture_output=True, text=True, errors="replace", timeout=LIMIT_S)
+        try:
+            done = subprocess.run(command, cwd=output, **said)
+        except subprocess.TimeoutExpired:
+            raise AisBenchFailed(f"ais_bench was stopped, since it took {LIMIT_S:g} s") from None
         if done.returncode:
             raise failure_of(done, self.device)
 

@@ -1,15 +1,14 @@
 """What MLflow knows of the time before a report: the losses of the training, and earlier
 benchmarks."""
 
-import queue
 import re
 import sys
-import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from components.benchmark.page.charts import Line
 from shared import tracking
+from shared.servers import said, within
 
 MOST_RUNS = 20
 MOST_POINTS = 300  # of a curve: more cannot be seen, and make a page heavy
@@ -43,30 +42,15 @@ def read_past() -> Past:
     if run_id is None:
         return Past()
 
-    # In a thread that may be left behind: a request to a silent server cannot be stopped.
-    answers: queue.SimpleQueue[Past | Exception] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answers.put(_read(run_id))
-        except Exception as error:
-            answers.put(error)
-
-    threading.Thread(target=ask, daemon=True).start()
-
-    # Its answer, or the reason why there is none.
     try:
-        answer = answers.get(timeout=PATIENCE_S)
-    except queue.Empty:
-        answer = TimeoutError(f"no answer within {PATIENCE_S} s")
-    if isinstance(answer, Past):
-        return answer
-    reason = str(answer).partition("\n")[0]
-    print(
-        f"warning: MLflow: the report shows no losses and no earlier runs: {reason}",
-        file=sys.stderr,
-    )
-    return Past()
+        return within(PATIENCE_S, lambda: _read(run_id))
+    except Exception as error:
+        print(
+            "warning: MLflow: the report shows no losses and no earlier runs: "
+            f"{said(error) or type(error).__name__}",
+            file=sys.stderr,
+        )
+        return Past()
 
 
 def _read(run_id: str) -> Past:

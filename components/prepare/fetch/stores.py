@@ -3,8 +3,10 @@ version, block by block."""
 
 import base64
 import contextlib
+import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -14,9 +16,16 @@ from urllib.parse import unquote, urlsplit
 import fsspec
 
 from shared.errors import InputError
+from shared.secrets import restored
+from shared.servers import Pace, is_final, patience_s, within
 
+VARIABLE = "env"  # scheme of the name of a variable that holds the URL
 CHUNK = 4 * 2**20  # bytes read at once
 RETRY_PAUSES = (1, 5, 20)  # seconds, when the connection is lost
+FINAL = (400, 405, 406, 451, 501, 505)  # HTTP statuses that another try does not change
+# How many times the patience with a server, which its client has too, an answer may take, a block
+# of CHUNK bytes, and the list of a folder, which comes in many answers.
+ANSWER, RANGE, LISTING = 2, 4, 30
 
 # What stores call the version of a file. The first one counts, alone: times differ between a
 # listing and a query.
@@ -38,14 +47,18 @@ class RemoteFile:
 
 
 class Unreachable(Exception):
-    """No answer, or one that broke off: worth another try. Its text names the cause without any
-    URL."""
+    """No answer, or one that broke off. Its text names the cause without any URL. `is_final`:
+    another try cannot help."""
+
+    def __init__(self, reason: str, is_final: bool = False):
+        super().__init__(reason)
+        self.is_final = is_final
 
 
 def parse_url(source: str) -> tuple[str, str, str]:
     """The URL to open, the URL to show and store (it has no password and no query), and the SHA-256
     or "". Raises InputError."""
-    url, has_fragment, fragment = source.partition("#")
+    url, has_fragment, fragment = _held(restored(source)).partition("#")
 
     # No part of a password may be taken for the host, which is shown.
     try:
@@ -70,6 +83,20 @@ def parse_url(source: str) -> tuple[str, str, str]:
         )
     url = parts.scheme + url[len(parts.scheme) :]  # fsspec knows lower case only
     return url, shown, fragment.removeprefix("sha256=").lower()
+
+
+def _held(source: str) -> str:
+    """The URL that a variable of the environment holds, where `source` is env://VARIABLE: it has
+    secrets that are to stand nowhere else. Raises InputError."""
+    scheme, _, name = source.partition("://")
+    if scheme != VARIABLE:
+        return source
+    if "://" not in os.environ.get(name, ""):
+        raise InputError(
+            f"--raw-data {source}: the environment has no variable {name} that holds a URL: set it "
+            "where the step runs."
+        )
+    return os.environ[name]
 
 
 def check_client(url: str, shown: str) -> None:
@@ -102,7 +129,8 @@ class Store:
         if self.is_http:
             import aiohttp
 
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
+            limits = dict(sock_connect=min(30, patience_s()), sock_read=patience_s())
+            timeout = aiohttp.ClientTimeout(total=None, **limits)
             options = {"client_kwargs": {"timeout": timeout, "trust_env": True}}
         with self._answers():
             self.fs, self.path = fsspec.core.url_to_fs(url, **options)
@@ -131,7 +159,10 @@ class Store:
                 raise InputError(
                     f"--raw-data {self.shown}: nothing found there: check the address."
                 ) from None
-            raise Unreachable(f"HTTP {status}" if status else type(error).__name__) from None
+            reason = str(error) if isinstance(error, TimeoutError) else ""
+            found = f"HTTP {status}" if status else reason or type(error).__name__
+            lost = status in FINAL or is_final(getattr(error, "os_error", error))
+            raise Unreachable(found, lost) from None
 
     def with_retries(self, call: Callable[[], Any], reached: Callable[[], int] = lambda: 0) -> Any:
         """Call again after each of the pauses, which begin anew whenever `reached` has grown."""
@@ -139,7 +170,9 @@ class Store:
         while True:
             try:
                 return call()
-            except Unreachable:
+            except Unreachable as error:
+                if error.is_final:
+                    raise
                 if reached() > furthest:
                     pauses, furthest = iter(RETRY_PAUSES), reached()
                 pause = next(pauses, None)
@@ -150,7 +183,7 @@ class Store:
         """All files but hidden ones, and what the URL is."""
         with self._answers():
             self.fs.invalidate_cache()
-            info = self.fs.info(self.path)
+            info = within(ANSWER * patience_s(), lambda: self.fs.info(self.path))
             kind = "file" if info["type"] == "file" else "folder"
             found = self._one_file(info) if kind == "file" else self._files_below()
 
@@ -186,9 +219,10 @@ class Store:
     def _files_below(self) -> dict[str, dict]:
         """What the store tells of each file, by its path below the URL."""
         base = self.path.rstrip("/") + "/"
+        listed = within(LISTING * patience_s(), lambda: self.fs.find(self.path, detail=True))
         return {
             entry["name"].removeprefix(base): entry
-            for entry in self.fs.find(self.path, detail=True).values()
+            for entry in listed.values()
             if entry["type"] == "file" and not entry["name"].endswith("/")  # a folder's mark
         }
 
@@ -205,7 +239,7 @@ class Store:
         """The version that the store has now."""
         with self._answers():
             self.fs.invalidate_cache()
-            return _version(self.fs.info(file.path))
+            return _version(within(ANSWER * patience_s(), lambda: self.fs.info(file.path)))
 
     def blocks(self, file: RemoteFile, start: int) -> Iterator[tuple[int, bytes]]:
         """(Offset, bytes) from `start` on, or from 0 where the server cannot begin in the
@@ -218,17 +252,28 @@ class Store:
         """One request, since a web server without ranges sends the whole file whatever part is
         asked for."""
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-        with self.fs.open(file.path, block_size=0, size=file.size, headers=headers) as stream:
+        limit_s, pace = ANSWER * patience_s(), Pace()
+
+        def open_stream():
+            return self.fs.open(file.path, block_size=0, size=file.size, headers=headers)
+
+        with within(limit_s, open_stream) as stream:
             offset = start if stream.r.status == 206 else 0
-            while block := stream.read(CHUNK):
+            asked = time.monotonic()
+            while block := within(limit_s, lambda: stream.read(CHUNK)):
+                pace.took(len(block), time.monotonic() - asked)
                 yield offset, block
                 offset += len(block)
+                asked = time.monotonic()
 
     def _ranges(self, file: RemoteFile, start: int) -> Iterator[tuple[int, bytes]]:
         """A request per block."""
         while start < file.size:
             # By keyword: the second parameter of s3fs is another one.
-            block = self.fs.cat_file(file.path, start=start, end=min(start + CHUNK, file.size))
+            part = dict(start=start, end=min(start + CHUNK, file.size))
+            block = within(
+                RANGE * patience_s(), lambda part=part: self.fs.cat_file(file.path, **part)
+            )
             if not block:
                 return
             yield start, block

@@ -1,13 +1,14 @@
 """A schedule as line of the user's crontab."""
 
+import contextlib
 import shlex
 import shutil
-import subprocess
 
 import psutil
 
 from shared.errors import InputError
-from shared.pipeline.schedules.schedule import Schedule, Scheduled, read_mark
+from shared.pipeline.schedules.schedule import Schedule, Scheduled, answer_of, read_mark
+from shared.servers import said
 
 DAEMONS = {"cron", "crond", "fcron", "bcron-sched", "busybox"}
 LONGEST_LINE = 998  # of Debian's cron
@@ -48,6 +49,8 @@ def find() -> list[Scheduled]:
 def install(schedule: Schedule) -> None:
     """Write the line; the one of this name is replaced, all others stay."""
     new = lines_of(schedule)
+    with contextlib.suppress(OSError):
+        schedule.log.touch(mode=0o600)  # cron would let all read it
     _write([*_without(schedule.name), *new])
     print("installed a line in your crontab")
     print("  crontab -l                                shows it")
@@ -89,17 +92,17 @@ def _read() -> list[str]:
     would be written then would lose its lines."""
     if not is_there():
         return []
-    done = subprocess.run(["crontab", "-l"], capture_output=True, text=True)
+    done = answer_of("crontab", "-l")
     none_yet = ("no crontab for", "No such file or directory")  # Vixie's and busybox's
     if done.returncode and not any(words in done.stderr for words in none_yet):
-        said = " ".join(done.stderr.split()).removesuffix(".")
-        raise InputError(f"`crontab -l` failed: {said or 'no reason was given'}.")
+        reason = said(" ".join(done.stderr.split())).removesuffix(".")
+        raise InputError(f"`crontab -l` failed: {reason or 'no reason was given'}.")
     return done.stdout.splitlines() if done.returncode == 0 else []
 
 
 def _write(lines: list[str]) -> None:
     text = "".join(f"{line}\n" for line in lines)
-    done = subprocess.run(["crontab", "-"], input=text, capture_output=True, text=True)
+    done = answer_of("crontab", "-", told=text)
     if done.returncode:
-        said = " ".join(done.stderr.split()).removesuffix(".")
-        raise InputError(f"`crontab -` refused the line: {said or 'no reason was given'}.")
+        reason = said(" ".join(done.stderr.split())).removesuffix(".")
+        raise InputError(f"`crontab -` refused the line: {reason or 'no reason was given'}.")

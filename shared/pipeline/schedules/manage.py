@@ -80,6 +80,7 @@ def create(options: ScheduleOptions) -> None:
     anything: the files to install by hand are printed then.
     """
     # What, and when.
+    _refuse_secrets(options)
     cron = read_cron(options.cron)
     zone_name, zone = find_zone(options.timezone)
     schedule = Schedule(
@@ -111,6 +112,22 @@ def create(options: ScheduleOptions) -> None:
         raise InputError(f"--runs {options.runs} cannot be made: {error.strerror}.") from None
     print(f"{schedule.name}: {describe(cron, _kind(home), zone_name, zone)}")
     home.install(schedule)
+
+
+def _refuse_secrets(options: ScheduleOptions) -> None:
+    """Raises InputError for what the files of a schedule, and the arguments of what it starts,
+    would show to others."""
+    if (shown := without_secrets(options.raw_data or "")) != (options.raw_data or ""):
+        raise InputError(
+            f"--raw-data {shown} has secrets in it, which the files of a schedule are no place "
+            "for: put the URL into a variable of the environment that it starts in (of systemd: "
+            "~/.config/pix2pixhd.env) and give --raw-data env://VARIABLE."
+        )
+    if without_secrets(options.notify) != options.notify:
+        raise InputError(
+            "--notify has secrets in it, which the files of a schedule are no place for: put the "
+            "command into a script that only you can read, and give that."
+        )
 
 
 def _choose(options: ScheduleOptions) -> ModuleType | None:

@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from shared.errors import InputError
 from shared.pipeline.schedules.cron import Cron, Scheduler, skipped_starts, starts
+from shared.servers import patience_s
 
 PIPELINE = Path(__file__).resolve().parents[3] / "pipeline.py"
 MARK = "# of `pipeline.py schedule`, which changes it:"  # before name and pipeline.py
@@ -55,6 +57,20 @@ class Scheduled:
                 f"--name {self.name} is a schedule of {self.pipeline}: choose another name, or "
                 "delete that one from there."
             )
+
+
+def answer_of(*command: str, told: str | None = None) -> subprocess.CompletedProcess:
+    """What a program of the system answers. Raises InputError where it does not."""
+    limit_s = patience_s()
+    try:
+        return subprocess.run(
+            command, input=told, capture_output=True, text=True, errors="replace", timeout=limit_s
+        )
+    except subprocess.TimeoutExpired:
+        raise InputError(
+            f"`{' '.join(command)}` gives no answer in {limit_s:g} s: look why it hangs, and say "
+            "the same command again."
+        ) from None
 
 
 def check_name(name: str) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from shared.errors import InputError
 from shared.pipeline.schedules.cron import to_calendars
-from shared.pipeline.schedules.schedule import Schedule, Scheduled, read_mark
+from shared.pipeline.schedules.schedule import Schedule, Scheduled, answer_of, read_mark
+from shared.servers import said
 
 SERVICE = """\
 {mark}
@@ -110,7 +111,7 @@ def install(schedule: Schedule) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in units_of(schedule).items():
-            (folder / name).touch(mode=0o600)  # the command may hold a password
+            (folder / name).touch(mode=0o600)
             (folder / name).write_text(text)
     except OSError as error:
         raise InputError(f"{error.filename} cannot be written: {error.strerror}.") from None
@@ -131,7 +132,7 @@ def _lingers() -> bool:
     if not shutil.which("loginctl"):
         return True
     asked = ["loginctl", "show-user", getpass.getuser(), "--property=Linger", "--value"]
-    return subprocess.run(asked, capture_output=True, text=True).stdout.strip() != "no"
+    return answer_of(*asked).stdout.strip() != "no"
 
 
 def disable(name: str) -> None:
@@ -150,8 +151,9 @@ def delete(name: str) -> None:
 
 
 def _systemctl(*words: str, check: bool = True) -> subprocess.CompletedProcess:
-    done = subprocess.run(["systemctl", "--user", *words], capture_output=True, text=True)
+    done = answer_of("systemctl", "--user", *words)
     if check and done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no reason was given"])[-1].removesuffix(".")
-        raise InputError(f"`systemctl --user {' '.join(words)}` failed: {said}.")
+        last = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
+        reason = said(last).removesuffix(".")
+        raise InputError(f"`systemctl --user {' '.join(words)}` failed: {reason}.")
     return done

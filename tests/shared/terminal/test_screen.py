@@ -10,8 +10,9 @@ import time
 import pytest
 
 from shared.pipeline.processes import run_step
+from shared.servers import plain
 from shared.terminal.inner import read_lines
-from shared.terminal.screen import Log, Screen, fit, plain
+from shared.terminal.screen import Log, Screen, fit
 from tests.calling import SMALL, command, environment
 from tests.places import ROOT
 from tests.terminals import Terminal
