@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from components.train.config import TrainConfig
 from components.train.continuing import Facts
 from components.train.networks.ema import Ema
+from components.train.saved.fitting import misfit
 from components.train.saved.state import (
     FORMAT,
     L1_RANGE,
@@ -71,7 +72,8 @@ class ModelFolder:
         self.is_state_whole = file == self.state
 
         # What the state may not have, or have in another form.
-        state["D"] = in_layout_of(trainer.networks.D.state_dict(), state["D"])
+        if isinstance(state["D"], dict) and all(isinstance(key, str) for key in state["D"]):
+            state["D"] = in_layout_of(trainer.networks.D.state_dict(), state["D"])
         if trainer.ema:
             state.setdefault("ema", state["G"])
         if trainer.plateau:
@@ -84,6 +86,13 @@ class ModelFolder:
                     f"--model {self.path} holds a training without {name}: give an empty folder, "
                     "or the same options to continue."
                 )
+
+        # It is that of these networks.
+        if found := misfit(state, trainer, self.best):
+            raise InputError(
+                f"--model {self.path}: {file.name} is not of this training, as {found}: put its "
+                "own back, or give an empty folder."
+            )
         if found := _not_finite({name: state[name] for name in self._networks()}):
             raise InputError(f"{file} is broken, as {found}: give an empty folder.")
 

@@ -2,27 +2,24 @@
 otherwise."""
 
 import contextlib
-import struct
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from components.train.continuing import NO_CLUSTERS, Facts, Place
 from components.train.devices.loss_scale import COUNT
 from shared.contracts.model import Architecture, ModelCard
 from shared.errors import InputError
 from shared.networks.chosen import weights_path
-from shared.networks.weight_file import load_tensors
+from shared.networks.weight_file import is_not_as_saved, load_tensors
 
 # Of a state: its version, and the keys that every one has.
 FORMAT = 1
 NEEDED = {"architecture", "epoch", "images_seen", "G", "D", "metrics"}
 # Key of a state: L1 is of pictures in [0, its value]. Without it L1 is of pictures in [-1, 1].
 L1_RANGE = "L1_range"
-# What zipfile raises for bytes that it does not understand, of a file that torch has read.
-SPOILED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError)
 
 
 def state_file(model: Path) -> Path:
@@ -38,6 +35,19 @@ def state_before(model: Path) -> Path:
 def is_model(folder: Path) -> bool:
     """Whether there is a model, also one of the references' own code."""
     return (folder / ModelCard.FILE).is_file() or weights_path(folder, "G").is_file()
+
+
+class Told(BaseModel):
+    """What a state tells before its tensors are looked at."""
+
+    architecture: Architecture
+    epoch: int = Field(ge=0)
+    images_seen: int = Field(ge=0)
+    pairs: int = Field(0, ge=0)  # of the epoch that is under way
+    batches: int = Field(0, ge=0)  # the same, as earlier versions counted
+    metrics: dict[str, float]
+    facts: dict[str, Any] = {}
+    plateau: dict[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -85,25 +95,35 @@ def read_stopped(model: Path) -> Stopped | None:
         )
     if not isinstance(state, dict) or not NEEDED <= state.keys():
         raise InputError(f"--model {model}: {file.name} is no state of this step: {remedy}")
-    if (found := state.get("format", FORMAT)) > FORMAT:
+    found = state.get("format", FORMAT)
+    if isinstance(found, int) and found > FORMAT:
         raise InputError(
             f"--model {model} was left by a later version of this project (state {found}, this one "
             f"reads {FORMAT}): use that one, or {remedy}"
         )
+    try:
+        told = Told.model_validate({name: state[name] for name in state if isinstance(name, str)})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"--model {model}: {file.name} is no state of this step ({field}: "
+            f"{first['msg'].lower()}): {remedy}"
+        ) from None
 
     # What it remembers; earlier versions wrote no facts.
-    architecture = Architecture(**state["architecture"])
-    facts = architecture.model_dump() | state.get("facts", {})
+    architecture = told.architecture
+    facts = architecture.model_dump() | told.facts
     if "E" in state:
         facts.setdefault("clusters", NO_CLUSTERS)
     if "dataset" not in facts:
         with contextlib.suppress(InputError):  # none, or spoiled: it is written anew
             facts["dataset"] = ModelCard.read(model).dataset_digest
     reduction = 1.0
-    if "plateau" in state and "learning_rate" in facts:
-        reduction = state["plateau"]["learning_rate"] / facts["learning_rate"]
-    is_within = state.get("pairs", state.get("batches", 0)) > 0
-    place = Place(model, state["epoch"] + 1, is_within, reduction)
+    if told.plateau and "learning_rate" in facts:
+        reduction = told.plateau["learning_rate"] / facts["learning_rate"]
+    is_within = (told.pairs or told.batches) > 0
+    place = Place(model, told.epoch + 1, is_within, reduction)
     return Stopped(place, facts, architecture, file, spoiled)
 
 
@@ -113,12 +133,7 @@ def _read(file: Path) -> Any:
     if not file.is_file():
         raise InputError(f"{file} is missing.")
     state = load_tensors(file, mmap=True)
-    try:
-        with zipfile.ZipFile(file) as parts:
-            is_whole = parts.testzip() is None
-    except SPOILED:
-        is_whole = False
-    if not is_whole:
+    if is_not_as_saved(file):
         raise InputError(f"{file} is damaged, it does not hold what was written.")
     return state
 
