@@ -33,26 +33,68 @@ def without(name: str) -> Callable[[Path], object]:
     return lambda folder: shutil.rmtree(folder / name)
 
 
+# What sub-commands read and write, beside what is in a night.
+REFERENCE = [*night.CLUSTER, "--reference-files"]
+MAPS = ["cluster", "exchange", "maps"]
+MAPS += as_flags(clusters="clusters", dataset="dataset", form="png", out="maps")
 INPUTS = ["export", "offline", "inputs"]
 INPUTS += as_flags(dataset="dataset", exported="exported", out="inputs")
+MADE = as_flags(dataset="dataset", model="model", clusters="read")
+READ_MAPS = ["cluster", "exchange", "read-maps", "--maps", "maps/train_feat", *MADE]
+READ = ["cluster", "exchange", "read", "--features", "clusters/features.npy", *MADE]
+SYNTHESISE = ["export", "synthesise"]
+SYNTHESISE += as_flags(exported="exported", dataset="dataset", out="pictures")
+SCENES = ["prepare", "demo", *as_flags(out="scenes", train=1, test=1, size=night.SIZE)]
+EXPORT_READ = [*(word.replace("clusters", "read") for word in night.EXPORT)]
+EXPORT_READ[EXPORT_READ.index("--read")] = "--clusters"
+
+CLUSTERED, EXPORTED = [(night.CLUSTER, "clusters")], [(night.EXPORT, "exported")]
 WRITERS = {
-    "prepare": Writer(night.PREPARE, "dataset", without("dataset"), [(night.CLUSTER, "clusters")]),
-    "train": Writer(night.MODEL, "model", without("model"), [(night.CLUSTER, "clusters")], every=3),
-    "train, continued": Writer(night.STOPPED, "stopped"),
-    "cluster": Writer(night.CLUSTER, "clusters", without("clusters"), [(night.EXPORT, "exported")]),
-    "cluster, again": Writer(
-        [*night.CLUSTER, "--n-clusters", "1"], "clusters", readers=[(night.EXPORT, "exported")]
+    "prepare demo": Writer(SCENES, "scenes"),
+    "prepare": Writer(night.PREPARE, "dataset", without("dataset"), CLUSTERED),
+    "train": Writer(
+        night.MODEL,
+        "model",
+        without("model"),
+        CLUSTERED,
+        between=[*night.MODEL, "--epochs", "1"],
+        every=3,
     ),
+    "train continued": Writer(night.STOPPED, "stopped"),
+    "train adopt": Writer(
+        ["train", "adopt", "--model", "model"],
+        "model",
+        lambda folder: (folder / "model" / "model.json").unlink(),
+        CLUSTERED,
+    ),
+    "cluster": Writer(night.CLUSTER, "clusters", without("clusters"), EXPORTED),
+    "cluster again": Writer([*REFERENCE, "--n-clusters", "1"], "clusters", readers=EXPORTED),
+    "cluster exchange maps": Writer(MAPS, "maps", without("maps")),
+    "cluster exchange read": Writer(READ, "read", readers=[(EXPORT_READ, "exported")]),
+    "cluster exchange read-maps": Writer(READ_MAPS, "read", readers=[(EXPORT_READ, "exported")]),
     "export": Writer(night.EXPORT, "exported", without("exported"), [(INPUTS, "inputs")]),
-    "export, again": Writer(
-        [*night.EXPORT, "--opset", "16"], "exported", readers=[(INPUTS, "inputs")]
+    "export again": Writer(
+        [*night.EXPORT, "--ids", "int16"], "exported", readers=[(SYNTHESISE, "pictures")]
     ),
+    "export synthesise": Writer(SYNTHESISE, "pictures"),
+    "export offline inputs": Writer(INPUTS, "inputs"),
     "benchmark": Writer(night.BENCHMARK, "report", without("report")),
-    "benchmark, again": Writer([*night.BENCHMARK, "--max-pictures", "2"], "report"),
+    "benchmark again": Writer([*night.BENCHMARK, "--max-pictures", "2", "--gallery"], "report"),
+    "compile": Writer(["pipeline.py", "compile", "--recipe", "demo"], "pipeline.yaml"),
 }
 
 
+def with_exchanged(target: Target) -> None:
+    """Put into the night what the exchange with pix2pixHD's own code is read from."""
+    target.fresh()
+    target.made(REFERENCE)
+    target.made(MAPS)
+    shutil.rmtree(target.night)
+    shutil.copytree(target.folder, target.night, symlinks=True)
+
+
 def cases(target: Target) -> Iterator[Case]:
+    with_exchanged(target)
     for name, writer in WRITERS.items():
         yield from cases_of(target, name, writer)
 

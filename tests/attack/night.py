@@ -4,7 +4,7 @@ from tests import tiny
 from tests.asking import as_flags
 
 SIZE = "32x64"
-TRAIN = tiny.TRAIN | dict(device="cpu", feat_num=2, epochs=2, epochs_decay=0, save_every_steps=1)
+TRAIN = tiny.TRAIN | dict(device="cpu", epochs=2, epochs_decay=0, save_every_steps=1)
 MEASURED = dict(batch_sizes=1, runtimes=("torch", "onnxruntime"), precisions="fp32", rounds=1)
 MEASURED |= dict(warmup=1, device="cpu", max_pictures=1, max_styled_maps=1, max_styled_labels=1)
 
