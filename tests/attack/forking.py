@@ -94,6 +94,13 @@ class Command(socketserver.StreamRequestHandler):
 
 class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
     max_children = 100
+    parent = os.getppid()
+
+    def service_actions(self) -> None:
+        """End with the attack, however that ends."""
+        super().service_actions()
+        if os.getppid() != self.parent:
+            sys.exit()
 
 
 if __name__ == "__main__":

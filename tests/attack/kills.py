@@ -15,6 +15,7 @@ from tests.attack import night
 from tests.attack.trying import GOOD, KILL, Case, Ended, Outcome, Target, contents
 
 CUT_BYTES = 300  # of a file that is killed in the middle of a write
+EVERY = 3  # of the files that are opened for writing
 
 
 @dataclass
@@ -26,7 +27,6 @@ class Writer:
     prepare: Callable[[Path], object] = lambda folder: None
     readers: list[tuple[list[str], str]] = field(default_factory=list)  # and what each writes
     between: list[str] = field(default_factory=list)  # makes what is whole on the way
-    every: int = 1  # of its places
 
 
 def without(name: str) -> Callable[[Path], object]:
@@ -45,10 +45,11 @@ READ = ["cluster", "exchange", "read", "--features", "clusters/features.npy", *M
 SYNTHESISE = ["export", "synthesise"]
 SYNTHESISE += as_flags(exported="exported", dataset="dataset", out="pictures")
 SCENES = ["prepare", "demo", *as_flags(out="scenes", train=1, test=1, size=night.SIZE)]
-EXPORT_READ = [*(word.replace("clusters", "read") for word in night.EXPORT)]
-EXPORT_READ[EXPORT_READ.index("--read")] = "--clusters"
+PAINT = ["export", "synthesise", "--device", "cpu"]
+PAINT += as_flags(model="model", dataset="dataset", out="pictures", clusters="clusters")
+PAINT_READ = [*PAINT[:-1], "read"]
 
-CLUSTERED, EXPORTED = [(night.CLUSTER, "clusters")], [(night.EXPORT, "exported")]
+CLUSTERED, PAINTED = [(night.CLUSTER, "clusters")], [(PAINT, "pictures")]
 WRITERS = {
     "prepare demo": Writer(SCENES, "scenes"),
     "prepare": Writer(night.PREPARE, "dataset", without("dataset"), CLUSTERED),
@@ -58,7 +59,6 @@ WRITERS = {
         without("model"),
         CLUSTERED,
         between=[*night.MODEL, "--epochs", "1"],
-        every=3,
     ),
     "train continued": Writer(night.STOPPED, "stopped"),
     "train adopt": Writer(
@@ -67,11 +67,11 @@ WRITERS = {
         lambda folder: (folder / "model" / "model.json").unlink(),
         CLUSTERED,
     ),
-    "cluster": Writer(night.CLUSTER, "clusters", without("clusters"), EXPORTED),
-    "cluster again": Writer([*REFERENCE, "--n-clusters", "1"], "clusters", readers=EXPORTED),
+    "cluster": Writer(night.CLUSTER, "clusters", without("clusters"), PAINTED),
+    "cluster again": Writer([*REFERENCE, "--n-clusters", "1"], "clusters", readers=PAINTED),
     "cluster exchange maps": Writer(MAPS, "maps", without("maps")),
-    "cluster exchange read": Writer(READ, "read", readers=[(EXPORT_READ, "exported")]),
-    "cluster exchange read-maps": Writer(READ_MAPS, "read", readers=[(EXPORT_READ, "exported")]),
+    "cluster exchange read": Writer(READ, "read", readers=[(PAINT_READ, "pictures")]),
+    "cluster exchange read-maps": Writer(READ_MAPS, "read", readers=[(PAINT_READ, "pictures")]),
     "export": Writer(night.EXPORT, "exported", without("exported"), [(INPUTS, "inputs")]),
     "export again": Writer(
         [*night.EXPORT, "--ids", "int16"], "exported", readers=[(SYNTHESISE, "pictures")]
@@ -114,9 +114,12 @@ def cases_of(target: Target, name: str, writer: Writer) -> Iterator[Case]:
         target.made(writer.between)
         states.append(read(target, writer))
 
-    for number in range(1, len(events) + 1, writer.every):
-        event = events[number - 1]
-        for cut in [0] + [CUT_BYTES] * event.startswith("open"):
+    opened = [number for number, event in enumerate(events, 1) if event.startswith("open")]
+    left_out = set(opened) - set(opened[::EVERY])
+    for number, event in enumerate(events, 1):
+        if number in left_out:
+            continue
+        for cut in [0] + [CUT_BYTES] * (number in opened):
             how = f"cut after {cut} bytes" if cut else "killed"
             at = dict(KILL_AT=str(number), KILL_CUT=str(cut))
 

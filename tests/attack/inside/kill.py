@@ -31,6 +31,8 @@ def watch(log: int, at: int, name: str, cut: int) -> None:
         path = os.path.abspath(place)
         if not path.startswith(f"{here}/") or name not in ("", Path(path).name):
             return
+        if event in ("os.mkdir", "os.remove") and os.path.lexists(path) == (event == "os.mkdir"):
+            return  # it changes nothing
         line = f"{event.removeprefix('os.')} {os.path.relpath(path, here)}"
         os.write(log, f"{line[: LINE - 1]:{LINE - 1}}\n".encode())
         if os.lseek(log, 0, os.SEEK_CUR) == at * LINE:
