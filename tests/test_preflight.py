@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 import components.benchmark.checks as benchmark_checks
 import components.prepare.checks as prepare_checks
@@ -253,6 +254,20 @@ def test_a_training_that_goes_on_needs_nothing_of_what_it_began_at(tmp_path):
     run_training(tmp_path / "dataset", model, config=TrainConfig.check(once))
     seen = train_checks.preflight(prepared, None, None, model, gone)
     assert seen.refusals == [] and seen.gives.architecture == ModelCard.read(model).architecture
+
+
+def test_weights_to_start_from_that_are_others_are_said_before_the_first_step(tmp_path):
+    manifest, start = tiny.dataset(tmp_path / "dataset"), tmp_path / "start"
+    prepared = PreparedData(manifest, has_cache=True)
+    tiny.model(start, tiny.architecture())
+    config = TrainConfig.check(tiny.TRAIN | dict(epochs=1, start_from=str(start)))
+    ask = [prepared, None, None, NOWHERE, config]
+    assert train_checks.preflight(*ask).refusals == []
+    torch.save({}, start / "latest_net_G.pth")
+    (refused,) = train_checks.preflight(*ask).refusals
+    assert refused.startswith(
+        f"--start-from {start}: latest_net_G.pth is not the file that was written with model.json: "
+    )
 
 
 def test_the_estimate_of_a_training_is_what_it_leaves(tmp_path):

@@ -32,6 +32,7 @@ from shared.data.frames import record_bytes
 from shared.device import Runtime, pick
 from shared.errors import InputError
 from shared.networks.build import build_generator
+from shared.networks.chosen import NETWORKS, files_as_written
 from shared.registry.trained import REGISTRY
 from shared.scorers.networks import foresee
 
@@ -275,7 +276,8 @@ def _foresee_start(
                 return config
         architecture = architecture_for(config, True, manifest, None)
         card = read_start(folder, architecture, "--start-from")
-        config = sized(config, card, folder)
+        with files_as_written(folder, card, NETWORKS, f"--start-from {place}"):
+            config = sized(config, card, folder)
 
     # How it is different.
     architecture = architecture_for(config, True, manifest, None)

@@ -6,6 +6,7 @@ import pytest
 
 from shared.contracts.clusters import ClusterTable, read_features
 from shared.errors import InputError
+from shared.files.digests import digests_of
 
 IMAGES = ["a", "b", "c"]
 COLUMNS = dict(
@@ -39,10 +40,10 @@ BROKEN = {
 }
 
 
-def read(folder, more: bool = True):
+def read(folder, more: bool = True, files: dict[str, str] | None = None):
     table = ClusterTable(
         feat_num=2, n_clusters=1, min_area=0, seed=0, labels={}, overall=[0, 0],
-        model_digest="0", dataset_digest="0",
+        model_digest="0", dataset_digest="0", files=files or {},
     )  # fmt: skip
     return read_features(folder, table, IMAGES, more)
 
@@ -64,3 +65,18 @@ def test_what_does_not_is_refused_in_one_sentence(columns, found, tmp_path):
     sentence = str(refusal.value)
     assert sentence.startswith(f"--clusters {tmp_path}: features.npz ")
     assert sentence.endswith(": make it again with `python -m components.cluster`.")
+
+
+def test_rows_that_were_exchanged_are_another_file(tmp_path):
+    """Which nothing but its digest tells; earlier versions wrote none."""
+    np.savez(tmp_path / "features.npz", **COLUMNS)
+    files = digests_of([tmp_path / "features.npz"])
+    assert read(tmp_path, files=files).keys() == COLUMNS.keys()
+    np.savez(tmp_path / "features.npz", **COLUMNS | {"features": COLUMNS["features"][::-1]})
+    with pytest.raises(InputError) as refused:
+        read(tmp_path, files=files)
+    assert str(refused.value) == (
+        f"--clusters {tmp_path}: features.npz is not the file that was written with clusters.json: "
+        "copy the folder again, or make it again with `python -m components.cluster`."
+    )
+    read(tmp_path)

@@ -17,10 +17,11 @@ from components.benchmark.ais_bench.figures import read_printed
 from components.benchmark.ais_bench.rows import measure_om
 from components.benchmark.ais_bench.tool import AisBench
 from components.export.__main__ import main as export_main
-from shared.contracts.exported import OmFile
+from shared.contracts.exported import Graph, OmFile
 from shared.data.images import read_ids, read_picture
+from shared.files.digests import digests_of
 from tests import tiny
-from tests.asking import as_flags, refusal
+from tests.asking import as_flags, refusal, refusal_of_command
 from tests.places import STAND_INS
 from tests.stand_ins.om import H, W, channels_om, maps_om
 
@@ -104,6 +105,19 @@ def test_rows_of_several_batch_sizes(tmp_path):
         None,
     )
     assert (eight.batch_size, eight.problem) == (8, "no file was compiled for this batch size")
+
+
+def test_a_compiled_file_of_another_export_is_said(tmp_path, capsys):
+    """By the card that lies beside it."""
+    om = maps_om(tmp_path / "generator_bs4.om", batch=4)
+    tiny.export_card(tmp_path, tiny.architecture(), Graph(), files=digests_of([om]))
+    measure = ["ais_bench", "pure", *as_flags(om=om, batch_size=4, warmup=0, loop=1)]
+    main(measure)
+    maps_om(om, batch=1)
+    assert refusal_of_command(capsys, main, *measure) == (
+        f"--om {om}: generator_bs4.om is not the file that was written with export.json: copy the "
+        "folder again, or make it again with `python -m components.export`."
+    )
 
 
 @pytest.mark.parametrize(

@@ -260,3 +260,20 @@ def test_numbered_weights_alone_are_read_by_their_number(home, tmp_path, capsys)
         f"--init-from {model} holds 200_net_G.pth but no latest_net_G.pth, from which a training "
         "starts: copy its files under this name to a folder of their own."
     )
+
+
+def test_bare_files_are_compared_with_the_checksums_that_torch_put_in(home, tmp_path):
+    """torch itself compares nothing, and reads others where they were left out."""
+    weights = tmp_path / "model" / "latest_net_G.pth"
+    weights.parent.mkdir()
+    torch.serialization.set_crc32_options(False)
+    torch.save(networks(9)["G"].state_dict(), weights)
+    torch.serialization.set_crc32_options(True)
+    read_model(weights.parent, num_labels=35, use_instances=False)
+    shutil.copyfile(home / "model" / weights.name, weights)
+    read_model(weights.parent, num_labels=35, use_instances=False)
+    flip(weights.parent)
+    torch.load(weights, weights_only=True)
+    assert refusal(read_model, weights.parent, num_labels=35, use_instances=False) == (
+        f"{weights} is damaged, it does not hold what was saved: copy or download it again."
+    )

@@ -113,6 +113,24 @@ def test_output_that_lost_a_file_is_not_taken_over(tmp_path):
     assert find_same(tmp_path, "k", "prepare") is None
 
 
+def test_output_whose_files_are_others_is_not_taken_over(tmp_path, capsys):
+    """Though names and sizes are the same."""
+    run = begin("demo", {"train_global": {}}, "/data", {}, {}, tmp_path)
+    made = run.folder / "train-global"
+    tiny.model(made / "model", tiny.architecture())
+    run.note_step("train_global", state="finished", key="k", files=listing_of(made))
+    assert find_same(tmp_path, "k", "train_global").name == run.name
+    weights = made / "model" / "latest_net_G.pth"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    assert find_same(tmp_path, "k", "train_global") is None
+    assert capsys.readouterr().out.startswith(
+        f"train_global of {run.name} is not taken over: --model {made}/model: latest_net_G.pth is "
+        "not the file that was written with model.json: "
+    )
+
+
 @pytest.mark.parametrize(
     "champion, holds",
     [("compared", True), ("itself", True), ("newer", False), (None, False), ("away", True)],
