@@ -26,6 +26,7 @@ from components.train.config import TrainConfig
 from shared import tracking
 from shared.command import StepConfig, command_line
 from shared.errors import InputError
+from shared.files.owned import refuse_unwritable
 from shared.pipeline import embedded, server
 from shared.pipeline.after_night.notify import notify
 from shared.pipeline.after_night.sync import sync
@@ -146,6 +147,7 @@ def compile_(
         raise InputError(
             f"--output {output} does not end in .yaml: name the file for example pipeline.yaml."
         )
+    refuse_unwritable(output, "--output")
     name, numbers = recipe_name(recipe), read_recipe(recipe, CONFIGS, overrides, init_from)
     write_yaml(build(name, numbers), output, f"Recipe {name}, by `python pipeline.py compile`.")
     print(f"wrote {output}")

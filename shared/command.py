@@ -13,7 +13,7 @@ import sys
 import textwrap
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ from shared import tracking
 from shared.code_version import code_version
 from shared.errors import InputError, WorkFailed, note_call, runnable
 from shared.files import room
+from shared.files.owned import only_writer
 from shared.flags import as_flag, first_paragraph, flag_of, name_of, read_flags
 from shared.recipes.files import Numbers, read_section
 from shared.recipes.values import reason_of
@@ -58,6 +59,8 @@ class StepConfig(Options):
 
     STEP: ClassVar[str]
     OUTPUT: ClassVar[str] = ""  # of a step: the argument that takes the folder which it writes
+    WRITES: ClassVar[tuple[str, ...]] = ()  # what it will write there, whose places are tried
+    APPEARS_WHOLE: ClassVar[bool] = False  # its output takes the place of a hidden folder beside it
     RENAMED: ClassVar[dict[str, str]] = {}  # old name of a field -> its name now
     # Fields that are those of a model to start from, where there is one and nobody says them.
     OF_MODEL: ClassVar[set[str]] = set()
@@ -152,13 +155,39 @@ def _refuse_other_code(step: str, version: str) -> None:
 def run_tracked(
     run: Callable[..., dict[str, float]], config: StepConfig, **folders: Path | str | None
 ) -> dict[str, float]:
-    """Run a step in its MLflow run, return its figures."""
-    output = Path(folders[config.OUTPUT]) if config.OUTPUT else None
+    """Run a step in its MLflow run, as the only one that writes to its output; return its
+    figures."""
+    output = Path(folders[config.OUTPUT])
+    refuse_overlap(config, folders)
     # MLflow shows a run's parameters above its pictures, and the 70 of a training hide them: in a
     # pipeline its own run has those of all steps.
     params = {} if tracking.PIPELINE in os.environ else config.model_dump()
-    with tracking.step_run(config.step_name, params, output):
-        return run(config=config, **folders)
+    owned = output, as_flag(config.OUTPUT), config.WRITES, config.APPEARS_WHOLE
+    with contextlib.ExitStack() as held:
+        if os.environ.get("RANK", "0") == "0":  # the others write nothing
+            held.enter_context(only_writer(*owned))
+        with tracking.step_run(config.step_name, params, output):
+            return run(config=config, **folders)
+
+
+def refuse_overlap(config: StepConfig, folders: Mapping[str, Path | str | None]) -> None:
+    """Raises InputError where a step would write over what it reads, or into a data set, whose
+    folder holds what its manifest says and nothing else."""
+    output = Path(folders[config.OUTPUT]).resolve()
+    for name, given in folders.items():
+        if name == config.OUTPUT or not given or "://" in str(given):
+            continue
+        place = Path(given).resolve()
+        how = ""
+        if output == place:
+            how = "is"
+        elif name == "dataset" and output.is_relative_to(place):
+            how = "lies inside"
+        if how:
+            raise InputError(
+                f"{as_flag(config.OUTPUT)} {folders[config.OUTPUT]} {how} {as_flag(name)} {given}: "
+                "give a folder elsewhere."
+            )
 
 
 @contextlib.contextmanager

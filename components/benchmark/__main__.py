@@ -7,6 +7,7 @@ import tyro
 
 from components.benchmark.config import BenchmarkConfig
 from shared.command import command_line, run_tracked
+from shared.files.owned import only_writer
 
 
 def benchmark(
@@ -98,7 +99,7 @@ def inputs(
 
     folders = [Path(folder) for folder in inputs.split(",")]
     tool.refuse_exchanged(om)
-    with tool.failures_exit():
+    with tool.failures_exit(), only_writer(out, "--out"):
         ais_bench = tool.AisBench(om, batch_size, gears, device, warmup)
         tool.print_figures(om, ais_bench.over_inputs(folders, out, outfmt))
 

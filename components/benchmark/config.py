@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from shared.command import Options, StepConfig
+from shared.contracts.measured import BenchmarkReport
 from shared.device_names import DeviceName, PrecisionName
 from shared.networks.chosen import WeightsOptions
 from shared.scorers.options import MeasuringOptions
@@ -99,6 +100,10 @@ class BenchmarkConfig(
 
     STEP: ClassVar[str] = "benchmark"
     OUTPUT: ClassVar[str] = "report"
+    WRITES: ClassVar[tuple[str, ...]] = (
+        *(BenchmarkReport.FILE, "report.html", "table.txt"),
+        "pictures/test.png",
+    )
 
     segmentation_network: str = ""
     """ONNX file that finds the labels again: pictures (N, 3, H, W) in [0, 1] to scores (N, classes,

@@ -6,6 +6,7 @@ from typing import Literal
 from components.cluster.config import ClusterConfig
 from shared.command import command_line, run_tracked
 from shared.contracts.model import LATEST
+from shared.files.owned import only_writer
 from shared.networks.chosen import Weights
 
 
@@ -50,7 +51,8 @@ def read(
     """
     from components.cluster.exchange.convert import read_reference_files
 
-    read_reference_files(model, dataset, clusters, features, centres, weights)
+    with only_writer(clusters, "--clusters", ClusterConfig.WRITES):
+        read_reference_files(model, dataset, clusters, features, centres, weights)
 
 
 def maps(
@@ -75,7 +77,8 @@ def maps(
     """
     from components.cluster.exchange.convert import write_maps
 
-    write_maps(clusters, dataset, out, size, form)
+    with only_writer(out or clusters, "--out" if out else "--clusters", ["train_feat/map.npy"]):
+        write_maps(clusters, dataset, out, size, form)
 
 
 def read_maps(
@@ -96,7 +99,8 @@ def read_maps(
     """
     from components.cluster.exchange.convert import read_maps as read_folder
 
-    read_folder(maps, model, dataset, clusters, weights)
+    with only_writer(clusters, "--clusters", ClusterConfig.WRITES):
+        read_folder(maps, model, dataset, clusters, weights)
 
 
 def main(argv: list[str] | None = None) -> None:

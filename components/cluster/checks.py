@@ -9,6 +9,7 @@ from shared.contracts.forecast import Forecast, PreparedData
 from shared.contracts.model import ModelCard
 from shared.device import pick
 from shared.errors import InputError
+from shared.files.owned import LOCK
 from shared.networks.checkpoint import read_model
 from shared.networks.chosen import choose
 
@@ -55,7 +56,7 @@ def refuse_labelless(manifest: DatasetManifest, flag: str) -> None:
 
 def refuse_occupied(clusters: Path) -> None:
     """Tables of one source must not lie beside features of another."""
-    if clusters.exists() and (not clusters.is_dir() or any(clusters.iterdir())):
+    if any(path.name != LOCK for path in clusters.iterdir()):
         raise InputError(f"--clusters {clusters} is not empty: give a new folder.")
 
 

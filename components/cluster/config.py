@@ -5,6 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from shared.command import StepConfig
+from shared.contracts.clusters import ClusterTable
 from shared.device_names import DeviceName, PrecisionName
 from shared.networks.chosen import WeightsOptions
 
@@ -12,6 +13,7 @@ from shared.networks.chosen import WeightsOptions
 class ClusterConfig(WeightsOptions, StepConfig):
     STEP: ClassVar[str] = "cluster"
     OUTPUT: ClassVar[str] = "clusters"
+    WRITES: ClassVar[tuple[str, ...]] = (ClusterTable.FILE, ClusterTable.FEATURES)
 
     n_clusters: int = Field(10, ge=1)
     """Centres per label; fewer where a label has fewer distinct instances."""

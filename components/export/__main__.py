@@ -8,6 +8,7 @@ from components.export.synthesise.config import MapsName, SynthesiseConfig
 from shared.command import command_line, run_tracked
 from shared.contracts.dataset import DatasetManifest, parse_size
 from shared.errors import InputError
+from shared.files.owned import only_writer
 
 
 def export(
@@ -50,7 +51,8 @@ def synthesise(config: SynthesiseConfig) -> None:
     """
     from components.export.synthesise.run import synthesise as paint
 
-    paint(config)
+    with only_writer(config.out, "--out"):
+        paint(config)
 
 
 def inputs(
@@ -105,7 +107,8 @@ def inputs(
         wanted = files.form_of_inputs(exported, form, size, dataset, manifest)
         scenes = files.scenes_of_dataset(dataset, manifest, split)
     in_folders = exported is not None or form == "maps"
-    files.write_inputs(scenes, out, wanted, format, in_folders)
+    with only_writer(out, "--out"):
+        files.write_inputs(scenes, out, wanted, format, in_folders)
 
 
 def pictures(
@@ -136,7 +139,8 @@ def pictures(
     from components.export.offline.pictures import write_pictures
 
     height_width = None if size is None else parse_size(size)
-    write_pictures(outputs, out, suffix, dataset, split, height_width)
+    with only_writer(out, "--out"):
+        write_pictures(outputs, out, suffix, dataset, split, height_width)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from components.export.om.atc import PrecisionMode
 from shared.command import Options, StepConfig
 from shared.contracts.dataset import parse_size
-from shared.contracts.exported import Graph
+from shared.contracts.exported import ExportCard, Graph
 from shared.device_names import PARITY_LIMITS
 from shared.errors import InputError
 from shared.networks.chosen import WeightsOptions
@@ -129,6 +129,7 @@ class ExportConfig(OmOptions, ProofOptions, OnnxOptions, FormOptions, WeightsOpt
 
     STEP: ClassVar[str] = "export"
     OUTPUT: ClassVar[str] = "exported"
+    WRITES: ClassVar[tuple[str, ...]] = (ExportCard.FILE, "generator.onnx", "paint.py")
     RENAMED: ClassVar[dict[str, str]] = {"input": "form"}
 
     @model_validator(mode="after")

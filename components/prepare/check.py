@@ -32,6 +32,7 @@ from shared.contracts.labels import IGNORED
 from shared.data.images import read_ids, resize_ids
 from shared.data.maps import densify, label_counts
 from shared.errors import InputError
+from shared.files.owned import refuse_unwritable
 from shared.files.writing import write_atomically
 from shared.terminal.progress import progress
 
@@ -61,8 +62,12 @@ def check(raw_data: str, config: PrepareConfig, report_file: Path | None = None)
     # What names tell: the pairs, and what has no partner. With splits that cannot be chosen, all
     # pairs are looked at.
     refuse_contradictions(config)
-    if report_file and not report_file.absolute().parent.is_dir():
-        raise InputError(f"--check-report {report_file}: its folder is not there: make it first.")
+    if report_file:
+        if not report_file.absolute().parent.is_dir():
+            raise InputError(
+                f"--check-report {report_file}: its folder is not there: make it first."
+            )
+        refuse_unwritable(report_file, "--check-report")
     source, pairs, problems = find_pairs(local_folder(raw_data, config), config)
     reading = reading_for(config, source)
     report = CheckReport(

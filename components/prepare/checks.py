@@ -28,12 +28,13 @@ from components.prepare.reading.geometry import Resize
 from components.prepare.reading.levels import Levels
 from components.prepare.reading.pairs import Reading, read_header
 from components.prepare.writing.dataset import digest_of
-from components.prepare.writing.folders import is_occupied, partial_folder
+from components.prepare.writing.folders import is_occupied
 from components.prepare.writing.parallel import parallel_map
 from shared.contracts.dataset import SPLITS, DatasetManifest, Pair, parse_size
 from shared.contracts.forecast import Forecast, PreparedData
 from shared.data.frames import cache_file, record_bytes
 from shared.errors import InputError
+from shared.files.writing import partial_of
 
 SAMPLE_PAIRS = 8  # of each split, whose headers are read before the first step
 MOST_IDS = 1 << 15  # instances of a pair up to which an id takes 2 bytes per pixel
@@ -126,7 +127,7 @@ def cache_room(limit_gb: float, dataset: Path) -> tuple[float, str]:
     """The most bytes that the cache of a data set may take, and what limits them."""
     # The image files need room too; an interrupted run's caches are there already.
     place = next(parent for parent in dataset.parents if parent.exists())
-    caches = [cache_file(partial_folder(dataset), split) for split in SPLITS]
+    caches = [cache_file(partial_of(dataset), split) for split in SPLITS]
     there = sum(file.stat().st_size for file in caches if file.is_file())
     free = shutil.disk_usage(place).free / 2 + there
     if limit_gb * 1e9 <= free:

@@ -7,6 +7,8 @@ from pydantic import Field, field_validator, model_validator
 
 from components.prepare.reading.geometry import Resize
 from shared.command import StepConfig
+from shared.contracts.dataset import DatasetManifest
+from shared.data.frames import CACHE
 from shared.data.raw_maps import parse_ids
 
 # The demo scenes: numbers of training and test pairs, size in pixels.
@@ -18,6 +20,8 @@ class PrepareConfig(StepConfig):
 
     STEP: ClassVar[str] = "prepare"
     OUTPUT: ClassVar[str] = "dataset"
+    WRITES: ClassVar[tuple[str, ...]] = (DatasetManifest.FILE, f"{CACHE}/train.bin")
+    APPEARS_WHOLE: ClassVar[bool] = True
 
     size: str = "512x1024"
     """Size of the prepared images in pixels: HEIGHTxWIDTH; xWIDTH or HEIGHTx, the other side in

@@ -6,8 +6,9 @@ import tyro
 
 from components.train.config import TrainConfig
 from shared.command import command_line, run_tracked
-from shared.contracts.model import LATEST
+from shared.contracts.model import LATEST, ModelCard
 from shared.errors import InputError
+from shared.files.owned import only_writer
 from shared.networks.chosen import Weights
 
 
@@ -72,7 +73,8 @@ def adopt(
 
     from components.train.adopt import adopt as write_card
 
-    write_card(model, size, num_labels, edges, feat_num, weights)
+    with only_writer(model, "--model", [ModelCard.FILE]):
+        write_card(model, size, num_labels, edges, feat_num, weights)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -14,6 +14,7 @@ from shared.contracts.model import (
     DiscriminatorName,
     FeatureRegions,
     GeneratorName,
+    ModelCard,
     NormName,
     PhotoChannels,
 )
@@ -245,6 +246,11 @@ class TrainConfig(
 
     STEP: ClassVar[str] = "train"
     OUTPUT: ClassVar[str] = "model"
+    WRITES: ClassVar[tuple[str, ...]] = (
+        ModelCard.FILE,
+        *(f"latest_net_{name}.pth" for name in "GDE"),
+        "state/training.pt",
+    )
     RENAMED: ClassVar[dict[str, str]] = {"layout": "memory_format"}
     OF_MODEL: ClassVar[set[str]] = {
         *("netG", "norm", "dropout", "use_instances", "instance_features", "feat_num"),

@@ -45,6 +45,11 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def partial_of(path: Path) -> Path:
+    """The hidden place beside a file or a folder, where it is written until it is whole."""
+    return path.with_name(f".{path.name}.partial")
+
+
 def put_in_place(partial: Path, path: Path, synced: bool = True) -> None:
     """Give a file, or a folder with all that is in it, the name under which it is believed; what
     had that name is replaced.
@@ -120,9 +125,6 @@ def written_together(synced: bool = True) -> Iterator[Write]:
     synced: whether they stay when power is lost; of many files the caller may see to that at once,
     by `sync_all`."""
     places: dict[Path, Path] = {}
-
-    def partial_of(path: Path) -> Path:
-        return path.with_name(f".{path.name}.partial")
 
     def write(path: Path, content: bytes | Path) -> None:
         if synced:

@@ -9,7 +9,7 @@ from kfp.components import PythonComponent
 from kfp.dsl.graph_component import GraphComponent
 
 from shared.code_version import code_version
-from shared.errors import InputError
+from shared.files.owned import unwritable
 from shared.files.writing import write_atomically
 
 
@@ -63,14 +63,7 @@ def write_yaml(graph: GraphComponent, file: Path, title: str) -> None:
     # kfp's summary in comments lists dictionaries in an order that changes from process to process.
     text = "\n".join([f"# {title}", *(line for line in lines if not line.startswith("#")), ""])
 
-    if file.is_dir():
-        raise InputError(f"--output {file} is a folder: name a file in it.")
     try:
         write_atomically(file, text.encode())
     except OSError as error:
-        is_below_a_file = isinstance(error, FileExistsError | NotADirectoryError)
-        reason = "a part of its path is a file" if is_below_a_file else error.strerror
-        raise InputError(
-            f"--output {file} cannot be written ({reason}): name a file in a folder that you may "
-            "write to."
-        ) from None
+        raise unwritable(file, "--output", error) from None

@@ -14,12 +14,13 @@ from pydantic import Field, field_validator
 from shared.command import StepConfig
 from shared.contracts.measured import BenchmarkReport, Verdict
 from shared.errors import InputError
+from shared.files.owned import Held
 from shared.pipeline.after_night.notify import notify
 from shared.pipeline.after_night.retention import retire_nights
 from shared.pipeline.embedded import LOCK as RUN_LOCK
 from shared.pipeline.embedded import ROOT
 from shared.pipeline.processes import Guarded
-from shared.pipeline.processes.locks import Held, hold
+from shared.pipeline.processes.locks import hold
 from shared.pipeline.processes.reasons import came_from_outside
 from shared.pipeline.recipes import Recipe
 from shared.pipeline.runs import Run, RunRecord, runs_in

@@ -4,7 +4,6 @@ import os
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +15,7 @@ from tabulate import tabulate
 from shared.command import StepConfig
 from shared.contracts.forecast import Forecast, Refusals
 from shared.errors import InputError
+from shared.files.owned import refuse_unwritable
 from shared.flags import as_flag
 from shared.pipeline.images import check_images
 from shared.recipes.words import in_words_of_recipe, owners_of
@@ -147,15 +147,7 @@ def check_runs_folder(runs: Path) -> Path:
     """The disk's folder that the runs will stand in: `runs` or what there is of the way to it.
     Raises InputError where nothing can be written."""
     place = next(path for path in (runs, *runs.parents) if path.exists())
-    if not place.is_dir():
-        raise InputError(f"--runs {runs}: {place} is a file: name a folder.")
-    try:
-        tempfile.TemporaryFile(dir=place).close()
-    except OSError as error:
-        raise InputError(
-            f"--runs {runs} cannot be written ({error.strerror}): name a folder that you can write "
-            "to."
-        ) from None
+    refuse_unwritable(runs, "--runs", ["run"])
     return place
 
 

@@ -18,7 +18,7 @@ from shared.contracts.measured import BenchmarkReport
 from shared.contracts.model import ModelCard
 from shared.errors import InputError
 from shared.files.digests import digest_files
-from shared.files.writing import put_in_place
+from shared.files.writing import partial_of, put_in_place
 from shared.networks.chosen import promise_of
 from shared.pipeline.runs import Run, runs_in
 
@@ -124,7 +124,7 @@ def verdict_holds(run: Run) -> bool:
 def take_over(source: Path, target: Path) -> None:
     """Make `target` a copy of a step's folder that needs no room: its files are hard links, where
     the disk knows them, so that either may be deleted. It appears whole or not at all."""
-    partial = target.with_name(f".{target.name}.partial")
+    partial = partial_of(target)
     for folder in (partial, target):
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(source, partial, symlinks=True, copy_function=_link)

@@ -4,7 +4,6 @@ torch.hub.download_url_to_file is no help: it has no time-outs, does not try aga
 process download for itself, and what it had when it was killed stays there for ever."""
 
 import contextlib
-import fcntl
 import hashlib
 import http.client
 import io
@@ -19,7 +18,8 @@ from pathlib import Path
 
 from shared import servers
 from shared.errors import InputError
-from shared.files.writing import put_in_place
+from shared.files.owned import one_at_a_time
+from shared.files.writing import partial_of, put_in_place
 from shared.published.files import WeightFile
 from shared.servers import said
 from shared.terminal.progress import Progress
@@ -50,7 +50,8 @@ def fetch(file: WeightFile, flag: str) -> Path:
     if not place.is_file():
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            with _one_at_a_time(file):
+            lock = file.place.with_name(f".{file.name}.lock")
+            with one_at_a_time(lock, f"{file.name}: downloaded"):
                 if not place.is_file():
                     _download(file, flag)
                     return place
@@ -119,24 +120,11 @@ def _cannot_write(file: WeightFile, flag: str, reason: object) -> InputError:
 # Downloading.
 
 
-@contextlib.contextmanager
-def _one_at_a_time(file: WeightFile) -> Iterator[None]:
-    """Waits while another process downloads the same file. The lock of one that is killed is
-    free."""
-    with open(file.place.with_name(f".{file.name}.lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{file.name}: another process downloads it, its file is waited for", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _download(file: WeightFile, flag: str) -> None:
     """Download into a partial file, and give it its name when its digest is right.
 
     What an earlier call left is gone on with, once: it may be of anything."""
-    partial = file.place.with_name(f".{file.name}.partial")
+    partial = partial_of(file.place)
     began_earlier = _length(partial) > 0
     print(f"downloads {file} from {file.shown_address} to {file.place.parent}", flush=True)
     _receive_all(file, partial, flag)

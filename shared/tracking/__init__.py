@@ -430,10 +430,15 @@ def log_picture(name: str, picture: np.ndarray, step: int) -> None:
 
 @_forgiving
 def log_files(path: Path, folder: str | None = None, on_parent: bool = False) -> None:
-    """Log a file, or a folder with all it holds; `on_parent` on the pipeline's run, where there is
-    one, instead of the step's: what people look for first."""
+    """Log a file, or a folder with all it holds but hidden files, as of whoever writes to it;
+    `on_parent` on the pipeline's run, where there is one, instead of the step's: what people look
+    for first."""
     run = (_parent() if on_parent else None) or _open.run
-    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir():
+        parts = {one: one.relative_to(path).parts for one in sorted(path.rglob("*"))}
+        hidden = {one for one in parts if any(part.startswith(".") for part in parts[one])}
+        files = [one for one in parts if one.is_file() and one not in hidden]
     for file in files:
         below = file.parent.relative_to(path).as_posix() if path.is_dir() else "."
         parts = [part for part in (folder, below) if part and part != "."]

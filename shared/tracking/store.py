@@ -1,7 +1,6 @@
 """Where MLflow keeps its runs, how it is opened, and what its errors mean."""
 
 import contextlib
-import fcntl
 import functools
 import logging
 import os
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from shared import servers
 from shared.errors import runnable, runs_flag
+from shared.files.owned import one_at_a_time
 from shared.secrets import without_secrets
 
 URI = "MLFLOW_TRACKING_URI"
@@ -84,8 +84,7 @@ def locked(uri: str) -> Iterator[None]:
         yield
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file.with_name(LOCK), "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_at_a_time(file.with_name(LOCK)):
         yield
 
 

@@ -2,11 +2,10 @@
 below their parents, in the experiment of the parent."""
 
 import contextlib
-import fcntl
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from shared.files.owned import one_at_a_time
 from shared.tracking import store
 from shared.tracking.journal import MadeNote, RunNote, warn
 
@@ -93,17 +92,11 @@ class Tree:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Inside, no other delivery of this journal makes a run."""
-        try:
-            lock = os.open(self.folder / "making.lock", os.O_CREAT | os.O_RDWR, 0o600)
-        except OSError:  # no place, no rights: then no other process writes here either
-            yield
-            return
-        try:
+        with contextlib.ExitStack() as alone:
+            # No place, no rights: then no other process writes here either.
             with contextlib.suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                alone.enter_context(one_at_a_time(self.folder / "making.lock", mode=0o600))
             yield
-        finally:
-            os.close(lock)
 
     def _find_or_make(self, run: str) -> MadeNote:
         # A run that somebody else made.

@@ -29,14 +29,14 @@ from components.prepare.__main__ import main
 from components.prepare.config import PrepareConfig
 from components.prepare.run import run
 from components.prepare.writing import parallel
-from components.prepare.writing.folders import written_whole
 from components.prepare.writing.journal import JOURNAL
 from shared.code_version import code_version
-from shared.command import execute
+from shared.command import execute, run_tracked
 from shared.contracts.dataset import DatasetManifest
 from shared.data.images import write_ids, write_picture
 from shared.data.reader import PairReader
 from shared.errors import InputError
+from shared.files.owned import only_writer
 from tests.asking import refusal
 from tests.places import EXCERPT, ROOT
 from tests.prepare.files import load, noise, save
@@ -103,7 +103,7 @@ def flat(raw, count):
 
 
 def make(raw, dataset, config):
-    return run(str(raw), dataset, config)
+    return run_tracked(run, config, raw_data=str(raw), dataset=dataset)
 
 
 def prepared(raw, dataset, **values):
@@ -1127,14 +1127,13 @@ def test_its_own_bytes_do_not_count_against_the_cache(stopped, monkeypatch):
 
 
 def test_two_runs_at_once(raw, tmp_path):
-    with written_whole(tmp_path / "dataset", "--dataset", JOURNAL) as folder:
-        (folder / JOURNAL).write_text("of the first")
-        sentence = refused(raw, tmp_path / "dataset")
-        assert sentence == (
-            f"--dataset {tmp_path / 'dataset'} is being written by another run: wait for it to end."
-        )
-        assert (folder / JOURNAL).read_text() == "of the first"
-        (folder / JOURNAL).unlink()
+    dataset, journal = tmp_path / "dataset", tmp_path / ".dataset.partial" / JOURNAL
+    with only_writer(dataset, "--dataset", appears_whole=True):
+        journal.write_text("of the first")
+        sentence = refused(raw, dataset)
+        assert sentence.startswith(f"--dataset {dataset} is being written by process {os.getpid()}")
+        assert journal.read_text() == "of the first"
+        journal.unlink()
     assert prepared(raw, tmp_path / "dataset", size="32x64").digest
 
 

@@ -17,6 +17,7 @@ from components.benchmark.ais_bench.failures import AisBenchFailed, failure_of
 from components.benchmark.ais_bench.figures import AisResult, read_printed, read_summary
 from shared.contracts.exported import ExportCard
 from shared.errors import InputError
+from shared.files.owned import LOCK
 
 OUTPUTS = "outputs"  # folder of the result files, inside of the one that ais_bench is given
 LIMIT_S = 3600.0  # of one measurement: minutes at most, where the card does not hang
@@ -58,7 +59,7 @@ class AisBench:
                 )
         try:
             out.mkdir(parents=True, exist_ok=True)
-            if any(out.iterdir()):
+            if any(path.name != LOCK for path in out.iterdir()):
                 raise InputError(f"--out {out} is not empty: give a new or empty folder.")
             out.chmod(FOLDER_MODE)
         except OSError as error:

@@ -26,7 +26,8 @@ from shared.data.reader import PairReader, resize_sample
 from shared.deployed.form import Feeds, Form
 from shared.errors import InputError
 from shared.files.names import inside
-from shared.files.writing import sync_all, write_atomically
+from shared.files.owned import LOCK
+from shared.files.writing import partial_of, sync_all, write_atomically
 
 NAME = re.compile(r"[_A-Za-z0-9.-]+")  # of a file, as ais_bench takes it
 FILE_MODE, FOLDER_MODE = 0o640, 0o750  # ais_bench reads nothing that group or others can write to
@@ -201,9 +202,9 @@ def feed_of_one_pixel(form: Form) -> Feeds:
 def check_out(out: Path, files: set[Path], total: int) -> None:
     """Refuses a folder with other than these files, which ais_bench would read too, or a disk
     without `total` bytes."""
-    partial = {file.with_name(f".{file.name}.partial") for file in files}  # of a killed run
+    known = files | {partial_of(file) for file in files} | {out / LOCK}  # also of a killed run
     for path in out.rglob("*"):
-        if not path.is_dir() and path not in files | partial:
+        if not path.is_dir() and path not in known:
             raise InputError(
                 f"--out {out} holds another file, {path.name}: give a new or empty folder."
             )

@@ -14,6 +14,7 @@ from components.prepare.writing.folders import is_occupied, written_whole
 from shared.data import images
 from shared.data.names import CITYSCAPES_ENDINGS
 from shared.errors import InputError
+from shared.files.owned import only_writer
 from shared.files.writing import write_atomically
 
 SETTINGS = "demo_scenes.json"  # beside the images: how they were made
@@ -33,10 +34,15 @@ def generate(out: Path, train: int, test: int, height: int, width: int, seed: in
     if height < 32 or width < 32:
         raise InputError(f"--size {height}x{width} is too small for a street: give 32x32 or more.")
 
+    out = out.resolve()
+    with only_writer(out, "--out", appears_whole=True):
+        _generate(out, train, test, height, width, seed)
+
+
+def _generate(out: Path, train: int, test: int, height: int, width: int, seed: int) -> None:
     # The same again is there already; anything else is kept.
     settings = dict(version=VERSION, train=train, test=test, height=height, width=width, seed=seed)
     content = (json.dumps(settings) + "\n").encode()
-    out = out.resolve()
     if is_occupied(out, "--out"):
         if not (out / SETTINGS).is_file() or (out / SETTINGS).read_bytes() != content:
             raise InputError(

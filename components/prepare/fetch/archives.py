@@ -27,7 +27,8 @@ from components.prepare.layouts.listing import is_picture
 from components.prepare.stamps import file_stamp
 from shared.data.names import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from shared.errors import InputError
-from shared.files.writing import put_in_place, sync_all, write_atomically
+from shared.files.owned import only_writer
+from shared.files.writing import partial_of, put_in_place, sync_all, write_atomically
 from shared.terminal.progress import Progress
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -99,7 +100,12 @@ def extract(archives: list[Path], into: Path) -> Path:
     folder = _folder_for(archives, into)
     if unpacked := unpacked_before(archives, into):
         return unpacked
+    doing = f"prepare: {_listed(archives)} is being unpacked"
+    with only_writer(folder, "--copies", doing=doing):
+        return unpacked_before(archives, into) or _extract(archives, folder)
 
+
+def _extract(archives: list[Path], folder: Path) -> Path:
     # All that can be refused is refused before the first file is written.
     sizes, skipped = _check(archives)
     _check_room(archives, folder, sizes)
@@ -215,7 +221,7 @@ def _refusal(archive: Path, name: str, rest: str) -> InputError:
 
 def _write(archive: Path, member: Member, path: Path) -> None:
     """Unpack one member; the file appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = partial_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with member.open() as content, open(partial, "wb") as file:

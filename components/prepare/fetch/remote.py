@@ -12,7 +12,6 @@ compare no checksums; with data sets of 10 GB in one archive both are needed, so
 copied here.
 """
 
-import fcntl
 import hashlib
 import re
 import shutil
@@ -25,7 +24,8 @@ from components.prepare.fetch import stores
 from components.prepare.fetch.ledger import LEDGER, Kind, Ledger
 from components.prepare.fetch.stores import RemoteFile, Store, Unreachable, parse_url
 from shared.errors import InputError, repeat
-from shared.files.writing import put_in_place, sync_all
+from shared.files.owned import only_writer
+from shared.files.writing import partial_of, put_in_place, sync_all
 from shared.terminal.progress import Progress
 
 THREADS = 8
@@ -121,10 +121,9 @@ def _complete_copy(folder: Path) -> Path | None:
 
 def _mirror(store: Store, files: list[RemoteFile], kind: Kind, folder: Path) -> None:
     """Make the folder hold these files, and of earlier ones no other."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LEDGER, "a+") as out:
-        # A second process waits here, then finds everything copied.
-        fcntl.flock(out, fcntl.LOCK_EX)
+    # A second process waits here, then finds everything copied.
+    doing = f"prepare: {store.shown} is being copied"
+    with only_writer(folder, "--copies", doing=doing), open(folder / LEDGER, "a+") as out:
         out.seek(0)
         ledger = Ledger(out)
 
@@ -144,7 +143,7 @@ def _mirror(store: Store, files: list[RemoteFile], kind: Kind, folder: Path) -> 
             or (was_whole and not file.version)
             or _length(folder / file.name) != file.size
         ]
-        needed = sum(file.size - (_length(_partial(folder / file.name)) or 0) for file in todo)
+        needed = sum(file.size - (_length(partial_of(folder / file.name)) or 0) for file in todo)
         if needed > (free := shutil.disk_usage(folder).free):
             raise InputError(
                 f"--raw-data {store.shown} needs {_megabytes(needed)} MB but {folder} has "
@@ -169,7 +168,7 @@ def _copy_all(
 
     def megabytes_here() -> str:
         """What is here, of files on their way the part that came."""
-        arriving = (_length(_partial(folder / file.name)) or 0 for file in pending.values())
+        arriving = (_length(partial_of(folder / file.name)) or 0 for file in pending.values())
         return f"{_megabytes(finished_bytes + sum(arriving))} of {total} MB"
 
     copied = Progress("prepare: copied", len(files), "files", has_rate=False)
@@ -200,7 +199,7 @@ def _copy(store: Store, file: RemoteFile, folder: Path) -> str:
     """Copy one file, which appears whole and checked or not at all; returns its SHA-256."""
     target = folder / file.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial, note = _partial(target), target.with_name(f".{target.name}.version")
+    partial, note = partial_of(target), target.with_name(f".{target.name}.version")
 
     def received() -> str:
         store.with_retries(
@@ -257,10 +256,6 @@ def _receive(store: Store, file: RemoteFile, partial: Path, note: Path) -> None:
         raise InputError(
             f"--raw-data {store.shown}: {file.name} changed while it was copied: copy it again."
         )
-
-
-def _partial(target: Path) -> Path:
-    return target.with_name(f".{target.name}.partial")
 
 
 def _length(path: Path) -> int | None:

@@ -1,14 +1,13 @@
 """Output folders that appear whole or not at all."""
 
 import contextlib
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from shared.errors import InputError, repeat
-from shared.files.writing import put_in_place
+from shared.files.owned import LOCK
+from shared.files.writing import partial_of, put_in_place
 from shared.terminal.stopping import is_stopping
 
 
@@ -27,69 +26,46 @@ def is_occupied(folder: Path, flag: str) -> bool:
     return False
 
 
-def partial_folder(folder: Path) -> Path:
-    """The hidden folder beside `folder` that holds what is written so far."""
-    return folder.with_name(f".{folder.name}.partial")
-
-
 @contextlib.contextmanager
 def written_whole(folder: Path, flag: str, journal: str = "") -> Iterator[Path]:
     """Give the block a hidden folder to write to, which takes the place of `folder` at its end.
 
     Where the block fails the hidden folder disappears, unless a file named `journal` in it has
-    content: then it is kept, and the next call goes on with it. One process at a time writes; a
-    second is refused, as is a place that cannot be written to (InputError).
+    content: then it is kept, and the next call goes on with it. Whoever calls it is the only writer
+    of both (shared/files/owned.py).
     """
-    partial = partial_folder(folder)
+    partial = partial_of(folder)
 
     def can_continue() -> bool:
         file = partial / journal
         return bool(journal) and file.is_file() and file.stat().st_size > 0
 
     try:
+        if is_occupied(folder, flag):
+            raise InputError(f"{flag} {folder} was filled meanwhile: give a new folder.")
         partial.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(partial, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(
-            f"{flag} {folder} cannot be made ({error.strerror}: {error.filename}): give a place "
-            "you can write to."
-        ) from None
-    try:
-        # The folder itself is locked, not a file in it: the lock moves with the folder, and no
-        # process can make a second one meanwhile.
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{flag} {folder} is being written by another run: wait for it to end."
-            ) from None
-
-        try:
-            # Another run may have ended between the caller's look and the lock.
-            if is_occupied(folder, flag):
-                raise InputError(
-                    f"{flag} {folder} was written by another run meanwhile: say {repeat()}."
-                )
-            if not can_continue():
+        if not can_continue():
+            clear(partial)
+        yield partial
+        put_in_place(partial, folder)
+    except BaseException:
+        if can_continue() and is_stopping():  # which has its own line
+            pass
+        elif can_continue():
+            print(
+                f"prepare: what is done is kept in {partial}: {repeat()} goes on from there",
+                flush=True,
+            )
+        else:
+            with contextlib.suppress(OSError):
                 clear(partial)
-            yield partial
-            put_in_place(partial, folder)
-        except BaseException:
-            if can_continue() and is_stopping():  # which has its own line
-                pass
-            elif can_continue():
-                print(
-                    f"prepare: what is done is kept in {partial}: {repeat()} goes on from there",
-                    flush=True,
-                )
-            else:
-                shutil.rmtree(partial, ignore_errors=True)
-            raise
-    finally:
-        os.close(descriptor)
+                partial.rmdir()  # but for a lock
+        raise
 
 
 def clear(folder: Path) -> None:
-    """Remove everything in a folder."""
+    """Remove everything in a folder but the lock of who writes to it."""
     for place in folder.iterdir():
-        shutil.rmtree(place) if place.is_dir() else place.unlink()
+        if place.name != LOCK:
+            is_folder = place.is_dir() and not place.is_symlink()
+            shutil.rmtree(place) if is_folder else place.unlink()

@@ -322,17 +322,14 @@ def test_more_than_the_disk_holds(archive, into, monkeypatch):
     free = archives.shutil.disk_usage(archive.parent)._replace(free=3000)
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda _: free)
     sentence = refused(archive, into)
-    assert (
-        f"{archive} unpacks to 3,001 bytes but {archive.parent} has room for 3,000: make room"
-        in sentence
-    )
+    assert f"{archive} unpacks to 3,001 bytes but {into} has room for 3,000: make room" in sentence
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda _: free._replace(free=3001))
     extract([archive], into)
 
 
 def test_a_disk_that_cannot_be_written(archive, into):
     into.write_text("in the way")
-    assert "'train/1.png', which cannot be written below" in refused(
+    assert f"cannot be written ({into} is a file): give a place you can write to" in refused(
         any_file(archive, {"train/1.png": b"1"}), into
     )
 

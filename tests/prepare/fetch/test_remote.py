@@ -717,4 +717,4 @@ def test_a_place_that_cannot_be_written_is_refused(memory, tmp_path):
     memory.pipe_file("/set/a", b"a")
     (tmp_path / "file").write_text("")
     sentence = refused("memory://set", tmp_path / "file")
-    assert "(Not a directory): give a place that can be written to and has space." in sentence
+    assert f"({tmp_path / 'file'} is a file): give a place you can write to." in sentence

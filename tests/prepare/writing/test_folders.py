@@ -55,23 +55,9 @@ def test_what_a_killed_run_left_without_a_journal_is_thrown_away(out):
     assert names(out) == ["a"]
 
 
-def test_a_second_writer_is_refused_and_harms_nothing(out):
-    with written_whole(out, "--out") as partial:
-        (partial / "a").write_text("a")
-        sentence = refusal(write, out, {"b": "b"})
-        assert sentence == f"--out {out} is being written by another run: wait for it to end."
-    assert names(out) == ["a"]
-
-
 def test_what_another_run_finished_meanwhile_is_kept(out):
     out.mkdir(parents=True)
     (out / "mine").write_text("mine")
     sentence = refusal(write, out, {"b": "b"})
-    assert "was written by another run meanwhile: say the same command again" in sentence
+    assert sentence == f"--out {out} was filled meanwhile: give a new folder."
     assert names(out) == ["mine"] and names(out.parent) == ["out"]
-
-
-def test_a_place_that_cannot_be_written_to_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    sentence = refusal(write, tmp_path / "file" / "out", {})
-    assert "cannot be made (Not a directory: " in sentence

@@ -10,8 +10,10 @@ import psutil
 import pytest
 
 from shared.errors import InputError
-from shared.pipeline.processes import locks, run_step
-from shared.pipeline.processes.locks import Held, hold
+from shared.files import owned
+from shared.files.owned import Held
+from shared.pipeline.processes import run_step
+from shared.pipeline.processes.locks import hold
 from tests.shared.pipeline.processes.family import family, is_alive, wait_until
 
 HOLDER = """
@@ -62,7 +64,8 @@ def test_a_killed_holder_does_not_bar_the_next(holder):
 def test_a_step_holds_the_locks_of_all_above_it():
     step = """
 from pathlib import Path
-from shared.pipeline.processes.locks import Held, hold
+from shared.files.owned import Held
+from shared.pipeline.processes.locks import hold
 for name in ("a", "b"):
     try:
         with hold(Path(name)):
@@ -93,7 +96,7 @@ def test_the_next_waits_for_what_a_killed_holder_has_left(pipeline, capfd, monke
     guard.suspend()
     pipeline.kill()
     pipeline.wait()
-    monkeypatch.setattr(locks, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(owned, "PATIENCE_SECONDS", 0.2)
     with pytest.raises(Held):
         with hold(Path("lock")):
             pass
