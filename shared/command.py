@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, ClassVar, NoReturn, Self, get_type_hints
@@ -60,6 +61,7 @@ class StepConfig(Options):
     STEP: ClassVar[str]
     OUTPUT: ClassVar[str] = ""  # of a step: the argument that takes the folder which it writes
     WRITES: ClassVar[tuple[str, ...]] = ()  # what it will write there, whose places are tried
+    MADE: ClassVar[tuple[str, ...]] = ()  # patterns of what goes there when it is made anew
     APPEARS_WHOLE: ClassVar[bool] = False  # its output takes the place of a hidden folder beside it
     RENAMED: ClassVar[dict[str, str]] = {}  # old name of a field -> its name now
     # Fields that are those of a model to start from, where there is one and nobody says them.
@@ -157,15 +159,15 @@ def run_tracked(
 ) -> dict[str, float]:
     """Run a step in its MLflow run, as the only one that writes to its output; return its
     figures."""
-    output = Path(folders[config.OUTPUT])
-    refuse_overlap(config, folders)
+    output = Path(folders[config.OUTPUT]) if config.OUTPUT else None
     # MLflow shows a run's parameters above its pictures, and the 70 of a training hide them: in a
     # pipeline its own run has those of all steps.
     params = {} if tracking.PIPELINE in os.environ else config.model_dump()
-    owned = output, as_flag(config.OUTPUT), config.WRITES, config.APPEARS_WHOLE
     with contextlib.ExitStack() as held:
-        if os.environ.get("RANK", "0") == "0":  # the others write nothing
-            held.enter_context(only_writer(*owned))
+        if output and os.environ.get("RANK", "0") == "0":  # the others write nothing
+            refuse_overlap(config, folders)
+            owned = only_writer(output, as_flag(config.OUTPUT), config.WRITES, config.APPEARS_WHOLE)
+            held.enter_context(owned)
         with tracking.step_run(config.step_name, params, output):
             return run(config=config, **folders)
 
@@ -183,6 +185,9 @@ def refuse_overlap(config: StepConfig, folders: Mapping[str, Path | str | None])
             how = "is"
         elif name == "dataset" and output.is_relative_to(place):
             how = "lies inside"
+        elif place.is_relative_to(output):
+            top = place.relative_to(output).parts[0]
+            how = "is cleared of" if any(fnmatch(top, made) for made in config.MADE) else ""
         if how:
             raise InputError(
                 f"{as_flag(config.OUTPUT)} {folders[config.OUTPUT]} {how} {as_flag(name)} {given}: "

@@ -100,6 +100,7 @@ class BenchmarkConfig(
 
     STEP: ClassVar[str] = "benchmark"
     OUTPUT: ClassVar[str] = "report"
+    MADE: ClassVar[tuple[str, ...]] = ("report.html", "table.txt", "pictures", "gallery")
     WRITES: ClassVar[tuple[str, ...]] = (
         *(BenchmarkReport.FILE, "report.html", "table.txt"),
         "pictures/test.png",

@@ -43,6 +43,7 @@ from shared.deployed.form import Form
 from shared.deployed.painter import Painter, open_runner
 from shared.device import pick
 from shared.errors import WorkFailed
+from shared.files.exchanged import exchanged
 from shared.files.writing import write_atomically
 from shared.networks.checkpoint import load_generator
 from shared.registry.registration import register
@@ -107,49 +108,55 @@ def run(
     order = (*beside, *slower, eager) if contest else (*beside, eager, *slower)
     painters = [Painter(form, runner) for runner in order]
     shown, meters = [], {"train": QualityMeter(), "test": of_tests()}
-    gallery = Gallery(report, manifest.labels)
-    for split, meter in meters.items():
-        is_test = split == "test"
-        beside_it, whole = contest if is_test else None, config.gallery and is_test
-        rows = synthesise(painters, workload, split, config.max_pictures, meter, beside_it, whole)
-        for number, row in enumerate(rows):
-            if number < config.max_pictures:
-                shown.append(row)
-            if whole:
-                gallery.add(row)
 
-    # What the styles are worth.
-    sheet = paint_styles(workload, generator, table, config) if table else None
-    styles = label_styles(table, picture_differences(sheet), manifest.labels) if sheet else []
+    # An earlier report stays until this one is whole.
+    with exchanged(report, BenchmarkReport.FILE, config.MADE) as work:
+        gallery = Gallery(work, manifest.labels)
+        for split, meter in meters.items():
+            is_test = split == "test"
+            beside_it, whole = contest if is_test else None, config.gallery and is_test
+            most = config.max_pictures
+            rows = synthesise(painters, workload, split, most, meter, beside_it, whole)
+            for number, row in enumerate(rows):
+                if number < most:
+                    shown.append(row)
+                if whole:
+                    gallery.add(row)
 
-    # The report.
-    result = BenchmarkReport(
-        speed=speed,
-        parity=parity,
-        quality=meters["test"].result(),
-        train_quality=meters["train"].result(),
-        styles=styles,
-        verdict=contest.verdict(meters["test"], parity) if contest else None,
-        height=size[0],
-        width=size[1],
-        model_digest=card.digest,
-        weights=card.called(),
-        dataset_digest=manifest.digest,
-        environment=environment(runtime),
-        method=method(config, painters[0].runner.name, len(contest.rounds) if contest else 0),
-    )
+        # What the styles are worth.
+        sheet = paint_styles(workload, generator, table, config) if table else None
+        styles = label_styles(table, picture_differences(sheet), manifest.labels) if sheet else []
 
-    # The report as files, in MLflow and on the terminal.
-    result.write(report)
-    for row in shown:
-        write_pictures(report, row)
-        strip = side_by_side(list(row.pictures().values()))
-        tracking.log_picture(f"{row.split}_{row.name}", strip, step=0)
-    write_atomically(report / TABLE, (text_table(result) + "\n").encode())
-    styles_html = styles_fragment(sheet, table) if sheet else ""
-    subject = Subject.of(result, export, card, manifest)
-    gallery.write(subject.title)
-    write_page(report, result, subject, shown, read_past(), styles_html, len(gallery.pairs))
+        # The report.
+        result = BenchmarkReport(
+            speed=speed,
+            parity=parity,
+            quality=meters["test"].result(),
+            train_quality=meters["train"].result(),
+            styles=styles,
+            verdict=contest.verdict(meters["test"], parity) if contest else None,
+            height=size[0],
+            width=size[1],
+            model_digest=card.digest,
+            weights=card.called(),
+            dataset_digest=manifest.digest,
+            environment=environment(runtime),
+            method=method(config, painters[0].runner.name, len(contest.rounds) if contest else 0),
+        )
+
+        # The report as files.
+        result.write(work)
+        for row in shown:
+            write_pictures(work, row)
+            strip = side_by_side(list(row.pictures().values()))
+            tracking.log_picture(f"{row.split}_{row.name}", strip, step=0)
+        write_atomically(work / TABLE, (text_table(result) + "\n").encode())
+        styles_html = styles_fragment(sheet, table) if sheet else ""
+        subject = Subject.of(result, export, card, manifest)
+        gallery.write(subject.title)
+        write_page(work, result, subject, shown, read_past(), styles_html, len(gallery.pairs))
+
+    # The report in MLflow and on the terminal.
     tracking.log_headline(result.headline(), result.verdict and result.verdict.tags())
     tracking.log_files(report / PAGE, on_parent=True)
     tracking.log_files(report / BenchmarkReport.FILE)

@@ -56,7 +56,7 @@ def refuse_labelless(manifest: DatasetManifest, flag: str) -> None:
 
 def refuse_occupied(clusters: Path) -> None:
     """Tables of one source must not lie beside features of another."""
-    if any(path.name != LOCK for path in clusters.iterdir()):
+    if clusters.exists() and any(path.name != LOCK for path in clusters.iterdir()):
         raise InputError(f"--clusters {clusters} is not empty: give a new folder.")
 
 

@@ -13,6 +13,9 @@ from shared.networks.chosen import WeightsOptions
 class ClusterConfig(WeightsOptions, StepConfig):
     STEP: ClassVar[str] = "cluster"
     OUTPUT: ClassVar[str] = "clusters"
+    MADE: ClassVar[tuple[str, ...]] = (
+        *(ClusterTable.FEATURES, "features.npy", "features_clustered_*.npy"),
+    )
     WRITES: ClassVar[tuple[str, ...]] = (ClusterTable.FILE, ClusterTable.FEATURES)
 
     n_clusters: int = Field(10, ge=1)

@@ -10,13 +10,15 @@ from typing import Self
 import numpy as np
 from torch import Tensor, nn
 
+from components.cluster.config import ClusterConfig
 from shared.contracts.clusters import ClusterTable, read_features
 from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.model import FeatureRegions, ModelCard
 from shared.data.maps import label_counts
 from shared.data.reader import PairReader
 from shared.device import Runtime
-from shared.files.writing import written_together
+from shared.files.exchanged import exchanged
+from shared.files.writing import write_atomically
 from shared.networks.regions import encode_photos, pool
 from shared.terminal.progress import Progress
 
@@ -65,14 +67,14 @@ class InstanceFeatures(ImageRows):
 def write_clusters(
     clusters: Path, table: ClusterTable, contents: Mapping[str, bytes]
 ) -> ClusterTable:
-    """Write the files of a clusters folder, and last the table, which says which they are; returns
-    it."""
+    """Write the files of a clusters folder, and last the table, which says which they are, in the
+    place of earlier ones; returns the table."""
     files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     table = table.model_copy(update={"files": files})
-    with written_together() as write:
+    with exchanged(clusters, ClusterTable.FILE, ClusterConfig.MADE) as work:
         for name, content in contents.items():
-            write(clusters / name, content)
-        table.write(clusters, write)
+            write_atomically(work / name, content, synced=False)
+        table.write(work)
     return table
 
 

@@ -100,14 +100,14 @@ def inputs(
             "read, and no --form or --size: give the folder of the export step alone."
         )
 
-    if dataset is None:
-        scenes, wanted = files.scenes_of_files(options, exported)
-    else:
-        manifest = DatasetManifest.read(dataset)
-        wanted = files.form_of_inputs(exported, form, size, dataset, manifest)
-        scenes = files.scenes_of_dataset(dataset, manifest, split)
-    in_folders = exported is not None or form == "maps"
     with only_writer(out, "--out"):
+        if dataset is None:
+            scenes, wanted = files.scenes_of_files(options, exported)
+        else:
+            manifest = DatasetManifest.read(dataset)
+            wanted = files.form_of_inputs(exported, form, size, dataset, manifest)
+            scenes = files.scenes_of_dataset(dataset, manifest, split)
+        in_folders = exported is not None or form == "maps"
         files.write_inputs(scenes, out, wanted, format, in_folders)
 
 

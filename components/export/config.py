@@ -129,6 +129,7 @@ class ExportConfig(OmOptions, ProofOptions, OnnxOptions, FormOptions, WeightsOpt
 
     STEP: ClassVar[str] = "export"
     OUTPUT: ClassVar[str] = "exported"
+    MADE: ClassVar[tuple[str, ...]] = ("generator.onnx*", "*.om", "paint.py")
     WRITES: ClassVar[tuple[str, ...]] = (ExportCard.FILE, "generator.onnx", "paint.py")
     RENAMED: ClassVar[dict[str, str]] = {"input": "form"}
 

@@ -1,10 +1,6 @@
 """Trained generator -> a deployable file that provably equals it: ONNX, and for NPUs what atc
 compiles from it."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -17,7 +13,7 @@ from components.export.config import ExportConfig, OmOptions, OnnxOptions
 from components.export.om.atc import Target, check_atc, compile_om
 from components.export.om.chip import soc_version
 from components.export.onnx_graph.dropout import check_drops, with_dropout
-from components.export.onnx_graph.file import data_file, to_onnx
+from components.export.onnx_graph.file import to_onnx
 from components.export.onnx_graph.metadata import facts_of
 from components.export.onnx_graph.norm import with_graph_norm
 from components.export.onnx_graph.specs import specs
@@ -30,8 +26,9 @@ from shared.deployed.form import Form, stack
 from shared.deployed.painter import ExportedFile, open_runner
 from shared.deployed.script import SCRIPT, python_script, usage
 from shared.deployed.styles import Style
+from shared.errors import InputError, WorkFailed
 from shared.files.digests import digests_of
-from shared.files.writing import put_in_place, write_atomically
+from shared.files.exchanged import exchanged
 
 FILE = "generator.onnx"
 
@@ -63,8 +60,8 @@ def run(
     samples = {sample.name: form.feed(sample) for sample in maps}
     first = next(iter(samples.values()))
 
-    # Export into a folder of work, proof, and only then the files.
-    with work_folder(exported) as work:
+    # Export into a folder of work, and proof. What was exported before stays until then.
+    with exchanged(exported, ExportCard.FILE, config.MADE) as work:
         axes = dict(dynamic_batch=config.batch_size == 0, dynamic_size=config.is_dynamic)
         example = stack([first] * max(config.batch_size, 1))
         facts = facts_of(form, card, config)
@@ -77,38 +74,41 @@ def run(
             dropping = with_dropout(deployed)
             graph = to_onnx(dropping, example, work / FILE, config, facts, **axes)
             check_drops(graph, deployed)
+        onnx_mb = sum(file.stat().st_size for file in work.glob(f"{FILE}*")) / 2**20
 
-        # It is what it should be.
-        for file in (data_file(work / FILE), work / FILE):
-            if file.exists():
-                put_in_place(file, exported / file.name)
+        # What it is, for the steps after this one and for people.
+        files = digests_of(work.glob(f"{FILE}*"))
+        exported_card = card_of(form, card, graph, parity, config)
+        exported_card = exported_card.model_copy(update={"files": files})
+        exported_card.write(work)
+        (work / SCRIPT).write_text(python_script(exported_card))
 
-    # What it is, for the steps after this one and for people.
-    files = digests_of(exported.glob(f"{FILE}*"))
-    exported_card = card_of(form, card, graph, parity, config).model_copy(update={"files": files})
-    exported_card.write(exported)
-    write_atomically(exported / SCRIPT, python_script(exported_card).encode())
-    onnx_mb = sum(file.stat().st_size for file in exported.glob(f"{FILE}*")) / 2**20
+        # For an NPU. Where that fails and nothing was exported before, the ONNX file stays.
+        failure = None
+        if config.format == "om":
+            try:
+                om = compile_files(work, exported, exported_card, config)
+                runners = om_runners(form, work, om)
+                parity += prove(runners, reference, samples, config.output, config)
+                files |= digests_of(work / file.file for file in om)
+                update = {"files": files, "om": om, "parity": parity}
+                exported_card.model_copy(update=update).write(work)
+            except (InputError, WorkFailed) as error:
+                if (exported / ExportCard.FILE).is_file():
+                    raise
+                failure = error
+                for file in work.glob("*.om"):
+                    file.unlink()
+
+    # What is there now.
     input_bytes = sum(array.nbytes for array in first.values())
     print(
         f"export: {exported / FILE}: opset {config.opset}, {onnx_mb:.1f} MB; "
         f"{input_bytes:,} bytes in per picture"
     )
     print(f"export: it runs without this project, in {exported}: {usage(exported_card)}")
-
-    # For an NPU. The ONNX file stays where atc or the proof of what it made fails.
-    if config.format == "om":
-        om = compile_files(exported, exported_card, config)
-        runners = om_runners(form, exported, om)
-        try:
-            parity += prove(runners, reference, samples, config.output, config)
-        except BaseException:
-            for file in om:
-                (exported / file.file).unlink()
-            raise
-        files |= digests_of(exported / file.file for file in om)
-        update = {"files": files, "om": om, "parity": parity}
-        exported_card.model_copy(update=update).write(exported)
+    if failure:
+        raise failure
 
     # Figures: of several runtimes the worst.
     worst = max(parity, key=lambda one: one.max_abs_error)
@@ -123,20 +123,6 @@ def run(
     tracking.log_figures(figures)
     tracking.log_files(exported, "exported", on_parent=True)
     return figures
-
-
-@contextmanager
-def work_folder(exported: Path) -> Iterator[Path]:
-    """A folder inside `exported`, which has lost what earlier runs left: that must not look like
-    the result of this."""
-    exported.mkdir(parents=True, exist_ok=True)
-    made = [exported / ExportCard.FILE, exported / SCRIPT]
-    for path in [*made, *exported.glob(f"{FILE}*"), *exported.glob("*.om")]:
-        path.unlink(missing_ok=True)
-    for stale in exported.glob(".work-*"):
-        shutil.rmtree(stale)
-    with tempfile.TemporaryDirectory(prefix=".work-", dir=exported) as work:
-        yield Path(work)
 
 
 def card_of(
@@ -167,8 +153,8 @@ def card_of(
     )
 
 
-def compile_files(exported: Path, card: ExportCard, options: OmOptions) -> list[OmFile]:
-    """The .om files of the ONNX file in `exported`."""
+def compile_files(work: Path, exported: Path, card: ExportCard, options: OmOptions) -> list[OmFile]:
+    """The .om files of the ONNX file in `work`, beside it; what atc says stays in `exported`."""
     check_atc()  # it is said first if there is none
     target = Target(
         soc_version=soc_version(options.soc_version),
@@ -176,4 +162,4 @@ def compile_files(exported: Path, card: ExportCard, options: OmOptions) -> list[
         aipp=aipp_of(options),
     )
     sizes, gears = options.om_batch_sizes, options.om_gears
-    return compile_om(exported / FILE, card.inputs, sizes, gears, target)
+    return compile_om(work / FILE, card.inputs, sizes, gears, target, logs=exported)

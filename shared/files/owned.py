@@ -23,7 +23,7 @@ import psutil
 
 from shared.errors import InputError
 from shared.files import room
-from shared.files.writing import partial_of
+from shared.files.writing import NoRoom, partial_of
 
 LOCK = ".writer.lock"  # in a folder while it is written to
 PATIENCE_SECONDS = 90.0  # for what a killed holder has left: more than its guards take to end it
@@ -58,11 +58,11 @@ def only_writer(
 
     Raises Held where another process writes to it, and InputError where nothing can be written.
     """
-    place = partial_of(folder) if appears_whole else folder
+    place = partial_of(Path(os.path.realpath(folder))) if appears_whole else folder
     made = [one for one in (place, *place.parents) if not os.path.exists(one)]
     try:
         with contextlib.ExitStack() as held:
-            with _refused_if_unwritable(folder, flag):
+            with refused_if_unwritable(folder, flag):
                 if appears_whole and os.path.lexists(folder) and not os.path.isdir(folder):
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
                 held.enter_context(_locked_folder(place, f"{flag} {folder}", doing))
@@ -124,7 +124,7 @@ def _opened(folder: Path, lock_it: Callable[[int], None]) -> tuple[int, int]:
 
 def refuse_unwritable(place: Path, flag: str, files: Iterable[str] = ()) -> None:
     """Raises InputError where a file that a flag names cannot be written, or files below it."""
-    with _refused_if_unwritable(place, flag):
+    with refused_if_unwritable(place, flag):
         for file in [place / name for name in files] or [place]:
             _try(file)
 
@@ -132,8 +132,9 @@ def refuse_unwritable(place: Path, flag: str, files: Iterable[str] = ()) -> None
 def _try(file: Path) -> None:
     """Raises OSError where nothing can be put into a place, as far as the way to it is there."""
     # What is there is a file that another may replace.
-    if os.path.isdir(file):
-        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(file))
+    for one in (file, partial_of(file)):
+        if os.path.isdir(one):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder", str(one))
     try:
         os.close(os.open(file, os.O_WRONLY | os.O_NONBLOCK))
     except OSError as error:  # immutable, or mounted for reading
@@ -142,8 +143,7 @@ def _try(file: Path) -> None:
 
     # Another can be written beside it.
     place = next(one for one in file.parents if os.path.lexists(one))
-    probe = partial_of(place / file.name)
-    probe.unlink(missing_ok=True)  # of a killed run
+    probe = partial_of(place / file.name).with_suffix(".probing")  # as long a name
     try:
         probe.write_bytes(b"x")
     finally:
@@ -152,9 +152,13 @@ def _try(file: Path) -> None:
 
 
 @contextlib.contextmanager
-def _refused_if_unwritable(place: Path, flag: str) -> Iterator[None]:
+def refused_if_unwritable(place: Path, flag: str) -> Iterator[None]:
+    """Raises InputError for an error of the disk; of one that is full while work is done, that is
+    said elsewhere (room.py)."""
     try:
         yield
+    except NoRoom:
+        raise
     except OSError as error:
         raise unwritable(place, flag, error) from None
 
@@ -162,6 +166,7 @@ def _refused_if_unwritable(place: Path, flag: str) -> Iterator[None]:
 def unwritable(place: Path, flag: str, error: OSError) -> InputError:
     """The sentence for a place that cannot be written, by the error of the disk."""
     found = Path(os.fsdecode(error.filename or place))
+    found = place if found.name == LOCK else found
     error.filename = str(found)
     if problem := room.disk_problem(error, {flag.removeprefix("--"): place}):
         return InputError(f"{problem}.")
@@ -239,13 +244,15 @@ def wait_for(lock: int, doing: str) -> None:
 
 
 @contextlib.contextmanager
-def one_at_a_time(file: Path, doing: str = "") -> Iterator[None]:
+def one_at_a_time(file: Path, doing: str = "", mode: int = 0o644) -> Iterator[None]:
     """Inside, no other process is inside for the same file, which is made where it is not there:
     who comes second waits.
 
     doing: What is done inside, for the line that says who is waited for; "" where it takes no time.
+    mode: Of a file that is made.
     Raises OSError where the file cannot be opened."""
-    with open(file, "a+b", buffering=0) as lock:
+    opener = functools.partial(os.open, mode=mode)
+    with open(file, "a+b", buffering=0, opener=opener) as lock:
         wait_for(lock.fileno(), doing)
         if doing:
             note_holder(lock.fileno())

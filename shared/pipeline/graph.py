@@ -9,6 +9,7 @@ from kfp.components import PythonComponent
 from kfp.dsl.graph_component import GraphComponent
 
 from shared.code_version import code_version
+from shared.errors import InputError
 from shared.files.owned import unwritable
 from shared.files.writing import write_atomically
 

@@ -126,8 +126,13 @@ def ask_steps(
     def ask(step: str, *inputs: Any) -> Any:
         if step not in configs:
             return None
-        forecasts[step] = preflights[step](*inputs, configs[step], here)
-        return forecasts[step].gives
+        config = configs[step]
+        forecasts[step] = forecast = preflights[step](*inputs, config, here)
+        place = output(step, config.OUTPUT)
+        if here and place.exists() and not config.APPEARS_WHOLE:  # of a run that goes on
+            flag = as_flag(config.OUTPUT)
+            forecast.refusals.of(refuse_unwritable, place, flag, config.WRITES)
+        return forecast.gives
 
     def output(step: str, name: str) -> Path:
         return run / step.replace("_", "-") / name

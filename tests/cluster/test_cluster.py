@@ -390,3 +390,13 @@ def test_labels_have_their_names_in_the_table_and_in_figures_as_mlflow_takes_the
     assert heading.split()[:3] == ["label", "name", "instances"]
     assert seven.split()[:3] == ["7", "7", "1"]
     assert car.split()[:5] == ["26", "car/van", "(big)", "2", "2"]
+
+
+def test_again_nothing_old_stays_beside_the_new(folders, tmp_path):
+    """Tables of the references are those of the clusters beside them, or are not there."""
+    clusters, asked = tmp_path / "clusters", CONFIG.model_copy(update={"reference_files": True})
+    run(folders / "dataset", folders / "model", clusters, config=asked)
+    assert len(list(clusters.glob("*.npy"))) == 2
+    (clusters / "notes.txt").write_text("mine")
+    run(folders / "dataset", folders / "model", clusters, config=CONFIG)
+    assert {path.name for path in clusters.iterdir()} == {*ClusterConfig.WRITES, "notes.txt"}

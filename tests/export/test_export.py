@@ -285,10 +285,11 @@ def no_edges(synthesiser: Synthesiser) -> Synthesiser:
 
 
 @pytest.mark.parametrize("damage", [zero_padding, no_edges])
-def test_a_wrong_export_fails_and_leaves_no_file(tmp_path, dataset, monkeypatch, damage):
+def test_a_wrong_export_fails_and_leaves_the_proven_one(tmp_path, dataset, monkeypatch, damage):
     tiny.model(tmp_path / "model", tiny.architecture())
     run(tmp_path / "model", tmp_path / "exported", dataset, config=config(parity_samples=1))
-    assert (tmp_path / "exported" / "generator.onnx").is_file(), "of an earlier, good export"
+    good = {path.name: path.read_bytes() for path in (tmp_path / "exported").iterdir()}
+    assert good.keys() == set(ExportConfig.WRITES)
     monkeypatch.setattr(
         components.export.run, "with_graph_norm", lambda s, o: damage(with_graph_norm(s, o))
     )
@@ -296,7 +297,8 @@ def test_a_wrong_export_fails_and_leaves_no_file(tmp_path, dataset, monkeypatch,
         WorkFailed, match=r"^the file differs from the PyTorch model on map test/test_0: onnxrun"
     ):
         run(tmp_path / "model", tmp_path / "exported", dataset, config=config())
-    assert list((tmp_path / "exported").iterdir()) == []
+    left = {path.name: path.read_bytes() for path in (tmp_path / "exported").iterdir()}
+    assert left == good
 
 
 def test_nothing_is_within_a_tiny_limit(tmp_path):

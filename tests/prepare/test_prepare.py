@@ -951,7 +951,7 @@ def test_a_folder_with_other_files_is_refused_and_kept(raw, tmp_path):
     assert "is not empty and holds no data set of this version: " in refused(
         raw, tmp_path / "dataset"
     )
-    assert "is a file: give a new or empty folder." in refused(
+    assert "thesis.txt is a file): give a place you can write to." in refused(
         raw, tmp_path / "dataset" / "thesis.txt"
     )
     (tmp_path / "dataset" / "manifest.json").write_text('{"format": 99}')

@@ -17,6 +17,7 @@ from components.benchmark.ais_bench.failures import AisBenchFailed, failure_of
 from components.benchmark.ais_bench.figures import AisResult, read_printed, read_summary
 from shared.contracts.exported import ExportCard
 from shared.errors import InputError
+from shared.files.exchanged import UNFINISHED
 from shared.files.owned import LOCK
 
 OUTPUTS = "outputs"  # folder of the result files, inside of the one that ais_bench is given
@@ -56,6 +57,11 @@ class AisBench:
                 raise InputError(
                     f"--inputs {folder} is not a folder: give what `python -m components.export "
                     "offline inputs` wrote."
+                )
+            if any((place / UNFINISHED).exists() for place in (folder, folder.parent)):
+                raise InputError(
+                    f"--inputs {folder} is not whole, as its command has not come to its end: say "
+                    "that again."
                 )
         try:
             out.mkdir(parents=True, exist_ok=True)

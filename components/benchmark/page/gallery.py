@@ -1,6 +1,5 @@
 """All test pairs as pages of pictures: these grow with the data set, which a report must not."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,11 +42,9 @@ class Gallery:
     """Pairs are added one by one: their pictures go to files at once."""
 
     def __init__(self, report: Path, labels: list[Label]):
-        """Removes the gallery that an earlier run left in the folder `report`."""
         self.report, self.labels = report, labels
         self.pairs: list[Pair] = []
         self.ids: set[int] = set()  # of the labels that occur
-        shutil.rmtree(report / FOLDER, ignore_errors=True)
 
     def add(self, row: Shown) -> None:
         """Write the pictures of a pair, as small as a page shows them."""

@@ -13,7 +13,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from components.export.out import refused_if_unwritable
 from components.export.synthesise.config import SceneOptions
 from components.export.synthesise.map_reading import reading_for
 from components.export.synthesise.scenes import SceneFiles, find_scenes
@@ -25,8 +24,9 @@ from shared.data.maps import Sample
 from shared.data.reader import PairReader, resize_sample
 from shared.deployed.form import Feeds, Form
 from shared.errors import InputError
+from shared.files.exchanged import UNFINISHED
 from shared.files.names import inside
-from shared.files.owned import LOCK
+from shared.files.owned import LOCK, refuse_unwritable, refused_if_unwritable
 from shared.files.writing import partial_of, sync_all, write_atomically
 
 NAME = re.compile(r"[_A-Za-z0-9.-]+")  # of a file, as ais_bench takes it
@@ -169,10 +169,13 @@ def write_inputs(scenes: Scenes, out: Path, form: Form, file_format: str, in_fol
         flush=True,
     )
     check_out(out, set(files.values()), total)
+    refuse_unwritable(out, "--out", [str(file.relative_to(out)) for file in files.values()])
 
     # The files.
     shapes = {name: set() for name in folders}
-    with refused_if_unwritable(out):
+    with refused_if_unwritable(out, "--out"):
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / UNFINISHED, b"")
         for folder in folders.values():
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(FOLDER_MODE)
@@ -183,6 +186,7 @@ def write_inputs(scenes: Scenes, out: Path, form: Form, file_format: str, in_fol
                 files[name, scene].chmod(FILE_MODE)
                 shapes[name].add(array.shape[1:])
         sync_all(out)
+        (out / UNFINISHED).unlink()
 
     # What they are, and how ais_bench is told of them.
     for name, folder in folders.items():
@@ -202,7 +206,8 @@ def feed_of_one_pixel(form: Form) -> Feeds:
 def check_out(out: Path, files: set[Path], total: int) -> None:
     """Refuses a folder with other than these files, which ais_bench would read too, or a disk
     without `total` bytes."""
-    known = files | {partial_of(file) for file in files} | {out / LOCK}  # also of a killed run
+    # Also of a killed run, and what is ours.
+    known = files | {partial_of(file) for file in files} | {out / LOCK, out / UNFINISHED}
     for path in out.rglob("*"):
         if not path.is_dir() and path not in known:
             raise InputError(

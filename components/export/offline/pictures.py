@@ -11,13 +11,13 @@ from typing import get_args
 import numpy as np
 
 from components.export.offline.inputs import pairs_by_output
-from components.export.out import refused_if_unwritable
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import PhotoChannels
 from shared.data.images import resize_picture, write_picture
 from shared.deployed.synthesiser import to_pixels
 from shared.errors import InputError
 from shared.files.arrays import read_npy
+from shared.files.owned import refuse_unwritable, refused_if_unwritable
 from shared.files.writing import sync_all
 
 CHANNELS = get_args(PhotoChannels)  # of a network's pictures
@@ -66,7 +66,8 @@ def write_pictures(
         jobs[picture] = file, (pairs[name].height, pairs[name].width) if dataset else size
 
     # The pictures.
-    with refused_if_unwritable(out):
+    refuse_unwritable(out, "--out", jobs)
+    with refused_if_unwritable(out, "--out"):
         for name, (file, wanted_size) in jobs.items():
             picture = read_output(file, *wanted_size, size_is_certain=size is not None)
             pixels = resize_picture(to_pixels(picture), *wanted_size)  # (1 or 3, H, W) uint8

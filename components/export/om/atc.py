@@ -166,12 +166,14 @@ def compile_om(
     gears: bool,
     target: Target,
     timeout_s: float = 3600,
+    logs: Path | None = None,
 ) -> list[OmFile]:
     """Compile beside the ONNX file: <name>_bs<N>.om for each batch size, or one <name>_gears.om for
     all; all files or none.
 
-    What atc says stays in atc_bs<N>.log or atc_gears.log beside them, with its warnings where it
-    succeeds. .om files of an earlier run are removed first. `timeout_s` is for one file.
+    What atc says stays in atc_bs<N>.log or atc_gears.log in `logs`, None = beside them, with its
+    warnings where it succeeds. .om files of an earlier run are removed first. `timeout_s` is for
+    one file.
 
     Raises InputError where atc is missing or cannot take what is asked, WorkFailed with atc's
     words where it fails."""
@@ -197,7 +199,9 @@ def compile_om(
         }
         made = {}
         for job, command in commands.items():
-            made[job] = _compile(command, outputs[job], folder / f"atc_{job}.log", timeout_s)
+            made[job] = _compile(
+                command, outputs[job], (logs or folder) / f"atc_{job}.log", timeout_s
+            )
         for job, path in made.items():
             path.chmod(FILE_MODE)
             put_in_place(path, folder / f"{name}_{job}.om")

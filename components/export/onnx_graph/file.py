@@ -1,6 +1,7 @@
 """The network as an ONNX file: traced, tidied, checked. It lies in a folder of work until it is
 proven."""
 
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -52,23 +53,27 @@ def to_onnx(
     # The tracing exporter honours every opset that Ascend's ATC has parsers for, 11 to 18. The
     # newer one (dynamo=True) starts at 18 and, as Pad cannot be converted down, stays there without
     # an error. Tidied, both graphs are alike.
-    traced = path.with_name(f"traced_{path.name}")
-    with warnings.catch_warnings():
+    with (
+        tempfile.TemporaryDirectory(prefix=".traced-", dir=path.parent) as work,
+        warnings.catch_warnings(),
+    ):
         # that tracing is old, and that InstanceNorm is "in training mode"
         warnings.simplefilter("ignore")
+        traced = str(Path(work, "traced.onnx"))
         torch.onnx.export(
             synthesiser,
             tuple(torch.from_numpy(example[name]) for name in synthesiser.input_names),
-            str(traced),  # of a Path torch makes one file, which ends at 2 GB
+            traced,  # of a Path torch makes one file, which ends at 2 GB
             dynamo=False,
             opset_version=options.opset,
             input_names=synthesiser.input_names,
             output_names=[synthesiser.output_name],
             dynamic_axes=axes,
         )
+        model = onnx.load(traced)
 
     # Tidied, in its precision, checked.
-    model = fold_constants(onnx.load(traced))
+    model = fold_constants(model)
     if not dynamic_size:  # tracing left names where there are numbers
         model.graph.output[0].type.tensor_type.ClearField("shape")
     if options.precision == "fp16":

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from components.export.checks import read_inputs
-from components.export.out import refused_if_unwritable
 from components.export.synthesise.config import SynthesiseConfig
 from components.export.synthesise.map_reading import MapReading, reading_for
 from components.export.synthesise.scenes import SceneFiles, find_scenes
@@ -26,6 +25,7 @@ from shared.deployed.painter import ExportedFile, Painter, open_runner
 from shared.deployed.runners import PROVIDERS
 from shared.device import pick
 from shared.errors import InputError
+from shared.files.owned import refuse_unwritable, refused_if_unwritable
 from shared.files.writing import sync_all
 from shared.terminal.progress import progress
 
@@ -54,7 +54,7 @@ def synthesise(config: SynthesiseConfig) -> None:
         )
 
     # Pictures.
-    with refused_if_unwritable(config.out):
+    with refused_if_unwritable(config.out, "--out"):
         for files in progress(scenes, "synthesise:", len(scenes), "inputs"):
             scene = files.read(reading)
             pictures = []
@@ -155,6 +155,8 @@ def check_out(config: SynthesiseConfig, scenes: list[SceneFiles]) -> None:
             raise InputError(
                 f"--out {config.out} would replace the input {path}: give another folder."
             )
+    names = [path.name for files in scenes for path in outputs(config, files)]
+    refuse_unwritable(config.out, "--out", names)
 
 
 def check_contents(

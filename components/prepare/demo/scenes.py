@@ -34,9 +34,9 @@ def generate(out: Path, train: int, test: int, height: int, width: int, seed: in
     if height < 32 or width < 32:
         raise InputError(f"--size {height}x{width} is too small for a street: give 32x32 or more.")
 
-    out = out.resolve()
-    with only_writer(out, "--out", appears_whole=True):
-        _generate(out, train, test, height, width, seed)
+    doing = f"demo_scenes: {out} is being drawn"
+    with only_writer(out, "--out", appears_whole=True, doing=doing):
+        _generate(out.resolve(), train, test, height, width, seed)
 
 
 def _generate(out: Path, train: int, test: int, height: int, width: int, seed: int) -> None:

@@ -296,6 +296,11 @@ def test_over_inputs_refuses_before_it_starts(tmp_path):
         "give what `python -m components.export offline inputs` wrote" in text
     )
     folder.mkdir()
+    (tmp_path / ".unfinished").touch()
+    assert f"--inputs {folder} is not whole, as its command has not come to its end" in refusal(
+        AisBench(om, 1).over_inputs, [folder], tmp_path / "out"
+    )
+    (tmp_path / ".unfinished").unlink()
     assert f"--out {tmp_path} is not empty: give a new or empty folder" in refusal(
         AisBench(om, 1).over_inputs, [folder], tmp_path
     )

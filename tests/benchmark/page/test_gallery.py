@@ -38,10 +38,8 @@ def test_a_legend_has_names_colours_and_ids_without_a_name():
 
 
 def test_pairs_become_pages_that_name_their_files(tmp_path, monkeypatch):
-    """Five pairs, two a page; what an earlier run left is gone."""
+    """Five pairs, two a page."""
     monkeypatch.setattr(gallery, "PAIRS_OF_A_PAGE", 2)
-    (tmp_path / "gallery").mkdir()
-    (tmp_path / "gallery" / "page_9.html").write_text("of an earlier run")
     pages = Gallery(tmp_path, LABELS)
     for number in range(5):
         pages.add(row(f"a%{number}&", photo=number != 3))

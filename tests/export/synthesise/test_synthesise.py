@@ -689,7 +689,7 @@ def test_files_that_do_not_fit(capsys, raw, plain, tmp_path):
     write_ids(labels / "b.png", np.zeros((8, 8), np.uint8))
     out.write_text("")
     assert refused().startswith(
-        f"--out {out} cannot be written (File exists: {out}): give a place you can write to."
+        f"--out {out} cannot be written ({out} is a file): give a place you can write to."
     )
 
 

@@ -716,5 +716,5 @@ def test_a_folder_of_hidden_files_holds_nothing(memory, tmp_path):
 def test_a_place_that_cannot_be_written_is_refused(memory, tmp_path):
     memory.pipe_file("/set/a", b"a")
     (tmp_path / "file").write_text("")
-    sentence = refused("memory://set", tmp_path / "file")
+    sentence = refusal(fetch, "memory://set", tmp_path / "file")
     assert f"({tmp_path / 'file'} is a file): give a place you can write to." in sentence
