@@ -2,6 +2,7 @@
 # make ui         the runs in MLflow, until Ctrl-C
 # make test       set up and run the tests (about 10 minutes on 2 cores, and 4 for the first installation)
 # make test-all   also the slow ones, and those for GPU, NPU and containers where these are there
+# make audit      what is known against any package of constraints.txt, where pypi.org can be asked
 #
 # Each sets up .venv first, with the command pix2pixhd-pipeline, which is pipeline.py from any folder.
 # TORCH_INDEX names an extra index for torch: without an NVIDIA driver, that of the CPU wheels, which bring no CUDA
@@ -11,7 +12,7 @@ PYTHON ?= python3
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 BIN := .venv/bin
 
-.PHONY: demo ui test test-all lint constraints clean
+.PHONY: demo ui test test-all lint audit constraints clean
 
 demo: .venv/ready
 	$(BIN)/python pipeline.py submit --recipe demo
@@ -28,6 +29,18 @@ test-all: .venv/ready lint
 lint: .venv/ready
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+
+# A mirror of packages answers, but knows no vulnerabilities: that must not look as if there were none.
+audit: .venv/audit/ready
+	@.venv/audit/bin/python -m pip_audit --strict --no-deps --disable-pip --progress-spinner off \
+		-r constraints.txt -r components/train/requirements.txt > .venv/audit/said 2>&1; code=$$?; \
+	if grep -q 'known vulnerabilit' .venv/audit/said; then grep -v ^WARNING .venv/audit/said; \
+	else echo 'audit refused: pypi.org does not tell here what is known of these versions: say it where it can be asked.'; fi; exit $$code
+
+.venv/audit/ready:
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install --quiet pip-audit==2.10.1
+	touch $@
 
 # torch first, from its own index, so that pip does not take a CUDA build for a machine without a GPU.
 .venv/ready: requirements.txt constraints.txt $(wildcard components/*/requirements.txt) shared/pipeline/requirements.txt pyproject.toml
