@@ -16,8 +16,8 @@ from components.train.losses import discriminator_losses, generator_losses
 from components.train.networks.build import Networks
 from components.train.networks.ema import Ema
 from components.train.networks.memory import stays_nhwc
-from components.train.networks.pool import ImagePool
 from components.train.plateau import Plateau
+from components.train.pool import ImagePool
 from components.train.schedule import ScheduleOptions, learning_rate
 from shared.condition import encode_maps, instance_mean, paint, to_signed
 from shared.contracts.model import Architecture

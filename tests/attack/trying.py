@@ -26,6 +26,7 @@ anything else; see `inside/kill.py`.
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -143,6 +144,7 @@ class Target:
         self.folder, self.night = self.place / "here", self.place / "night"
         self.socket = str(self.place / "socket")
         self.untouched: dict[str, dict] = {}
+        self.numbers = itertools.count()  # of its commands
 
     @classmethod
     @contextlib.contextmanager
@@ -258,7 +260,8 @@ class Running:
 
     def __init__(self, target: Target, command: list[str], environment: dict, inside: Path | None):
         self.command, self.began = command, time.monotonic()
-        self.said = [Path(tempfile.mkstemp(dir=target.place)[1]) for _ in range(2)]
+        number = next(target.numbers)
+        self.said = [target.place / f"{stream}_{number}" for stream in ("out", "err")]
         request = dict(argv=command, folder=str(target.folder), environment=environment)
         request |= dict(inside=str(inside or ""), out=str(self.said[0]), err=str(self.said[1]))
         self.socket = socket.socket(socket.AF_UNIX)
@@ -278,6 +281,7 @@ class Running:
         seconds = time.monotonic() - self.began
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)  # what it has left behind, too
+        self.answers.close()
         self.socket.close()
         out, err = (file.read_text(errors="replace") for file in self.said)
         for file in self.said:

@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from components.train.losses import feature_matching_loss, gan_loss, l1_loss, vgg_loss
 from components.train.networks.ema import Ema
-from components.train.networks.pool import ImagePool
 from components.train.networks.vgg import VGG19Features
+from components.train.pool import ImagePool
 from shared.networks.checkpoint import save_tensors
 from shared.networks.weight_file import load_tensors
 
