@@ -18,6 +18,7 @@ from components.prepare.writing.journal import (
     KINDS,
     Finished,
     Journal,
+    hash_pair,
     jobs,
     remove_journal,
     stamp,
@@ -82,19 +83,6 @@ def write_pair(
     pair = Pair(raw.name, *size, photo is not None, num_instances)
     record = pack(manifest, pair, sample) if cached else b""
     return Done(split, pair, sha.hexdigest(), before, record)
-
-
-def hash_pair(job: tuple[str, Pair], folder: Path, manifest: DatasetManifest) -> str:
-    """Digest of a prepared pair's files as they are now; "" where one is missing."""
-    split, pair = job
-    kinds = ["input"] + ["photo"] * pair.has_photo + ["instance"] * manifest.has_instances
-    sha = hashlib.sha256()
-    for kind in kinds:  # in the order of `write_pair`
-        path = manifest.path(folder, split, kind, pair.name)
-        if not path.is_file():
-            return ""
-        sha.update(path.read_bytes())
-    return sha.hexdigest()
 
 
 def digest_of(dataset: Path, manifest: DatasetManifest) -> str:

@@ -41,6 +41,19 @@ def source_digest(pairs: dict[str, list[RawPair]]) -> str:
     return sha.hexdigest()[:16]
 
 
+def hash_pair(job: tuple[str, Pair], folder: Path, manifest: DatasetManifest) -> str:
+    """Digest of a prepared pair's files as they are now; "" where one is missing."""
+    split, pair = job
+    kinds = ["input"] + ["photo"] * pair.has_photo + ["instance"] * manifest.has_instances
+    sha = hashlib.sha256()
+    for kind in kinds:  # in the order in which they are written
+        path = manifest.path(folder, split, kind, pair.name)
+        if not path.is_file():
+            return ""
+        sha.update(path.read_bytes())
+    return sha.hexdigest()
+
+
 class Finished:
     """The pairs that are done, by split, and the digests of the data set that they make."""
 
@@ -117,7 +130,7 @@ def take_over(
         cache_file(folder, split).touch()
 
     # The journal holds up to its first line that is cut off by a kill, of another pair, or without
-    # its record in the cache.
+    # its files or its record in the cache: a loss of power may keep the line and lose these.
     finished, journal_bytes = Finished(), 0
     cache_bytes = dict.fromkeys(SPLITS, 0)
     cache_there = {split: cache_file(folder, split).stat().st_size for split in SPLITS}
@@ -128,6 +141,8 @@ def take_over(
             split_then, values, digest, stamp_then = json.loads(line)
             pair = Pair(**values)
             if (split_then, pair.name, stamp_then) != (split, raw.name, stamp(raw)):
+                break
+            if hash_pair((split, pair), folder, manifest) != digest:
                 break
             cache_end = cache_bytes[split] + (record_bytes(manifest, pair) if cached else 0)
             if cache_end > cache_there[split]:
