@@ -29,6 +29,7 @@ from shared.contracts.dataset import SPLITS, DatasetManifest, Pair
 from shared.data.frames import CACHE, pack, seal
 from shared.data.images import encode_ids, encode_picture, resize_ids, resize_picture
 from shared.data.maps import Sample
+from shared.files.writing import taken_by_disk
 from shared.terminal.progress import progress
 
 
@@ -74,7 +75,8 @@ def write_pair(
         path = manifest.path(folder, split, kind, raw.name)
         is_picture = kind == "photo" or (kind == "input" and manifest.input_nc)
         content = encode_picture(pixels, path.suffix) if is_picture else encode_ids(pixels, path)
-        path.write_bytes(content)
+        with taken_by_disk(path, len(content)):
+            path.write_bytes(content)
         sha.update(content)
 
     # The same again for the cache.
