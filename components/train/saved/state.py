@@ -2,6 +2,7 @@
 otherwise."""
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,8 @@ def read_stopped(model: Path) -> Stopped | None:
     try:
         state = _read(last)
     except InputError as error:
+        if last.is_file() and not os.access(last, os.R_OK):
+            raise
         problem = str(error).rstrip(".")
         found = problem.rpartition(": ")[0] or problem  # without its advice
         try:
