@@ -41,7 +41,7 @@ class ClusterTable(FolderOfFiles):
 
     FILE: ClassVar[str] = "clusters.json"
     FLAG: ClassVar[str] = "--clusters"
-    MADE_BY: ClassVar[str] = "cluster"
+    MADE_BY: ClassVar[str] = "python -m components.cluster"
     FEATURES: ClassVar[str] = "features.npz"
     format: Literal[2] = 2
 

@@ -40,7 +40,7 @@ class DatasetManifest(Folder):
 
     FILE: ClassVar[str] = "manifest.json"
     FLAG: ClassVar[str] = "--dataset"
-    MADE_BY: ClassVar[str] = "prepare"
+    MADE_BY: ClassVar[str] = "python -m components.prepare"
     format: Literal[2] = 2
 
     num_labels: int  # label ids are 0 .. num_labels - 1, and IGNORED; 0 = the input is a picture

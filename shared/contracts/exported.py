@@ -62,7 +62,7 @@ class ExportCard(FolderOfFiles):
 
     FILE: ClassVar[str] = "export.json"
     FLAG: ClassVar[str] = "--exported"
-    MADE_BY: ClassVar[str] = "export"
+    MADE_BY: ClassVar[str] = "python -m components.export"
     format: Literal[2] = 2
 
     file: Name  # ONNX

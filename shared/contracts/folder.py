@@ -29,7 +29,7 @@ class Folder(Record):
 
     FILE: ClassVar[str]  # name of the JSON file
     FLAG: ClassVar[str]  # by which steps are given the folder
-    MADE_BY: ClassVar[str]  # step that writes it
+    MADE_BY: ClassVar[str]  # command that writes it
     format: Literal[1] = 1
 
     def write(self, folder: Path, write: Write = write_atomically) -> None:
@@ -46,7 +46,7 @@ class Folder(Record):
         if not path.is_file():
             raise InputError(
                 f"{cls.FLAG} {folder} holds no {cls.FILE}: give the folder that "
-                f"`python -m components.{cls.MADE_BY}` wrote."
+                f"`{cls.MADE_BY}` wrote."
             )
         with refused_if_unreadable():
             content = path.read_bytes()
@@ -59,12 +59,12 @@ class Folder(Record):
             reason = first["msg"].removeprefix("Value error, ")
             raise InputError(
                 f"{path} does not fit this version: {field}: {reason[:1].lower()}{reason[1:]}; "
-                f"make it again with `python -m components.{cls.MADE_BY}`."
+                f"make it again with `{cls.MADE_BY}`."
             ) from None
         if not is_whole:
             raise InputError(
                 f"{path} was changed after it was written: copy the folder again, or make it again "
-                f"with `python -m components.{cls.MADE_BY}`; if the change is yours, remove its "
+                f"with `{cls.MADE_BY}`; if the change is yours, remove its "
                 f"line {SEAL}, and the comma before it."
             )
         return found
@@ -90,6 +90,6 @@ class FolderOfFiles(Folder):
 
         given_as: the folder in the caller's words, where that is not its usual flag."""
         given_as = given_as or f"{self.FLAG} {folder}"
-        again = f"make it again with `python -m components.{self.MADE_BY}`."
+        again = f"make it again with `{self.MADE_BY}`."
         remedy = f"copy the folder again, or {again}"
         return Promise(Path(folder), given_as, self.FILE, self.files, remedy)

@@ -114,7 +114,7 @@ class BenchmarkReport(Folder):
 
     FILE: ClassVar[str] = "benchmark.json"
     FLAG: ClassVar[str] = "--report"
-    MADE_BY: ClassVar[str] = "benchmark"
+    MADE_BY: ClassVar[str] = "python -m components.benchmark"
     format: Literal[2] = 2
 
     speed: list[SpeedRow]

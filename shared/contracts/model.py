@@ -135,7 +135,7 @@ class ModelCard(Folder):
 
     FILE: ClassVar[str] = "model.json"
     FLAG: ClassVar[str] = "--model"
-    MADE_BY: ClassVar[str] = "train"
+    MADE_BY: ClassVar[str] = "python -m components.train"
 
     architecture: Architecture
     height: int

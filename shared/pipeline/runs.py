@@ -40,7 +40,7 @@ class RunRecord(Folder):
 
     FILE: ClassVar[str] = "run.json"
     FLAG: ClassVar[str] = "--continue"
-    MADE_BY: ClassVar[str] = "pipeline"
+    MADE_BY: ClassVar[str] = "python pipeline.py submit"
 
     name: Name
     recipe: Name

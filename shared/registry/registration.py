@@ -44,7 +44,7 @@ class Candidate(Folder):
 
     FILE: ClassVar[str] = "candidate.json"
     FLAG: ClassVar[str] = "--journal"
-    MADE_BY: ClassVar[str] = "benchmark"
+    MADE_BY: ClassVar[str] = "python -m components.benchmark"
     FILES: ClassVar[str] = "model"
 
     name: str  # of the registered model
