@@ -33,6 +33,7 @@ from shared.recipes.files import Numbers, read_section
 from shared.recipes.values import reason_of
 from shared.recipes.words import in_words_of_recipe, owners_of, owners_of_folders
 from shared.secrets import restored, without_secrets
+from shared.servers import plain
 from shared.terminal import stopping
 from shared.terminal.screen import FittingLines
 
@@ -205,14 +206,15 @@ def refusals(name: str) -> Iterator[None]:
         yield
     except (InputError, WorkFailed) as end:
         how, code = ("refused", 2) if isinstance(end, InputError) else ("failed", 1)
-        print(f"{name} {how}: {runnable(without_secrets(str(end)))}", file=sys.stderr)
+        sentence = plain(without_secrets(str(end)))  # it may quote a server, or a file's name
+        print(f"{name} {how}: {runnable(sentence)}", file=sys.stderr)
         sys.exit(code)
 
 
 def _show_error(kind: type[BaseException], error: BaseException, trace: TracebackType) -> None:
     """What Python shows of an error that nobody caught, without the passwords of addresses."""
     text = "".join(traceback.format_exception(kind, error, trace))
-    print(without_secrets(text), end="", file=sys.stderr)
+    print(plain(without_secrets(text)), end="", file=sys.stderr)
 
 
 def _show_error_of_thread(ended: threading.ExceptHookArgs) -> None:

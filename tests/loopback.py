@@ -1,10 +1,10 @@
 """A web server on this machine that holds files and can be told to misbehave."""
 
+import contextlib
 import gzip
 import re
 import threading
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -23,6 +23,11 @@ FAULTS = (
 def misbehave(handler: BaseHTTPRequestHandler, fault: str, ended: threading.Event) -> None:
     """Answer with one of FAULTS, until the other side has enough or `ended` is set."""
     handler.close_connection = True
+    with contextlib.suppress(OSError):  # the other side has enough
+        _misbehave(handler, fault, ended)
+
+
+def _misbehave(handler: BaseHTTPRequestHandler, fault: str, ended: threading.Event) -> None:
     send = handler.wfile.write
 
     def head(status: int = 200, **headers: object) -> None:
@@ -155,7 +160,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(**content: bytes):
     """A running server of files by path without its slash."""
 

@@ -54,7 +54,7 @@ class Way:
         self.fault: str | None = None
         self.dies_after: int | None = None
         self.requests = self.times_failed = 0
-        self.bodies: list[bytes] = []  # of all requests, with path and headers
+        self.told: list[bytes] = []  # paths and bodies of all requests
         self.ended = threading.Event()
         way, host = self, server.removeprefix("http://")
 
@@ -64,7 +64,7 @@ class Way:
             def handle_any(self) -> None:
                 way.requests += 1
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                way.bodies.append(f"{self.path}\n{self.headers}".encode() + body)
+                way.told.append(self.path.encode() + b"\n" + body)
                 fault = way.fault
                 if way.dies_after is not None and way.requests > way.dies_after:
                     fault = "refuses"

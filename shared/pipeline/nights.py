@@ -26,6 +26,7 @@ from shared.pipeline.recipes import Recipe
 from shared.pipeline.runs import Run, RunRecord, runs_in
 from shared.recipes.files import is_file, recipe_name
 from shared.secrets import carried
+from shared.servers import said
 from shared.terminal.stopping import is_stopping, keeps
 
 LOCK = "nightly.lock"  # in the folder of the runs
@@ -221,7 +222,7 @@ def verdict_of(night: Run) -> Verdict | None:
     try:
         return BenchmarkReport.read(night.report).verdict
     except (InputError, OSError) as error:
-        print(f"nightly: warning: no verdict: {error}", file=sys.stderr)
+        print(f"nightly: warning: no verdict: {said(error)}", file=sys.stderr)
         return None
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from shared import tracking
 from shared.contracts.exported import ExportCard
 from shared.errors import InputError
+from shared.servers import plain
 from shared.tracking import store
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -73,7 +74,7 @@ def versions(client, name: str) -> list[Version]:
         Version(
             name=name,
             number=int(one.version),
-            tags=dict(one.tags),
+            tags={key: plain(value) for key, value in one.tags.items()},  # they are shown
             aliases=tuple(sorted(aliases.get(int(one.version), ()))),
             created=datetime.fromtimestamp(one.creation_timestamp / 1000, UTC),
             files=one.source,

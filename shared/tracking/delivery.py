@@ -94,6 +94,7 @@ class Delivery:
         self.problem, self.is_down = "", False
         self.sending: Path | None = None
         self._warned: set[str] = set()
+        self._looked_for: set[str] = set()  # runs, in this attempt
 
     # How much there is.
 
@@ -128,6 +129,7 @@ class Delivery:
     def deliver(self) -> bool:
         """Deliver what there is; whether all of it is in MLflow now. Raises nothing."""
         self.problem, self.is_down = "", False
+        self._looked_for.clear()
         try:
             for of_files in (False, True):
                 whole = self._whole_lines()
@@ -187,7 +189,10 @@ class Delivery:
 
     def _id_of(self, run: str) -> str:
         """Raises Unreachable, Gone, or BeginAgain where it is another run than before."""
+        if run not in self._looked_for:
+            self.tree.forget(run)
         run_id = self.tree.id_of(run)
+        self._looked_for.add(run)
         before = self.position.run_ids.setdefault(run, run_id)
         if before != run_id:
             warn(f"{run} is not in {without_secrets(self.tree.uri)} any more: made anew.")

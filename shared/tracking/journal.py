@@ -28,6 +28,7 @@ from typing import Any, Self
 from shared.errors import runnable
 from shared.files.names import why_no_name
 from shared.files.writing import write_atomically
+from shared.secrets import without_secrets
 from shared.servers import plain
 
 FILES = "files"
@@ -44,7 +45,7 @@ def now_ms() -> int:
 
 def warn(text: str) -> None:
     """One line on stderr."""
-    print(f"warning: MLflow: {runnable(plain(text))}", file=sys.stderr, flush=True)
+    print(f"warning: MLflow: {runnable(plain(without_secrets(text)))}", file=sys.stderr, flush=True)
 
 
 class Journal:

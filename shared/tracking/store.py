@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import logging
 import os
 import urllib.parse
@@ -29,6 +30,12 @@ DEFAULTS = {
 
 # HTTP: authorization missing, time-out, too many requests. They pass, whatever was sent.
 PASSING = {401, 403, 404, 405, 407, 408, 429, 499}
+
+
+TOO_LARGE = 413  # for a proxy: it will be
+
+# How MLflow's client begins what it says of an answer that is no JSON.
+NOT_OF_MLFLOW = "API request to"
 
 
 class Unreachable(Exception):
@@ -101,15 +108,19 @@ def judged() -> Iterator[None]:
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether the same call would fail again on a healthy server."""
+    """Whether the same call would fail again on a healthy server: MLflow itself refuses it, and not
+    whoever stands before it, such as a page where people log in."""
     response = getattr(error, "response", None)  # of requests
     if hasattr(error, "get_http_status_code"):  # MLflow's own
         status = error.get_http_status_code()
+        is_of_mlflow = not str(error).startswith(NOT_OF_MLFLOW)
     elif hasattr(response, "status_code"):
         status = response.status_code
+        is_of_mlflow = response.text.lstrip().startswith("{") or status == TOO_LARGE
     else:
-        return isinstance(error, FileNotFoundError | ValueError | TypeError)
-    return 400 <= status < 500 and status not in PASSING
+        is_other = isinstance(error, FileNotFoundError | ValueError | TypeError)
+        return is_other and not isinstance(error, json.JSONDecodeError)
+    return is_of_mlflow and 400 <= status < 500 and status not in PASSING
 
 
 def one_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 below their parents, in the experiment of the parent."""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from shared.tracking.journal import MadeNote, RunNote, warn
 
 UID = "pipeline.journal"  # tag by which a run is found again
 PARENT = "mlflow.parentRunId"
+# MLflow's client takes an empty answer, of whoever stands before MLflow, as a success.
+RUN_ID, OTHER = re.compile("[0-9a-f]{32}"), "it answers, but not as MLflow does"
 
 
 class Gone(Exception):
@@ -125,6 +128,8 @@ class Tree:
             if parent:
                 tags[PARENT] = parent.run_id
             new = self.client.create_run(experiment, note.started, tags, note.name)
+        if not RUN_ID.fullmatch(new.info.run_id) or not self._active(new.info.run_id, note):
+            raise store.Unreachable(OTHER)
         return MadeNote(new.info.run_id, experiment)
 
     def _parent_of(self, note: RunNote) -> MadeNote | None:
@@ -154,6 +159,8 @@ class Tree:
                 if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
                     return None
                 raise
+            if info.run_id != run_id:
+                raise store.Unreachable(OTHER)
             if info.lifecycle_stage == "active":
                 return MadeNote(run_id, info.experiment_id)
             experiment = self.client.get_experiment(info.experiment_id)

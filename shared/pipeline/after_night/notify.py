@@ -12,6 +12,8 @@ from typing import Any
 from shared.contracts.measured import BenchmarkReport
 from shared.errors import InputError
 from shared.pipeline.runs import Run
+from shared.secrets import without_secrets
+from shared.servers import plain
 
 LIMIT_SECONDS = 60.0  # a command that hangs must not keep the next night from starting
 OUTCOMES = {  # by the exit code of `nightly`; other codes are signals
@@ -36,7 +38,7 @@ def notify(command: str, recipe: str, code: int, run: Run | None = None, reason:
     """
     if not command:
         return
-    message = json.dumps(message_of(recipe, code, run, reason))
+    message = json.dumps(message_of(recipe, code, run, plain(without_secrets(reason))))
     sys.stdout.flush()
     try:
         process = subprocess.Popen(

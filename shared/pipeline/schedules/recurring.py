@@ -21,6 +21,7 @@ from shared.pipeline.schedules.cron import read_cron, to_kfp
 from shared.pipeline.schedules.manage import ScheduleOptions
 from shared.pipeline.schedules.schedule import describe
 from shared.pipeline.server import check_raw_data, connect, shown, spec_of
+from shared.servers import said
 
 MARK = "by pipeline.py schedule, "  # before the digest, in a description
 # Options that no server takes, and their flags.
@@ -43,7 +44,7 @@ def change(options: ScheduleOptions) -> None:
             for run in _find(client):
                 cron = run.trigger.cron_schedule if run.trigger else None
                 when = f'cron "{cron.cron}"' if cron else "by an interval"
-                print(f"{run.display_name} ({run.status.lower()}): {when}")
+                print(said(f"{run.display_name} ({run.status.lower()}): {when}"))
             return
 
         name = options.full_name

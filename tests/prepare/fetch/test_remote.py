@@ -646,6 +646,15 @@ def test_a_password_and_a_signature_go_nowhere_but_to_the_server(site, tmp_path,
         assert word not in printed
 
 
+def test_a_variable_may_hold_the_url(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAW_URL", site.url.replace("http://", "http://zaphod:pa55word@"))
+    assert fetch("env://RAW_URL", tmp_path).read_bytes() == BODY
+    assert refused("env://NO_URL", tmp_path) == (
+        "--raw-data env://NO_URL: the environment has no variable NO_URL that holds a URL: set it "
+        "where the step runs."
+    )
+
+
 def test_refusals_of_a_server(site, tmp_path):
     for status in (401, 403):
         site.statuses = {"HEAD": status, "GET": status}

@@ -44,7 +44,8 @@ def way(server, monkeypatch) -> Iterator[Way]:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setattr(courier, "EVERY_S", 0.2)
     monkeypatch.setattr(courier, "LONGEST_WAIT_S", 0.4)
-    monkeypatch.setattr(courier, "PATIENCE_S", 2.0)
+    monkeypatch.setattr(courier, "PATIENCE_S", 2.0)  # a busy machine answers late
+    monkeypatch.setenv("PIPELINE_PATIENCE_S", "2")
     yield way
     way.ended.set()
     way.http.shutdown()

@@ -14,6 +14,7 @@ from shared import tracking
 from shared.tracking.journal import MadeNote, RunNote
 from shared.tracking.replay import Delivered, is_delivered, replay
 from tests.calling import environment as clean_environment
+from tests.loopback import FAULTS
 from tests.places import ROOT
 
 STEPS = 40
@@ -84,7 +85,13 @@ def net(tmp_path):
     return file
 
 
-@pytest.mark.parametrize("fault", ["refuses", "hangs", "500"])
+SLOW = pytest.mark.slow
+HERE = ("refuses", "hangs", "nothing", "another object", "says 100 for ever", "400", "500")
+
+
+@pytest.mark.parametrize(
+    "fault", [one if one in HERE else pytest.param(one, marks=SLOW) for one in FAULTS]
+)
 def test_what_a_server_misses_is_delivered_later(
     fault, way, client, experiment, net, tmp_path, capsys
 ):
@@ -92,7 +99,7 @@ def test_what_a_server_misses_is_delivered_later(
     started = time.monotonic()
     with tracking.step_run("train", {"epochs": 2}, tmp_path / "out"):
         log_everything(net)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 5  # of a busy machine; alone it is one second
     net.unlink()  # a later step may replace it: the journal has it
 
     warnings = capsys.readouterr().err.splitlines()
@@ -170,6 +177,21 @@ def test_a_run_that_mlflow_has_lost_is_made_anew(way, client, experiment, net, t
     run = run_of(client, f"{experiment}-again")
     assert len(curves_of(client, run)["loss/G"]) == STEPS and run.data.metrics["late"] == 1.0
     assert "made anew" in capsys.readouterr().err
+
+
+def test_mlflow_is_told_no_secrets(way, client, experiment, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "k3y+of+the+store")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", way.uri.replace("//", "//zaphod:track1ng@"))
+    url = {"raw_data": "https://zaphod:pa55word@h/x.zip?X-Amz-Signature=5ignature"}
+    with pytest.raises(ValueError), tracking.step_run("train", url, tmp_path / "out"):
+        tracking.set_tags(url | {"key": "azN5K29mK3RoZStzdG9yZQ== is k3y%2Bof%2Bthe%2Bstore"})
+        raise ValueError("k3y+of+the+store was refused, and track1ng")
+    run = run_of(client, experiment)
+    assert run.data.params["raw_data"] == "https://***@h/x.zip?X-Amz-Signature=***"
+    assert run.data.tags["failure"] == "*** was refused, and ***"
+    told = b"".join(way.told)
+    for secret in (b"k3y", b"azN5", b"pa55word", b"track1ng", b"5ignature", b"zaphod"):
+        assert secret not in told
 
 
 # Each kind fails alone.

@@ -138,6 +138,30 @@ def read_options(verb, words: list[str], kind) -> dict:
     return {name: read_flags(verb, "test", words)[name] for name in kind.model_fields}
 
 
+# What has no place in files that others read.
+
+
+@pytest.mark.parametrize("program", ["crontab", "systemctl"])
+def test_secrets_are_refused_in_a_schedule(program, machine):
+    machine.has(program)
+    url = "https://zaphod:pa55word@host/a.zip?sig=5ignature"
+    refused = refusal(nightly, raw_data=url)
+    assert refused.startswith("--raw-data https://***@host/a.zip?sig=*** has secrets in it")
+    assert "env://VARIABLE" in refused
+    hook = "curl -H 'Authorization: Bearer abcdefgh123' https://chat.example"
+    assert refusal(nightly, notify=hook).startswith("--notify has secrets in it")
+    assert not machine.crontab.exists() and not machine.units.exists()
+    nightly(raw_data="env://RAW_DATA")
+    assert (Path.cwd() / "runs").is_dir()
+
+
+def test_a_program_of_the_system_that_hangs_is_not_waited_for(machine, monkeypatch):
+    monkeypatch.setenv("PIPELINE_PATIENCE_S", "0.2")
+    (machine.programs / "crontab").write_text(f"#!{sys.executable}\nimport time; time.sleep(9)\n")
+    (machine.programs / "crontab").chmod(0o755)
+    assert "`crontab -l` gives no answer in 0.2 s" in refusal(nightly)
+
+
 # By crontab.
 
 
