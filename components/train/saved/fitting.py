@@ -43,6 +43,7 @@ def _unlike(found: Any, like: Any, place: str, is_strict: bool = False) -> Itera
                 yield f"{place} is {tuple(found.shape)}, not {tuple(like.shape)}"
             elif found.is_floating_point() != like.is_floating_point():
                 yield f"{place} is of {found.dtype}, not {like.dtype}"
+        # What holds others.
         case dict():
             if not isinstance(found, Mapping):
                 yield f"{place} is no dict"
@@ -60,6 +61,7 @@ def _unlike(found: Any, like: Any, place: str, is_strict: bool = False) -> Itera
                 yield f"{place} is empty"
             for one, other in zip(found[:1], like[:1], strict=False):
                 yield from _unlike(one, other, f"{place}[0]")
+        # Single values.
         case str():
             if not isinstance(found, str):
                 yield f"{place} is no text"

@@ -96,6 +96,8 @@ def read_stopped(model: Path) -> Stopped | None:
             f"{max(0, seconds - before.stat().st_mtime):.0f} s since the state before, "
             f"{before.name}, is trained again"
         )
+
+    # It is one of this step, of a version that is read.
     if not isinstance(state, dict) or not NEEDED <= state.keys():
         raise InputError(f"--model {model}: {file.name} is no state of this step: {remedy}")
     found = state.get("format", FORMAT)
