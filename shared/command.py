@@ -128,8 +128,9 @@ def execute(
             for name, path in folders.items()
         }
         with _in_words_of_recipe(config.model_construct(**values), places.values()):
-            with room.said(places | values):
-                return run_tracked(run, config.check(values), **places)
+            checked = config.check(values)
+            with room.said(_options_in(places, checked)):
+                return run_tracked(run, checked, **places)
 
 
 @contextlib.contextmanager
@@ -296,14 +297,18 @@ def _run_command(
                 print(_example(function))
             raise
 
-        with stopping.at_work(name or own_name), room.said(_options_in(values)):
+        with (
+            stopping.at_work(name or own_name),
+            room.said(_options_in(values, values.get("config"))),
+        ):
             function(**values)
 
 
-def _options_in(values: dict[str, Any]) -> dict[str, Any]:
-    """Arguments by name, of a config those that it holds."""
-    config = values.get("config")
-    return values | (dict(config) if isinstance(config, BaseModel) else {})
+def _options_in(values: dict[str, Any], config: Any) -> dict[str, Any]:
+    """Arguments by name, with those that a config holds; what is written to comes first."""
+    options = values | (dict(config) if isinstance(config, BaseModel) else {})
+    outputs = {getattr(config, "OUTPUT", ""), "out"} & options.keys()
+    return {name: options[name] for name in outputs} | options
 
 
 def _arguments(function: Callable[..., None], prog: str, argv: list[str]) -> dict[str, Any]:
