@@ -114,9 +114,11 @@ def test_clusters(dataset, model, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_export(dataset, model, tmp_path):
+def test_an_export(dataset, tmp_path):
+    tiny.model(tmp_path / "model", tiny.architecture())
+
     def command():
-        export(model, tmp_path / "exported", dataset, config=ExportConfig())
+        export(tmp_path / "model", tmp_path / "exported", dataset, config=ExportConfig())
 
     def made():
         card = ExportCard.read(tmp_path / "exported")
