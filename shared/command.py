@@ -52,6 +52,14 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class CheckOptions(Options):
+    """How far the data set is trusted."""
+
+    check_dataset: bool = False
+    """Read the data set and its cache to the end before work, and compare them with the SHA-256
+    that prepare noted. Sizes, types and checksums are compared at each read in any case."""
+
+
 def _as_flag_has_it(field: str, value: Any) -> str:
     return f"{as_flag(field)} {value!r}"
 

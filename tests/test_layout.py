@@ -28,6 +28,7 @@ ONE_SUBJECT = {  # though one step alone uses a part of it
     "shared.registry": "all that knows MLflow's registry",
     "shared.data.frames.pack": "writes what all read",
     "shared.data.frames.seal": "writes what all read",
+    "shared.data.written.sum_line": "writes what all read",
     "shared.data.images.encode_ids": "writes what all read",
     "shared.data.images.write_ids": "writes what all read",
     "shared.data.headers": "knows the formats of files, as what reads them",

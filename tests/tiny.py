@@ -1,7 +1,9 @@
 """Networks of a few channels and data sets of a few pixels, for all tests."""
 
 import contextlib
+import hashlib
 import warnings
+import zlib
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import torch
 from components.train.data.batches import Augmentation, PairDataset
 from components.train.networks.init import initialise
 from shared.contracts.clusters import ClusterTable, LabelClusters
-from shared.contracts.dataset import DatasetManifest, Pair
+from shared.contracts.dataset import SUMS, DatasetManifest, Pair
 from shared.contracts.exported import ExportCard, Graph, TensorSpec
 from shared.contracts.measured import BenchmarkReport, Quality
 from shared.contracts.model import LATEST, Architecture, ModelCard, SavedWeights
@@ -20,8 +22,9 @@ from shared.data.frames import cache_file, pack, seal
 from shared.data.images import write_ids, write_picture
 from shared.data.maps import Sample
 from shared.data.reader import PairReader
+from shared.data.written import sum_line
 from shared.deployed.synthesiser import input_names
-from shared.files.digests import digest_files
+from shared.files.digests import digest_files, sha256_of
 from shared.files.writing import write_atomically
 from shared.networks.build import build_encoder, build_generator
 from shared.networks.checkpoint import save_weights
@@ -198,14 +201,20 @@ def write(
 
     # The manifest, and the cache where one is wanted.
     digests = dict(digest=digest_files(files), test_digest=digest_files(of_tests))
+    sums = {file.relative_to(folder).as_posix(): sha256_of(file).hex() for file in files}
+    content = "".join(sum_line(digest, file) for file, digest in sums.items()).encode()
+    write_atomically(folder / SUMS, content)
+    digests["files"] = {SUMS: hashlib.sha256(content).hexdigest()}
     manifest = manifest.model_copy(update=digests | pairs)
     manifest.write(folder)
     if cache:
+        checksums = {}
         for split in splits:
             both = zip(pairs[split], frames[split], strict=True)
-            records = b"".join(pack(manifest, pair, frame) for pair, frame in both)
-            write_atomically(cache_file(folder, split), records)
-        seal(folder, manifest)
+            records = [pack(manifest, pair, frame) for pair, frame in both]
+            write_atomically(cache_file(folder, split), b"".join(records))
+            checksums[split] = [zlib.crc32(record) for record in records]
+        seal(folder, manifest, checksums)
     return manifest
 
 

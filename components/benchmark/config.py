@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from shared.command import Options, StepConfig
+from shared.command import CheckOptions, Options, StepConfig
 from shared.contracts.measured import BenchmarkReport
 from shared.device_names import DeviceName, PrecisionName
 from shared.networks.chosen import WeightsOptions
@@ -94,7 +94,13 @@ class GateOptions(Options):
 
 # pydantic puts the fields of the last base first, and so does --help.
 class BenchmarkConfig(
-    MeasuringOptions, GateOptions, PageOptions, SpeedOptions, WeightsOptions, StepConfig
+    MeasuringOptions,
+    GateOptions,
+    PageOptions,
+    SpeedOptions,
+    CheckOptions,
+    WeightsOptions,
+    StepConfig,
 ):
     """All options of the benchmark step."""
 

@@ -37,6 +37,7 @@ from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard, Graph
 from shared.contracts.measured import BenchmarkReport
+from shared.data.checking import check_dataset
 from shared.data.pictures import side_by_side
 from shared.data.reader import PairReader
 from shared.deployed.form import Form
@@ -69,6 +70,8 @@ def run(
     with export.promise(exported).kept():
         card, generator = load_generator(model, export.size, weights=config.weights, **hints)
         check_same_model(exported, export, dataset, manifest, model, card)
+    if config.check_dataset:
+        check_dataset(dataset, manifest)
     table = ClusterTable.read_for(clusters, model, card) if clusters else None
 
     # Networks that measure quality: a wrong one is refused before the long work.

@@ -4,13 +4,13 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from shared.command import StepConfig
+from shared.command import CheckOptions, StepConfig
 from shared.contracts.clusters import ClusterTable
 from shared.device_names import DeviceName, PrecisionName
 from shared.networks.chosen import WeightsOptions
 
 
-class ClusterConfig(WeightsOptions, StepConfig):
+class ClusterConfig(CheckOptions, WeightsOptions, StepConfig):
     STEP: ClassVar[str] = "cluster"
     OUTPUT: ClassVar[str] = "clusters"
     MADE: ClassVar[tuple[str, ...]] = (

@@ -14,6 +14,7 @@ from components.cluster.features import InstanceFeatures, encode_instances, writ
 from shared import tracking
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.labels import Label
+from shared.data.checking import check_dataset
 from shared.data.labels import name_of
 from shared.device import pick
 from shared.networks.checkpoint import load_encoder
@@ -27,6 +28,8 @@ def run(dataset: Path, model: Path, clusters: Path, *, config: ClusterConfig) ->
     refuse_inside(dataset, clusters, "--clusters")
     if config.reference_files:
         refuse_labelless(manifest, "--reference-files")
+    if config.check_dataset:
+        check_dataset(dataset, manifest)
     encoder = load_encoder(model, card)
     tracking.log_dataset(manifest.name, dataset, manifest.digest, "clustering")
 

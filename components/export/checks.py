@@ -8,11 +8,13 @@ from torch import nn
 from components.export.config import ExportConfig, OmOptions
 from components.export.om.atc import check_aipp, check_atc, check_gears, check_place
 from components.export.om.chip import soc_version
+from shared.command import CheckOptions
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.forecast import Forecast, PreparedData
 from shared.contracts.labels import RawReading
 from shared.contracts.model import ModelCard
+from shared.data.checking import check_dataset
 from shared.errors import InputError
 from shared.networks.build import build_generator
 from shared.networks.checkpoint import load_generator
@@ -45,6 +47,15 @@ def read_inputs(
     if dropout:
         check_has_dropout(generator, model)
     return card, generator
+
+
+def check_files(dataset: Path | None, options: CheckOptions) -> None:
+    """Compare the data set with what prepare wrote, where that is asked for. Raises InputError."""
+    if not options.check_dataset:
+        return
+    if dataset is None:
+        raise InputError("--check-dataset was given without --dataset: give that too.")
+    check_dataset(dataset, DatasetManifest.read(dataset))
 
 
 def check_has_dropout(generator: nn.Module, model: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from components.export.om.atc import PrecisionMode
-from shared.command import Options, StepConfig
+from shared.command import CheckOptions, Options, StepConfig
 from shared.contracts.dataset import parse_size
 from shared.contracts.exported import ExportCard, Graph
 from shared.device_names import PARITY_LIMITS
@@ -124,7 +124,9 @@ class OmOptions(Options):
 
 
 # pydantic puts the fields of the last base first, and so does --help.
-class ExportConfig(OmOptions, ProofOptions, OnnxOptions, FormOptions, WeightsOptions, StepConfig):
+class ExportConfig(
+    OmOptions, ProofOptions, OnnxOptions, FormOptions, CheckOptions, WeightsOptions, StepConfig
+):
     """Options of the export step."""
 
     STEP: ClassVar[str] = "export"

@@ -8,7 +8,7 @@ import onnxruntime
 import torch
 from onnx import ModelProto
 
-from components.export.checks import aipp_of, read_clusters, read_inputs
+from components.export.checks import aipp_of, check_files, read_clusters, read_inputs
 from components.export.config import ExportConfig, OmOptions, OnnxOptions
 from components.export.om.atc import Target, check_atc, compile_om
 from components.export.om.chip import soc_version
@@ -56,6 +56,7 @@ def run(
     deployed = with_graph_norm(form.synthesiser(generator), config)
 
     # What it is proven on.
+    check_files(dataset, config)
     maps = maps_of_proof(form, card, dataset, config.parity_samples)
     samples = {sample.name: form.feed(sample) for sample in maps}
     first = next(iter(samples.values()))

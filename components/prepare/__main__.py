@@ -76,8 +76,27 @@ def demo(
     generate(out, train, test, *parse_size(size), seed)
 
 
+def check_dataset(dataset: Path) -> None:
+    """Compare a data set and its cache with what prepare noted of them when it wrote them.
+
+    Exit code 2, and the name of the first file that is another one, where they are not the same.
+    `sha256sum --check SHA256SUMS` does it for the images without this project.
+
+    Args:
+        dataset: Folder of the prepare step.
+
+    Example:
+        python -m components.prepare check-dataset --dataset runs/dataset
+    """
+    from shared.contracts.dataset import DatasetManifest
+    from shared.data.checking import check_dataset as compare
+
+    compare(dataset, DatasetManifest.read(dataset))
+
+
 def main(argv: list[str] | None = None) -> None:
-    command_line("python -m components.prepare", prepare, {"demo": demo}, argv)
+    commands = {"demo": demo, "check-dataset": check_dataset}
+    command_line("python -m components.prepare", prepare, commands, argv)
 
 
 if __name__ == "__main__":

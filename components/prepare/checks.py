@@ -27,12 +27,13 @@ from components.prepare.raw_data import (
 from components.prepare.reading.geometry import Resize
 from components.prepare.reading.levels import Levels
 from components.prepare.reading.pairs import Reading, read_header
-from components.prepare.writing.dataset import digest_of
 from components.prepare.writing.folders import is_occupied
 from components.prepare.writing.parallel import parallel_map
 from shared.contracts.dataset import SPLITS, DatasetManifest, Pair, parse_size
 from shared.contracts.forecast import Forecast, PreparedData
+from shared.data.checking import refuse_other_files
 from shared.data.frames import cache_file, record_bytes
+from shared.data.written import NotAsPrepared
 from shared.errors import InputError
 from shared.files.writing import partial_of
 
@@ -147,9 +148,11 @@ def read_if_same(
     remedy = "remove it first, or give a new folder"
     try:
         found = DatasetManifest.read(dataset)
-    except InputError:
+    except InputError as error:
+        found = str(error).partition(": ")[0]
         raise InputError(
-            f"--dataset {dataset} is not empty and holds no data set of this version: {remedy}."
+            f"--dataset {dataset} is not empty and holds no data set of this version: {remedy} "
+            f"({found})."
         ) from None
 
     # Made with the same options,
@@ -172,8 +175,13 @@ def read_if_same(
         )
 
     # and still as it was written.
-    if digest_of(dataset, found) != found.digest:
-        raise InputError(f"--dataset {dataset} was changed after it was prepared: {remedy}.")
+    try:
+        refuse_other_files(dataset, found)
+    except NotAsPrepared as error:
+        found = str(error).rpartition(": ")[0]
+        raise InputError(
+            f"--dataset {dataset} was changed after it was prepared: {remedy} ({found})."
+        ) from None
     return found
 
 

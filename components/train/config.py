@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from components.train.schedule import ScheduleOptions
-from shared.command import Options, StepConfig
+from shared.command import CheckOptions, Options, StepConfig
 from shared.contracts.dataset import parse_size
 from shared.contracts.model import (
     UNETS,
@@ -237,6 +237,7 @@ class TrainConfig(
     ValidationOptions,
     PrecisionOptions,
     DataOptions,
+    CheckOptions,
     ScheduleOptions,
     LossOptions,
     NetworkOptions,

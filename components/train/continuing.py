@@ -163,7 +163,13 @@ TABLE = (
     # What no weight depends on.
     Row(
         (
-            *("workers", "cache", "activation_checkpointing", "max_skipped_updates"),
+            *(
+                "workers",
+                "cache",
+                "check_dataset",
+                "activation_checkpointing",
+                "max_skipped_updates",
+            ),
             *("validate_every_epochs", "log_every_steps", "sample_every_epochs"),
             *("save_every_epochs", "save_every_steps", "performance_run"),
         ),

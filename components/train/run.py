@@ -38,9 +38,11 @@ from shared.code_version import code_version
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import Architecture, ModelCard
+from shared.data.checking import check_dataset
 from shared.data.reader import PairReader
+from shared.data.written import NotAsPrepared
 from shared.device import Runtime
-from shared.errors import InputError
+from shared.errors import InputError, WorkFailed
 from shared.registry.trained import log_model
 from shared.scorers.networks import MeasuringNetworks
 
@@ -101,6 +103,8 @@ def train_model(
     architecture = architecture_for(config, config.lambda_feature_matching > 0, manifest, table)
     parent = read_start(init_from, architecture) if init_from else None
     check(architecture, config, manifest, parent, table, goes_on=stopped is not None)
+    if config.check_dataset and world.is_main:
+        check_dataset(dataset, manifest)
     features = features_by_image(clusters, manifest) if clusters else None
     size, one_size = deployed_size(config, architecture, manifest)
 
@@ -195,7 +199,10 @@ def train_model(
         print(validation.describe(), flush=True)
 
     # Train; every save leaves a complete model folder.
-    figures, images_per_second = train(trainer, loader, samples, validation, folder, config)
+    try:
+        figures, images_per_second = train(trainer, loader, samples, validation, folder, config)
+    except NotAsPrepared as refusal:
+        raise WorkFailed(f"{str(refusal).removesuffix('.')}; {folder.kept()}.") from None
     print(final_table(figures, trainer.epoch, folder.best), flush=True)
 
     # What the run leaves in MLflow.

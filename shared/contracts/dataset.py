@@ -3,14 +3,17 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from shared.contracts.folder import Folder
+from shared.contracts.folder import FolderOfFiles
 from shared.contracts.labels import Label, RawReading
 from shared.errors import InputError
 from shared.files.names import Name
 
 SPLITS = ("train", "test")
+Split = Literal["train", "test"]
+Kind = Literal["input", "photo", "instance"]
+SUMS = "SHA256SUMS"  # of all image files, as `sha256sum --check` reads it; what `files` names
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -32,7 +35,7 @@ class Pair:
     num_instances: int  # distinct ids in its instance map, 0 without one
 
 
-class DatasetManifest(Folder):
+class DatasetManifest(FolderOfFiles):
     """A checked data set in the seeds' flat layout: {train,test}_{img,label,inst}/<name>.png.
 
     With pictures as input it is {train,test}_{A,B,inst}, as the references have it for label_nc 0.
@@ -57,14 +60,31 @@ class DatasetManifest(Folder):
     labels: list[Label] = []  # names and colours, as far as they are known
     raw: RawReading = RawReading()  # how its maps were made of the files of the source
 
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Raises InputError where the file is missing, is not as it was written, does not fit this
+        version, or names a pair twice."""
+        manifest = super().read(folder)
+        for split in SPLITS:
+            names = Counter(pair.name for pair in getattr(manifest, split))
+            if len(names) < names.total():
+                raise InputError(
+                    f"{Path(folder) / cls.FILE} names {names.most_common(1)[0][0]} twice in its "
+                    f"{split} split: prepare the data set again."
+                )
+        return manifest
+
     @property
     def name(self) -> str:
         """What people call it: the last part of where it comes from."""
         return self.source.rstrip("/").rpartition("/")[2] or self.source
 
-    def path(
-        self, folder: Path, split: str, kind: Literal["photo", "input", "instance"], name: str
-    ) -> Path:
+    def kinds_of(self, pair: Pair) -> list[Kind]:
+        """What files it has, in the order of digests."""
+        photo, instance = ["photo"] * pair.has_photo, ["instance"] * self.has_instances
+        return ["input", *photo, *instance]
+
+    def path(self, folder: Path, split: str, kind: Kind, name: str) -> Path:
         """The file of one map or photo."""
         match kind:
             case "photo":

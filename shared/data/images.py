@@ -5,6 +5,7 @@ Pictures are (C, H, W) everywhere but in files, in Pillow and in MLflow: (H, W, 
 file alone, and to what decodes below it."""
 
 import io
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,7 @@ from shared.errors import InputError
 from shared.files.writing import write_atomically
 
 Transparency = Literal["refuse", "white", "black", "drop"]
+Check = Callable[[OpenedImage], None]  # of a file that is open and not decoded yet
 BACKGROUNDS = {"white": 255, "black": 0}
 
 
@@ -41,6 +43,7 @@ def read_picture(
     channels: int = 3,
     white_level: int = WHITE_16_BIT,
     transparency: Transparency = "refuse",
+    check: Check | None = None,
 ) -> np.ndarray:
     """(channels, H, W) uint8, maybe a view: upright and in sRGB. Grey becomes RGB and RGB grey.
 
@@ -49,12 +52,15 @@ def read_picture(
             highest where that is lower.
         transparency: What becomes of alpha where it is not one of the channels that are wanted, and
             not opaque all over: shown on a colour, dropped, or refused.
+        check: Raises for a file that is not wanted.
 
     Raises InputError where the file has other channels, or numbers that are no grey levels of 8 or
     16 bits."""
     # Numbers as stored, their colours in 8 bits, and alpha beside them.
     with open_image(path) as opened:
         header = opened.header
+        if check:
+            check(opened)
         if not header.holds_levels:
             raise WrongContent(
                 f"{path} has {header.description}: give a picture of 8 or 16 bits a channel."
@@ -121,13 +127,15 @@ def read_colours(path: Path) -> np.ndarray:
     return _upright(levels.view("<u4")[:, :, 0], header.orientation)
 
 
-def read_ids(path: Path) -> np.ndarray:
+def read_ids(path: Path, check: Check | None = None) -> np.ndarray:
     """(H, W) uint8, uint16 or int32: label or instance ids as stored, 16-bit ids above 32767
-    included; upright."""
+    included; upright. check: raises for a file that is not wanted."""
     if Path(path).suffix.lower() == ".npy":
         return _ids_of_array(path)
     with open_image(path) as opened:
         header = opened.header
+        if check:
+            check(opened)
         if not header.holds_ids:
             raise WrongContent(
                 f"{path} is a picture of {header.description}, not a map of ids: give one grey or "

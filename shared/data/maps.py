@@ -1,7 +1,7 @@
 """One record of a pair: labels or a picture, instance ids and the photo, as integer arrays; and
 what they say of regions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import numpy as np
@@ -35,6 +35,12 @@ class Sample:
     def instances(self) -> np.ndarray | None:
         """Instance ids (H, W) int32, as in the files."""
         return None if self.ids is None else self.ids[self.dense_ids]
+
+    def rows(self, wanted: slice) -> Self:
+        """With these rows of its maps alone, whose ids it keeps."""
+        maps = {name: getattr(self, name) for name in ("inputs", "photo", "dense_ids")}
+        cut = {name: one[..., wanted, :] for name, one in maps.items() if one is not None}
+        return replace(self, **cut)
 
     def regions(self, of: Literal["instances", "labels"]) -> tuple[np.ndarray, np.ndarray]:
         """What features are pooled over: ids (K,) int32, ascending, and the map (H, W) of their

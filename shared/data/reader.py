@@ -3,17 +3,17 @@ its image files."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from shared.contracts.dataset import DatasetManifest, Pair
+from shared.contracts.dataset import DatasetManifest, Pair, Split
 from shared.contracts.model import PhotoChannels
-from shared.data.frames import FrameCache
-from shared.data.images import read_ids, read_picture, resize_ids, to_grey
+from shared.data.frames import ALL_ROWS, FrameCache
+from shared.data.images import resize_ids, to_grey
 from shared.data.maps import Sample
+from shared.data.written import DatasetFiles
 
 
 class PairReader:
@@ -23,7 +23,7 @@ class PairReader:
         self,
         dataset: Path,
         manifest: DatasetManifest,
-        split: Literal["train", "test"],
+        split: Split,
         use_cache: bool = True,
         photo_channels: PhotoChannels = 3,
     ):
@@ -32,35 +32,45 @@ class PairReader:
         self.dataset, self.manifest, self.split = dataset, manifest, split
         self.pairs: list[Pair] = getattr(manifest, split)
         self.cache = FrameCache.open(dataset, manifest, split) if use_cache else None
+        if self.cache is None:
+            self.files = DatasetFiles(dataset, manifest, split)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def read(
-        self, index: int, size: tuple[int, int] | None = None, with_photo: bool = True
+        self,
+        index: int,
+        size: tuple[int, int] | None = None,
+        with_photo: bool = True,
+        rows: slice = ALL_ROWS,
     ) -> Sample:
-        """One pair at `size` (height, width), None = its own; its arrays may be read-only."""
+        """One pair at `size` (height, width), None = its own, of whose maps only these rows are
+        wanted; its arrays may be read-only."""
         pair = self.pairs[index]
-        size = size or (pair.height, pair.width)
+        own_size = (pair.height, pair.width)
+        size = size or own_size
         if self.cache is None:
-            return self._from_files(pair, size, with_photo and pair.has_photo)
-        frame = self.cache.read(index)
+            return self._from_files(pair, size, with_photo and pair.has_photo).rows(rows)
+        frame = self.cache.read(index, rows if size == own_size else ALL_ROWS)
         photo = frame.photo if with_photo else None
         if photo is not None and self.photo_channels == 1:
             photo = to_grey(photo)
-        return resize_sample(replace(frame, photo=photo), *size)
+        frame = replace(frame, photo=photo)
+        return frame if size == own_size else resize_sample(frame, *size).rows(rows)
 
     def _from_files(self, pair: Pair, size: tuple[int, int], with_photo: bool) -> Sample:
-        def file(kind: str) -> Path:
-            return self.manifest.path(self.dataset, self.split, kind, pair.name)
-
-        channels, instances, photo = self.manifest.input_nc, None, None
-        inputs = read_picture(file("input"), channels) if channels else read_ids(file("input"))
+        files, instances, photo = self.files, None, None
+        inputs = files.input(pair)
         if self.manifest.has_instances:
-            instances = resize_ids(read_ids(file("instance")), *size)
+            instances = resize_ids(files.ids("instance", pair), *size)
         if with_photo:
-            photo = resize_fast(read_picture(file("photo"), self.photo_channels), *size)
-        return Sample.of_maps(pair.name, _resize_inputs(inputs, *size), instances, photo)
+            photo = resize_fast(files.picture("photo", pair, self.photo_channels), *size)
+        sample = Sample.of_maps(pair.name, _resize_inputs(inputs, *size), instances, photo)
+        if instances is not None:
+            is_whole = size == (pair.height, pair.width)
+            files.refuse_other_instances(pair, len(sample.ids), is_whole)
+        return sample
 
 
 def resize_sample(sample: Sample, height: int, width: int) -> Sample:

@@ -40,7 +40,10 @@ OF_MACHINE = re.compile(
 KILLED = re.compile(
     r"worker .*(killed by signal: Killed|exited unexpectedly)|process pool was terminated abruptly"
 )
-SHARED = re.compile(r"unable to \w+ (shared memory|.*</?torch_)|insufficient shared memory")
+SHARED = re.compile(
+    r"unable to \w+ (shared memory|.*</?torch_)|insufficient shared memory"
+    r"|worker .*killed by signal: Bus error"
+)
 
 # Options that memory depends on: what to say, for those that are not at their least.
 LOWER: Mapping[str, str] = {

@@ -27,7 +27,7 @@ from shared.data.names import CITYSCAPES_ENDINGS
 from shared.data.reader import PairReader
 from shared.errors import InputError
 
-FLIP, NO_FLIP = Augmentation(None, True, 0), Augmentation(None, False, 0)
+NO_FLIP = Augmentation(None, False, 0)
 
 
 class PlainDataset(Dataset):
@@ -104,9 +104,12 @@ def samples_per_second(
     return count / elapsed
 
 
-def measure(raw_data: Path, size: str, workers: int, rounds: int, seconds: float) -> dict:
+def measure(
+    raw_data: Path, size: str, crop: str, workers: int, rounds: int, seconds: float
+) -> dict:
     """Samples a second of each loader: median over rounds in which they take turns."""
     height_width = parse_size(size)
+    augment = Augmentation(parse_size(crop) if crop else None, True, 0)
     with tempfile.TemporaryDirectory() as folder:
         # The data, prepared at the size of the samples and at its own.
         stored, full = Path(folder) / "stored", Path(folder) / "full"
@@ -136,7 +139,7 @@ def measure(raw_data: Path, size: str, workers: int, rounds: int, seconds: float
         # The clock.
         loaders = {"plain Pillow": (PlainDataset(raw_data, height_width, flip=True), None)}
         for name, (reader, resize) in ours.items():
-            loaders[name] = PairDataset(reader, resize, FLIP, features=None), collate
+            loaders[name] = PairDataset(reader, resize, augment, features=None), collate
         rates: dict[str, list[float]] = {name: [] for name in loaders}
         for _ in range(rounds):
             for name, (dataset, collate_fn) in loaders.items():
@@ -156,6 +159,7 @@ def measure(raw_data: Path, size: str, workers: int, rounds: int, seconds: float
 def train_loader(
     raw_data: Path,
     size: str = "512x1024",
+    crop: str = "",
     workers: int = 0,
     rounds: int = 5,
     seconds: float = 2.0,
@@ -165,6 +169,7 @@ def train_loader(
     Args:
         raw_data: Pairs in Cityscapes' raw layout.
         size: HEIGHTxWIDTH of the samples.
+        crop: HEIGHTxWIDTH that ours are cut to; the plain one does not cut.
         workers: Processes of every loader.
         rounds: Rounds in which the loaders take turns.
         seconds: Time of each loader in a round.
@@ -173,7 +178,7 @@ def train_loader(
         python -m tests.benchmarks.train_loader --raw-data runs/demo-data --size 128x256
     """
     try:
-        results = measure(raw_data, size, workers, rounds, seconds)
+        results = measure(raw_data, size, crop, workers, rounds, seconds)
     except subprocess.CalledProcessError:
         sys.exit(2)  # prepare has said why
     print(

@@ -36,6 +36,7 @@ from shared.contracts.dataset import DatasetManifest
 from shared.data.images import write_ids, write_picture
 from shared.data.reader import PairReader
 from shared.errors import InputError
+from shared.files.digests import sha256_of
 from shared.files.owned import only_writer
 from tests.asking import refusal
 from tests.places import EXCERPT, ROOT
@@ -174,7 +175,8 @@ def test_pairs_go_by_name_into_the_flat_layout(raw, tmp_path):
             expected[f"{split}_img/{name}.png"] = np.full((32, 64, 3), 255 - number, np.uint8)
     del expected["test_img/lindau_000001_000019.png"]
     assert_same(pixels(tmp_path / "dataset"), expected)
-    others = {"manifest.json", "cache/train.bin", "cache/test.bin", "cache/cache.json"}
+    others = {"manifest.json", "SHA256SUMS", "cache/cache.json"}
+    others |= {f"cache/{split}.{kind}" for split in ("train", "test") for kind in ("bin", "crc32")}
     assert contents(tmp_path / "dataset").keys() == expected.keys() | others
 
 
@@ -188,6 +190,9 @@ def test_the_manifest_says_what_is_there(raw, tmp_path):
     assert [label["id"] for label in labels] == [*range(35)]
     assert labels[26] == {"id": 26, "name": "car", "colour": [0, 0, 142]}
     pair = dict(height=32, width=64, has_photo=True, num_instances=1)
+    del manifest["sha256_of_all_above"]
+    (sums,) = manifest.pop("files").values()
+    assert sums == sha256_of(tmp_path / "dataset" / "SHA256SUMS").hex()
     assert manifest == {
         "format": 2,
         "num_labels": 35,
@@ -542,7 +547,8 @@ def test_without_instances_no_instance_map_is_needed(raw, tmp_path):
     manifest = prepared(raw, tmp_path / "dataset", size="32x64", instances="none")
     assert not manifest.has_instances and {pair.num_instances for pair in manifest.train} == {0}
     assert {path.name for path in (tmp_path / "dataset").iterdir()} == {
-        "train_img", "train_label", "test_img", "test_label", "manifest.json", "cache",
+        "train_img", "train_label", "test_img", "test_label", "manifest.json", "SHA256SUMS",
+        "cache",
     }  # fmt: skip
 
 
@@ -875,7 +881,7 @@ def test_the_same_command_again_does_nothing(raw, tmp_path, capsys):
 def test_a_data_set_of_before_an_option_was_there_is_the_same(raw, tmp_path, capsys):
     make(raw, tmp_path / "dataset", SMALL)
     manifest = json.loads((tmp_path / "dataset" / "manifest.json").read_text())
-    del manifest["config"]["seed"]
+    del manifest["config"]["seed"], manifest["sha256_of_all_above"]
     (tmp_path / "dataset" / "manifest.json").write_text(json.dumps(manifest))
     make(raw, tmp_path / "dataset", SMALL)
     assert last_line(capsys) == f"prepare: already prepared: {tmp_path / 'dataset'}"
@@ -1088,7 +1094,7 @@ def test_with_and_without_a_cache(stopped):
 
 def torn_line(partial):
     with open(partial / JOURNAL, "a") as journal:
-        journal.write('["train", {"name": "009", "hei')
+        journal.write('01234567 {"split": "train", "pair": {"name": "009", "hei')
 
 
 def long_cache(partial):
@@ -1110,6 +1116,56 @@ def test_what_a_killed_process_left_unfinished_is_done_again(stopped, damage, do
     damage(partial)
     make(raw, dataset, PrepareConfig(size="keep"))
     assert old(dataset) == [f"{number:03d}" for number in range(done)]
+    uninterrupted(raw, dataset)
+
+
+def other_size_in_journal(partial):
+    journal = partial / JOURNAL
+    lines = journal.read_text().splitlines(keepends=True)
+    assert '"height": 8' in lines[3]
+    journal.write_text("".join([*lines[:3], lines[3].replace('"height": 8', '"height": 9')]))
+
+
+def flipped_image(partial):
+    flip(sorted((partial / "train_img").iterdir())[5])
+
+
+def empty_image(partial):
+    """As a loss of power leaves it."""
+    sorted((partial / "train_label").iterdir())[4].write_bytes(b"")
+
+
+def flipped_record(partial):
+    flip(partial / "cache" / "train.bin", place=100)
+
+
+def flip(path, place=50):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "done"),
+    [(other_size_in_journal, 3), (flipped_image, 5), (empty_image, 4), (flipped_record, 0)],
+)
+def test_what_was_kept_and_is_damaged_is_done_again_and_said(stopped, capsys, damage, done):
+    raw, dataset, partial = stopped
+    age(partial)
+    damage(partial)
+    make(raw, dataset, PrepareConfig(size="keep"))
+    assert old(dataset) == [f"{number:03d}" for number in range(done)]
+    found = f"prepare: {done:03d} is damaged in what an earlier run left in {partial}: "
+    assert found in capsys.readouterr().out
+    uninterrupted(raw, dataset)
+
+
+def test_other_settings_of_what_was_kept_begin_anew(stopped):
+    raw, dataset, partial = stopped
+    age(partial)
+    flip(partial / "settings.json")
+    make(raw, dataset, PrepareConfig(size="keep"))
+    assert old(dataset) == []
     uninterrupted(raw, dataset)
 
 

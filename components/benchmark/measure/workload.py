@@ -1,6 +1,6 @@
 """What the runtimes are given: real maps in the form of the exported file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +22,9 @@ class Workload:
     form: Form  # of one size
     count: int  # of pairs; they are given again and again
     photo_channels: PhotoChannels = 3  # of the pictures that the model makes
+    _readers: dict[tuple[str, bool], PairReader] = field(
+        default_factory=dict, init=False, compare=False
+    )
 
     @cached_property
     def samples(self) -> list[Feeds]:
@@ -51,5 +54,8 @@ class Workload:
 
     def _read(self, number: int, use_cache: bool) -> Feeds:
         split, index = self._place(number)
-        reader = PairReader(self.dataset, self.manifest, split, use_cache)
+        if (split, use_cache) not in self._readers:
+            reader = PairReader(self.dataset, self.manifest, split, use_cache)
+            self._readers[split, use_cache] = reader
+        reader = self._readers[split, use_cache]
         return self.form.feed(reader.read(index, self.form.size, with_photo=False))

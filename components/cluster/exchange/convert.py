@@ -15,9 +15,10 @@ from shared.condition import to_signed, to_uint8
 from shared.contracts.clusters import ClusterTable, LabelClusters
 from shared.contracts.dataset import DatasetManifest, parse_size
 from shared.contracts.model import LATEST, ModelCard
-from shared.data.images import encode_array, encode_picture, read_ids, read_picture, resize_ids
+from shared.data.images import encode_array, encode_picture, read_picture, resize_ids
 from shared.data.maps import densify
 from shared.data.names import CITYSCAPES_ENDINGS
+from shared.data.written import DatasetFiles
 from shared.errors import InputError
 from shared.files.names import inside
 from shared.files.writing import sync_all, write_atomically
@@ -142,8 +143,9 @@ def write_maps(
 
     # Every region gets the row of its id.
     kind = "instance" if features.regions == "instances" else "input"
+    files = DatasetFiles(dataset, manifest, "train")
     for image, pair in enumerate(manifest.train):
-        ids = read_ids(manifest.path(dataset, "train", kind, pair.name))
+        ids = files.ids(kind, pair)
         present, positions = densify(resize_ids(ids, *(height_width or ids.shape)))
         start, end = features.start[image : image + 2]
         known = features.ids[start:end]
@@ -186,14 +188,14 @@ def read_maps(
             )
 
     # Pooled over its regions as the encoder's output is.
-    images = []
+    images, of_pairs = [], DatasetFiles(dataset, manifest, "train")
     for pair in manifest.train:
         labels = None
         if manifest.num_labels:
-            labels = read_ids(manifest.path(dataset, "train", "input", pair.name))  # (H, W)
+            labels = of_pairs.ids("input", pair)  # (H, W)
         ids = labels
         if over == "instances":
-            ids = read_ids(manifest.path(dataset, "train", "instance", pair.name))  # (H, W)
+            ids = of_pairs.ids("instance", pair)  # (H, W)
         picture = read_picture(files[pair.name], channels)  # (F, H, W)
         encoded = to_signed(torch.from_numpy(picture[None].copy()))
         images += rows_of_images(encoded, [densify(ids)], [labels])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components.export.checks import read_inputs
+from components.export.checks import check_files, read_inputs
 from components.export.synthesise.config import SynthesiseConfig
 from components.export.synthesise.map_reading import MapReading, reading_for
 from components.export.synthesise.scenes import SceneFiles, find_scenes
@@ -37,6 +37,7 @@ def synthesise(config: SynthesiseConfig) -> None:
     form, runner = painter.form, painter.runner
 
     # From what. Every file is read once before the first picture: the last one may be a wrong one.
+    check_files(config.dataset, config)
     scenes = find(config, painter, styles, card)
     check_out(config, scenes)
     maps = "prepared" if config.dataset else config.maps

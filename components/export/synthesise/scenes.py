@@ -5,10 +5,11 @@ from pathlib import Path
 
 from components.export.synthesise.config import SceneOptions
 from components.export.synthesise.map_reading import MapReading
-from shared.contracts.dataset import DatasetManifest
+from shared.contracts.dataset import DatasetManifest, Pair
 from shared.contracts.model import GeneratorInput, describe_input
 from shared.data.maps import Sample
 from shared.data.names import CITYSCAPES_ENDINGS, IMAGE_SUFFIXES, is_image
+from shared.data.written import DatasetFiles
 from shared.errors import InputError
 
 ENDINGS = {  # of Cityscapes' raw names
@@ -29,18 +30,22 @@ class SceneFiles:
     photo: Path | None
 
     regions_are_instances: bool = False  # of one label, in place of a file
+    prepared: tuple[DatasetFiles, Pair] | None = None  # where they are those of a data set
 
     def read(self, reading: MapReading, least_side: int = 2) -> Sample:
         """The maps in the files. Raises InputError for files that cannot be read, are too small or
         of two sizes, and for unknown labels."""
-        inputs = reading.input(self.input)
+        files, pair = self.prepared or (None, None)
+        inputs = files.input(pair) if files else reading.input(self.input)
         height, width = inputs.shape[-2:]
         if min(height, width) < least_side:
             flag = "--labels" if reading.labels else "--image"
             least = f"{least_side}x{least_side}"
             raise InputError(f"{flag}: {self.input} is {height}x{width}: give {least} or more.")
         instances = None
-        if self.instances or self.regions_are_instances:
+        if files and self.instances:
+            instances = files.ids("instance", pair)
+        elif self.instances or self.regions_are_instances:
             instances = reading.instances(self.instances, inputs)
             if instances.shape != (height, width):
                 found = "x".join(map(str, instances.shape))
@@ -70,7 +75,7 @@ def find_scenes(
     Raises InputError for another kind of input than the model's, and for maps that are lacking.
     """
     if options.dataset:
-        inputs, instances = files_of_dataset(options, reads, painter, instances_for)
+        inputs, instances, prepared = files_of_dataset(options, reads, painter, instances_for)
     else:
         flag, place = ("--labels", options.labels) if options.labels else ("--image", options.image)
         wanted = "--image" if reads.input_nc else "--labels"
@@ -90,18 +95,19 @@ def find_scenes(
             )
         inputs = named_files(flag, place)
         instances = partners("--instances", options.instance_place, inputs)
+        prepared = dict.fromkeys(inputs)
     photos = partners("--photo", photo, inputs)
     with_regions = bool(instances_for) and not any(instances.values())
     return [
-        SceneFiles(name, file, instances[name], photos[name], with_regions)
+        SceneFiles(name, file, instances[name], photos[name], with_regions, prepared[name])
         for name, file in inputs.items()
     ]
 
 
 def files_of_dataset(
     options: SceneOptions, reads: GeneratorInput, painter: str, instances_for: str | None
-) -> tuple[dict[str, Path], dict[str, Path | None]]:
-    """Inputs and instance maps of one split, by name."""
+) -> tuple[dict[str, Path], dict[str, Path | None], dict[str, tuple[DatasetFiles, Pair]]]:
+    """Inputs and instance maps of one split, and what knows how they were written, by name."""
     manifest = DatasetManifest.read(options.dataset)
     if describe_input(manifest) != describe_input(reads):
         raise InputError(
@@ -113,18 +119,18 @@ def files_of_dataset(
             f"--dataset {options.dataset} has no instance maps but {instances_for} needs them: "
             "give one with them."
         )
-    names = [pair.name for pair in getattr(manifest, options.split)]
-    if not names:
+    pairs = getattr(manifest, options.split)
+    if not pairs:
         raise InputError(
             f"--dataset {options.dataset} has no pairs in its {options.split} split: give another "
             "--split."
         )
-    inputs = {name: manifest.path(options.dataset, options.split, "input", name) for name in names}
-    if not instances_for:
-        return inputs, dict.fromkeys(names)
-    return inputs, {
-        name: manifest.path(options.dataset, options.split, "instance", name) for name in names
-    }
+    files = DatasetFiles(options.dataset, manifest, options.split)
+    inputs = {pair.name: files.path("input", pair) for pair in pairs}
+    instances = dict.fromkeys(inputs)
+    if instances_for:
+        instances = {pair.name: files.path("instance", pair) for pair in pairs}
+    return inputs, instances, {pair.name: (files, pair) for pair in pairs}
 
 
 def named_files(flag: str, place: Path) -> dict[str, Path]:

@@ -16,17 +16,17 @@ from components.prepare.writing.folders import written_whole
 from components.prepare.writing.journal import (
     JOURNAL,
     KINDS,
-    Finished,
     Journal,
-    hash_pair,
+    Written,
     jobs,
     remove_journal,
     stamp,
     take_over,
+    write_sums,
 )
 from components.prepare.writing.parallel import parallel_map
 from shared.contracts.dataset import SPLITS, DatasetManifest, Pair
-from shared.data.frames import CACHE, pack, seal
+from shared.data.frames import CACHE, checksum, pack, seal
 from shared.data.images import encode_ids, encode_picture, resize_ids, resize_picture
 from shared.data.maps import Sample
 from shared.files.writing import taken_by_disk
@@ -37,10 +37,7 @@ from shared.terminal.progress import progress
 class Done:
     """What became of one pair."""
 
-    split: str
-    pair: Pair | None  # None where there are problems
-    digest: str = ""  # of its files
-    stamp: str = ""  # of its source files
+    written: Written | None = None  # None where there are problems
     record: bytes = b""  # for the cache
     problems: list[Problem] = field(default_factory=list)
 
@@ -58,7 +55,7 @@ def write_pair(
     before = stamp(raw)
     frame, problems = read_pair(raw, reading)
     if refused(problems):
-        return Done(split, None, problems=problems)
+        return Done(problems=problems)
 
     # All maps at one size, each from its own.
     size = reading.resize.size_of(*frame.size)
@@ -68,7 +65,7 @@ def write_pair(
     instances = None if frame.instances is None else resize_ids(frame.instances, *size)
 
     # A file for each.
-    sha = hashlib.sha256()
+    sha, sums = hashlib.sha256(), {}
     for kind, pixels in zip(KINDS, (inputs, photo, instances), strict=True):
         if pixels is None:
             continue
@@ -78,25 +75,15 @@ def write_pair(
         with taken_by_disk(path, len(content)):
             path.write_bytes(content)
         sha.update(content)
+        sums[path.relative_to(folder).as_posix()] = hashlib.sha256(content).hexdigest()
 
     # The same again for the cache.
     sample = Sample.of_maps(raw.name, inputs, instances, photo)
     num_instances = 0 if instances is None else len(sample.ids)
     pair = Pair(raw.name, *size, photo is not None, num_instances)
     record = pack(manifest, pair, sample) if cached else b""
-    return Done(split, pair, sha.hexdigest(), before, record)
-
-
-def digest_of(dataset: Path, manifest: DatasetManifest) -> str:
-    """Digest of a data set's files as they are now."""
-    pairs = {split: getattr(manifest, split) for split in SPLITS}
-    count = sum(map(len, pairs.values()))
-    work = partial(hash_pair, folder=dataset, manifest=_without_pairs(manifest))
-    digests = parallel_map(work, jobs(pairs), count)
-    finished = Finished()
-    for (split, pair), digest in zip(jobs(pairs), digests, strict=True):
-        finished.add(split, pair, digest)
-    return finished.digest()
+    numbers = sha.hexdigest(), before, checksum(record) if cached else 0
+    return Done(Written(split, pair, sums, *numbers), record)
 
 
 def _without_pairs(manifest: DatasetManifest) -> DatasetManifest:
@@ -133,16 +120,17 @@ def write_dataset(
         with Journal(folder) as journal, contextlib.closing(results):
             for done in progress(results, "prepare: wrote:", count, "pairs", before):
                 refuse_first(done.problems)
-                journal.add(done.split, done.pair, done.digest, done.stamp, done.record)
-                finished.add(done.split, done.pair, done.digest)
+                journal.add(done.written, done.record)
+                finished.add(done.written)
         rate = (count - before) / max(time.monotonic() - start, 1e-9)
 
         # What the folder says about itself, and nothing in it that says nothing.
         digests = dict(digest=finished.digest(), test_digest=finished.test_digest())
+        digests["files"] = write_sums(folder)
         manifest = manifest.model_copy(update=finished.pairs | digests)
         manifest.write(folder)
         if cached:
-            seal(folder, manifest)
+            seal(folder, manifest, finished.checksums)
         else:
             shutil.rmtree(folder / CACHE)
         for place in folder.iterdir():

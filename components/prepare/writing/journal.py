@@ -5,15 +5,19 @@ import hashlib
 import json
 import os
 import time
+import zlib
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 from components.prepare.layouts.pairing import RawPair
 from components.prepare.stamps import file_stamp
 from components.prepare.writing.folders import clear
-from shared.contracts.dataset import SPLITS, DatasetManifest, Pair
-from shared.data.frames import CACHE, cache_file, record_bytes
+from shared.contracts.dataset import SPLITS, SUMS, DatasetManifest, Pair
+from shared.data.frames import CACHE, cache_file, checksum, record_bytes
+from shared.data.written import sum_line
+from shared.files.digests import sha256_of
 from shared.files.writing import write_atomically
 
 JOURNAL = "journal.jsonl"  # one line per pair that is done, in order
@@ -41,17 +45,30 @@ def source_digest(pairs: dict[str, list[RawPair]]) -> str:
     return sha.hexdigest()[:16]
 
 
-def hash_pair(job: tuple[str, Pair], folder: Path, manifest: DatasetManifest) -> str:
-    """Digest of a prepared pair's files as they are now; "" where one is missing."""
-    split, pair = job
-    kinds = ["input"] + ["photo"] * pair.has_photo + ["instance"] * manifest.has_instances
-    sha = hashlib.sha256()
-    for kind in kinds:  # in the order in which they are written
-        path = manifest.path(folder, split, kind, pair.name)
-        if not path.is_file():
-            return ""
-        sha.update(path.read_bytes())
-    return sha.hexdigest()
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A pair whose files are written."""
+
+    split: str
+    pair: Pair
+    sums: dict[str, str]  # SHA-256 of each file, by its place in the data set
+    digest: str  # of all of them
+    stamp: str  # of its source files
+    checksum: int  # of its record in the cache, 0 = it has none
+
+    def line(self) -> str:
+        """Of the journal: JSON with a checksum before it."""
+        text = json.dumps(asdict(self))
+        return f"{zlib.crc32(text.encode()):08x} {text}\n"
+
+    @classmethod
+    def of_line(cls, line: bytes) -> Self | None:
+        """None for a line that is cut off or damaged."""
+        checksum, _, text = line.removesuffix(b"\n").partition(b" ")
+        if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
+            return None
+        values = json.loads(text)
+        return cls(**values | {"pair": Pair(**values["pair"])})
 
 
 class Finished:
@@ -59,17 +76,19 @@ class Finished:
 
     def __init__(self):
         self.pairs: dict[str, list[Pair]] = {split: [] for split in SPLITS}
+        self.checksums: dict[str, list[int]] = {split: [] for split in SPLITS}
         self._sha, self._test_sha = hashlib.sha256(), hashlib.sha256()
 
     def __len__(self) -> int:
         return sum(map(len, self.pairs.values()))
 
-    def add(self, split: str, pair: Pair, digest: str) -> None:
-        """Count a pair as done, in the order of `jobs`; `digest` is of its files."""
-        self.pairs[split].append(pair)
-        line = f"{split}/{pair.name} {digest}\n".encode()
+    def add(self, one: Written) -> None:
+        """Count a pair as done, in the order of `jobs`."""
+        self.pairs[one.split].append(one.pair)
+        self.checksums[one.split].append(one.checksum)
+        line = f"{one.split}/{one.pair.name} {one.digest}\n".encode()
         self._sha.update(line)
-        if split == "test":
+        if one.split == "test":
             self._test_sha.update(line)
 
     def digest(self) -> str:
@@ -95,10 +114,10 @@ class Journal(contextlib.ExitStack):
         }
         self._flushed = time.monotonic()
 
-    def add(self, split: str, pair: Pair, digest: str, stamp: str, record: bytes) -> None:
-        """Note a pair whose files are written; `record` goes into the cache, b"" without one."""
-        self._caches[split].write(record)
-        self._lines.write(json.dumps([split, asdict(pair), digest, stamp]) + "\n")
+    def add(self, one: Written, record: bytes) -> None:
+        """Note a pair; `record` goes into the cache, b"" without one."""
+        self._caches[one.split].write(record)
+        self._lines.write(one.line())
 
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             for file in (*self._caches.values(), self._lines):  # the journal last
@@ -129,27 +148,32 @@ def take_over(
     for split in SPLITS:
         cache_file(folder, split).touch()
 
-    # The journal holds up to its first line that is cut off by a kill, of another pair, or without
-    # its files or its record in the cache: a loss of power may keep the line and lose these.
+    # The journal holds up to its first line that is cut off by a kill, of another pair, or of files
+    # and a record that are not there as they were written.
     finished, journal_bytes = Finished(), 0
     cache_bytes = dict.fromkeys(SPLITS, 0)
-    cache_there = {split: cache_file(folder, split).stat().st_size for split in SPLITS}
-    with open(folder / JOURNAL, "rb") as journal:
+    with contextlib.ExitStack() as stack:
+        journal = stack.enter_context(open(folder / JOURNAL, "rb"))
+        caches = {s: stack.enter_context(open(cache_file(folder, s), "rb")) for s in SPLITS}
         for line, (split, raw) in zip(journal, jobs(pairs), strict=False):
-            if not line.endswith(b"\n"):
+            one = Written.of_line(line)
+            if one and (one.split, one.pair.name, one.stamp) != (split, raw.name, stamp(raw)):
                 break
-            split_then, values, digest, stamp_then = json.loads(line)
-            pair = Pair(**values)
-            if (split_then, pair.name, stamp_then) != (split, raw.name, stamp(raw)):
+            wanted = record_bytes(manifest, one.pair) if one and cached else 0
+            record = caches[split].read(wanted)
+            if len(record) < wanted:
                 break
-            if hash_pair((split, pair), folder, manifest) != digest:
+            if one is None or not _is_there(folder, one, record):
+                if line.endswith(b"\n"):
+                    print(
+                        f"prepare: {raw.name} is damaged in what an earlier run left in {folder}: "
+                        "it goes on from there",
+                        flush=True,
+                    )
                 break
-            cache_end = cache_bytes[split] + (record_bytes(manifest, pair) if cached else 0)
-            if cache_end > cache_there[split]:
-                break
-            finished.add(split, pair, digest)
+            finished.add(one)
             journal_bytes += len(line)
-            cache_bytes[split] = cache_end
+            cache_bytes[split] += len(record)
 
     # What lies behind that is cut off, and files of pairs that it does not name go.
     os.truncate(folder / JOURNAL, journal_bytes)
@@ -163,6 +187,28 @@ def take_over(
                 if file.stem not in names:
                     file.unlink()
     return finished
+
+
+def _is_there(folder: Path, one: Written, record: bytes) -> bool:
+    """Whether the files of a pair and its record are those that were written."""
+    if record and checksum(record) != one.checksum:
+        return False
+    files = {place: folder / place for place in one.sums}
+    return all(
+        path.is_file() and sha256_of(path).hex() == one.sums[place] for place, path in files.items()
+    )
+
+
+def write_sums(folder: Path) -> dict[str, str]:
+    """Write SUMS by what the journal says; its SHA-256, as `DatasetManifest.files` has it."""
+    sha = hashlib.sha256()
+    with open(folder / JOURNAL, "rb") as journal, open(folder / SUMS, "wb") as sums:
+        for line in journal:
+            for place, digest in Written.of_line(line).sums.items():
+                content = sum_line(digest, place).encode()
+                sha.update(content)
+                sums.write(content)
+    return {SUMS: sha.hexdigest()}
 
 
 def remove_journal(folder: Path) -> None:

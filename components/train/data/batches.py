@@ -4,7 +4,7 @@ channels on the device, in `condition`."""
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from components.train.devices.world import ALONE, World
 from shared.contracts.model import FeatureRegions
+from shared.data.frames import ALL_ROWS
 from shared.data.reader import PairReader
 from shared.errors import InputError
 
@@ -110,8 +111,7 @@ class PairDataset(Dataset):
         self.kept: list[dict[str, Tensor]] | None = None
 
     def keep(self, device: torch.device) -> None:
-        """Hold all frames in memory, or on the device: copies, also of the cache, which is a file
-        that is mapped."""
+        """Hold all frames in memory, or on the device."""
         self.kept = []
         for index in range(len(self)):
             frame = self._frame(index)
@@ -124,18 +124,25 @@ class PairDataset(Dataset):
         return len(self.reader)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        frame = self._frame(index) if self.kept is None else self.kept[index]
-        height, width = frame["photos"].shape[-2:]
+        pair = self.reader.pairs[index]
+        height, width = self.size or (pair.height, pair.width)
         window = self.augment.window(self.epoch, index, height, width)
+        if self.kept is not None:
+            frame = self.kept[index]
+        elif window.height == height or self.regions == "labels":  # which whole frames tell
+            frame = self._frame(index)
+        else:
+            frame = self._frame(index, slice(window.top, window.top + window.height))
+            window = replace(window, top=0)
         return {
             name: tensor if name in PER_FRAME else window.cut(tensor)
             for name, tensor in frame.items()
         }
 
-    def _frame(self, index: int) -> dict[str, Tensor]:
-        """The tensors of a whole frame, under the names of `Batch`."""
+    def _frame(self, index: int, rows: slice = ALL_ROWS) -> dict[str, Tensor]:
+        """The tensors of a frame, under the names of `Batch`."""
         # Maps and photo.
-        sample = self.reader.read(index, self.size)
+        sample = self.reader.read(index, self.size, rows=rows)
         arrays = {"inputs": sample.inputs, "photos": sample.photo}
         if sample.ids is not None:
             arrays["dense_ids"] = sample.dense_ids
@@ -178,13 +185,23 @@ def collate(items: list[dict[str, Tensor]]) -> Batch:
 
     # One tensor of each kind.
     def stack(name: str) -> Tensor | None:
-        return torch.stack([item[name] for item in items]) if name in items[0] else None
+        if name not in items[0]:
+            return None
+        if len(items) == 1:  # which need not be copied once more
+            return items[0][name].contiguous().unsqueeze(0)
+        return torch.stack([item[name] for item in items])
 
     dense_ids = stack("dense_ids")
     regions = stack("regions") if "regions" in items[0] else dense_ids
     return Batch(
         stack("inputs"), stack("photos"), dense_ids, regions, num_regions, stack("features")
     )
+
+
+def _collate_told(items: list[dict[str, Tensor] | InputError]) -> Batch | InputError:
+    """See `_Told`."""
+    refusal = next((item for item in items if isinstance(item, InputError)), None)
+    return refusal or collate(items)
 
 
 def batches_of_rank(
@@ -217,6 +234,21 @@ class EpochOrder(Sampler[list[int]]):
         return iter(batches_of_rank(self.seed, self.epoch, *mine))
 
 
+class _Told(Dataset):
+    """A data set whose refusals are values: torch would make their sentence a worker's traceback.
+
+    A batch that holds one is to be raised in its place."""
+
+    def __init__(self, pairs: Dataset):
+        self.pairs = pairs
+
+    def __getitem__(self, index: int) -> dict | InputError:
+        try:
+            return self.pairs[index]
+        except InputError as refusal:
+            return refusal
+
+
 class EpochLoader:
     """Batches of one epoch, the same whatever reads them."""
 
@@ -232,11 +264,11 @@ class EpochLoader:
         self.order = EpochOrder(len(pairs), batch_size, pairs.augment.seed, world)
         in_memory = pairs.kept is not None or pairs.reader.cache is not None
         self.loader = DataLoader(
-            pairs,
+            _Told(pairs),
             batch_sampler=self.order,
             # From memory, handing over would take longer than reading.
             num_workers=0 if in_memory else workers,
-            collate_fn=collate,
+            collate_fn=_collate_told,
             pin_memory=pin_memory and pairs.kept is None,
             generator=torch.Generator(),  # else it would draw from the one that dropout draws from
         )
@@ -247,7 +279,11 @@ class EpochLoader:
         return math.ceil(math.ceil(left / self.order.world.size) / self.order.batch_size)
 
     def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch of which `done` pairs are trained."""
+        """The batches of an epoch of which `done` pairs are trained. Raises InputError at one that
+        cannot be read."""
         self.pairs.epoch = self.order.epoch = epoch
         self.order.done = done
-        return iter(self.loader)
+        for batch in self.loader:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch

@@ -173,6 +173,12 @@ class ModelFolder:
             print(f"--model {self.path}: weights {names} are not what was written", flush=True)
         return spoiled
 
+    def kept(self) -> str:
+        """For people: what there is to go on from."""
+        if not self.state.is_file():
+            return "nothing was saved yet"
+        return f"the last checkpoint in {self.path} is kept, and {repeat()} goes on from it"
+
     def has_this_epoch(self) -> bool:
         """Whether the model beside the state is that of its last finished epoch; a kill between
         two files may have left the one before."""

@@ -24,9 +24,9 @@ def reason_of(
     # By which signal; a worker that was killed makes the step fail with an exit status of its own.
     text = "\n".join(last_lines)
     number = -status if status < 0 else max(0, status - 128)
-    if worker := re.search(r"DataLoader worker .*killed by signal: (Killed|Bus error)", text):
-        number = signal.SIGKILL if worker[1] == "Killed" else signal.SIGBUS
-    if "insufficient shared memory" in text:
+    if "a worker process was killed" in text:
+        number = signal.SIGKILL
+    if re.search(r"shared memory, /dev/shm, is full|insufficient shared memory", text):
         number = signal.SIGBUS
 
     # Memory.

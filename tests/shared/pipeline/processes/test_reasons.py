@@ -32,7 +32,8 @@ def test_the_memory_of_a_killed_step_is_said():
     assert f"its largest process had 1.0 of {total:.1f} GiB" in shown[-1]
 
 
-WORKER = "RuntimeError: DataLoader worker (pid 7) is killed by signal: {}. It is possible that"
+KILLED = "train failed: a worker process was killed, most likely by the system for want of memory"
+FULL = "train failed: shared memory, /dev/shm, is full, through which worker processes hand over"
 
 
 @pytest.mark.parametrize(
@@ -41,8 +42,8 @@ WORKER = "RuntimeError: DataLoader worker (pid 7) is killed by signal: {}. It is
         (-9, "", 1, "killed by the system, for want of memory: "),
         (137, "", 2, "killed by the system, for want of memory: "),  # by a shell's count
         (-9, "", None, "killed by the system, most likely for want of memory: "),
-        (1, WORKER.format("Killed"), 1, "killed by the system, for want of memory: "),
-        (1, WORKER.format("Bus error"), 0, "killed by a bus error (SIGBUS): "),
+        (1, KILLED, 1, "killed by the system, for want of memory: "),
+        (1, FULL, 0, "killed by a bus error (SIGBUS): "),
         (1, "ERROR: Unexpected bus error encountered in worker. This might be caused by "
             "insufficient shared memory (shm).", 0, "killed by a bus error (SIGBUS): "),
         (1, "sqlite3.OperationalError: database or disk is full", 0, "the disk is full: "),
