@@ -22,13 +22,15 @@ Damage = Callable[[Path], object]  # of the data set's folder
 
 SYNTHESISE = ["export", "synthesise", *as_flags(model="model", clusters="clusters")]
 SYNTHESISE += as_flags(dataset="dataset", out="pictures", device="cpu")
+TRAIN = ["train", *as_flags(dataset="dataset", model="trained", **night.TRAIN)]
+TRAIN += ["--validate-every-epochs", "1"]
 INPUTS = ["export", "offline", "inputs", *as_flags(dataset="dataset", out="inputs")]
 MAPS = ["cluster", "exchange", "maps", *as_flags(dataset="dataset", clusters="clusters")]
 MAPS += ["--out", "maps"]
 
 # Each command and what it makes, by whether it reads training pairs, test pairs or both.
 STEPS = {
-    "train": ([*night.MODEL, "--validate-every-epochs", "1"], "model", ("train", "test")),
+    "train": (TRAIN, "trained", ("train", "test")),
     "cluster": (night.CLUSTER, "clusters", ("train",)),
     "export": (night.EXPORT, "exported", ("test",)),
     "benchmark": (night.BENCHMARK, "report", ("train", "test")),
