@@ -20,7 +20,7 @@ from tests.attack import night
 from tests.attack.trying import Case, Ended, Outcome, Target
 
 MODEL = "long"  # none of the night
-LIMIT_S = 120.0
+LIMIT_S = 240.0
 LONG = night.TRAIN | dict(epochs=9, validate_every_epochs=2)
 TRAIN = ["train", *as_flags(dataset="dataset", model=MODEL, **LONG)]
 WAYS = {
@@ -170,7 +170,7 @@ def prepare_other(target: Target) -> None:
 
 def once_it_trains(change: Callable[[Path], object], folder: Path) -> None:
     """Change the data set after the checkpoint of an epoch, while it goes on."""
-    limit = time.monotonic() + LIMIT_S / 2
+    limit = time.monotonic() + LIMIT_S - 60
     while not (folder / MODEL / "model.json").is_file() and time.monotonic() < limit:
         time.sleep(0.02)
     change(folder / "dataset")
