@@ -599,7 +599,7 @@ def test_a_server_that_never_answers_costs_seconds(monkeypatch, store, tmp_path,
         started = time.perf_counter()
         assert read_past() == Past()
         assert time.perf_counter() - started < 5
-    assert "no earlier runs: no answer within 0.3 s" in capsys.readouterr().err
+    assert "no earlier runs: no answer in 0.3 s" in capsys.readouterr().err
 
 
 def test_long_curves_are_thinned_to_means():
