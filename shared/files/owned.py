@@ -63,8 +63,9 @@ def only_writer(
     try:
         with contextlib.ExitStack() as held:
             with refused_if_unwritable(folder, flag):
-                if appears_whole and os.path.lexists(folder) and not os.path.isdir(folder):
-                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
+                there = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
+                if not os.path.isdir(there):
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
                 held.enter_context(_locked_folder(place, f"{flag} {folder}", doing))
                 for name in files:
                     _try(place / name)

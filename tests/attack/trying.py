@@ -50,7 +50,7 @@ from tests.places import ROOT
 
 FORKING = Path(__file__).with_name("forking.py")
 KILL = Path(__file__).parent / "inside" / "kill.py"
-REFUSAL = re.compile(r"^[\w ]+ (refused|failed): \S.*[.?]$")
+REFUSAL = re.compile(r"^[\w. ]+ (refused|failed): \S.*[.?]$")
 
 
 class Outcome(StrEnum):
