@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.errors import InputError
+from shared.files.owned import writer_of
 
 
 def sha256_of(path: Path) -> bytes:
@@ -97,8 +98,11 @@ class Promise:
         path, others = self.folder / name, {sha: other for other, sha in self.files.items()}
         what = f", but {others[is_now]}" if is_now in others else ""
         what = what or ("" if path.stat().st_size else ", but empty")
+        remedy = self.remedy
+        if writer := writer_of(self.folder):
+            remedy = f"{writer}, writes to it at this moment: say the same command again."
         return NotAsWritten(
             f"{self.given_as}: {name} is not the file that was written with {self.json}{what}: "
-            f"{self.remedy}",
+            f"{remedy}",
             path,
         )

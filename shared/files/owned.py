@@ -1,8 +1,11 @@
 """One writer per folder, whose place is tried before work; and locks in general.
 
 A lock is flock's, of an open file: it is gone with the process, however that ends, so that the file
-which a killed one leaves bars nobody. In the file stands who holds it. Readers take no lock: what
-they read is renamed into place, whole.
+which a killed one leaves bars nobody. In the file stands who holds it.
+
+Readers take no lock: a model that is being trained can be exported, as its last checkpoint is. What
+they read is renamed into place, and compared with the card; between two renames of one checkpoint
+they are told that a run writes to it.
 """
 
 import contextlib
@@ -121,6 +124,21 @@ def _opened(folder: Path, lock_it: Callable[[int], None]) -> tuple[int, int]:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
         opened.pop_all()
     return place, lock
+
+
+def writer_of(folder: Path) -> str:
+    """Who writes to a folder at this moment, in words; "" for nobody. A reader whose files do not
+    fit together may have come between two of their renames."""
+    try:
+        lock = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    try:
+        return "" if try_lock(lock) else _describe(_holder(lock))
+    except OSError:
+        return ""
+    finally:
+        os.close(lock)
 
 
 def refuse_unwritable(place: Path, flag: str, files: Iterable[str] = ()) -> None:

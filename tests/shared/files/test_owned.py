@@ -13,7 +13,7 @@ import pytest
 
 from shared.errors import InputError
 from shared.files import owned
-from shared.files.owned import LOCK, Held, only_writer, refuse_unwritable
+from shared.files.owned import LOCK, Held, only_writer, refuse_unwritable, writer_of
 from tests.asking import refusal
 
 WRITER = """
@@ -60,6 +60,16 @@ def test_the_second_writer_is_refused_and_told_by_whom(out):
         first.stdin.close()
         first.wait()
     assert write(out) == [LOCK, "a"] and os.listdir(out) == ["a"]
+
+
+def test_readers_can_tell_who_writes(out):
+    out.mkdir(parents=True)
+    assert writer_of(out) == writer_of(out / "none") == ""
+    with another_writer(out) as first:
+        assert writer_of(out).startswith(f"process {first.pid} of ")
+        first.kill()
+        first.wait()
+        assert writer_of(out) == ""
 
 
 def test_two_places_of_one_folder_are_one(out, tmp_path):
