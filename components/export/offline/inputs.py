@@ -168,8 +168,8 @@ def write_inputs(scenes: Scenes, out: Path, form: Form, file_format: str, in_fol
         f"offline: {len(files)} files of {total:,} bytes in all ({total / 1e9:.2f} GB) for {out}",
         flush=True,
     )
-    check_out(out, set(files.values()), total)
     refuse_unwritable(out, "--out", [str(file.relative_to(out)) for file in files.values()])
+    check_out(out, set(files.values()), total)
 
     # The files.
     shapes = {name: set() for name in folders}
