@@ -17,7 +17,7 @@ import numpy as np
 
 from tests.asking import as_flags
 from tests.attack import night
-from tests.attack.trying import Case, Target
+from tests.attack.trying import Case, Outcome, Target, Then
 
 PLACES = (0.0, 0.4, 0.8)  # of a file's length, where a byte is flipped
 MOST_FIELDS = 8  # of a JSON file that are edited
@@ -32,6 +32,7 @@ class Reader:
     command: list[str]
     results: list[str]
     files: list[str]
+    then: Then = lambda target, ended: None
 
 
 def trained(model: str, **options: Any) -> list[str]:
@@ -42,7 +43,6 @@ def trained(model: str, **options: Any) -> list[str]:
 
 PAINT = ["export", "synthesise", "--dataset", "dataset", "--out", "pictures", "--device", "cpu"]
 LOCAL = dict(netG="local", ngf=2, init_from="model", clusters="clusters")
-CHAMPION = [*night.BENCHMARK, "--champion", "champion"]
 READERS = {
     "cluster": Reader(night.CLUSTER, ["clusters"], ["model/model.json", WEIGHTS[2]]),
     "maps": Reader(
@@ -68,10 +68,16 @@ READERS = {
         ["exported/export.json"],
     ),
     "benchmark": Reader(
-        CHAMPION,
+        night.BENCHMARK,
         ["report/benchmark.json", "report/pictures"],
-        ["exported/export.json", "exported/generator.onnx", "champion/generator.onnx"]
-        + ["champion/export.json", "model/model.json", WEIGHTS[0], *TABLE],
+        ["exported/export.json", "exported/generator.onnx"]
+        + ["model/model.json", WEIGHTS[0], *TABLE],
+    ),
+    "benchmark --champion": Reader(
+        [*night.BENCHMARK, "--champion", "champion"],
+        [],  # its verdict is by the clock
+        ["champion/export.json", "champion/generator.onnx"],
+        lambda target, ended: said_of_champion(target),
     ),
     "train, continued": Reader(night.STOPPED, ["stopped"], ["stopped/state/training.pt"]),
     "train further": Reader(
@@ -102,7 +108,18 @@ def cases(target: Target) -> Iterator[Case]:
         for file in reader.files:
             for what, damage in damages(target.night / file).items():
                 prepare = partial(_damage, file, damage)
-                yield Case(f"{name}: {file} {what}", prepare, [reader.command], reader.results)
+                words = [reader.command]
+                yield Case(f"{name}: {file} {what}", prepare, words, reader.results, reader.then)
+
+
+def said_of_champion(target: Target) -> tuple[Outcome, str] | None:
+    """A champion that is damaged keeps no night from its report, whose verdict says why."""
+    report = target.folder / "report" / "benchmark.json"
+    verdict = json.loads(report.read_text())["verdict"]
+    if verdict is None:  # it was refused, and the report is that of the night
+        return None
+    is_said = verdict["outcome"] == "not comparable" and len(verdict["reasons"]) == 1
+    return (Outcome.SENTENCE if is_said else Outcome.OTHER), " ".join(verdict["reasons"])
 
 
 Damage = Callable[[Path], object]
