@@ -240,6 +240,7 @@ def test_a_model_without_a_state_is_not_overwritten(dataset, stopped, tmp_path):
 def test_a_state_that_cannot_be_read_is_one_sentence(dataset, stopped, tmp_path):
     model = stopped(tmp_path / "model", Case())
     file = model / "state" / "training.pt"
+    file.with_name("training.before.pt").unlink(missing_ok=True)  # which would be gone on from
     whole, state = file.read_bytes(), load_tensors(file)
     remedy = f"give an empty folder, with --start-from {model} to begin at its weights."
     for content, what in (
