@@ -8,7 +8,8 @@ from pathlib import Path
 from tests.places import ROOT
 
 PAGE = ROOT / "docs" / "faults.md"
-GROUPS = "kills disk memory writers outputs damaged exchanged change hostile servers limits secrets"
+GROUPS = "kills power disk memory writers outputs damaged exchanged change hostile"
+GROUPS += " servers limits secrets"
 
 
 def rows() -> list[list[str]]:
