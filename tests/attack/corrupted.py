@@ -81,7 +81,9 @@ READERS = {
     ),
     "train, continued": Reader(night.STOPPED, ["stopped"], ["stopped/state/training.pt"]),
     "train further": Reader(
-        [*night.MODEL, "--epochs", "3"], ["model"], ["model/model.json", "model/state/training.pt"]
+        [*night.MODEL, "--epochs", "3"],
+        ["model/model.json", "model/state/training.pt", *WEIGHTS],  # the state before may be older
+        ["model/model.json", "model/state/training.pt"],
     ),
     "train --start-from": Reader(
         trained("new", start_from="model"), ["new"], ["model/model.json", *WEIGHTS]
