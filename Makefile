@@ -2,6 +2,7 @@
 # make ui         the runs in MLflow, until Ctrl-C
 # make test       set up and run the tests (about 10 minutes on 2 cores, and 4 for the first installation)
 # make test-all   also the slow ones, and those for GPU, NPU and containers where these are there
+# make fuzz       every reader of files, options and answers on made inputs, for MINUTES (10) in one process at a time
 # make audit      what is known against any package of constraints.txt, where pypi.org can be asked
 #
 # Each sets up .venv first, with the command pix2pixhd-pipeline, which is pipeline.py from any folder.
@@ -12,7 +13,7 @@ PYTHON ?= python3
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 BIN := .venv/bin
 
-.PHONY: demo ui test test-all lint audit constraints clean
+.PHONY: demo ui test test-all fuzz lint audit constraints clean
 
 demo: .venv/ready
 	$(BIN)/python pipeline.py submit --recipe demo
@@ -25,6 +26,10 @@ test: .venv/ready lint
 
 test-all: .venv/ready lint
 	$(BIN)/python -m pytest
+
+MINUTES ?= 10
+fuzz: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.fuzz --minutes $(MINUTES)
 
 lint: .venv/ready
 	$(BIN)/python -m ruff check .

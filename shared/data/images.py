@@ -168,7 +168,10 @@ def _ids_of_array(path: Path) -> np.ndarray:
 def highest_level(path: Path) -> int:
     """The highest number of a picture as it is stored, alpha left out. Raises InputError."""
     with open_image(path) as opened:
-        return int(_levels(opened)[0].max())
+        levels = _levels(opened)[0]
+    if levels.dtype.kind not in "ui" or not levels.size:
+        raise WrongContent(f"{path} holds {levels.dtype} of shape {levels.shape}, no levels.")
+    return int(levels.max())
 
 
 def _stored(opened: OpenedImage) -> np.ndarray:

@@ -14,6 +14,7 @@ from shared.errors import InputError
 
 TABLES = Path(__file__).parent / "label_tables"  # ready-made
 FIELDS = ("id", "name", "colour")
+MOST_BYTES = 1 << 17  # of a file, which YAML's reader takes seconds for
 COLOUR = "three whole numbers of 0 to 255, or '#rrggbb' in quotes"
 
 
@@ -46,6 +47,11 @@ def read_labels(source: str) -> list[Label]:
 
 def _parse(source: str, path: Path) -> Any:
     """What the file says. Raises InputError with the line that cannot be read."""
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise InputError(
+            f"--labels {source} has {size:,} bytes, where 256 labels take a few thousand: name "
+            "a file of labels alone."
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
         return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
@@ -55,6 +61,8 @@ def _parse(source: str, path: Path) -> Any:
         found = f"cannot be read ({error.strerror})"
     except json.JSONDecodeError as error:
         found = f"line {error.lineno}: is no JSON ({error.msg})"
+    except RecursionError:
+        found = "is nested too deep"
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or "it cannot be parsed"

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from shared.deployed.form import Feeds
+from shared.deployed.om_runner import one_clause
 from shared.deployed.replace_layers import replace_layers
 from shared.deployed.synthesiser import Synthesiser
 from shared.device import Runtime, pick
+from shared.errors import InputError
 
 PROVIDERS = {  # of ONNX Runtime
     "cpu": "CPUExecutionProvider",
@@ -111,8 +113,14 @@ def compile_per_shape(synthesiser: Synthesiser) -> nn.Module:
     return torch.compile(synthesiser, dynamic=False, fullgraph=True, recompile_limit=64)
 
 
+def reason_of(error: Exception) -> str:
+    """The first sentence of what ONNX Runtime says."""
+    return one_clause(str(error).partition("\n")[0].partition(". ")[0]) or type(error).__name__
+
+
 def open_session(file: Path | bytes, device: str) -> onnxruntime.InferenceSession:
-    """An ONNX file on cpu, cuda or npu; where ONNX Runtime has no provider for that, on the CPU."""
+    """An ONNX file on cpu, cuda or npu; where ONNX Runtime has no provider for that, on the CPU.
+    Raises what ONNX Runtime does for a file that it does not read."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()  # as many as PyTorch
     # Its threads would go on spinning after a call: PyTorch's next turn took twice as long.
@@ -132,13 +140,25 @@ class OnnxRunner:
     def __init__(self, file: Path, precision: str, device: str = "cpu"):
         """device: cpu, cuda or npu; where ONNX Runtime was built without its provider the CPU is
         taken."""
-        self.session = open_session(file, device)
+        try:
+            self.session = open_session(file, device)
+            self.inputs = {each.name: each.shape for each in self.session.get_inputs()}
+        except Exception as error:  # ONNX Runtime has a class for every reason
+            raise InputError(
+                f"{file} cannot be loaded ({reason_of(error)}): export the model again."
+            ) from None
+        self.file = file
         self.device = device if PROVIDERS[device] in self.session.get_providers() else "cpu"
         self.precision = precision
-        batch = self.session.get_inputs()[0].shape[0]
+        batch = next((shape[0] for shape in self.inputs.values() if shape), None)
         self.batch_size = batch if isinstance(batch, int) else None
 
     def __call__(self, feeds: Feeds) -> np.ndarray:
+        if feeds.keys() != self.inputs.keys():
+            raise InputError(
+                f"{self.file} takes {', '.join(self.inputs)} but is given {', '.join(feeds)}: "
+                "export the model again."
+            )
         count = len(next(iter(feeds.values())))
         if self.batch_size and count < self.batch_size:
             fill = self.batch_size - count

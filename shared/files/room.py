@@ -24,6 +24,7 @@ REMEDIES = {
     errno.EROFS: "mount it to be written to",
     errno.EIO: "look for the disk's fault in the system's log",
 }
+NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)  # of what somebody has given as a path
 # The same by libraries that tell no number.
 FULL = re.compile(r"No space left on device|Disk quota exceeded|database or disk is full")
 STREAM = re.compile(r"StreamWriter failed writing|file write failed|iostream error")
@@ -72,6 +73,12 @@ def said(options: Mapping[str, Any]) -> Iterator[None]:
     except (InputError, WorkFailed):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_PATH:
+            named = os.fsdecode(error.filename or "")
+            raise InputError(
+                f"{ascii(named[:80])} ... is no path on this disk ({error.strerror}): give a "
+                "shorter one."
+            ) from None
         for one in (error, error.__cause__):
             if one and (found := disk_problem(one, options) or memory_problem(one, options)):
                 raise WorkFailed(

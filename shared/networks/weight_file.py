@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 import torch
+from psutil import virtual_memory
 from torch import Tensor
 
 from shared.errors import InputError
@@ -50,6 +51,12 @@ TENSORFLOW_INDEX_END = bytes.fromhex("57fb808b247547db")
 # Of modules that tensors are pickled by; a class of any other is somebody's.
 OF_TENSORS = ("torch", "torch._utils", "torch.nn.parameter", "torch.serialization", "collections")
 
+# What zip files and pickles are refused with by the parsers of Python.
+BROKEN = (
+    zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, IndexError,
+    NotImplementedError, RuntimeError, OverflowError, MemoryError,
+)  # fmt: skip
+
 
 def load_tensors(path: Path, mmap: bool = False) -> object:
     """What a .pth file holds, tensors on the CPU. Raises InputError when it is missing, or holds
@@ -70,7 +77,8 @@ def load_tensors(path: Path, mmap: bool = False) -> object:
     except InputError:
         raise
     except Exception as error:  # unpickling errors come in many types
-        if "memory" in str(error):  # of torch's allocator
+        # Of torch's allocator, unless a damaged file asks for more than it holds.
+        if "allocate memory" in str(error) and path.stat().st_size > virtual_memory().available:
             raise
         raise InputError(f"{path} {what_it_is(path)}") from None
 
@@ -182,6 +190,14 @@ def not_finite(tensors: dict[str, Tensor]) -> str:
 def what_it_is(path: Path) -> str:
     """What a file is that holds no tensors, and what to do, for people: "is empty: copy it
     again."."""
+    try:
+        return _told_by_content(path)
+    except BROKEN:
+        return f"is cut or damaged: {AGAIN}."
+
+
+def _told_by_content(path: Path) -> str:
+    """Raises one of BROKEN where what it begins as does not go on."""
     with path.open("rb") as file:
         start = file.read(4096)
         file.seek(max(0, path.stat().st_size - 8))
@@ -209,7 +225,7 @@ def what_it_is(path: Path) -> str:
                 for _ in pickletools.genops(file):
                     pass
             return _what_pickle_is(file)
-    if start[:1] == b"\x80" and start[1] in range(2, 6):
+    if start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5"):
         return f"is a pickle that is not torch.save's: {GIVE}."
 
     # Those of others.
@@ -258,21 +274,19 @@ def _what_zip_is(path: Path) -> str:
 def _what_pickle_is(pickled: IO[bytes]) -> str:
     """What a pickle is that torch.save wrote, by the classes that it needs."""
     is_whole, last = True, ["", ""]  # whether it is one object; the last two texts
-    try:
-        for operation, argument, _ in pickletools.genops(pickled):
-            if "UNICODE" in operation.name:
-                last = [last[1], argument]
-            if operation.name in ("GLOBAL", "STACK_GLOBAL"):
-                module, _, name = (argument or " ".join(last)).partition(" ")
-                if module not in OF_TENSORS:
-                    return _what_needs(f"{module}.{name}", is_whole)
-            is_whole &= operation.name not in ("GLOBAL", "STACK_GLOBAL", "EMPTY_DICT", "EMPTY_LIST")
-    except ValueError:  # cut within the pickle
-        pass
+    for operation, argument, _ in pickletools.genops(pickled):
+        if "UNICODE" in operation.name:
+            last = [last[1], argument]
+        if operation.name in ("GLOBAL", "STACK_GLOBAL"):
+            module, _, name = (argument or " ".join(last)).partition(" ")
+            if module not in OF_TENSORS:
+                return _what_needs(f"{module}.{name}", is_whole)
+        is_whole &= operation.name not in ("GLOBAL", "STACK_GLOBAL", "EMPTY_DICT", "EMPTY_LIST")
     return f"is cut or damaged: {AGAIN}."
 
 
 def _what_needs(class_name: str, is_whole: bool) -> str:
+    class_name = class_name[:80] if class_name.isprintable() else ascii(class_name[:80])
     if is_whole:
         return (
             f"holds one whole object of class {class_name}, as torch.save(network, PATH) writes "

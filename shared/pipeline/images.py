@@ -1,7 +1,6 @@
 """Whether a cluster will find the images of the steps, by what their registries say from here."""
 
 import http.client
-import json
 import re
 import urllib.error
 import urllib.request
@@ -9,6 +8,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 from urllib.parse import urlencode
+
+from pydantic_core import from_json
 
 from shared import servers
 
@@ -89,7 +90,9 @@ def _ask(url: str) -> None:
         if error.code != 401 or "realm" not in challenge:
             raise
         realm = challenge.pop("realm")
-        given = json.loads(_open(f"{realm}?{urlencode(challenge)}", {}, "GET"))
+        if not realm.startswith(("http://", "https://")):
+            raise ValueError("it names no address for a token") from None
+        given = from_json(_open(f"{realm}?{urlencode(challenge)}", {}, "GET"))
         token = given.get("token") or given.get("access_token", "")
         _open(url, headers | {"Authorization": f"Bearer {token}"}, "HEAD")
 

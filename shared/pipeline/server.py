@@ -116,6 +116,11 @@ def connect(host: str) -> Iterator[Client]:
         yield client
     except ApiException as error:
         raise InputError(f"--host {url} {_reason(error)}") from None
+    # kfp's client reads whatever an answer holds, and as much as it claims to have.
+    except (UnicodeDecodeError, OverflowError):
+        raise InputError(
+            f"--host {url} answers, but not as a KFP API server: check the address."
+        ) from None
     except ReadTimeoutError:
         raise InputError(
             f"--host {url} gave no answer in time: look there for what was made before you say "

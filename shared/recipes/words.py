@@ -1,7 +1,6 @@
 """A step's refusals speak of flags; in a pipeline they are said in the words of a recipe and of
 --set."""
 
-import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import ModelCard
@@ -27,6 +27,7 @@ FLAG = re.compile(r"--[A-Za-z][\w-]*")
 WORD = re.compile(r"[ =]('[^']*'|\"[^\"]*\"|\S*[^\s,:;.()])")  # without what ends a sentence
 ENGLISH = re.compile(r"[a-z]+(-[a-z]+)?")  # no value of a field of texts, unless it has it now
 CLAUSE = re.compile(r"[,:;]| but ")
+LONGEST_CLAUSE = 300  # letters in which a step is looked for: a value may have 100,000s
 # Before a flag that a person is to give; the first three are no more needed before --set.
 ADVICE = re.compile(r"\b(say|set|use|with|give|add|write) $")
 
@@ -68,8 +69,8 @@ def owners_of_folders(folders: Iterable[Path]) -> Owners:
     for file in (DatasetManifest.FILE, ModelCard.FILE):
         for folder in folders:
             try:
-                config = json.loads((folder / file).read_bytes())["config"]
-            except (OSError, ValueError, KeyError):
+                config = dict(from_json((folder / file).read_bytes())["config"])
+            except (OSError, ValueError, KeyError, TypeError):
                 continue
             step = "prepare"
             if file == ModelCard.FILE:
@@ -118,7 +119,7 @@ def _translated(text: str, owners: Owners, step: str) -> str:
 
 def _owner(flag: str, before: str, owners: Owners, step: str) -> Owner | None:
     """Whose flag it is."""
-    clause = CLAUSE.split(before)[-1]
+    clause = CLAUSE.split(before[-LONGEST_CLAUSE:])[-1]
     nearest = [step, *(one for one in reversed(owners) if one != step)]
     named = [one for one in nearest if re.search(rf"\b{one.partition('_')[0]}", clause)]
     return next((owners[one][flag] for one in named + nearest if flag in owners[one]), None)

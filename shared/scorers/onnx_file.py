@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,14 @@ from shared.servers import patience_s, within
 
 NETWORK = 10  # times the patience with a server that a picture may take
 Size = tuple[int, int]  # (height, width)
+
+
+class Input(NamedTuple):
+    """What a file says of one input."""
+
+    name: str
+    type: str
+    shape: list[int | str | None]
 
 
 class OnnxFile:
@@ -28,10 +37,9 @@ class OnnxFile:
 
     def __init__(self, flag: str, file: str, pictures: int, size: Size, device: str):
         self.flag, self.file = flag, file
-        self.session = self._load("cuda" if device == "cuda" else "cpu")
+        self.session, inputs = self._load("cuda" if device == "cuda" else "cpu")
 
         # It must take as many pictures, one of each at a time; names instead of numbers are any.
-        inputs = self.session.get_inputs()
         if len(inputs) != pictures:
             names = ", ".join(each.name for each in inputs)
             raise self.refusal(
@@ -53,7 +61,7 @@ class OnnxFile:
         self.names = [each.name for each in inputs]
 
     def _load(self, device: str):
-        """The file as a session of ONNX Runtime.
+        """The file as a session of ONNX Runtime, and (name, type, shape) of its inputs.
 
         Raises InputError where there is no ONNX Runtime, or the file is broken."""
         try:
@@ -64,11 +72,13 @@ class OnnxFile:
                 f"{self.flag} needs ONNX Runtime: `pip install onnxruntime`, or leave it out."
             ) from None
         try:
-            return within(NETWORK * patience_s(), lambda: open_session(self.file, device))
+            session = within(NETWORK * patience_s(), lambda: open_session(self.file, device))
+            found = [Input(each.name, each.type, each.shape) for each in session.get_inputs()]
         except Exception as error:  # ONNX Runtime has a class for every reason
             raise self.refusal(
                 f"cannot be loaded ({_reason(error)})", "give a complete ONNX file"
             ) from None
+        return session, found
 
     def refusal(self, found: str, remedy: str) -> InputError:
         """A sentence that names the flag and the file."""

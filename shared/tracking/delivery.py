@@ -2,6 +2,7 @@
 it is there."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -116,9 +117,9 @@ class Delivery:
                 if entry and (entry["kind"] in OF_FILES) == of_files:
                     yield begin, end, entry
             for begin in tuple(self.position.postponed):
-                begin, end, entry = next(read_entries(self.file, begin))
-                if entry and (entry["kind"] in OF_FILES) == of_files:
-                    yield begin, end, entry
+                for _, end, entry in itertools.islice(read_entries(self.file, begin), 1):
+                    if entry and (entry["kind"] in OF_FILES) == of_files:
+                        yield begin, end, entry
 
     def left(self) -> int:
         """Entries that MLflow has not taken."""

@@ -13,6 +13,7 @@ A process holds a lock on its .jsonl while it lives: it is dead where the lock i
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import json
 import os
 import secrets
@@ -23,7 +24,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
+
+from pydantic import Field, TypeAdapter
+from pydantic_core import from_json
 
 from shared.errors import runnable
 from shared.files.names import why_no_name
@@ -35,7 +39,15 @@ FILES = "files"
 ENTRIES = ".jsonl"
 MOST_IN_MEMORY = 10_000  # entries, where there is no place on the disk
 
+Place = Annotated[int, Field(ge=0, lt=2**62)]  # in a file
 Entry = dict[str, Any]  # run, kind, time in ms since 1970, and what the kind needs
+NEEDED = {
+    "metrics": {"values": dict, "time": int},
+    "params": {"values": dict, "time": int},
+    "tags": {"values": dict, "time": int},
+    "picture": {"path": str, "key": str, "step": int, "time": int},
+    "file": {"path": str, "name": str},
+}
 
 
 def now_ms() -> int:
@@ -132,10 +144,18 @@ def read_entries(file: Path, start: int) -> Iterator[tuple[int, int, Entry | Non
                 return
             begin, start = start, start + len(line)
             try:
-                entry = json.loads(line)
-                yield begin, start, entry if _stays_inside(entry) else None
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                entry = from_json(line)
+                yield begin, start, entry if _is_whole(entry) and _stays_inside(entry) else None
+            except (ValueError, TypeError, KeyError, AttributeError):
                 yield begin, start, None
+
+
+def _is_whole(entry: Entry) -> bool:
+    """Whether an entry has what is read of its kind; what a kind of a later version needs is not
+    known."""
+    needed = {"run": str, "kind": str} | NEEDED.get(entry["kind"], {})
+    is_numbered = isinstance(entry.get("step", 0), int)
+    return is_numbered and all(isinstance(entry[name], kind) for name, kind in needed.items())
 
 
 def _stays_inside(entry: Entry) -> bool:
@@ -157,7 +177,7 @@ def curve_ends(folder: Path, run: str) -> dict[str, int]:
         for _, _, entry in read_entries(file, 0):
             if entry and entry["run"] == run and entry["kind"] in ("metrics", "picture"):
                 for key in entry.get("values") or [entry["key"]]:
-                    ends[key] = max(entry["step"], ends.get(key, 0))
+                    ends[key] = max(entry.get("step", 0), ends.get(key, 0))
     return ends
 
 
@@ -204,16 +224,19 @@ class Note:
     @classmethod
     def read(cls, file: Path) -> Self | None:
         """None where there is none, or none that can be read."""
-        names = {part.name for part in dataclasses.fields(cls)}
         try:
-            content = json.loads(file.read_bytes())
-            return cls(**{name: content[name] for name in names & content.keys()})
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            return _reader(cls).validate_json(file.read_bytes())
+        except (OSError, ValueError):
             return None
 
     def write(self, file: Path) -> None:
         with contextlib.suppress(OSError):
             write_atomically(file, json.dumps(dataclasses.asdict(self)).encode())
+
+
+@functools.cache
+def _reader(kind: type[Note]) -> TypeAdapter:
+    return TypeAdapter(kind)
 
 
 @dataclass
@@ -258,9 +281,9 @@ class MadeNote(Note):
 class Position(Note):
     """How far MLflow has the entries of a .jsonl, of which it takes figures and files apart."""
 
-    figures: int = 0  # bytes from the begin
-    files: int = 0
-    postponed: list[int] = field(default_factory=list)  # where entries begin that come again
+    figures: Place = 0  # bytes from the begin
+    files: Place = 0
+    postponed: list[Place] = field(default_factory=list)  # where entries begin that come again
     run_ids: dict[str, str] = field(default_factory=dict)  # in MLflow, of the runs so far
     delivered: int = 0  # entries
     refused: int = 0

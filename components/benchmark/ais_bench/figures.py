@@ -5,17 +5,21 @@ the mean that it tells for the copy of one tensor, and the number of tensors."""
 
 import re
 from dataclasses import asdict, dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import BaseModel, Field, FiniteFloat
 
 from components.benchmark.ais_bench.failures import AisBenchFailed
 
+Positive = Annotated[float, Field(gt=0, lt=1e9)]
+NUMBER = r"(\d{1,9}(?:\.\d+)?)"
 PRINTED_THROUGHPUT = re.compile(
-    r"throughput 1000\*batchsize(?:\.mean)?\((\d+(?:\.\d+)?)\)/NPU_compute_time\.mean\(([\d.]+)\)",
+    rf"throughput 1000\*batchsize(?:\.mean)?\({NUMBER}\)/NPU_compute_time\.mean\({NUMBER}\)",
     re.IGNORECASE,
 )
 PRINTED_TIMES = re.compile(
-    r"NPU_compute_time \(ms\): min = .*, median = ([\d.]+), percentile\(99%\) = ([\d.]+)"
+    rf"NPU_compute_time \(ms\): min = .*, median = {NUMBER}, percentile\(99%\) = {NUMBER}"
 )
 
 
@@ -55,19 +59,45 @@ class AisResult:
         }
 
 
-def read_summary(summary: dict) -> AisResult:
-    """Read the summary file that it writes beside its results, as JSON."""
-    times = np.array(summary["npu_compute_time_list"])
+class _Sample(BaseModel):
+    """Its files, one for each input and output."""
+
+    infiles: list
+    outfiles: list
+
+
+class _Copies(BaseModel):
+    mean: FiniteFloat  # ms, of one tensor
+
+
+class _Summary(BaseModel):
+    """Of what ais_bench writes beside its results, as JSON, the part that is read."""
+
+    npu_compute_time_list: Annotated[list[Positive], Field(min_length=1)]
+    throughput: Positive
+    filesinfo: dict[str, _Sample]
+    H2D_latency: _Copies
+    D2H_latency: _Copies
+
+
+def read_summary(content: bytes) -> AisResult:
+    """Read the summary file that it writes beside its results. Raises AisBenchFailed for one that
+    is none."""
+    try:
+        summary = _Summary.model_validate_json(content)
+        tensors = summary.filesinfo["0"]  # of the first sample
+    except (ValueError, KeyError):
+        raise AisBenchFailed("ais_bench ended well but left a damaged summary file") from None
+    times = np.array(summary.npu_compute_time_list)
     p50, p90, p99 = np.percentile(times, [50, 90, 99])
-    tensors = summary["filesinfo"]["0"]  # of the first sample, a file for each input and output
     return AisResult(
-        batch_size=round(summary["throughput"] * times.mean() / 1000),
+        batch_size=round(summary.throughput * times.mean() / 1000),
         compute_ms_mean=float(times.mean()),
         compute_ms_p50=float(p50),
         compute_ms_p90=float(p90),
         compute_ms_p99=float(p99),
-        h2d_ms=summary["H2D_latency"]["mean"] * len(tensors["infiles"]),
-        d2h_ms=summary["D2H_latency"]["mean"] * len(tensors["outfiles"]),
+        h2d_ms=summary.H2D_latency.mean * len(tensors.infiles),
+        d2h_ms=summary.D2H_latency.mean * len(tensors.outfiles),
     )
 
 

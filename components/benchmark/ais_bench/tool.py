@@ -120,7 +120,7 @@ class AisBench:
         # Its figures, which are of the file's own batch size.
         summary = summary_file(output)
         if summary.is_file():
-            result = read_summary(json.loads(summary.read_text()))
+            result = read_summary(summary.read_bytes())
         else:
             result = read_printed(done.stdout)
         if result.batch_size != self.batch_size:

@@ -27,6 +27,7 @@ from components.prepare.layouts.listing import is_picture
 from components.prepare.stamps import file_stamp
 from shared.data.names import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from shared.errors import InputError
+from shared.files.names import why_no_path
 from shared.files.owned import only_writer
 from shared.files.writing import partial_of, put_in_place, sync_all, write_atomically
 from shared.terminal.progress import Progress
@@ -277,8 +278,11 @@ def _members(archive: Path) -> Iterator[Member]:
                     "unpack it yourself if you trust it, and give the folder."
                 )
 
-            if parts:
-                yield Member("/".join(parts), size, opened)
+            if not parts:
+                continue
+            if reason := why_no_path(path := "/".join(parts)):
+                raise _refusal(archive, name[:300], f"{reason} in a part of its path: rename it.")
+            yield Member(path, size, opened)
     except InputError:
         raise
     except DAMAGED as error:

@@ -2,13 +2,37 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any, Literal, TextIO
+from typing import Annotated, Any, Literal, TextIO
+
+from pydantic import AfterValidator
 
 from components.prepare.fetch.stores import RemoteFile
+from shared.contracts.folder import Record
+from shared.files.names import why_no_path
 
 LEDGER = ".remote.jsonl"
 
 Kind = Literal["file", "folder"]  # what the URL of the copy names
+
+
+def _below(path: str) -> str:
+    if reason := why_no_path(path):
+        raise ValueError(f"a part of the path {reason}")
+    return path
+
+
+PathBelow = Annotated[str, AfterValidator(_below)]  # of a file, with / between its parts
+
+
+class Line(Record):
+    """A line of the ledger: of a file that was copied or removed, or of a whole copy."""
+
+    file: PathBelow | None = None
+    size: int = -1  # bytes
+    version: str = ""
+    sha256: str = ""
+    removed: PathBelow | None = None
+    complete: Kind | Literal[""] = ""
 
 
 class Ledger:
@@ -18,12 +42,12 @@ class Ledger:
     """
 
     def __init__(self, lines: Iterable[str]):
-        self.copied: dict[str, dict] = {}
+        self.copied: dict[str, Line] = {}
         self.complete: Kind | Literal[""] = ""
         for line in lines:
             try:
-                self._take(json.loads(line))
-            except ValueError:  # a kill cut the line off
+                self._take(Line.model_validate_json(line))
+            except ValueError:  # a kill cut the line off, or the disk spoiled it
                 self.complete = ""
 
     def add_file(self, out: TextIO, file: RemoteFile, sha256: str) -> None:
@@ -34,15 +58,15 @@ class Ledger:
         """Append one of {file, size, version, sha256}, {removed} and {complete}."""
         out.write("\n" + json.dumps(record))  # newline first: a line cut off spoils no other
         out.flush()
-        self._take(record)
+        self._take(Line(**record))
 
-    def _take(self, record: dict) -> None:
-        self.complete = record.get("complete", "")
-        self.copied.pop(record.get("removed"), None)
-        if "file" in record:
-            self.copied[record["file"]] = record
+    def _take(self, line: Line) -> None:
+        self.complete = line.complete
+        self.copied.pop(line.removed, None)
+        if line.file is not None:
+            self.copied[line.file] = line
 
     def holds(self, file: RemoteFile) -> bool:
         """Whether the file was copied in the version that the store has now."""
-        record = self.copied.get(file.name, {})
-        return (record.get("size"), record.get("version")) == (file.size, file.version)
+        line = self.copied.get(file.name)
+        return line is not None and (line.size, line.version) == (file.size, file.version)

@@ -112,9 +112,11 @@ def _complete_copy(folder: Path) -> Path | None:
     """What an earlier `fetch` returned, if it is whole."""
     if not (folder / LEDGER).is_file():
         return None
-    ledger = Ledger((folder / LEDGER).read_text().splitlines())
-    sizes = {name: record["size"] for name, record in ledger.copied.items()}
-    if not ledger.complete or any(_length(folder / name) != sizes[name] for name in sizes):
+    ledger = Ledger((folder / LEDGER).read_bytes().decode(errors="replace").splitlines())
+    sizes = {name: line.size for name, line in ledger.copied.items()}
+    if not (ledger.complete and sizes) or any(
+        _length(folder / name) != sizes[name] for name in sizes
+    ):
         return None
     return folder / next(iter(sizes)) if ledger.complete == "file" else folder
 
@@ -123,7 +125,10 @@ def _mirror(store: Store, files: list[RemoteFile], kind: Kind, folder: Path) -> 
     """Make the folder hold these files, and of earlier ones no other."""
     # A second process waits here, then finds everything copied.
     doing = f"prepare: {store.shown} is being copied"
-    with only_writer(folder, "--copies", doing=doing), open(folder / LEDGER, "a+") as out:
+    with (
+        only_writer(folder, "--copies", doing=doing),
+        open(folder / LEDGER, "a+", errors="replace") as out,
+    ):
         out.seek(0)
         ledger = Ledger(out)
 

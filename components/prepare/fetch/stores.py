@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import fsspec
 
 from shared.errors import InputError
+from shared.files.names import why_no_path
 from shared.secrets import restored
 from shared.servers import Pace, is_final, patience_s, within
 
@@ -193,9 +194,9 @@ class Store:
                 "give the address of a file, such as an archive."
             )
         for name in found:  # no key may lead out of the folder
-            if "\\" in name or "\0" in name or {"", ".", ".."} & set(name.split("/")):
+            if why_no_path(name):
                 raise InputError(
-                    f"--raw-data {self.shown} has a file {name!r}, no path below a folder: "
+                    f"--raw-data {self.shown} has a file {name[:300]!r}, no path below a folder: "
                     "rename it."
                 )
         found = {name: entry for name, entry in found.items() if not re.search(r"(^|/)\.", name)}

@@ -27,8 +27,8 @@ NICKNAMES = {
 }
 MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
 WEEKDAYS = "sun mon tue wed thu fri sat".split()
-STAR = re.compile(r"\*(/\d+)?")  # a field by itself: beside others in a list crons disagree
-TERM = re.compile(r"\d+(-\d+(/\d+)?)?")  # of a list in a field
+STAR = re.compile(r"\*(/\d{1,4})?")  # a field by itself: beside others in a list crons disagree
+TERM = re.compile(r"\d{1,4}(-\d{1,4}(/\d{1,4})?)?")  # of a list in a field
 
 # What a scheduler does when a change of the clock skips a time or brings it twice; measured with
 # systemd 252 and robfig/cron 1.2, which is KFP's; that of cron stands in cron(8). KFP would start

@@ -17,6 +17,7 @@ from shared.servers import patience_s
 PIPELINE = Path(__file__).resolve().parents[3] / "pipeline.py"
 MARK = "# of `pipeline.py schedule`, which changes it:"  # before name and pipeline.py
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}")
+ZONE = re.compile(r"[A-Za-z0-9_+/-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ def find_zone(name: str) -> tuple[str, tzinfo]:
     if not name:
         return local_zone()
     try:
+        if not ZONE.fullmatch(name):
+            raise ValueError
         return name, ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise InputError(

@@ -1,0 +1,1 @@
+"""The readers, each with good inputs made by code: what is tried."""
