@@ -186,6 +186,8 @@ class Tree:
             # By its id, as KFP's plugin gives it.
             if note.experiment_id:
                 found = client.get_experiment(note.experiment_id)
+                if found.experiment_id != note.experiment_id:
+                    raise store.Unreachable(OTHER)
                 if found.lifecycle_stage != "active":
                     self._restore(found)
                 return note.experiment_id
@@ -201,6 +203,8 @@ class Tree:
                         if getattr(error, "error_code", "") != "RESOURCE_ALREADY_EXISTS":
                             raise
                     found = client.get_experiment_by_name(note.experiment)
+            if found is None or found.name != note.experiment:
+                raise store.Unreachable(OTHER)
             if found.lifecycle_stage != "active":
                 self._restore(found)
             return found.experiment_id
