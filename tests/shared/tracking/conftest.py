@@ -41,11 +41,11 @@ def way(server, monkeypatch) -> Iterator[Way]:
     monkeypatch.delenv("PIPELINE_RUN", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", way.uri)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     monkeypatch.setattr(courier, "EVERY_S", 0.2)
     monkeypatch.setattr(courier, "LONGEST_WAIT_S", 0.4)
     monkeypatch.setattr(courier, "PATIENCE_S", 2.0)  # a busy machine answers late
-    monkeypatch.setenv("PIPELINE_PATIENCE_S", "2")
+    monkeypatch.setenv("PIPELINE_PATIENCE_S", "10")
     yield way
     way.ended.set()
     way.http.shutdown()
