@@ -69,8 +69,8 @@ def test_a_recipe_decides_the_shape_of_the_graph(recipe, tasks, tmp_path):
     "output, sentence",
     [
         ("there/p.yaml", ""),
-        ("file/p.yaml", "--output file/p.yaml cannot be written (a part of its path is a file)"),
-        ("folder.yaml", "--output folder.yaml is a folder: name a file in it."),
+        ("file/p.yaml", "--output file/p.yaml cannot be written (file is a file)"),
+        ("folder.yaml", "--output folder.yaml cannot be written (it is a folder): give a place"),
         ("/proc/p.yaml", "--output /proc/p.yaml cannot be written (No such file or directory): "),
     ],
 )

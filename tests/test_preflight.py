@@ -136,7 +136,7 @@ def test_contradictions_between_steps_and_a_place_that_cannot_be_written_are_sai
         f"train_local: {needs_maps.format(step='train_local')}",
         "train_local: the model of train_global: its generator does not fit",
         "export: --set export.style=instance needs instance maps",
-        f"runs: --runs {tmp_path}/a_file/below: {tmp_path}/a_file is a file",
+        f"runs: --runs {tmp_path}/a_file/below cannot be written ({tmp_path}/a_file is a file)",
     )
     assert "or leave out train_local.instance_features." in said[4]
     assert "prepare it with --set prepare.instances=files" in said[4]

@@ -165,6 +165,9 @@ def _try(file: Path) -> None:
     probe = partial_of(place / file.name).with_suffix(".probing")  # as long a name
     try:
         probe.write_bytes(b"x")
+    except OSError as error:
+        error.filename = str(file)
+        raise
     finally:
         with contextlib.suppress(OSError):
             probe.unlink()
