@@ -147,6 +147,7 @@ def written_together(synced: bool = True) -> Iterator[Write]:
                 sync(partial)
         for partial, path in places.items():
             os.replace(partial, path)
+            partial.unlink(missing_ok=True)  # it stays where both are links to one file
     except BaseException:
         for partial in places:
             partial.unlink(missing_ok=True)

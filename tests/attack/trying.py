@@ -42,7 +42,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Self
+
+import torch
 
 from shared.contracts.folder import SEAL
 from tests.attack import night
@@ -308,12 +311,29 @@ def contents(folder: Path, names: Iterable[str]) -> dict:
 
 
 def content(path: Path) -> object:
-    """What is in a file: of JSON what no clock has told, else a digest."""
+    """What is in a file: of JSON what no clock has told, of a state its values, for its bytes tell
+    also which of them are one object; else a digest."""
     data = path.read_bytes()
+    if path.suffix == ".pt":
+        with contextlib.suppress(OSError, RuntimeError, UnpicklingError):
+            return values_of(torch.load(path, weights_only=True))
     if path.suffix == ".json":
         with contextlib.suppress(ValueError):
             return without_times(json.loads(data))
     return hashlib.sha256(data).hexdigest()
+
+
+def values_of(value: object) -> object:
+    """What can be compared of a value that holds tensors."""
+    match value:
+        case torch.Tensor():
+            return str(value.dtype), tuple(value.shape), value.tolist()
+        case dict():
+            return {key: values_of(one) for key, one in value.items()}
+        case list() | tuple():
+            return [values_of(one) for one in value]
+        case _:
+            return value
 
 
 def without_times(value: object) -> object:
