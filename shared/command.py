@@ -4,6 +4,7 @@ exit codes."""
 import contextlib
 import dataclasses
 import difflib
+import errno
 import inspect
 import itertools
 import os
@@ -24,13 +25,13 @@ import tyro
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared import tracking
+from shared.bounds import reason_of
 from shared.code_version import code_version
 from shared.errors import InputError, WorkFailed, note_call, runnable
 from shared.files import room
 from shared.files.owned import only_writer
 from shared.flags import as_flag, first_paragraph, flag_of, name_of, read_flags
 from shared.recipes.files import Numbers, read_section
-from shared.recipes.values import reason_of
 from shared.recipes.words import in_words_of_recipe, owners_of, owners_of_folders
 from shared.secrets import restored, without_secrets
 from shared.servers import plain
@@ -49,7 +50,7 @@ class Options(BaseModel):
     The groups that a config inherits have a box each in --help: `class LossOptions` is `loss
     options` there, explained by the first paragraph of its docstring."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class CheckOptions(Options):
@@ -218,6 +219,12 @@ def refusals(name: str) -> Iterator[None]:
         sentence = plain(without_secrets(str(end)))  # it may quote a server, or a file's name
         print(f"{name} {how}: {runnable(sentence)}", file=sys.stderr)
         sys.exit(code)
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+        place = without_secrets(str(error.filename))[:80]
+        print(f"{name} refused: {place} ... leads nowhere ({error.strerror}).", file=sys.stderr)
+        sys.exit(2)
 
 
 def _show_error(kind: type[BaseException], error: BaseException, trace: TracebackType) -> None:

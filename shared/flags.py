@@ -15,9 +15,10 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
 import tyro._errors as misuse  # not of its public interface: constraints.txt pins the version
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from shared.bounds import reason_of
 from shared.errors import InputError
 
 
@@ -71,7 +72,21 @@ def read_flags(
     for field in dataclasses.fields(read):
         value = getattr(read, field.name)
         values |= vars(value) if dataclasses.is_dataclass(value) else {field.name: value}
-    return values
+    return values | _checked_parameters(function, values)
+
+
+def _checked_parameters(function: Callable, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a function's own flags, within the bounds of its parameters. Raises
+    InputError."""
+    checked = {}
+    for name, hint in get_type_hints(function, include_extras=True).items():
+        if name in values:
+            try:
+                checked[name] = TypeAdapter(hint).validate_python(values[name])
+            except ValidationError as error:
+                reason = reason_of(error)
+                raise InputError(f"{as_flag(name)} {values[name]!r}: {reason}.") from None
+    return checked
 
 
 def flags_of(
@@ -157,8 +172,9 @@ def _option(name: str, field: FieldInfo, help_text: str, defaults: Mapping[str, 
 def _with_metavar(kind: Any) -> Any:
     """`Path | None` is PATH in the help, not {None}|PATH; numbers and words likewise."""
     metavars = {Path: "PATH", str: "STR", int: "INT", float: "FLOAT"}
-    others = [one for one in get_args(kind) if one is not NoneType]
-    if NoneType in get_args(kind) and len(others) == 1 and others[0] in metavars:
+    plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    others = [one for one in get_args(plain) if one is not NoneType]
+    if NoneType in get_args(plain) and len(others) == 1 and others[0] in metavars:
         return Annotated[kind, tyro.conf.arg(metavar=metavars[others[0]])]
     return kind
 

@@ -1,11 +1,13 @@
 """`python -m components.benchmark`: the step, and Ascend's own tool on one compiled file."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
+from pydantic import Field
 
 from components.benchmark.config import BenchmarkConfig
+from shared.bounds import MANY, BatchSize
 from shared.command import command_line, run_tracked
 from shared.files.owned import only_writer
 
@@ -41,11 +43,11 @@ def benchmark(
 
 def pure(
     om: Path,
-    batch_size: int = 1,
+    batch_size: BatchSize = 1,
     gears: tyro.conf.FlagCreatePairsOff[bool] = False,
-    device: int = 0,
-    warmup: int = 1,
-    loop: int = 20,
+    device: Annotated[int, Field(ge=0, lt=1024)] = 0,
+    warmup: Annotated[int, Field(ge=0, le=MANY)] = 1,
+    loop: Annotated[int, Field(ge=1, le=MANY)] = 20,
 ) -> None:
     """Measure the NPU alone with ais_bench: executions of a compiled file on zeros.
 
@@ -72,10 +74,10 @@ def inputs(
     om: Path,
     inputs: str,
     out: Path,
-    batch_size: int = 1,
+    batch_size: BatchSize = 1,
     gears: tyro.conf.FlagCreatePairsOff[bool] = False,
-    device: int = 0,
-    warmup: int = 1,
+    device: Annotated[int, Field(ge=0, lt=1024)] = 0,
+    warmup: Annotated[int, Field(ge=0, le=MANY)] = 1,
     outfmt: Literal["BIN", "NPY"] = "BIN",
 ) -> None:
     """Run a compiled file over prepared inputs with ais_bench, and keep its result files.

@@ -1,9 +1,10 @@
 """Options of the benchmark step."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
+from shared.bounds import MANY, BatchSizes
 from shared.command import CheckOptions, Options, StepConfig
 from shared.contracts.measured import BenchmarkReport
 from shared.device_names import DeviceName, PrecisionName
@@ -14,7 +15,7 @@ from shared.scorers.options import MeasuringOptions
 class SpeedOptions(Options):
     """What is timed, and how often."""
 
-    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 4, 8), min_length=1)
+    batch_sizes: BatchSizes = (1, 4, 8)
     """Pictures per call; every one of them is measured."""
     runtimes: tuple[Literal["torch", "torch-compile", "onnxruntime", "ais_bench"], ...] = Field(
         ("torch", "onnxruntime", "ais_bench"), min_length=1
@@ -24,30 +25,28 @@ class SpeedOptions(Options):
     here."""
     precisions: tuple[PrecisionName, ...] = Field(("fp32", "auto"), min_length=1)
     """Arithmetic of PyTorch, each is measured; the exported files have their own."""
-    rounds: int = Field(10, ge=1)
+    rounds: int = Field(10, ge=1, le=MANY)
     """Timed calls per runtime and batch size; the runtimes take turns."""
-    warmup: int = Field(2, ge=1)
+    warmup: int = Field(2, ge=1, le=MANY)
     """Calls before the timed ones, which do not count."""
 
 
 class PageOptions(Options):
     """What the report shows."""
 
-    max_pictures: int = Field(4, ge=0)
+    max_pictures: int = Field(4, ge=0, le=MANY)
     """Training pairs, and as many test pairs, shown in the report."""
     gallery: bool = False
     """All test pairs as a page of pictures, gallery/index.html beside the report."""
-    max_styled_maps: int = Field(2, ge=0)
+    max_styled_maps: int = Field(2, ge=0, le=MANY)
     """Maps on which the report lets a reader try the styles of --clusters."""
-    max_styled_labels: int = Field(8, ge=0)
+    max_styled_labels: int = Field(8, ge=0, le=256)
     """Labels of each such map, the largest, whose styles are painted: a picture per style."""
 
 
 class GateOptions(Options):
     """With what a new model is compared, and what it may lose against it. A figure of quality that
     was not measured is not compared."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     champion: str = ""
     """Folder of the export step to compare with; empty: the champion of --registered-model."""
@@ -72,12 +71,12 @@ class GateOptions(Options):
     """Largest loss of mIoU."""
     max_loss_pixel_accuracy: float = Field(0.01, ge=0)
     """Largest loss of pixel accuracy."""
-    max_parity_error: float = Field(0, ge=0)
+    max_parity_error: float = Field(0, ge=0, le=2)
     """Largest difference of the exported file from PyTorch in fp32, of pictures in [-1, 1]; 0: what
     the export allowed."""
     gate_confidence: float = Field(0.95, ge=0.5, le=0.999)
     """Confidence with which none of the figures is called better or worse by chance."""
-    gate_seconds: float = Field(15.0, ge=0)
+    gate_seconds: float = Field(15.0, ge=0, le=86400)
     """Seconds after which the speeds have been compared long enough, also on a busy machine; 18
     calls of each file are timed in any case."""
 

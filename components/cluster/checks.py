@@ -91,7 +91,7 @@ def preflight(
         min_area=config.min_area,
         seed=config.seed,
         labels={},
-        overall=[],
+        overall=[0.0] * model.architecture.feat_num,
         model_digest=model.digest,
         dataset_digest=manifest.digest,
     )

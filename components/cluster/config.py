@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from shared.bounds import BatchSize, Seed
 from shared.command import CheckOptions, StepConfig
 from shared.contracts.clusters import ClusterTable
 from shared.device_names import DeviceName, PrecisionName
@@ -18,13 +19,13 @@ class ClusterConfig(CheckOptions, WeightsOptions, StepConfig):
     )
     WRITES: ClassVar[tuple[str, ...]] = (ClusterTable.FILE, ClusterTable.FEATURES)
 
-    n_clusters: int = Field(10, ge=1)
+    n_clusters: int = Field(10, ge=1, le=10_000)
     """Centres per label; fewer where a label has fewer distinct instances."""
     min_area: float = Field(1 / 64, ge=0, lt=1)
     """Share of the image that an instance must exceed to take part."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of k-means."""
-    batch_size: int = Field(1, ge=1)
+    batch_size: BatchSize = 1
     """Photos of one size that are encoded at a time: more for a GPU or small photos; a CPU is best
     with one large."""
     reference_files: bool = False

@@ -1,10 +1,11 @@
 """Options of the export step."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from components.export.om.atc import PrecisionMode
+from shared.bounds import LARGEST_BATCH, MANY, BatchSizes
 from shared.command import CheckOptions, Options, StepConfig
 from shared.contracts.dataset import parse_size
 from shared.contracts.exported import ExportCard, Graph
@@ -35,7 +36,7 @@ class FormOptions(Options):
     """float: pictures in [-1, 1]. uint8: 0 .. 255, rounded inside the file."""
     size: str = ""
     """HEIGHTxWIDTH of the maps in pixels; empty: the model's; dynamic: any."""
-    batch_size: int = Field(0, ge=0)
+    batch_size: int = Field(0, ge=0, le=LARGEST_BATCH)
     """Pictures per call, fixed in the file; 0: any number."""
 
     @field_validator("size")
@@ -87,7 +88,7 @@ class OnnxOptions(Options):
     dropout: bool = False
     """Dropout goes on in the file, as pix2pix tests by default: pictures are random; proven without
     it."""
-    external_data_above_mb: int = Field(1900, ge=0)
+    external_data_above_mb: int = Field(1900, ge=0, le=2047)
     """A file of more than this many 2^20 bytes keeps its weights in a second one, <file>.data: one
     alone ends at 2 GB."""
 
@@ -95,9 +96,9 @@ class OnnxOptions(Options):
 class ProofOptions(Options):
     """How the file is proven."""
 
-    parity_samples: int = Field(4, ge=1)
+    parity_samples: int = Field(4, ge=1, le=MANY)
     """Label maps on which the file is compared with PyTorch."""
-    parity_limit: float = Field(0.0, ge=0)
+    parity_limit: float = Field(0.0, ge=0, le=2)
     """Largest absolute difference of pictures in [-1, 1] that passes; above it the step fails and
     leaves no file. 0: 1e-4 for fp32, 0.05 for fp16 and NPUs."""
 
@@ -113,7 +114,7 @@ class OmOptions(Options):
     """om: compile the ONNX file for an NPU with Ascend's atc, too."""
     soc_version: str = "auto"
     """Chip that atc compiles for, such as Ascend310P3; auto: the one in this machine."""
-    om_batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field((1,), min_length=1)
+    om_batch_sizes: BatchSizes = (1,)
     """Batch sizes of the compiled files, one file each."""
     om_gears: bool = False
     """One compiled file that takes all of --om-batch-sizes."""

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from pydantic import Field
 
 from components.prepare.config import DEMO_SIZE, DEMO_TEST, DEMO_TRAIN, PrepareConfig
 from components.prepare.problems import refused
+from shared.bounds import MANY, Seed
 from shared.command import command_line, run_tracked
 from shared.errors import InputError
 from shared.terminal.stopping import keeps
@@ -53,19 +55,19 @@ def prepare(
 
 def demo(
     out: Path,
-    train: int = DEMO_TRAIN,
-    test: int = DEMO_TEST,
+    train: Annotated[int, Field(ge=1, le=MANY)] = DEMO_TRAIN,
+    test: Annotated[int, Field(ge=1, le=MANY)] = DEMO_TEST,
     size: str = DEMO_SIZE,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """Draw street scenes by code, in Cityscapes' raw layout with its ids.
 
     Args:
         out: Folder to write.
-        train: Number of scenes for training, 1 or more.
-        test: Number of scenes for testing, 1 or more.
+        train: Number of scenes for training.
+        test: Number of scenes for testing.
         size: HEIGHTxWIDTH of the scenes in pixels.
-        seed: 0 or more; the same seed gives the same scenes.
+        seed: The same seed gives the same scenes.
 
     Example:
         python -m components.prepare demo --out runs/demo-data

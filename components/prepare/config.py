@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from components.prepare.reading.geometry import Resize
+from shared.bounds import Seed
 from shared.command import StepConfig
 from shared.contracts.dataset import DatasetManifest
 from shared.data.frames import CACHE
@@ -70,9 +71,9 @@ class PrepareConfig(StepConfig):
     test_only: bool = False
     """No pair is for training: maps to be painted, which may be without photos, or pairs to be
     measured. Those of --test-splits, else val, else test, else all."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of --test-fraction."""
-    max_images: int = Field(0, ge=0)
+    max_images: int = Field(0, ge=0, le=10**9)
     """Number of pairs taken per split, the first by name; 0 takes all."""
     remap: str = ""
     """New label ids: cityscapes_train_ids (19 labels), or a JSON file such as {"7": 0, "8": 1,
@@ -91,7 +92,7 @@ class PrepareConfig(StepConfig):
     transparency: Literal["refuse", "white", "black", "drop"] = "refuse"
     """What becomes of pictures that are transparent in places: refuse; white, black: shown on
     that; drop: the colours as they are stored."""
-    cache_limit_gb: float = Field(50.0, ge=0)
+    cache_limit_gb: float = Field(50.0, ge=0, le=10**9)
     """Largest cache of decoded images that is written beside them, in 10^9 bytes; 0: none."""
     copies: str = ""
     """Folder for copies of remote sources and for unpacked archives; empty: pix2pix-pipeline in the

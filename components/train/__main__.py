@@ -1,12 +1,14 @@
 """`python -m components.train`: the step, and model folders out of foreign weight files."""
 
 from pathlib import Path
+from typing import Annotated
 
 import tyro
+from pydantic import Field
 
 from components.train.config import TrainConfig
 from shared.command import command_line, run_tracked
-from shared.contracts.model import LATEST, ModelCard
+from shared.contracts.model import LATEST, MOST_FEATURES, ModelCard
 from shared.errors import InputError
 from shared.files.owned import only_writer
 from shared.networks.chosen import Weights
@@ -42,10 +44,10 @@ def train(
 def adopt(
     model: Path,
     size: str | None = None,
-    num_labels: int | None = None,
+    num_labels: Annotated[int | None, Field(ge=0, le=256)] = None,
     use_instances: tyro.conf.FlagCreatePairsOff[bool] = False,
     no_use_instances: tyro.conf.FlagCreatePairsOff[bool] = False,
-    feat_num: int | None = None,
+    feat_num: Annotated[int | None, Field(ge=0, le=MOST_FEATURES)] = None,
     weights: Weights = LATEST,
 ) -> None:
     """Write model.json for weight files of pix2pixHD's or pix2pix's own code.

@@ -7,19 +7,26 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from components.train.schedule import ScheduleOptions
+from shared.bounds import MANY, BatchSize, Seed
 from shared.command import CheckOptions, Options, StepConfig
 from shared.contracts.dataset import parse_size
 from shared.contracts.model import (
+    MOST_FEATURES,
+    MOST_STRIDES,
     UNETS,
+    Blocks,
+    Channels,
     DiscriminatorName,
     FeatureRegions,
     GeneratorName,
     ModelCard,
     NormName,
     PhotoChannels,
+    refuse_huge,
 )
 from shared.device_names import DeviceName, MemoryFormatName, PrecisionName
 from shared.errors import InputError
+from shared.flags import as_flag
 from shared.published.files import AUTO
 from shared.scorers.options import MeasuringOptions
 
@@ -37,24 +44,24 @@ class NetworkOptions(Options):
     netG: GeneratorName = "global"
     """global: pix2pixHD's coarse generator. local: enhancer around it, from --init-from. The
     others: pix2pix's."""
-    ngf: int = Field(64, ge=1)
+    ngf: Channels = 64
     """Channels of G's first layer; stage local needs half of its global network's."""
-    n_downsample_global: int = Field(4, ge=1)
+    n_downsample_global: int = Field(4, ge=1, le=MOST_STRIDES)
     """Down-samplings of the global generator."""
-    n_blocks_global: int = Field(9, ge=0)
+    n_blocks_global: Blocks = 9
     """Residual blocks of the global generator."""
     n_local_enhancers: int = Field(1, ge=1, le=2)
     """Enhancers of stage local; each doubles the size."""
-    n_blocks_local: int = Field(3, ge=0)
+    n_blocks_local: Blocks = 3
     """Residual blocks of each enhancer."""
     netD: DiscriminatorName = "multiscale"
     """multiscale: pix2pixHD's. n_layers: pix2pix's PatchGAN (with 3 layers its `basic`). pixel: its
     PixelGAN."""
-    ndf: int = Field(64, ge=1)
+    ndf: Channels = 64
     """Channels of D's first layer."""
-    n_layers_D: int = Field(3, ge=1)
+    n_layers_D: int = Field(3, ge=1, le=MOST_STRIDES)
     """Strided layers of each discriminator."""
-    num_D: int = Field(2, ge=1)
+    num_D: int = Field(2, ge=1, le=MOST_STRIDES)
     """Scales of the discriminator."""
     norm: NormName = "instance"
     """Normalisation in all networks."""
@@ -65,26 +72,31 @@ class NetworkOptions(Options):
     (no_instance)."""
     instance_features: bool = False
     """Train the encoder E and give its instance-wise features to G (instance_feat)."""
-    feat_num: int = Field(3, ge=1)
+    feat_num: int = Field(3, ge=1, le=MOST_FEATURES)
     """Channels of the features."""
     feature_regions: FeatureRegions = "instances"
     """What features are averaged over: each instance (instance_feat), or all pixels of a label
     (label_feat)."""
-    nef: int = Field(16, ge=1)
+    nef: Channels = 16
     """Channels of E's first layer."""
-    n_downsample_E: int = Field(4, ge=1)
+    n_downsample_E: int = Field(4, ge=1, le=MOST_STRIDES)
     """Down-samplings of the encoder."""
     output_nc: PhotoChannels = 3
     """Channels of the photos. 3: colour. 1: grey, and colours become grey (ITU-R 601-2)."""
     init_type: InitType = "normal"
     """Fresh weights of convolutions; biases are 0 in pix2pix's networks, and as PyTorch makes them
     in pix2pixHD's."""
-    init_gain: float = Field(0.02, gt=0)
+    init_gain: float = Field(0.02, gt=0, le=100)
     """Scale of the fresh weights; kaiming has none."""
     start_from: str = ""
     """Weights to start from instead of fresh ones: a model folder, also of pix2pixHD's or pix2pix's
     own code, or models:/NAME/VERSION of MLflow's registry. Sizes that are not given are its own.
     Stage local takes all but its global network, which is that of --init-from."""
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        refuse_huge(self, called=as_flag)
+        return self
 
 
 class LossOptions(Options):
@@ -92,16 +104,16 @@ class LossOptions(Options):
 
     gan_mode: GanMode = "lsgan"
     """lsgan: squared distance of D's scores. vanilla: their cross-entropy (no_lsgan)."""
-    lambda_L1: float = Field(0.0, ge=0)
+    lambda_L1: float = Field(0.0, ge=0, le=MANY)
     """Weight of the distance of the pixels themselves (pix2pix: 100); 0 switches it off."""
-    lambda_feature_matching: float = Field(10.0, ge=0)
+    lambda_feature_matching: float = Field(10.0, ge=0, le=MANY)
     """Weight of the feature matching loss; 0 switches it off (lambda_feat, no_ganFeat_loss)."""
-    lambda_vgg: float = Field(0.0, ge=0)
+    lambda_vgg: float = Field(0.0, ge=0, le=MANY)
     """Weight of the VGG loss (the reference: 10); 0 switches it off (lambda_feat, no_vgg_loss)."""
     vgg_weights: str = AUTO
     """File of torchvision's vgg19 weights. auto: vgg19-dcbb9e9d.pth of torch.hub's folder, which is
     downloaded where it is not there."""
-    pool_size: int = Field(0, ge=0)
+    pool_size: int = Field(0, ge=0, le=MANY)
     """Earlier fakes that D may be shown in place of the present ones; 0: none. Checkpoints hold
     them too."""
 
@@ -117,11 +129,11 @@ class DataOptions(Options):
     whole frames when pix2pix is tested; empty: whole frames."""
     flip: bool = True
     """Mirror half of the training pairs (no_flip)."""
-    batch_size: int = Field(1, ge=1)
+    batch_size: BatchSize = 1
     """Images per step (batchSize)."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of the weights, the order of the pairs and the flips."""
-    workers: int = Field(2, ge=0)
+    workers: int = Field(2, ge=0, le=1024)
     """Processes that read image files (nThreads); 0: the training process does, as always where
     frames are cached."""
     cache: CacheName = "auto"
@@ -153,7 +165,7 @@ class DataOptions(Options):
 class PrecisionOptions(Options):
     """Where and in which arithmetic it computes."""
 
-    devices: int = Field(1, ge=1)
+    devices: int = Field(1, ge=1, le=1024)
     """Processes on this machine, one to a device; batch_size is that of each. torchrun's
     environment is honoured."""
     compress_gradients: bool = False
@@ -167,17 +179,17 @@ class PrecisionOptions(Options):
     on a GPU in tf32, bf16 or fp16, ResNets on a CPU; else nchw."""
     loss_scale: Literal["dynamic", "static"] = "dynamic"
     """fp16: dynamic grows and backs off; static stays at --loss-scale-initial."""
-    loss_scale_initial: float = Field(65536.0, gt=0)
+    loss_scale_initial: float = Field(65536.0, gt=0, le=2.0**64)
     """fp16: first, or static, factor of the losses."""
-    loss_scale_growth_factor: float = Field(2.0, gt=1)
+    loss_scale_growth_factor: float = Field(2.0, gt=1, le=2.0**16)
     """fp16: what a dynamic scale grows by."""
-    loss_scale_growth_interval: int = Field(2000, ge=1)
+    loss_scale_growth_interval: int = Field(2000, ge=1, le=2**31 - 1)
     """fp16: updates without overflow before it grows."""
     loss_scale_backoff_factor: float = Field(0.5, gt=0, lt=1)
     """fp16: what it is multiplied by after overflow."""
-    loss_scale_hysteresis: int = Field(1, ge=1)
+    loss_scale_hysteresis: int = Field(1, ge=1, le=MANY)
     """fp16: overflows before it backs off."""
-    max_skipped_updates: int = Field(100, ge=1)
+    max_skipped_updates: int = Field(100, ge=1, le=MANY)
     """Updates in a row that may be skipped because gradients are not finite; then training
     stops."""
     amp_backend: Literal["torch", "apex"] = "torch"
@@ -194,9 +206,9 @@ class PrecisionOptions(Options):
 class ValidationOptions(MeasuringOptions):
     """What is measured on test pairs, and which epoch is the best."""
 
-    validate_every_epochs: int = Field(10, ge=0)
+    validate_every_epochs: int = Field(10, ge=0, le=MANY)
     """Epochs between two validations on test pairs, and after the last one; 0: none."""
-    validate_pairs: int = Field(50, ge=1)
+    validate_pairs: int = Field(50, ge=1, le=10**9)
     """Most test pairs of a validation."""
     best_by: BestBy = "psnr_db"
     """Metric of the validation whose best epoch is kept as best_net_G.pth."""
@@ -216,18 +228,18 @@ class ValidationOptions(MeasuringOptions):
 class SavingOptions(Options):
     """What is written when."""
 
-    performance_run: int = Field(0, ge=0)
+    performance_run: int = Field(0, ge=0, le=MANY)
     """Steps to time instead of training, with and without data loading; the model folder stays as
     it is. 0: train."""
-    log_every_steps: int = Field(10, ge=1)
+    log_every_steps: int = Field(10, ge=1, le=10**9)
     """Steps between two points of the loss curves; losses are fetched from the device only then."""
-    sample_every_epochs: int = Field(1, ge=1)
+    sample_every_epochs: int = Field(1, ge=1, le=MANY)
     """Epochs between two sample pictures."""
-    save_every_epochs: int = Field(1, ge=1)
+    save_every_epochs: int = Field(1, ge=1, le=MANY)
     """Epochs between two checkpoints; the last epoch is always saved (save_epoch_freq)."""
-    save_every_steps: int = Field(1000, ge=0)
+    save_every_steps: int = Field(1000, ge=0, le=10**9)
     """Steps within an epoch between two saves of the state that resuming needs; 0: none."""
-    keep_checkpoints: int = Field(0, ge=0)
+    keep_checkpoints: int = Field(0, ge=0, le=MANY)
     """Number of latest checkpoints whose weights are kept as EPOCH_net_G.pth as well."""
 
 

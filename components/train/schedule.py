@@ -6,6 +6,7 @@ from typing import Literal, assert_never
 
 from pydantic import Field
 
+from shared.bounds import MANY
 from shared.command import Options
 
 Policy = Literal["linear_hd", "linear", "step", "cosine", "constant", "plateau"]
@@ -15,25 +16,25 @@ LearningRateScaling = Literal["none", "linear", "sqrt"]
 class ScheduleOptions(Options):
     """How long, and how large a step at a time."""
 
-    epochs: int = Field(100, ge=1)
+    epochs: int = Field(100, ge=1, le=MANY)
     """Epochs at the full learning rate (niter)."""
-    epochs_decay: int = Field(100, ge=0)
+    epochs_decay: int = Field(100, ge=0, le=MANY)
     """Epochs after those in which the learning rate falls linearly towards 0 (niter_decay)."""
-    epochs_fix_global: int = Field(0, ge=0)
+    epochs_fix_global: int = Field(0, ge=0, le=MANY)
     """Stage local: first epochs in which only the outermost enhancer learns (niter_fix_global)."""
-    learning_rate: float = Field(2e-4, gt=0)
+    learning_rate: float = Field(2e-4, gt=0, le=1e38)
     """Adam's step size for G, E and D (lr)."""
     lr_policy: Policy = "linear_hd"
     """Learning rate over the epochs. linear_hd: pix2pixHD's, flat, then linear. linear, step,
     cosine, plateau: pix2pix; cosine reaches 0 after --epochs: give --epochs-decay 0; plateau goes
     by the mean losses of G."""
-    lr_decay_epochs: int = Field(50, ge=1)
+    lr_decay_epochs: int = Field(50, ge=1, le=MANY)
     """Policy step: epochs after which the learning rate falls to a tenth (lr_decay_iters)."""
     lr_scaling: LearningRateScaling = "none"
     """What the learning rate is multiplied by with several devices: their number, or its root."""
     beta1: float = Field(0.5, ge=0, lt=1)
     """Adam's first momentum; the second is 0.999."""
-    clip_gradient_norm: float = Field(0.0, ge=0)
+    clip_gradient_norm: float = Field(0.0, ge=0, le=1e30)
     """Largest norm of the gradients of G with E, and of D; 0: not clipped."""
     ema_decay: float = Field(0.0, ge=0, lt=1)
     """Decay per step of a moving average of G, which is then what is saved and shown; 0: none."""

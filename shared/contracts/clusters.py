@@ -1,12 +1,15 @@
 """cluster -> train, export, benchmark: styles of instances."""
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 import numpy as np
+from pydantic import Field, model_validator
 
+from shared.bounds import Count, Feature
 from shared.contracts.folder import FolderOfFiles, Record
-from shared.contracts.model import FeatureRegions, ModelCard
+from shared.contracts.labels import NumLabels
+from shared.contracts.model import MOST_FEATURES, FeatureRegions, ModelCard
 from shared.errors import InputError
 from shared.files.arrays import Wanted, read_npz
 from shared.files.digests import refused_if_unreadable
@@ -28,9 +31,10 @@ MORE_COLUMNS = {
 class LabelClusters(Record):
     """Style centres of one label, most frequent first; (k, feat_num) in [-1, 1]."""
 
-    centres: list[list[float]]
-    counts: list[int]  # instances per centre
-    spread: list[float]  # root mean square distance of the instances to their centre
+    centres: list[list[Feature]] = Field(min_length=1)
+    counts: list[Count]  # instances per centre
+    # Root mean square distance of the instances to their centre.
+    spread: list[Annotated[float, Field(ge=0, le=1e9)]]
     explained: float | None  # share of their variance that the centres do; None = all are equal
     fallback: bool  # no instance was large enough: one centre, the mean of all of them
 
@@ -45,14 +49,27 @@ class ClusterTable(FolderOfFiles):
     FEATURES: ClassVar[str] = "features.npz"
     format: Literal[2] = 2
 
-    feat_num: int
-    n_clusters: int
-    min_area: float  # share of the image above which an instance takes part
-    seed: int
-    labels: dict[int, LabelClusters]  # {0: ...} where the input is a picture
-    overall: list[float]  # mean over all instances: for labels never seen in training
+    feat_num: Annotated[int, Field(ge=1, le=MOST_FEATURES)]
+    n_clusters: Annotated[int, Field(ge=1, le=10**9)]
+    # Share of the image above which an instance takes part.
+    min_area: Annotated[float, Field(ge=0, lt=1)]
+    seed: Count
+    labels: dict[NumLabels, LabelClusters]  # {0: ...} where the input is a picture
+    overall: list[Feature]  # mean over all instances: for labels never seen in training
     model_digest: str
     dataset_digest: str
+
+    @model_validator(mode="after")
+    def _has_rows_of_one_length(self) -> Self:
+        tables = [("overall", [self.overall])]
+        for label, one in self.labels.items():
+            tables.append((f"labels.{label}.centres", one.centres))
+            if not len(one.centres) == len(one.counts) == len(one.spread):
+                raise ValueError(f"labels.{label} should have a count and a spread of each centre")
+        for name, rows in tables:
+            if others := [len(row) for row in rows if len(row) != self.feat_num]:
+                raise ValueError(f"{name} has {others[0]} numbers, but feat_num is {self.feat_num}")
+        return self
 
     @classmethod
     def read_for(cls, clusters: Path, model: Path, card: ModelCard) -> Self:

@@ -3,10 +3,13 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
+from pydantic import Field, model_validator
+
+from shared.bounds import LONGEST_SIDE, MOST_PIXELS, Count
 from shared.contracts.folder import FolderOfFiles
-from shared.contracts.labels import Label, RawReading
+from shared.contracts.labels import Label, NumLabels, PictureChannels, RawReading, one_input
 from shared.errors import InputError
 from shared.files.names import Name
 
@@ -19,9 +22,18 @@ SUMS = "SHA256SUMS"  # of all image files, as `sha256sum --check` reads it; what
 def parse_size(text: str) -> tuple[int, int]:
     """'128x256' -> (height, width) in pixels. Raises InputError for anything else."""
     height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise InputError(f"--size {text!r} is not HEIGHTxWIDTH: write for example 128x256.")
-    return int(height), int(width)
+    if not (height.isdecimal() and width.isdecimal() and int(height[:9]) and int(width[:9])):
+        raise InputError(f"--size {text[:80]!r} is not HEIGHTxWIDTH: write for example 128x256.")
+    sides = int(height[:9]), int(width[:9])
+    if max(sides) > LONGEST_SIDE or sides[0] * sides[1] > MOST_PIXELS:
+        raise InputError(
+            f"--size {text[:80]} is too large: give sides of {LONGEST_SIDE} pixels at most, and "
+            f"{MOST_PIXELS:,} pixels in all."
+        )
+    return sides
+
+
+PairSide = Annotated[int, Field(ge=1, lt=2**31)]  # what PNG holds; files say what they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +41,10 @@ class Pair:
     """One sample; a plain dataclass, since a data set may have 100,000 of them."""
 
     name: Name
-    height: int  # of all its maps, in pixels
-    width: int
+    height: PairSide  # of all its maps, in pixels
+    width: PairSide
     has_photo: bool
-    num_instances: int  # distinct ids in its instance map, 0 without one
+    num_instances: Count  # distinct ids in its instance map, 0 without one
 
 
 class DatasetManifest(FolderOfFiles):
@@ -46,8 +58,9 @@ class DatasetManifest(FolderOfFiles):
     MADE_BY: ClassVar[str] = "python -m components.prepare"
     format: Literal[2] = 2
 
-    num_labels: int  # label ids are 0 .. num_labels - 1, and IGNORED; 0 = the input is a picture
-    input_nc: int  # channels of the input picture, 0 = the input is a label map
+    # Label ids are 0 .. num_labels - 1, and IGNORED; 0 = the input is a picture.
+    num_labels: NumLabels
+    input_nc: PictureChannels  # channels of the input picture, 0 = the input is a label map
     has_instances: bool
     instance_suffix: Literal[".png", ".tif"]  # .tif where ids need 32 bits
     train: list[Pair]
@@ -59,6 +72,11 @@ class DatasetManifest(FolderOfFiles):
     test_digest: str = ""  # of those of the test pairs alone, '' = an earlier version prepared it
     labels: list[Label] = []  # names and colours, as far as they are known
     raw: RawReading = RawReading()  # how its maps were made of the files of the source
+
+    @model_validator(mode="after")
+    def _has_one_input(self) -> Self:
+        one_input(self.num_labels, self.input_nc)
+        return self
 
     @classmethod
     def read(cls, folder: Path) -> Self:

@@ -1,9 +1,10 @@
 """export -> benchmark: deployable files and their proof."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
+from shared.bounds import LONGEST_SIDE, BatchSize, Count, Feature
 from shared.contracts.folder import FolderOfFiles, Record
 from shared.contracts.labels import Label, RawReading
 from shared.contracts.model import Architecture
@@ -13,7 +14,7 @@ from shared.files.names import Name
 class TensorSpec(Record):
     name: str
     dtype: str
-    shape: list[int | str]  # a string is a dynamic axis
+    shape: list[Annotated[int, Field(ge=1, lt=2**31)] | str]  # a string is a dynamic axis
     meaning: str
 
 
@@ -37,15 +38,18 @@ class Graph(Record):
 class Parity(Record):
     """Exported file against PyTorch in fp32 on real samples; pictures in [-1, 1]."""
 
+    model_config = ConfigDict(allow_inf_nan=True)  # of a broken file, which is never passed on
+
     runtime: str  # onnxruntime or om
     device: str
     precision: str
-    samples: int
+    samples: Count
     max_abs_error: float
     mean_abs_error: float
     cosine: float  # of the two pictures as vectors, the lowest
     psnr_db: float  # of the uint8 pictures, the lowest; 100 = identical
-    limit: float  # largest max_abs_error that passes
+    # The largest max_abs_error that passes.
+    limit: Annotated[float, Field(ge=0, le=255, allow_inf_nan=False)]
 
 
 class OmFile(Record):
@@ -54,7 +58,7 @@ class OmFile(Record):
     file: Name
     soc_version: str
     precision: str = "fp16"  # atc's --precision_mode_v2
-    batch_sizes: list[int]  # one, or the gears of a dynamic batch
+    batch_sizes: list[BatchSize] = Field(min_length=1)  # one, or the gears of a dynamic batch
 
 
 class ExportCard(FolderOfFiles):
@@ -68,15 +72,15 @@ class ExportCard(FolderOfFiles):
     file: Name  # ONNX
     om: list[OmFile] = []
     graph: Graph
-    opset: int
+    opset: Annotated[int, Field(ge=1, le=100)]
     precision: Literal["fp32", "fp16"]
     # Of the maps in pixels; 0: written when files for any size took two strides.
-    least_side: int = 0
+    least_side: Annotated[int, Field(ge=0, le=LONGEST_SIDE)] = 0
     batch_norm: Literal["running", "picture"] = "running"  # whose statistics its BatchNorms use
     dropout: bool = False  # whether its dropout still drops
-    inputs: list[TensorSpec]
+    inputs: list[TensorSpec] = Field(min_length=1)
     outputs: list[TensorSpec]
-    style: list[list[float]]  # default features per label, last row for pixels without; [] = none
+    style: list[list[Feature]]  # default features per label, last row for pixels without; [] = none
     parity: list[Parity]  # one per runtime that could be asked
     architecture: Architecture  # of the model: what it takes to feed the file
     labels: list[Label] = []  # of the data set that the model was trained on, as the next
@@ -84,6 +88,17 @@ class ExportCard(FolderOfFiles):
     model_digest: str
     test_digest: str = ""  # of the test pairs beside its training pairs, '' = not known
     versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _fits_its_model(self) -> Self:
+        a = self.architecture
+        rows = [a.feat_num] * (a.num_labels + 1)
+        if self.style and [len(row) for row in self.style] != rows:
+            raise ValueError(f"style should be {len(rows)} rows of {a.feat_num} features")
+        shape = self.inputs[0].shape
+        if len(shape) < 3 or len({isinstance(side, int) for side in shape[-2:]}) > 1:
+            raise ValueError(f"the first input has the shape {shape}, of no map")
+        return self
 
     @property
     def size(self) -> tuple[int, int] | None:

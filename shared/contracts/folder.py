@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from shared.bounds import reason_of
 from shared.errors import InputError
 from shared.files.digests import Promise, refused_if_unreadable
 from shared.files.names import Name
@@ -18,9 +19,11 @@ SEALED = re.compile(rb',\s*"%s": "([^"]*)"' % SEAL.encode())
 
 
 class Record(BaseModel):
-    """Base of what is written as JSON: frozen, no unknown fields."""
+    """Base of what is written as JSON: frozen, no unknown fields, numbers that are some."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class Folder(Record):
@@ -56,7 +59,7 @@ class Folder(Record):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             field = ".".join(map(str, first["loc"])) or "the file"
-            reason = first["msg"].removeprefix("Value error, ")
+            reason = reason_of(error)
             raise InputError(
                 f"{path} does not fit this version: {field}: {reason[:1].lower()}{reason[1:]}; "
                 f"make it again with `{cls.MADE_BY}`."

@@ -1,9 +1,15 @@
 """benchmark -> people, and who acts on its verdict: speed, parity, quality."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from pydantic import Field
+
+from shared.bounds import BatchSize, Count, Side
 from shared.contracts.exported import Parity
 from shared.contracts.folder import Folder, Record
+from shared.contracts.labels import NumLabels
+
+Positive = Annotated[float, Field(ge=0)]
 
 
 class SpeedRow(Record):
@@ -13,18 +19,19 @@ class SpeedRow(Record):
     runtime: str
     device: str
     precision: str
-    batch_size: int
+    batch_size: BatchSize
     problem: str = ""  # why there are no figures, such as "out of memory"; figures are then None
-    device_images_per_second: float | None = None  # maps and pictures stay on the device: no copies
+    # Maps and pictures stay on the device: no copies.
+    device_images_per_second: Positive | None = None
     # Integer maps in host memory -> pictures in host memory: copies count.
-    images_per_second: float | None = None
-    end_to_end_images_per_second: float | None = None  # map files -> PNG files
-    latency_ms_p50: float | None = None  # of a call from host memory to host memory
-    latency_ms_p90: float | None = None
-    latency_ms_p99: float | None = None
-    peak_memory_mb: float | None = None
+    images_per_second: Positive | None = None
+    end_to_end_images_per_second: Positive | None = None  # map files -> PNG files
+    latency_ms_p50: Positive | None = None  # of a call from host memory to host memory
+    latency_ms_p90: Positive | None = None
+    latency_ms_p99: Positive | None = None
+    peak_memory_mb: Positive | None = None
     # Against PyTorch, eager, in fp32 at this batch size: median of the ratios within a round.
-    speedup: float | None = None
+    speedup: Positive | None = None
 
 
 class Quality(Record):
@@ -34,7 +41,7 @@ class Quality(Record):
     which direction is better. A figure is None where no pair has a photo, or the measuring network
     was not given."""
 
-    pairs: int
+    pairs: Count
     psnr_db: float | None = None
     ssim: float | None = None
     l1: float | None = None  # of pictures in [0, 1]
@@ -49,10 +56,10 @@ class Quality(Record):
 class LabelStyles(Record):
     """What the cluster centres of one label are worth."""
 
-    label: int
+    label: NumLabels
     name: str = ""  # of the label, '' = it has none
-    centres: int
-    instances: int
+    centres: Count
+    instances: Count
     fallback: bool
     explained: float | None  # see LabelClusters
     picture_difference: float | None  # mean |difference|, 0 .. 255, of two centres on the label
@@ -123,8 +130,8 @@ class BenchmarkReport(Folder):
     train_quality: Quality  # on the training pairs shown in the report
     styles: list[LabelStyles] = []  # of a model with instance features
     verdict: Verdict | None = None  # None where nothing was asked of the gate
-    height: int
-    width: int
+    height: Side
+    width: Side
     model_digest: str
     weights: str = ""  # of the model, such as "best (epoch 40)"; '' = not known
     dataset_digest: str

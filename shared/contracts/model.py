@@ -1,13 +1,15 @@
 """train -> cluster, train, export, benchmark: a trained model."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from shared.bounds import Count, Side
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.folder import Folder, Record
-from shared.contracts.labels import Label, RawReading
+from shared.contracts.labels import Label, NumLabels, PictureChannels, RawReading, one_input
 from shared.errors import InputError
 from shared.files.names import Name
 
@@ -22,15 +24,27 @@ PhotoChannels = Literal[1, 3]  # grey, or red, green and blue
 
 LATEST, BEST = "latest", "best"  # names of weights
 
+Channels = Annotated[int, Field(ge=1, le=8192)]  # of a network's first layer
+MOST_STRIDES = 10
+Strides = Annotated[int, Field(ge=0, le=MOST_STRIDES)]  # also of a D's layers, and its scales
+Blocks = Annotated[int, Field(ge=0, le=200)]
+MOST_FEATURES = 256
+MOST_WEIGHTS = 2**31  # of all networks; those of pix2pixHD have 190 million
+
 
 class GeneratorInput(Record):
     """What a generator reads: all that it takes to feed one, whatever its layers are."""
 
-    num_labels: int  # 0 = the input is a picture
-    input_nc: int  # channels of the input picture, 0 = the input is a label map
+    num_labels: NumLabels  # 0 = the input is a picture
+    input_nc: PictureChannels  # channels of the input picture, 0 = the input is a label map
     use_instances: bool  # one edge channel
-    feat_num: int  # channels of the features, 0 = none
+    feat_num: Annotated[int, Field(ge=0, le=MOST_FEATURES)]  # channels of the features, 0 = none
     feature_regions: FeatureRegions = "instances"  # over which they are pooled
+
+    @model_validator(mode="after")
+    def _reads_one_input(self) -> Self:
+        one_input(self.num_labels, self.input_nc)
+        return self
 
     @property
     def condition_channels(self) -> int:
@@ -70,17 +84,22 @@ class Architecture(GeneratorInput):
     dropout: bool = False  # in the generators of pix2pix
     netD: DiscriminatorName = "multiscale"
     D_features: bool = True  # key layout of the multi-scale D: its layers are modules of their own
-    ngf: int
-    n_downsample_global: int
-    n_blocks_global: int
-    n_local_enhancers: int
-    n_blocks_local: int
-    num_D: int
-    ndf: int
-    n_layers_D: int
-    nef: int
-    n_downsample_E: int
+    ngf: Channels
+    n_downsample_global: Strides
+    n_blocks_global: Blocks
+    n_local_enhancers: Annotated[int, Field(ge=0, le=4)]
+    n_blocks_local: Blocks
+    num_D: Strides
+    ndf: Channels
+    n_layers_D: Strides
+    nef: Channels
+    n_downsample_E: Strides
     output_nc: PhotoChannels = 3  # of the photos, which G makes and D and E see
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        refuse_huge(self)
+        return self
 
     @property
     def is_pix2pix(self) -> bool:
@@ -107,6 +126,39 @@ class Architecture(GeneratorInput):
         return tuple(self.stride * max(least, -(-side // self.stride)) for side in (height, width))
 
 
+def refuse_huge(a: "Architecture", called: Callable[[str], str] = str) -> None:
+    """Raises ValueError for networks of more weights than any has, before they take memory; biases
+    and the first layers do not count.
+
+    a: Or what has its fields that say how deep and wide they are. called: what a field is called in
+    the sentence."""
+
+    def hourglass(width: int, n_downsample: int, n_blocks: int) -> int:
+        return 6 * width**2 * (4**n_downsample - 1) + 18 * (width * 2**n_downsample) ** 2 * n_blocks
+
+    match a.netG:
+        case "global":
+            weights = hourglass(a.ngf, a.n_downsample_global, a.n_blocks_global)
+        case "local":
+            whole = a.n_downsample_global + a.n_local_enhancers
+            weights = hourglass(a.ngf, whole, a.n_blocks_global)
+            of_enhancer = 18 * (a.ngf * 2**a.n_local_enhancers) ** 2 * a.n_blocks_local
+            weights += a.n_local_enhancers * of_enhancer
+        case "unet_128" | "unet_256":
+            weights = 16 * (8 * a.ngf) ** 2 * 3 * 4
+        case "resnet_6blocks" | "resnet_9blocks":
+            weights = hourglass(a.ngf, 2, 9)
+    widest_D = {"multiscale": 512, "n_layers": 8 * a.ndf, "pixel": a.ndf}[a.netD]
+    weights += a.num_D * a.n_layers_D * 16 * widest_D**2 + hourglass(a.nef, a.n_downsample_E, 0)
+    if weights > MOST_WEIGHTS:
+        names = ("ngf", "n_downsample_global", "n_blocks_global", "ndf", "nef", "n_downsample_E")
+        sizes = ", ".join(f"{called(name)} {getattr(a, name)}" for name in names)
+        raise ValueError(
+            f"networks of {sizes} have {weights:.1e} weights, more than {MOST_WEIGHTS:.1e}: make "
+            "them smaller"
+        )
+
+
 def describe_input(of: DatasetManifest | GeneratorInput) -> str:
     """What is read or held as input, in words for people."""
     if of.num_labels:
@@ -117,8 +169,8 @@ def describe_input(of: DatasetManifest | GeneratorInput) -> str:
 class SavedWeights(Record):
     """The weights of one epoch, in files of a model's folder."""
 
-    epoch: int
-    images_seen: int
+    epoch: Count
+    images_seen: Count
     digest: str  # as a model card's
     files: dict[Name, str]  # SHA-256 by name
     metrics: dict[str, float]  # mean losses and figures of that epoch
@@ -138,11 +190,11 @@ class ModelCard(Folder):
     MADE_BY: ClassVar[str] = "python -m components.train"
 
     architecture: Architecture
-    height: int
-    width: int
+    height: Side
+    width: Side
     one_size: bool  # every frame is brought to height x width; else each keeps its own size
-    epoch: int  # finished epochs
-    images_seen: int
+    epoch: Count  # finished epochs
+    images_seen: Count
     dataset_digest: str
     test_digest: str = ""  # of that data set's test pairs, '' = not known
     labels: list[Label] = []  # of that data set, as the next
@@ -152,7 +204,7 @@ class ModelCard(Folder):
     config: dict
     metrics: dict[str, float]  # mean losses of the last epoch
     # By name: latest, best, or the epoch; {} = not known, as in cards of earlier versions.
-    weights: dict[str, SavedWeights] = {}
+    weights: dict[Name, SavedWeights] = {}
     # Which of them epoch, images_seen, digest and metrics are of: in the file the latest.
     chosen: str = Field(LATEST, exclude=True)
 

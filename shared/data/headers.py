@@ -106,6 +106,8 @@ def open_image(path: Path) -> Iterator[OpenedImage]:
         yield OpenedImage(path, _header_of_array(path))
         return
     beginning = b""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{path} is no file: replace it by a picture.")
     try:
         with open(path, "rb") as file:
             beginning = file.read(BEGINNING)

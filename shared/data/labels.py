@@ -1,20 +1,18 @@
 """Names and colours of labels: read from people's files, and made up where there are none."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from shared.contracts.labels import IGNORED, Label
 from shared.errors import InputError
+from shared.files.documents import read_document
 
 TABLES = Path(__file__).parent / "label_tables"  # ready-made
 FIELDS = ("id", "name", "colour")
-MOST_BYTES = 1 << 17  # of a file, which YAML's reader takes seconds for
 COLOUR = "three whole numbers of 0 to 255, or '#rrggbb' in quotes"
 
 
@@ -47,28 +45,12 @@ def read_labels(source: str) -> list[Label]:
 
 def _parse(source: str, path: Path) -> Any:
     """What the file says. Raises InputError with the line that cannot be read."""
-    if (size := path.stat().st_size) > MOST_BYTES:
-        raise InputError(
-            f"--labels {source} has {size:,} bytes, where 256 labels take a few thousand: name "
-            "a file of labels alone."
-        )
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-    except UnicodeDecodeError:
-        found = "is no text in UTF-8"
+        return read_document(path)
     except OSError as error:
         found = f"cannot be read ({error.strerror})"
-    except json.JSONDecodeError as error:
-        found = f"line {error.lineno}: is no JSON ({error.msg})"
-    except RecursionError:
-        found = "is nested too deep"
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        reason = getattr(error, "problem", None) or "it cannot be parsed"
-        found = f"line {mark.line + 1}: is no YAML ({reason})" if mark else f"is no YAML ({reason})"
-    except ValueError as error:  # of 2024-13-45, which looks like a date
-        found = f"is no YAML ({error})"
+    except ValueError as error:
+        found = str(error)
     raise InputError(f"--labels {source} {found}: mend the file.") from None
 
 

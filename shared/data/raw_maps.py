@@ -1,6 +1,5 @@
 """Label maps as people have them -> labels of a data set."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from shared.data.colours import UNKNOWN, ColourTable
 from shared.data.headers import ImageHeader
 from shared.data.images import read_colours, read_ids
 from shared.errors import InputError
+from shared.files.documents import parse_json, read_text
 
 # Cityscapes' own table of the 19 evaluated classes (labels.py of cityscapesScripts); all others are
 # ignored.
@@ -54,7 +54,7 @@ def read_table(remap: str) -> tuple[dict[int, int], int | None]:
     if not is_spelled_out and not Path(remap).is_file():
         raise InputError(f"--remap {remap} is no file: give a JSON file, or cityscapes_train_ids.")
     try:
-        content = json.loads(os.fsencode(remap) if is_spelled_out else Path(remap).read_bytes())
+        content = parse_json(os.fsencode(remap) if is_spelled_out else read_text(Path(remap)))
         if not isinstance(content, dict):
             raise ValueError("it should be an object")
         others = content.pop("others", None)
@@ -64,10 +64,9 @@ def read_table(remap: str) -> tuple[dict[int, int], int | None]:
             raise ValueError("ids should be whole numbers of 0 to 255")
         if not all(0 <= source < MOST_IDS for source in table):
             raise ValueError(f"ids of the source should be 0 to {MOST_IDS - 1}")
-    except (ValueError, RecursionError) as error:
-        error = "it is nested too deep" if isinstance(error, RecursionError) else error
+    except (ValueError, OSError) as error:
         raise InputError(
-            f'--remap {remap} is no table such as {{"7": 0, "others": 255}}: {error}.'
+            f'--remap {remap[:200]} is no table such as {{"7": 0, "others": 255}}: {error}.'
         ) from None
     return table, others
 

@@ -15,7 +15,7 @@ from shared.deployed.form import Form
 from shared.deployed.om_runner import OmRunner
 from shared.deployed.runners import OnnxRunner, Runner, TorchRunner
 from shared.deployed.styles import Style
-from shared.deployed.synthesiser import to_pixels
+from shared.deployed.synthesiser import input_names, to_pixels
 from shared.device import pick
 from shared.device_names import DeviceName, PrecisionName
 from shared.errors import InputError
@@ -76,9 +76,24 @@ def open_runner(
             return TorchRunner(form.synthesiser(source), pick(device, precision), compiled)
         case "onnxruntime":
             device = pick("auto").name if device == "auto" else device
-            return OnnxRunner(source.path, source.precision, device)
+            runner = OnnxRunner(source.path, source.precision, device)
+            _refuse_other_file(runner, form, source.path)
+            return runner
         case "om":
             return OmRunner(source.path, form.graph, source.batch_size, precision=source.precision)
+
+
+def _refuse_other_file(runner: OnnxRunner, form: Form, file: Path) -> None:
+    """Raises InputError for a file that takes other inputs than its card says."""
+    found = {one.name: one.shape for one in runner.session.get_inputs()}
+    names = input_names(form.reads, form.graph)
+    sides = found[names[0]][-2:] if found.keys() == set(names) else []
+    is_fixed = all(isinstance(side, int) for side in sides)
+    if not sides or (is_fixed and tuple(sides) != form.size):
+        raise InputError(
+            f"{file} takes {found}, other inputs than the card beside it says: export again with "
+            "`python -m components.export`."
+        )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Files of NVIDIA's pix2pixHD and of junyanz' pix2pix load as they are, and theirs
 
 import hashlib
 import io
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -153,7 +154,7 @@ def read_model(
         announce: Whether to print what weight files alone are taken for, as it may be wrong.
     """
     model = Path(model)
-    held, has_card = weights_in(model), (model / ModelCard.FILE).is_file()
+    held, has_card = weights_in(model), os.path.lexists(model / ModelCard.FILE)
     if not has_card and not held:
         _refuse_other_files(model)
     if has_card or not held:

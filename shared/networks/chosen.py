@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from pydantic import field_validator
+from pydantic import AfterValidator
 
 from shared.command import Options
 from shared.contracts.model import BEST, LATEST, ModelCard, SavedWeights
@@ -18,7 +18,17 @@ from shared.errors import InputError
 from shared.files.digests import NotAsWritten, Promise, digest_digests, digests_of
 
 NETWORKS = "GDE"  # in the order of a card's digest
-Weights = Annotated[str, tyro.conf.arg(metavar="latest|best|EPOCH")]
+
+
+def _as_name(weights: str) -> str:
+    if weights in (LATEST, BEST):
+        return weights
+    if not re.fullmatch("0*[1-9][0-9]{0,8}", weights):
+        raise ValueError("should be latest, best, or the number of an epoch")
+    return weights.lstrip("0")
+
+
+Weights = Annotated[str, AfterValidator(_as_name), tyro.conf.arg(metavar="latest|best|EPOCH")]
 
 
 class WeightsOptions(Options):
@@ -27,15 +37,6 @@ class WeightsOptions(Options):
     weights: Weights = LATEST
     """latest; best: of the epoch that validation found the best; an EPOCH whose checkpoint was
     kept: 200 reads 200_net_G.pth, also of pix2pixHD's and pix2pix's own."""
-
-    @field_validator("weights")
-    @classmethod
-    def _is_a_name(cls, weights: str) -> str:
-        if weights in (LATEST, BEST):
-            return weights
-        if not re.fullmatch("0*[1-9][0-9]*", weights):
-            raise ValueError("should be latest, best, or the number of an epoch")
-        return weights.lstrip("0")
 
 
 def weights_path(model: Path, network: str, weights: str = LATEST) -> Path:

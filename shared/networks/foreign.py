@@ -10,8 +10,10 @@ from itertools import product
 from pathlib import Path
 from typing import get_args
 
+from pydantic import ValidationError
 from torch import Tensor
 
+from shared.bounds import reason_of
 from shared.contracts.model import LATEST, RESNETS, UNETS, Architecture, ModelCard, PhotoChannels
 from shared.errors import InputError
 
@@ -191,7 +193,13 @@ def infer_architecture(
     # What no file says is as the references build it.
     usual = dict(netD="n_layers", num_D=1) if is_pix2pix else dict(netD="multiscale", num_D=2)
     fields = DEFAULTS | usual | generator | discriminator | encoder | splits[0]
-    return Architecture.model_validate(fields)
+    try:
+        return Architecture.model_validate(fields)
+    except ValidationError as error:
+        raise InputError(
+            f"--model {model}: {weights}_net_G.pth is of networks that are not built "
+            f"({reason_of(error)}): give weights of pix2pixHD or pix2pix."
+        ) from None
 
 
 def card_of(

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 import tyro
 from pydantic import Field, field_validator
 
+from shared.bounds import MANY
 from shared.command import StepConfig
 from shared.contracts.measured import BenchmarkReport, Verdict
 from shared.errors import InputError
@@ -56,11 +57,11 @@ class NightlyOptions(StepConfig):
     init_from: Annotated[str, tyro.conf.arg(metavar="MODEL")] = ""
     """Folder of a model that every night trains on from, ours or pix2pixHD's or pix2pix's own;
     sizes that --set does not say are its own."""
-    timeout_min: float = Field(default=0, ge=0, allow_inf_nan=False)
+    timeout_min: float = Field(default=0, ge=0, le=MANY)
     """Minutes after which the run is stopped, for the next night to go on; 0 = never."""
     runs: Path = Path("runs")
     """Folder of the runs, of the MLflow store and of the lock."""
-    keep_nights: int = Field(default=0, ge=0)
+    keep_nights: int = Field(default=0, ge=0, le=MANY)
     """Nights of the recipe that keep their data, models and MLflow artifacts; 0 = all."""
     notify: str = ""
     """Command for the shell: standard input tells it, in JSON, how the night ended."""
@@ -68,12 +69,12 @@ class NightlyOptions(StepConfig):
     @field_validator("recipe")
     @classmethod
     def _is_found_from_any_folder(cls, recipe: str) -> str:
-        return str(Path(recipe).resolve()) if is_file(recipe) else recipe
+        return os.path.realpath(recipe) if is_file(recipe) else recipe
 
     @field_validator("init_from")
     @classmethod
     def _is_found_too(cls, init_from: str) -> str:
-        return str(Path(init_from).resolve()) if init_from else ""
+        return os.path.realpath(init_from) if init_from else ""
 
     @property
     def recipe_name(self) -> str:

@@ -6,7 +6,9 @@ import platform
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
 
 from shared.contracts.folder import Folder, Record
 from shared.errors import InputError, runnable, runs_flag
@@ -26,8 +28,8 @@ class StepState(Record):
     key: str = ""  # of its config, inputs and code: see reuse.py
     files: str = ""  # digest of the names and sizes of what it wrote
     started: str = ""  # UTC
-    seconds: float = 0
-    reused_from: str = ""  # name of the run whose output it took over
+    seconds: Annotated[float, Field(ge=0, le=1e9)] = 0
+    reused_from: Name | Literal[""] = ""  # name of the run whose output it took over
     reason: str = ""  # why it failed
 
     @property
@@ -103,7 +105,7 @@ class Run:
 
     def note_step(self, step: str, **fields) -> None:
         """Change fields of one step's state."""
-        state = self.record.steps[step].model_copy(update=fields)
+        state = self.record.steps.get(step, StepState()).model_copy(update=fields)
         self.note(steps=self.record.steps | {step: state})
 
     def end(self, state: str, reason: str = "") -> None:

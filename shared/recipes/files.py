@@ -1,6 +1,7 @@
 """Where a recipe is, what it is called, and what it gives a step."""
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -46,7 +47,9 @@ def recipe_name(recipe: str) -> str:
             f"--recipe {recipe}: runs, models and the pipeline are called {file.stem!r} after it, "
             "which should be at most 60 letters, digits, _ and -: rename the file."
         )
-    if file.resolve().parent != BUILT_IN and _alike(file.stem) in map(_alike, built_in()):
+    if Path(os.path.realpath(file)).parent != BUILT_IN and _alike(file.stem) in map(
+        _alike, built_in()
+    ):
         raise InputError(
             f"--recipe {recipe} is called as a built-in recipe, with whose runs and models its own "
             "would be mixed: rename the file."

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from shared.bounds import reason_of
 from shared.recipes.document import Entry
 
 NOTHING = ("", "~", "null", "Null", "NULL")  # what YAML takes for no value, where it is not quoted
@@ -53,10 +54,3 @@ def split(text: str) -> list[str]:
         raise ValueError("should be a list such as 1,4: a bracket has no other")
     words = re.split(r"[,\s]+", text[1:-1] if opened else text)
     return [re.sub(r"""^(['"])(.*)\1$""", r"\2", word) for word in words if word]
-
-
-def reason_of(error: ValidationError) -> str:
-    """Why a value is refused, for people, without a full stop."""
-    first = error.errors(include_url=False)[0]
-    reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return reason.removesuffix(".")

@@ -87,7 +87,10 @@ def _send_picture(client, run_id: str, entry: Entry, folder: Path) -> None:
     path = folder / entry["path"]
     unique = uuid.uuid5(uuid.NAMESPACE_URL, f"{entry['run']}/{path.name}")
     stem = f"{entry['key']}+step+{entry['step']}+timestamp+{entry['time']}+{unique}"
-    with _under_its_name(path, f"{stem}.png") as named, Image.open(named) as picture:
+    with (
+        _under_its_name(path, f"{stem}.png") as named,
+        Image.open(named, formats=["PNG"]) as picture,
+    ):
         client.log_artifact(run_id, str(named), "images")
         picture.thumbnail((THUMBNAIL, THUMBNAIL))
         small = named.with_name(f"{stem}+compressed.webp")

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 import tyro
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from shared.command import CheckOptions, Options, StepConfig
 from shared.contracts.dataset import parse_size
@@ -141,7 +141,7 @@ class StyleOptions(Options):
 
     clusters: Path | None = None
     """Folder of the cluster step; the styles of a label are numbered from 0, the commonest."""
-    style_seed: int | None = None
+    style_seed: int | None = Field(None, ge=0, lt=2**32)
     """A random style for every label; the same seed gives the same pictures."""
     per_instance: tyro.conf.FlagCreatePairsOff[bool] = False
     """A random style for every instance, not for every label."""
@@ -152,7 +152,7 @@ class StyleOptions(Options):
     photo: Path | None = None
     """Photograph of the scene, or folder of them by name: the styles that the encoder of --model
     finds in it."""
-    variants: int = 1
+    variants: int = Field(1, ge=1, le=1000)
     """Pictures of each input, in random styles, and a grid of them."""
 
     def given(self) -> list[str]:
@@ -170,12 +170,6 @@ class StyleOptions(Options):
 
     @model_validator(mode="after")
     def _chooses_styles_in_one_way(self) -> Self:
-        for flag, value, least in (
-            ("--variants", self.variants, 1),
-            ("--style-seed", self.style_seed or 0, 0),
-        ):
-            if value < least:
-                raise ValueError(f"{flag} {value} is too small: give {least} or more")
         if self.photo and self.given() != ["--photo"]:
             raise ValueError(
                 f"--photo gives every style but {self.given()[0]} was given, too: leave one of "

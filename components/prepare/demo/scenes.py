@@ -28,9 +28,6 @@ def generate(out: Path, train: int, test: int, height: int, width: int, seed: in
     The folder appears whole or not at all; called again with the same settings it does nothing.
     """
     # What is asked for.
-    for flag, value, least in (("--train", train, 1), ("--test", test, 1), ("--seed", seed, 0)):
-        if value < least:
-            raise InputError(f"{flag} {value} is too small: give {least} or more.")
     if height < 32 or width < 32:
         raise InputError(f"--size {height}x{width} is too small for a street: give 32x32 or more.")
 

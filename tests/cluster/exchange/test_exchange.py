@@ -447,7 +447,8 @@ def test_maps_refuse(folders, tmp_path):
     table = ClusterTable.read(clusters)
     table.write(tmp_path / "alone")
     refused("has no features.npz: make it", clusters=tmp_path / "alone")
-    table.model_copy(update={"feat_num": 5}).write(tmp_path / "five")
+    five = dict(feat_num=5, labels={}, overall=[0.0] * 5)
+    table.model_copy(update=five).write(tmp_path / "five")
     text = "--form png holds 1 or 3 channels but .* has 5 features: use npy"
     refused(text, clusters=tmp_path / "five", form="png")
     tiny.dataset(tmp_path / "other", train=1)

@@ -283,11 +283,14 @@ def test_exported_files_that_cannot_be_fed(dataset, tmp_path, capsys):
     assert not out.exists()
 
 
-def test_inputs_refuses_before_it_writes(dataset, tmp_path, capsys):
+def test_inputs_refuses_before_it_writes(dataset, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     command = ["inputs", "--dataset", dataset, "--out", out]
-    text = refused(capsys, *command, "--size", "1000000x1000000")
-    assert "bytes free but the 2 files take 288,000,000,000,000: give another disk" in text
+    full = SimpleNamespace(free=10**9, total=10**9, used=0)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: full)
+    text = refused(capsys, *command, "--size", "16384x16384")
+    assert "bytes free but the 2 files take 77,309,411,328: give another disk" in text
+    monkeypatch.undo()
     assert "--size '8' is not HEIGHTxWIDTH" in refused(capsys, *command, "--size", "8")
     rename_pairs(dataset, "fine", "Zürich 1")
     text = refused(capsys, *command)

@@ -582,8 +582,14 @@ def test_a_compiled_file(raw, tmp_path, monkeypatch, capsys):
             "--model m --dataset d --instances i",
             "--instances i was given but --dataset has its own: leave it out.",
         ),
-        ("--model m --labels l --variants 0", "--variants 0 is too small: give 1 or more."),
-        ("--model m --labels l --style-seed -1", "--style-seed -1 is too small: give 0 or more."),
+        (
+            "--model m --labels l --variants 0",
+            "--variants 0: should be greater than or equal to 1.",
+        ),
+        (
+            "--model m --labels l --style-seed -1",
+            "--style-seed -1: should be greater than or equal to 0.",
+        ),
         (
             "--model m --labels l --photo p --per-instance",
             "--photo gives every style but --per-instance was given, too",

@@ -103,9 +103,9 @@ def test_a_folder_with_other_data_is_refused_and_kept(scenes, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--train", "0"], "--train 0 is too small: give 1 or more."),
-        (["--test", "0"], "--test 0 is too small: give 1 or more."),
-        (["--seed", "-1"], "--seed -1 is too small: give 0 or more."),
+        (["--train", "0"], "--train 0: should be greater than or equal to 1."),
+        (["--test", "0"], "--test 0: should be greater than or equal to 1."),
+        (["--seed", "-1"], "--seed -1: should be greater than or equal to 0."),
         (["--size", "wide"], "--size 'wide' is not HEIGHTxWIDTH: write for example 128x256."),
         (["--size", "8x8"], "--size 8x8 is too small for a street: give 32x32 or more."),
     ],
