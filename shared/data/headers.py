@@ -107,7 +107,7 @@ def open_image(path: Path) -> Iterator[OpenedImage]:
         return
     beginning = b""
     if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise InputError(f"{path} is no file: replace it by a picture.")
+        raise unreadable(path, ValueError("it is no file"))
     try:
         with open(path, "rb") as file:
             beginning = file.read(BEGINNING)
