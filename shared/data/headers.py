@@ -249,6 +249,8 @@ def _open_by_pillow(path: Path, file: BinaryIO) -> OpenedImage:
     orientation = _orientation(image, chunks.get(b"eXIf"))
     size = (image.height, image.width)
     has_alpha = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
+    if image.mode == "P" and image.palette is None:
+        raise ValueError("it has numbers of colours but no palette")
     has_alpha |= image.mode == "P" and image.palette.mode.endswith("A")
     header = ImageHeader(
         image.format,

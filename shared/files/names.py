@@ -32,12 +32,6 @@ def why_no_name(text: str, longest: int = LONGEST_NAME) -> str:
     return ""
 
 
-def why_no_path(text: str) -> str:
-    """Why a part of a path, with / between the parts, cannot name a file or folder, in words; ""
-    where all can, and the path leads below where it begins."""
-    return next(filter(None, (why_no_name(part, LONGEST_FILE) for part in text.split("/"))), "")
-
-
 def _as_name(text: str) -> str:
     if reason := why_no_name(text):
         raise ValueError(f"{text[:80]!r} is no name of a file: it {reason}")

@@ -95,7 +95,9 @@ def _turn(target: Target, seconds: float, seed: str, findings: Path) -> Result:
     context = multiprocessing.get_context("fork")
     shared = mmap.mmap(-1, LONGEST + 64)
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
-    process = context.Process(target=_work, args=(target, folder, seconds, seed, findings, shared))
+    process = context.Process(
+        target=_begin_work, args=(target, folder, seconds, seed, findings, shared)
+    )
     process.start()
     stalled = False
     limit = time.monotonic() + seconds + 2 * STALL_SECONDS
@@ -127,6 +129,19 @@ def _turn(target: Target, seconds: float, seed: str, findings: Path) -> Result:
         (folder.parent / f"{folder.name}.json").unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
     return result
+
+
+def _begin_work(target: Target, folder: Path, *rest) -> None:
+    """What is wrong with the fuzzer itself is kept too: it has no terminal here."""
+    try:
+        _work(target, folder, *rest)
+    except BaseException:
+        findings = rest[2]
+        findings.mkdir(parents=True, exist_ok=True)
+        (findings / f"{target.name}-fuzzer.txt").write_text(
+            traceback.format_exc(), errors="replace"
+        )
+        raise
 
 
 def _work(

@@ -35,7 +35,7 @@ WORDS = (
 def mutated(content: bytes, form: str, others: list[bytes], rng: random.Random) -> bytes:
     """An input near to `content`, or between it and one of the others."""
     for _ in range(1 + int(rng.expovariate(0.7))):
-        by_form = FORMS.get(form)
+        by_form, keeps_form = FORMS.get(form), True
         try:
             if by_form and rng.random() < 0.7:
                 content = by_form(content, rng)
@@ -46,8 +46,10 @@ def mutated(content: bytes, form: str, others: list[bytes], rng: random.Random) 
             else:
                 content = _bytes(content, rng)
         except Exception:  # whatever its parsers say
-            content = _bytes(content, rng)  # it has lost its form
-    return content[:LONGEST]
+            keeps_form = False
+        # Outside of the error, which holds all that was made on the way.
+        content = (content if keeps_form else _bytes(content, rng))[:LONGEST]
+    return content
 
 
 def _spliced(content: bytes, other: bytes, rng: random.Random) -> bytes:

@@ -4,6 +4,7 @@ fuzzer finds what it is there for."""
 import os
 import signal
 import time
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -35,6 +36,12 @@ def cut(left: int, example: int = 0) -> Callable[[list[bytes]], bytes]:
     return lambda examples: examples[example][:left]
 
 
+def without_palette(examples: list[bytes]) -> bytes:
+    """A PNG of a grey channel that says it has numbers of colours."""
+    header = examples[1][12:25] + b"\3" + examples[1][26:29]
+    return examples[1][:12] + header + zlib.crc32(header).to_bytes(4, "big") + examples[1][33:]
+
+
 DEEP = b'{"a":' * 3000
 FINDINGS: list[tuple[str, bytes | Callable[[list[bytes]], bytes]]] = [
     ("features", b"PK\5\6" + b"\xff" * 18),
@@ -48,6 +55,9 @@ FINDINGS: list[tuple[str, bytes | Callable[[list[bytes]], bytes]]] = [
     ("weight-file", lambda _: b"\x80\x02cmemory\nallocate memory\n."),
     ("training-state", lambda _: saved(dict.fromkeys(NEEDED, 1))),
     ("training-state", lambda _: saved(dict.fromkeys(NEEDED, {}))),
+    ("png", without_palette),
+    ("tiff", changed(b"\x15\1\3\0", b"\x15\1\7\0")),  # samples a pixel, as bytes
+    ("labels-yaml", b"- {id: 0, name: sky, colour: [70, 130, 180]}\n" * 5000),
     ("npy", encode_array(np.full((2, 2), np.nan, np.float32))),
     ("labels-json", DEEP),
     ("remap", DEEP),
@@ -81,6 +91,7 @@ FINDINGS: list[tuple[str, bytes | Callable[[list[bytes]], bytes]]] = [
     ("tracking-journal", b'{"run": "train", "kind": "metrics", "time": 1, "values": {"a": 1}}\n'),
     ("tracking-journal", b'{"run": "t", "kind": "metrics", "time": 1, "values": 1, "step": 1}\n'),
     ("tracking-notes", b'{"figures": "x", "files": -1}'),
+    ("tracking-notes", b'{"figures": 18446744073709551616, "files": 0}'),
     ("tracking-notes", b'{"figures": 900, "files": 900, "postponed": [800]}'),
 ]  # fmt: skip
 

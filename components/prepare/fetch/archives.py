@@ -22,12 +22,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from components.prepare.fetch.paths import why_no_path
 from components.prepare.layouts.known import belongs_to_a_layout
 from components.prepare.layouts.listing import is_picture
 from components.prepare.stamps import file_stamp
 from shared.data.names import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from shared.errors import InputError
-from shared.files.names import why_no_path
 from shared.files.owned import only_writer
 from shared.files.writing import partial_of, put_in_place, sync_all, write_atomically
 from shared.terminal.progress import Progress

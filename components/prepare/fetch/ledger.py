@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, TextIO
 
 from pydantic import AfterValidator
 
+from components.prepare.fetch.paths import why_no_path
 from components.prepare.fetch.stores import RemoteFile
 from shared.contracts.folder import Record
-from shared.files.names import why_no_path
 
 LEDGER = ".remote.jsonl"
 

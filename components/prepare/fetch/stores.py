@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 import fsspec
 
+from components.prepare.fetch.paths import why_no_path
 from shared.errors import InputError
-from shared.files.names import why_no_path
 from shared.secrets import restored
 from shared.servers import Pace, is_final, patience_s, within
 

@@ -66,6 +66,9 @@ def is_tiff(beginning: bytes) -> bool:
     return beginning.startswith(tuple(PREFIXES))
 
 
+ONE_NUMBER = (254, 256, 257, 259, 262, 274, 277, 284)  # tags that have one each
+
+
 def read_page(file: BinaryIO) -> Page:
     """The tags of a file's first page, of which nothing is decoded. Raises ValueError, SyntaxError
     or their like for what is no TIFF."""
@@ -83,6 +86,9 @@ def read_page(file: BinaryIO) -> Page:
             several = not kind
         else:
             first = dict(tags)
+
+    if not all(isinstance(first.get(tag, 0), int) for tag in ONE_NUMBER):
+        raise ValueError("a tag holds something else than a number")
 
     # One value for all samples: others mean a mixture that nothing reads.
     samples = first.get(277, 1)
