@@ -116,17 +116,13 @@ def connect(host: str) -> Iterator[Client]:
         yield client
     except ApiException as error:
         raise InputError(f"--host {url} {_reason(error)}") from None
-    # kfp's client reads whatever an answer holds, and as much as it claims to have.
-    except (UnicodeDecodeError, OverflowError):
-        raise InputError(
-            f"--host {url} answers, but not as a KFP API server: check the address."
-        ) from None
     except ReadTimeoutError:
         raise InputError(
             f"--host {url} gave no answer in time: look there for what was made before you say "
             "the same command again."
         ) from None
-    except NotKfp:
+    # kfp's client decodes what an answer holds, and reads as much as it claims to have.
+    except (NotKfp, UnicodeDecodeError, OverflowError):
         raise InputError(f"--host {url} {NOT_KFP}") from None
     except HTTPError as error:
         raise InputError(
@@ -207,8 +203,8 @@ def _give_up_in_time(client: ApiClient) -> None:
 
     def limited(*arguments, **options) -> urllib3.BaseHTTPResponse:
         options |= {"timeout": limit, "retries": False, "preload_content": False}
-        answer = request(*arguments, **options)
-        try:
+        try:  # also of where it forwards to
+            answer = request(*arguments, **options)
             answer._body = servers.whole(answer.stream(2**16))
         except ValueError as error:
             raise NotKfp(str(error)) from None

@@ -30,7 +30,7 @@ from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
 
 from shared.errors import runnable
-from shared.files.names import why_no_name
+from shared.files.names import LONGEST_FILE, why_no_name
 from shared.files.writing import write_atomically
 from shared.secrets import without_secrets
 from shared.servers import plain
@@ -261,8 +261,11 @@ class RunNote(Note):
         return folder / f"{run}.run.json"
 
     def __post_init__(self):
-        if self.parent is not None and (reason := why_no_name(self.parent)):
-            raise ValueError(f"the parent {reason}")
+        for name in filter(None, (self.parent, self.opened_by)):
+            if reason := why_no_name(name, LONGEST_FILE):
+                raise ValueError(f"{name!r} {reason}")
+        if self.parent == "":
+            raise ValueError("the parent is empty")
 
 
 @dataclass

@@ -86,6 +86,7 @@ FINDINGS: list[tuple[str, bytes | Callable[[list[bytes]], bytes]]] = [
     ("sentences", b"--device npu, " * 6_000),
     ("kfp-server", answer(b"\xa2", status="400 Bad")),
     ("kfp-server", b"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551616\r\n\r\n{"),
+    ("kfp-server", answer(b"", "Location: http://127[R*/", status="302 Found")),
     ("image-registry", b"HTTP/1.1 \xa2 OK\r\n\r\n"),
     ("image-registry", answer(b"", 'WWW-Authenticate: Bearer realm="file:///x"', status="401 No")),
     ("tracking-journal", b'{"run": "train", "kind": "metrics", "time": 1, "values": {"a": 1}}\n'),

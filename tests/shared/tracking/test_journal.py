@@ -80,6 +80,16 @@ def test_a_line_that_leads_out_of_the_journal_is_none(tmp_path, entry):
     assert [found for _, _, found in read_entries(tmp_path / "a.jsonl", 0)] == [None, lines[1]]
 
 
+@pytest.mark.parametrize("opened_by", ["../kept.jsonl", "/tmp/kept.jsonl", "a\0.jsonl"])
+def test_a_run_that_says_it_was_opened_elsewhere_writes_nothing_there(opened_by, tmp_path):
+    (tmp_path / "journal").mkdir()
+    (tmp_path / "kept.jsonl").write_text("kept")
+    note = dict(name="train", uid="1", started=1, opened_by=opened_by)
+    (tmp_path / "journal" / "train.run.json").write_text(json.dumps(note))
+    assert close_dead(tmp_path / "journal") == []
+    assert (tmp_path / "kept.jsonl").read_text() == "kept"
+
+
 def test_a_run_whose_parent_leads_out_of_the_journal_is_none(tmp_path):
     RunNote(name="train", uid="1", started=1, parent="pipeline").write(tmp_path / "a.run.json")
     assert RunNote.read(tmp_path / "a.run.json").parent == "pipeline"
