@@ -120,6 +120,8 @@ def _turn(target: Target, seconds: float, seed: str, findings: Path) -> Result:
         kind = "hang" if stalled else f"killed by signal {-process.exitcode}"
         if process.exitcode and process.exitcode > 0:
             kind = f"exit {process.exitcode}"
+        if stalled and not _stalls_alone(target, content):
+            return result  # the machine had no time for it
         if stalled:
             result.hangs = 1
         else:
@@ -129,6 +131,19 @@ def _turn(target: Target, seconds: float, seed: str, findings: Path) -> Result:
         (folder.parent / f"{folder.name}.json").unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
     return result
+
+
+def _stalls_alone(target: Target, content: bytes) -> bool:
+    """Whether an input keeps a new process of its own from its end too."""
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=repeat, args=(target, content))
+    process.start()
+    process.join(STALL_SECONDS)
+    stalls = process.is_alive()
+    if stalls:
+        process.kill()
+        process.join()
+    return stalls
 
 
 def _begin_work(target: Target, folder: Path, *rest) -> None:

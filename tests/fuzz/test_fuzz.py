@@ -173,6 +173,20 @@ def _grows(path) -> None:
         bytearray(64 << 30)
 
 
+def _sleeps(path) -> None:
+    if not path.read_bytes().startswith(b"{"):
+        time.sleep(60)
+
+
+def test_what_waits_without_working_is_a_hang_and_a_slow_machine_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "STALL_SECONDS", 0.5)
+    target = Target("own", lambda folder: [b'{"a": 1}'], _sleeps)
+    assert engine.fuzz(target, 1.0, seed=1, findings=tmp_path / "a").hangs
+    monkeypatch.setattr(engine, "_stalls_alone", lambda *_: False)
+    result = engine.fuzz(target, 1.0, seed=1, findings=tmp_path / "b")
+    assert not result.hangs and not result.crashes and not (tmp_path / "b").exists()
+
+
 @pytest.mark.parametrize(
     "read, kind", [(_crashes, "KeyError"), (_dies, "killed by signal 9"), (_waits, "hang")]
 )
