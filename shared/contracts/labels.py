@@ -26,7 +26,8 @@ def _printable(name: str) -> str:
     return name
 
 
-LabelName = Annotated[str, AfterValidator(_printable), Field(max_length=1000)]
+LONGEST_LABEL = 1000  # letters
+LabelName = Annotated[str, AfterValidator(_printable), Field(max_length=LONGEST_LABEL)]
 
 
 class Label(Record):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.contracts.labels import IGNORED, Label
+from shared.contracts.labels import IGNORED, LONGEST_LABEL, Label
 from shared.errors import InputError
 from shared.files.documents import read_document
 
@@ -105,6 +105,10 @@ def _label(source: str, number: int, entry: Any) -> Label:
         raise InputError(f"{where} has id {label!r}: give a whole number of 0 to {IGNORED}.")
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise InputError(f"{where} has name {name!r}: give a line of text, in quotes.")
+    if len(name) > LONGEST_LABEL:
+        raise InputError(
+            f"{where[:300]} has a name of {len(name)} letters: give {LONGEST_LABEL} at most."
+        )
     levels = colour
     if isinstance(colour, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
         levels = list(bytes.fromhex(colour[1:]))

@@ -57,6 +57,7 @@ FINDINGS: list[tuple[str, bytes | Callable[[list[bytes]], bytes]]] = [
     ("training-state", lambda _: saved(dict.fromkeys(NEEDED, {}))),
     ("png", without_palette),
     ("tiff", changed(b"\x15\1\3\0", b"\x15\1\7\0")),  # samples a pixel, as bytes
+    ("labels-json", changed(b'"n0"', b'"%s"' % (b"n" * 5000))),
     ("labels-yaml", b"- {id: 0, name: sky, colour: [70, 130, 180]}\n" * 5000),
     ("npy", encode_array(np.full((2, 2), np.nan, np.float32))),
     ("labels-json", DEEP),
