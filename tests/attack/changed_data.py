@@ -4,6 +4,7 @@ and from memory, on one and on two devices; and loader workers that are killed.
 A training that says why it ends also says what is kept, and its last checkpoint is there.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -94,17 +95,16 @@ def manifest_rewritten(dataset: Path) -> None:
 
 def worker_ended(number: int, dataset: Path) -> None:
     """One of the processes that the training has started."""
-    group = training_of(dataset)
-    workers = [pid for pid in processes() if os.getpgid(pid) == group and pid != group]
-    os.kill(workers[-1], number)
+    group, limit = training_of(dataset), time.monotonic() + 30
+    while time.monotonic() < limit:  # they live for an epoch
+        with contextlib.suppress(ProcessLookupError):
+            if workers := [pid for pid in processes() if os.getpgid(pid) == group and pid != group]:
+                os.kill(workers[-1], number)
+                return
 
 
 def processes() -> list[int]:
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal():
-            found.append(int(entry))
-    return found
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdecimal()]
 
 
 def training_of(dataset: Path) -> int:
