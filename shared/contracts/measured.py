@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from shared.bounds import BatchSize, Count, Side
 from shared.contracts.exported import Parity
@@ -41,6 +41,8 @@ class Quality(Record):
     which direction is better. A figure is None where no pair has a photo, or the measuring network
     was not given."""
 
+    model_config = ConfigDict(allow_inf_nan=True)  # a figure that is none loses no report
+
     pairs: Count
     psnr_db: float | None = None
     ssim: float | None = None
@@ -69,6 +71,8 @@ class Comparison(Record):
     """One figure of tonight's model beside the champion's, both measured in turn on one machine.
 
     A change is tonight - champion; of a speed it is tonight / champion - 1."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
     name: str  # as in the headline of a report: fps/onnxruntime_fp32/batch_1, test/psnr_db
     better: Literal["higher", "lower"]

@@ -389,7 +389,7 @@ def test_refusals(tmp_path, dataset):
     refuse(tmp_path, "takes 3 instance features but --clusters was not given")
     tiny.write_clusters(tmp_path / "clusters", "another", tiny.TWO_STYLES)
     refuse(tmp_path, "--clusters .* belongs to model another", clusters=tmp_path / "clusters")
-    tiny.write_clusters(tmp_path / "clusters", featured.digest, tiny.TWO_STYLES, feat_num=2)
+    tiny.write_clusters(tmp_path / "clusters", featured.digest, {7: [[0.1, 0.2]]})
     refuse(tmp_path, r"belongs to model \w+ \(2 features\)", clusters=tmp_path / "clusters")
 
 

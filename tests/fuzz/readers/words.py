@@ -3,6 +3,7 @@
 import contextlib
 from datetime import UTC
 from pathlib import Path
+from unittest import mock
 
 from components.benchmark.config import BenchmarkConfig
 from components.cluster.config import ClusterConfig
@@ -89,9 +90,9 @@ def _crontab(folder: Path) -> list[bytes]:
 
 
 def _read_crontab(path: Path) -> None:
-    crontab._read = lambda: text_of(path).splitlines()
-    crontab.find()
-    crontab._without("night")
+    with mock.patch.object(crontab, "_read", lambda: text_of(path).splitlines()):
+        crontab.find()
+        crontab._without("night")
 
 
 def _timer(folder: Path) -> list[bytes]:
@@ -100,9 +101,9 @@ def _timer(folder: Path) -> list[bytes]:
 
 
 def _read_timer(path: Path) -> None:
-    systemd.folder_of_units = lambda: path.parent
     path.with_suffix(".service").write_bytes(path.read_bytes())
-    systemd.find()
+    with mock.patch.object(systemd, "folder_of_units", lambda: path.parent):
+        systemd.find()
 
 
 def _times(folder: Path) -> list[bytes]:

@@ -25,6 +25,8 @@ def spy(log: int, kill: str) -> None:
         if not isinstance(place, str) or not place.endswith((".png", ".pth", ".pt", ".partial")):
             return
         path = Path(place)
+        if event == OPENED and path.suffix == ".partial" and not arguments[2] & os.O_ACCMODE:
+            return  # what was written is brought to the disk
         if (event, path.name) == (kind, file):
             seen += 1
             if seen == int(number):
