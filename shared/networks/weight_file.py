@@ -6,6 +6,7 @@ Reading runs no code: a file that needs a class of somebody's is refused, whatev
 import pickletools
 import re
 import struct
+import tarfile
 import warnings
 import zipfile
 import zlib
@@ -51,6 +52,10 @@ TENSORFLOW_INDEX_END = bytes.fromhex("57fb808b247547db")
 # Of modules that tensors are pickled by; a class of any other is somebody's.
 OF_TENSORS = ("torch", "torch._utils", "torch.nn.parameter", "torch.serialization", "collections")
 
+LONGEST_CLASS = 1000  # letters
+MOST_PICKLE_BYTES = 1 << 26  # of names, shapes and numbers beside the tensors' values
+LEGACY_PICKLES = 5  # a number, its protocol, where it was saved, the object, the names of tensors
+
 # What zip files and pickles are refused with by the parsers of Python.
 BROKEN = (
     zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, IndexError,
@@ -73,6 +78,7 @@ def load_tensors(path: Path, mmap: bool = False) -> object:
     try:
         with refused_if_unreadable(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, about files that are then refused
+            _refuse_long_names(path)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except InputError:
         raise
@@ -81,6 +87,32 @@ def load_tensors(path: Path, mmap: bool = False) -> object:
         if "allocate memory" in str(error) and path.stat().st_size > virtual_memory().available:
             raise
         raise InputError(f"{path} {what_it_is(path)}") from None
+
+
+def _refuse_long_names(path: Path) -> None:
+    """Raises one of BROKEN for a class that has a name of no class, and for what is no file of
+    torch: it searches the names that it refuses by expressions which take hours for long ones."""
+    if tarfile.is_tarfile(path):
+        raise ValueError("a tar archive")
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\3\4":
+            file.seek(0)
+            for _ in range(LEGACY_PICKLES):
+                _refuse_long_names_in(file)
+            return
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.filename.endswith("data.pkl"):
+                if member.file_size > MOST_PICKLE_BYTES:
+                    raise ValueError("tensors take less")
+                with archive.open(member) as pickled:
+                    _refuse_long_names_in(pickled)
+
+
+def _refuse_long_names_in(pickled: IO[bytes]) -> None:
+    for operation, argument, _ in pickletools.genops(pickled):
+        if operation.name == "GLOBAL" and len(argument) > LONGEST_CLASS:
+            raise ValueError("no class is called so")
 
 
 def load_state(path: Path) -> dict[str, Tensor]:

@@ -1,9 +1,12 @@
 """What fuzzing has found stays mended, each by the input that showed it or a smaller one; and the
 fuzzer finds what it is there for."""
 
+import io
 import os
+import pickle
 import signal
 import time
+import zipfile
 import zlib
 from collections.abc import Callable
 
@@ -42,6 +45,18 @@ def without_palette(examples: list[bytes]) -> bytes:
     return examples[1][:12] + header + zlib.crc32(header).to_bytes(4, "big") + examples[1][33:]
 
 
+def with_long_name(legacy: bool) -> bytes:
+    """A file of torch that needs a class of 200,000 letters."""
+    program = b"\x80\2c" + b"a" * 200_000 + b"\nb\n."
+    if legacy:
+        head = (0x1950A86A20F9469CFC6C, 1001, {})
+        return b"".join(pickle.dumps(one, 2) for one in head) + program
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w") as archive:
+        archive.writestr("archive/data.pkl", program)
+        archive.writestr("archive/version", "3")
+    return buffer.getvalue()
+
+
 DEEP = b'{"a":' * 3000
 FINDINGS: list[tuple[str, bytes | Callable[[list[bytes]], bytes]]] = [
     ("features", b"PK\5\6" + b"\xff" * 18),
@@ -53,6 +68,8 @@ FINDINGS: list[tuple[str, bytes | Callable[[list[bytes]], bytes]]] = [
     ("weight-file", changed(b"a.weight", b"b.weight")),
     ("weight-file", cut(90, example=2)),
     ("weight-file", lambda _: b"\x80\x02cmemory\nallocate memory\n."),
+    ("weight-file", with_long_name(legacy=False)),
+    ("weight-file", with_long_name(legacy=True)),
     ("training-state", lambda _: saved(dict.fromkeys(NEEDED, 1))),
     ("training-state", lambda _: saved(dict.fromkeys(NEEDED, {}))),
     ("png", without_palette),
