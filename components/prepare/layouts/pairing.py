@@ -121,7 +121,7 @@ def _explain(
 
     noun = "photo" if role == "photo" else "instance map"
     for name, other in pairs.items():
-        found = f"has no {noun} of its name, {how.format(others[other].path)}"
+        found = f"has no {noun} of its name, {how.replace('{}', others[other].path, 1)}"
         problems.add(Problem("names differ", inputs[name].path, found, remedy))
     return {inputs[name].path for name in pairs} | {others[other].path for other in pairs.values()}
 

@@ -207,3 +207,9 @@ def test_a_pair_that_is_lost_to_its_format_is_a_problem(tmp_path):
         ("unread format", "2.psd", "is a .psd file, which is not read"),
     ]
     assert source.notes[1].startswith("not used: 6 pictures of formats that are not read (such as ")
+
+
+def test_braces_in_names_are_letters(tmp_path):
+    inputs = [f"{number}{{0['a']}}{{}}.png" for number in range(5)]
+    root = files(tmp_path, inputs, [f"{number}.jpg" for number in range(5)])
+    assert {problem.kind for problem in find(root).problems} == {"names differ"}
