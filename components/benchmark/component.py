@@ -26,7 +26,7 @@ def benchmark(
     import shutil
 
     from components.benchmark.config import BenchmarkConfig
-    from components.benchmark.page.report import PAGE
+    from components.benchmark.page.report import page_in
     from components.benchmark.run import run
     from shared.command import execute
 
@@ -38,6 +38,6 @@ def benchmark(
         report=report.path,
     )
     figures = execute(run, BenchmarkConfig, config, code_version, **folders)
-    shutil.copyfile(f"{report.path}/{PAGE}", page.path)
+    shutil.copyfile(page_in(report.path), page.path)
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -105,10 +105,13 @@ class BenchmarkConfig(
 
     STEP: ClassVar[str] = "benchmark"
     OUTPUT: ClassVar[str] = "report"
-    MADE: ClassVar[tuple[str, ...]] = ("report.html", "table.txt", "pictures", "gallery")
+    MADE: ClassVar[tuple[str, ...]] = (
+        *(BenchmarkReport.PAGE, BenchmarkReport.TABLE),
+        *(BenchmarkReport.PICTURES, BenchmarkReport.GALLERY),
+    )
     WRITES: ClassVar[tuple[str, ...]] = (
-        *(BenchmarkReport.FILE, "report.html", "table.txt"),
-        "pictures/test.png",
+        *(BenchmarkReport.FILE, BenchmarkReport.PAGE, BenchmarkReport.TABLE),
+        f"{BenchmarkReport.PICTURES}/test.png",
     )
 
     segmentation_network: str = ""

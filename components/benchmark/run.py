@@ -22,7 +22,7 @@ from components.benchmark.measure.workload import Workload
 from components.benchmark.page.gallery import Gallery
 from components.benchmark.page.history import read_past
 from components.benchmark.page.pictures import synthesise, write_pictures
-from components.benchmark.page.report import PAGE, write_page
+from components.benchmark.page.report import page_in, write_page
 from components.benchmark.page.styles import (
     StyleSheet,
     label_styles,
@@ -31,7 +31,7 @@ from components.benchmark.page.styles import (
 )
 from components.benchmark.page.styles_page import styles_fragment
 from components.benchmark.page.subject import Subject
-from components.benchmark.page.table import TABLE, text_table
+from components.benchmark.page.table import text_table
 from shared import tracking
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
@@ -153,25 +153,26 @@ def run(
             write_pictures(work, row)
             strip = side_by_side(list(row.pictures().values()))
             tracking.log_picture(f"{row.split}_{row.name}", strip, step=0)
-        write_atomically(work / TABLE, (text_table(result) + "\n").encode())
+        write_atomically(work / BenchmarkReport.TABLE, (text_table(result) + "\n").encode())
         styles_html = styles_fragment(sheet, table) if sheet else ""
         subject = Subject.of(result, export, card, manifest)
         gallery.write(subject.title)
         write_page(work, result, subject, shown, read_past(), styles_html, len(gallery.pairs))
 
     # The report in MLflow and on the terminal.
+    page, text = page_in(report), report / BenchmarkReport.TABLE
     tracking.log_headline(result.headline(), result.verdict and result.verdict.tags())
-    tracking.log_files(report / PAGE, on_parent=True)
+    tracking.log_files(page, on_parent=True)
     tracking.log_files(report / BenchmarkReport.FILE)
     if all(row.problem for row in speed):
         raise WorkFailed(
-            f"nothing could be timed, every row of {report / TABLE} is a problem; the first: "
+            f"nothing could be timed, every row of {text} is a problem; the first: "
             f"{speed[0].problem}."
         )
     if config.registered_model and result.verdict:
         register(config.registered_model, exported, report, workload.samples[0])
     if tracking.PIPELINE not in os.environ:  # which shows the table at its end
-        print(f"\n{text_table(result)}\n\nreport: {report / PAGE}\n{json.dumps(result.headline())}")
+        print(f"\n{text_table(result)}\n\nreport: {page}\n{json.dumps(result.headline())}")
     return result.headline()
 
 

@@ -100,7 +100,7 @@ class ProofOptions(Options):
     """Label maps on which the file is compared with PyTorch."""
     parity_limit: float = Field(0.0, ge=0, le=2)
     """Largest absolute difference of pictures in [-1, 1] that passes; above it the step fails and
-    leaves no file. 0: 1e-4 for fp32, 0.05 for fp16 and NPUs."""
+    writes nothing. 0: 1e-4 for fp32, 0.05 for fp16 and NPUs."""
 
     def limit(self, precision: str) -> float:
         """The largest difference that a runtime with that arithmetic may have."""
@@ -132,8 +132,8 @@ class ExportConfig(
 
     STEP: ClassVar[str] = "export"
     OUTPUT: ClassVar[str] = "exported"
-    MADE: ClassVar[tuple[str, ...]] = ("generator.onnx*", "*.om", "paint.py")
-    WRITES: ClassVar[tuple[str, ...]] = (ExportCard.FILE, "generator.onnx", "paint.py")
+    MADE: ClassVar[tuple[str, ...]] = (f"{ExportCard.ONNX}*", "*.om", ExportCard.SCRIPT)
+    WRITES: ClassVar[tuple[str, ...]] = (ExportCard.FILE, ExportCard.ONNX, ExportCard.SCRIPT)
     RENAMED: ClassVar[dict[str, str]] = {"input": "form"}
 
     @model_validator(mode="after")

@@ -24,13 +24,11 @@ from shared.contracts.exported import ExportCard, OmFile, Parity
 from shared.contracts.model import ModelCard
 from shared.deployed.form import Form, stack
 from shared.deployed.painter import ExportedFile, open_runner
-from shared.deployed.script import SCRIPT, python_script, usage
+from shared.deployed.script import python_script, usage
 from shared.deployed.styles import Style
 from shared.errors import InputError, WorkFailed
 from shared.files.digests import digests_of
 from shared.files.exchanged import exchanged
-
-FILE = "generator.onnx"
 
 
 def run(
@@ -66,23 +64,23 @@ def run(
         axes = dict(dynamic_batch=config.batch_size == 0, dynamic_size=config.is_dynamic)
         example = stack([first] * max(config.batch_size, 1))
         facts = facts_of(form, card, config)
-        graph = to_onnx(deployed, example, work / FILE, config, facts, **axes)
+        graph = to_onnx(deployed, example, work / ExportCard.ONNX, config, facts, **axes)
 
         # Random pictures cannot be compared: dropout is proven without.
-        runners = onnx_runners(form, ExportedFile(work / FILE, config.precision))
+        runners = onnx_runners(form, ExportedFile(work / ExportCard.ONNX, config.precision))
         parity = prove(runners, reference, samples, config.output, config)
         if config.dropout:
             dropping = with_dropout(deployed)
-            graph = to_onnx(dropping, example, work / FILE, config, facts, **axes)
+            graph = to_onnx(dropping, example, work / ExportCard.ONNX, config, facts, **axes)
             check_drops(graph, deployed)
-        onnx_mb = sum(file.stat().st_size for file in work.glob(f"{FILE}*")) / 2**20
+        onnx_mb = sum(file.stat().st_size for file in work.glob(f"{ExportCard.ONNX}*")) / 2**20
 
         # What it is, for the steps after this one and for people.
-        files = digests_of(work.glob(f"{FILE}*"))
+        files = digests_of(work.glob(f"{ExportCard.ONNX}*"))
         exported_card = card_of(form, card, graph, parity, config)
         exported_card = exported_card.model_copy(update={"files": files})
         exported_card.write(work)
-        (work / SCRIPT).write_text(python_script(exported_card))
+        (work / ExportCard.SCRIPT).write_text(python_script(exported_card))
 
         # For an NPU. Where that fails and nothing was exported before, the ONNX file stays.
         failure = None
@@ -104,7 +102,7 @@ def run(
     # What is there now.
     input_bytes = sum(array.nbytes for array in first.values())
     print(
-        f"export: {exported / FILE}: opset {config.opset}, {onnx_mb:.1f} MB; "
+        f"export: {exported / ExportCard.ONNX}: opset {config.opset}, {onnx_mb:.1f} MB; "
         f"{input_bytes:,} bytes in per picture"
     )
     print(f"export: it runs without this project, in {exported}: {usage(exported_card)}")
@@ -131,7 +129,7 @@ def card_of(
 ) -> ExportCard:
     """What the file is, for the steps after this one."""
     return ExportCard(
-        file=FILE,
+        file=ExportCard.ONNX,
         graph=form.graph,
         opset=options.opset,
         precision=options.precision,
@@ -163,4 +161,4 @@ def compile_files(work: Path, exported: Path, card: ExportCard, options: OmOptio
         aipp=aipp_of(options),
     )
     sizes, gears = options.om_batch_sizes, options.om_gears
-    return compile_om(work / FILE, card.inputs, sizes, gears, target, logs=exported)
+    return compile_om(work / ExportCard.ONNX, card.inputs, sizes, gears, target, logs=exported)

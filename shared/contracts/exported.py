@@ -66,6 +66,8 @@ class ExportCard(FolderOfFiles):
 
     FILE: ClassVar[str] = "export.json"
     FLAG: ClassVar[str] = "--exported"
+    ONNX: ClassVar[str] = "generator.onnx"  # these beside it
+    SCRIPT: ClassVar[str] = "paint.py"
     MADE_BY: ClassVar[str] = "python -m components.export"
     format: Literal[2] = 2
 

@@ -125,6 +125,10 @@ class BenchmarkReport(Folder):
 
     FILE: ClassVar[str] = "benchmark.json"
     FLAG: ClassVar[str] = "--report"
+    PAGE: ClassVar[str] = "report.html"  # these beside it
+    TABLE: ClassVar[str] = "table.txt"
+    PICTURES: ClassVar[str] = "pictures"
+    GALLERY: ClassVar[str] = "gallery"
     MADE_BY: ClassVar[str] = "python -m components.benchmark"
     format: Literal[2] = 2
 

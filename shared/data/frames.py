@@ -182,12 +182,16 @@ class FrameCache:
         return arrays
 
     def _fill(self, array: np.ndarray, start: int, index: int) -> None:
-        try:
-            count = os.preadv(self.file.fileno(), [array], start)
-        except OSError:
-            count = 0
-        if count != array.nbytes:
-            raise self._damaged(index)
+        """Read an array from its place; one call gives 2 GB at most."""
+        left = array.reshape(-1).view(np.uint8)
+        while left.size:
+            try:
+                count = os.preadv(self.file.fileno(), [left], start)
+            except OSError:
+                count = 0
+            if not count:
+                raise self._damaged(index)
+            left, start = left[count:], start + count
 
     def _was_changed(self) -> bool:
         """Whether the file was since the last call; then all records are new."""

@@ -10,6 +10,7 @@ import numpy as np
 from shared.contracts.exported import Graph
 from shared.device import pick
 from shared.errors import InputError
+from shared.files.room import is_out_of_memory
 
 DEVICE = 0  # the first NPU of `npu-smi info`
 
@@ -83,9 +84,17 @@ class OmRunner:
 
     def __call__(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
         """(N, output_nc, H, W) float32 in [-1, 1], or uint8 where the graph says so. Raises
-        InputError for what cannot fit."""
+        InputError for what cannot fit, and where the NPU cannot run it."""
         count = len(next(iter(feeds.values())))
-        picture = self.session.run(self._arrays(feeds), out_array=True)[0][:count]
+        try:
+            picture = self.session.run(self._arrays(feeds), out_array=True)[0][:count]
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            raise InputError(
+                f"{self.file} cannot be run on NPU {DEVICE} ({one_clause(str(error))}): see the "
+                "lines of ais_bench above, or compile it again."
+            ) from None
         return picture if self.graph.output == "uint8" else picture.astype(np.float32, copy=False)
 
     def upload(self, feeds: dict[str, np.ndarray]) -> list:

@@ -85,8 +85,7 @@ def open_runner(
 
 def _refuse_other_file(runner: OnnxRunner, form: Form, file: Path) -> None:
     """Raises InputError for a file that takes other inputs than its card says."""
-    found = {one.name: one.shape for one in runner.session.get_inputs()}
-    names = input_names(form.reads, form.graph)
+    found, names = runner.inputs, input_names(form.reads, form.graph)
     sides = found[names[0]][-2:] if found.keys() == set(names) else []
     is_fixed = all(isinstance(side, int) for side in sides)
     if not sides or (is_fixed and tuple(sides) != form.size):

@@ -16,6 +16,7 @@ from shared.deployed.replace_layers import replace_layers
 from shared.deployed.synthesiser import Synthesiser
 from shared.device import Runtime, pick
 from shared.errors import InputError
+from shared.files.room import is_out_of_memory
 
 PROVIDERS = {  # of ONNX Runtime
     "cpu": "CPUExecutionProvider",
@@ -166,7 +167,14 @@ class OnnxRunner:
                 name: np.concatenate([array, np.repeat(array[-1:], fill, 0)])
                 for name, array in feeds.items()
             }
-        return self.session.run(None, feeds)[0][:count]
+        try:
+            return self.session.run(None, feeds)[0][:count]
+        except Exception as error:  # as above
+            if is_out_of_memory(error):
+                raise
+            raise InputError(
+                f"{self.file} cannot be run ({reason_of(error)}): export the model again."
+            ) from None
 
     def upload(self, feeds: Feeds) -> onnxruntime.IOBinding:
         binding = self.session.io_binding()

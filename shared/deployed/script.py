@@ -12,7 +12,6 @@ from shared.data.colours import UNKNOWN
 from shared.data.raw_maps import IdTable, read_table
 from shared.deployed.synthesiser import input_names
 
-SCRIPT = "paint.py"  # beside the exported file
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's, by channels of an input picture
 
 
@@ -81,7 +80,7 @@ def renumbering(card: ExportCard) -> tuple[int | None, dict[int, int]]:
 def usage(card: ExportCard) -> str:
     """The command line of the script."""
     names = " ".join(scene_files(card).values())
-    return f"python {SCRIPT} {card.file} {names} picture.png"
+    return f"python {ExportCard.SCRIPT} {card.file} {names} picture.png"
 
 
 def scene_files(card: ExportCard) -> dict[str, str]:

@@ -23,10 +23,11 @@ HEADERS = {(1, 0): (2, npy.read_array_header_1_0), (2, 0): (4, npy.read_array_he
 LAST_CHARACTER, SURROGATES = 0x10FFFF, (0xD800, 0xDFFF)
 ENCRYPTED = 1  # of a zip member's flags
 
-# What zipfile raises; OSError for places before the file's beginning.
+# What zipfile raises: NotImplementedError for versions and patches that it does not know, OSError
+# and OverflowError for places that are not in the file.
 BROKEN_ARCHIVE = (
-    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OverflowError,
-    OSError, struct.error, UnicodeDecodeError,
+    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OverflowError, OSError,
+    struct.error, UnicodeDecodeError,
 )  # fmt: skip
 
 

@@ -56,7 +56,8 @@ LONGEST_CLASS = 1000  # letters
 MOST_PICKLE_BYTES = 1 << 26  # of names, shapes and numbers beside the tensors' values
 LEGACY_PICKLES = 5  # a number, its protocol, where it was saved, the object, the names of tensors
 
-# What zip files and pickles are refused with by the parsers of Python.
+# What zip files and pickles are refused with by the parsers of Python: RuntimeError for encrypted
+# members, MemoryError and OverflowError for texts whose length is more than any file has.
 BROKEN = (
     zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, IndexError,
     NotImplementedError, RuntimeError, OverflowError, MemoryError,

@@ -12,7 +12,6 @@ from shared.pipeline.runs import Run, continue_command
 
 NOTE = "mlflow.note.content"  # the tag that MLflow shows as a run's description
 MOST_FIGURES = 16
-PAGE, TABLE = "report.html", "table.txt"  # of the benchmark's report
 
 
 # On the terminal.
@@ -36,7 +35,7 @@ def result_lines(run: Run, columns: int | None) -> list[str]:
     """What a finished run has come to, for a terminal of so many columns, and where all is."""
     # The benchmark's table; where it does not fit, with the columns that matter most.
     report = BenchmarkReport.read(run.report)
-    table = (run.report / TABLE).read_text().splitlines()
+    table = (run.report / BenchmarkReport.TABLE).read_text().splitlines()
     speed, rest = table[: len(report.speed) + 1], table[len(report.speed) + 1 :]
     if columns and max(map(len, speed)) > columns:
         heads = ("runtime", "precision", "batch", "img/s", "p50 ms", "x torch")
@@ -57,7 +56,7 @@ def result_lines(run: Run, columns: int | None) -> list[str]:
         rest = rest[: -len(compared) - 1] + narrow_table(heads, rows)
 
     # Files and pages.
-    places = {"report": nearby(run.report / PAGE), "log": nearby(run.log)}
+    places = {"report": nearby(run.report / BenchmarkReport.PAGE), "log": nearby(run.log)}
     places["MLflow"] = run.record.mlflow or "has not taken the run yet"
     places["shown by"] = tracking.ui_command(run.folder.parent)
     return [*speed, *rest, "", *(f"{name:10}{place}" for name, place in places.items())]

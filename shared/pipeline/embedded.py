@@ -25,7 +25,7 @@ from shared.code_version import code_version
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.measured import BenchmarkReport
 from shared.errors import GOES_ON, nearby
-from shared.pipeline.description import PAGE, head_lines, result_lines, tags_of
+from shared.pipeline.description import head_lines, result_lines, tags_of
 from shared.pipeline.graph import step_of
 from shared.pipeline.processes import run_step
 from shared.pipeline.processes.locks import hold
@@ -165,7 +165,7 @@ def _end(run: Run, state: str, reason: str = "") -> None:
         run.note(verdict=report.verdict.outcome if report.verdict else "")
         if run.record.steps["benchmark"].state == "reused":  # else the step has done it
             tracking.log_figures(report.headline())
-            tracking.log_files(run.report / PAGE)
+            tracking.log_files(run.report / BenchmarkReport.PAGE)
     if run.record.steps["prepare"].is_done:
         dataset = run.folder / "prepare" / "dataset"
         manifest = DatasetManifest.read(dataset)

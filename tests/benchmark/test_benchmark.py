@@ -30,6 +30,7 @@ from shared.deployed.form import Form
 from shared.deployed.runners import OnnxRunner, TorchRunner
 from shared.deployed.synthesiser import Synthesiser
 from shared.device import pick
+from shared.errors import WorkFailed
 from shared.networks.checkpoint import load_generator
 from shared.quality import psnr_db, ssim
 from tests import tiny
@@ -87,6 +88,16 @@ def test_a_file_of_another_batch_size_is_a_row(tmp_path, folders):
         rows["onnxruntime", 1].problem == "its file takes batches of 2"
         and not rows["onnxruntime", 2].problem
     )
+
+
+def test_a_table_of_problems_alone_is_a_failure(tmp_path, folders, monkeypatch):
+    def out_of_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("components.benchmark.measure.speed._timed", out_of_memory)
+    with pytest.raises(WorkFailed, match="nothing could be timed.*the first: out of memory"):
+        run(**folders, report=tmp_path, config=config(batch_sizes=(1,), max_pictures=0))
+    assert "out of memory" in (tmp_path / BenchmarkReport.TABLE).read_text()
 
 
 def test_both_runners_are_the_same_function(folders):

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -43,6 +44,14 @@ def without_palette(examples: list[bytes]) -> bytes:
     """A PNG of a grey channel that says it has numbers of colours."""
     header = examples[1][12:25] + b"\3" + examples[1][26:29]
     return examples[1][:12] + header + zlib.crc32(header).to_bytes(4, "big") + examples[1][33:]
+
+
+def taking_int8(examples: list[bytes]) -> bytes:
+    """A graph that is loaded but cannot be run on label maps."""
+    model = onnx.load_from_string(examples[0])
+    for given in model.graph.input:
+        given.type.tensor_type.elem_type = onnx.TensorProto.INT8
+    return model.SerializeToString()
 
 
 def with_long_name(legacy: bool) -> bytes:
@@ -94,6 +103,7 @@ FINDINGS: list[tuple[str, bytes | Callable[[list[bytes]], bytes]]] = [
     ("onnx", b"\x08\x07"),
     ("onnx", cut(100)),
     ("onnx", lambda examples: examples[1]),
+    ("onnx", taking_int8),
     ("distance-network", lambda examples: examples[0].replace(b"\n\1a", b"\n\1\xff")),
     ("ais-bench-summary", b"{"),
     ("ais-bench-summary", changed(b"666.6", b"NaN")),

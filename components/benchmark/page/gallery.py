@@ -10,11 +10,12 @@ from components.benchmark.page.pictures import Picture, Shown
 from components.benchmark.page.table import counted, figures_text
 from components.benchmark.page.templates import template
 from shared.contracts.labels import Label
+from shared.contracts.measured import BenchmarkReport
 from shared.data.images import resize_ids, resize_picture
 from shared.files.names import inside
 from shared.files.writing import write_atomically
 
-FOLDER, INDEX = "gallery", "index.html"
+INDEX = "index.html"
 SHOWN_WIDTH = 512  # pixels; wider pictures are shown smaller
 PAIRS_OF_A_PAGE = 500
 
@@ -53,7 +54,7 @@ class Gallery:
             small = Picture(picture.kind, picture.caption, shrunk(picture))
             suffix, content = small.encoded(quality=85)
             file = f"{number:05}_{picture.kind}.{suffix}"
-            write_atomically(inside(self.report, FOLDER, file), content, synced=False)
+            write_atomically(self._place(file), content, synced=False)
             known = Shrunk(picture.kind, picture.caption, small.width, small.height)
             pictures.append((known, file))
         figures = figures_text(row.quality) if row.quality else "no photo"
@@ -73,7 +74,10 @@ class Gallery:
                 pairs=self.pairs[start : start + PAIRS_OF_A_PAGE],
                 legend=legend_of(self.ids, self.labels),
             )
-            write_atomically(inside(self.report, FOLDER, names[number]), page.encode())
+            write_atomically(self._place(names[number]), page.encode())
+
+    def _place(self, file: str) -> Path:
+        return inside(self.report, BenchmarkReport.GALLERY, file)
 
 
 def shrunk(picture: Picture) -> np.ndarray:

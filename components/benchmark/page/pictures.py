@@ -13,7 +13,7 @@ from components.benchmark.measure.quality import QualityMeter
 from components.benchmark.measure.workload import Workload
 from components.benchmark.page.table import counted
 from components.benchmark.page.templates import data_uri
-from shared.contracts.measured import Quality
+from shared.contracts.measured import BenchmarkReport, Quality
 from shared.data.images import encode_picture, write_picture
 from shared.data.labels import colours_of
 from shared.data.pictures import show_inputs
@@ -218,4 +218,4 @@ def write_pictures(report: Path, shown: Shown) -> None:
     """Write each picture as pictures/<split>_<name>_<picture>.png."""
     for kind, picture in shown.pictures().items():
         file = f"{shown.split}_{shown.name}_{kind}.png"
-        write_picture(inside(report, "pictures", file), picture)
+        write_picture(inside(report, BenchmarkReport.PICTURES, file), picture)

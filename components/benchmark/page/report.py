@@ -6,7 +6,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from components.benchmark.page.charts import Line, line_chart
-from components.benchmark.page.gallery import FOLDER, INDEX
+from components.benchmark.page.gallery import INDEX
 from components.benchmark.page.history import EarlierRun, Past
 from components.benchmark.page.legend import legend_of
 from components.benchmark.page.pictures import Shown, equal_pictures
@@ -27,7 +27,10 @@ from shared.contracts.measured import BenchmarkReport, SpeedRow
 from shared.deployed.script import python_script, usage
 from shared.files.writing import write_atomically
 
-PAGE = "report.html"
+
+def page_in(report: str | Path) -> Path:
+    """The page of a report folder."""
+    return Path(report, BenchmarkReport.PAGE)
 
 
 def write_page(
@@ -66,7 +69,7 @@ def write_page(
         # Pictures and styles, and the file that makes them.
         shown=shown,
         legend=legend_of((i for row in shown for i in row.labels), subject.labels),
-        gallery=f"{FOLDER}/{INDEX}",
+        gallery=f"{BenchmarkReport.GALLERY}/{INDEX}",
         gallery_pairs=gallery_pairs,
         equal_pictures=equal_pictures(shown),
         styles_html=Markup(styles_html),
@@ -87,7 +90,7 @@ def write_page(
         counted=counted,
         addressed=lambda pictures: [(picture, picture.data_uri()) for picture in pictures],
     )
-    write_atomically(folder / PAGE, page.encode())
+    write_atomically(page_in(folder), page.encode())
 
 
 # Charts.

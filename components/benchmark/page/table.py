@@ -10,8 +10,6 @@ from shared.contracts.exported import Parity
 from shared.contracts.measured import BenchmarkReport, LabelStyles, Quality, SpeedRow, Verdict
 from shared.quality import METRICS, Metric
 
-TABLE = "table.txt"
-
 
 @dataclass(frozen=True)
 class Column:

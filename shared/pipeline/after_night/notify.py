@@ -95,7 +95,7 @@ def message_of(recipe: str, code: int, run: Run | None, reason: str = "") -> dic
         report = BenchmarkReport.read(folder)
         figures = report.headline()
         message["headline"] = {name: figures[name] for name in figures if _is_json(figures[name])}
-        message["report"] = str(folder / "report.html")
+        message["report"] = str(folder / BenchmarkReport.PAGE)
         if report.verdict:
             message["verdict"] = report.verdict.outcome
             message["reasons"] = report.verdict.reasons

@@ -1,5 +1,6 @@
 """The cache gives back what was packed, and is used for no other data."""
 
+import os
 import zlib
 
 import numpy as np
@@ -73,6 +74,19 @@ def test_what_is_packed_is_read(tmp_path, seed, shapes, input_nc, has_instances)
     cache = FrameCache.open(tmp_path, manifest, "train")
     for index in rng.permutation(len(frames)):
         tiny.assert_same(cache.read(index), frames[index])
+
+
+def test_what_the_system_reads_in_parts_is_read_whole(tmp_path, monkeypatch):
+    """One call of preadv gives 2 GB at most, and a network's disk may give less."""
+    rng = np.random.default_rng(0)
+    frame, pair = frame_and_pair(rng, 30, 40, 5, 3, True, True)
+    manifest = manifest_of([pair], 3, True)
+    write_cache(tmp_path, manifest, [frame])
+    read = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda fd, parts, at: read(fd, [parts[0][:1000]], at))
+    cache = FrameCache.open(tmp_path, manifest, "train")
+    tiny.assert_same(cache.read(0), frame)
+    assert np.array_equal(cache.read(0, slice(3, 20)).photo, frame.photo[:, 3:20])
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,10 @@ class InferSession:
             )
             raise RuntimeError("[2][ACL: memory allocation fail] ")
         for _ in range(self.loop):
-            arrays = self.onnx.run(None, given)
+            try:
+                arrays = self.onnx.run(None, given)
+            except Exception:  # as of a file that the chip cannot run
+                raise RuntimeError("[1][ACL: failure] ") from None
             self.exec_ms.append(10.0 + len(self.exec_ms))
         outputs = [Tensor(array, on_device=True) for array in arrays]
         if not out_array:
