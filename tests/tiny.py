@@ -112,6 +112,18 @@ def write_clusters(
     return table
 
 
+# What features.npz holds of three images, of which the second has no instance.
+IMAGES = ["a", "b", "c"]
+COLUMNS = dict(
+    names=np.array(IMAGES),
+    start=np.array([0, 2, 2, 5]),
+    ids=np.array([3, 7, 1, 2, 9], np.int32),
+    features=np.linspace(-1, 1, 10, dtype=np.float32).reshape(5, 2),
+    labels=np.array([0, 1, 0, 0, 1], np.int32),
+    areas=np.full(5, 0.2),
+    regions=np.array("instances"),
+)
+
 # Two styles of label 7, one of label 26; the others take the mean.
 TWO_STYLES = {7: [[0.5, -0.5, 0.25], [0.0, 0.0, 0.0]], 26: [[-0.75, 1.0, 0.0]]}
 

@@ -7,17 +7,8 @@ import pytest
 from shared.contracts.clusters import ClusterTable, read_features
 from shared.errors import InputError
 from shared.files.digests import digests_of
+from tests.tiny import COLUMNS, IMAGES
 
-IMAGES = ["a", "b", "c"]
-COLUMNS = dict(
-    names=np.array(IMAGES),
-    start=np.array([0, 2, 2, 5]),
-    ids=np.array([3, 7, 1, 2, 9], np.int32),
-    features=np.linspace(-1, 1, 10, dtype=np.float32).reshape(5, 2),
-    labels=np.array([0, 1, 0, 0, 1], np.int32),
-    areas=np.full(5, 0.2),
-    regions=np.array("instances"),
-)
 BROKEN = {
     "other images": (dict(names=np.array(["a", "b", "d"])), "not of the images of this data set"),
     "fewer images": (dict(names=np.array(["a", "b"])), "not of the images of this data set"),

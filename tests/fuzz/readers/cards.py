@@ -19,22 +19,11 @@ from shared.pipeline.runs import begin, find
 from tests import tiny
 from tests.fuzz.engine import Target
 
-IMAGES = ["a", "b", "c"]
-
 
 def _features(folder: Path) -> list[bytes]:
-    columns = dict(
-        names=np.array(IMAGES),
-        start=np.array([0, 2, 2, 5]),
-        ids=np.array([3, 7, 1, 2, 9], np.int32),
-        features=np.linspace(-1, 1, 10, dtype=np.float32).reshape(5, 2),
-        labels=np.array([0, 1, 0, 0, 1], np.int32),
-        areas=np.full(5, 0.2),
-        regions=np.array("instances"),
-    )
     examples = []
     for save in (np.savez, np.savez_compressed):
-        save(buffer := io.BytesIO(), **columns)
+        save(buffer := io.BytesIO(), **tiny.COLUMNS)
         examples.append(buffer.getvalue())
     tiny.write_clusters(folder, "m", {0: [[0.5, 0.5]]})
     return examples
@@ -42,7 +31,7 @@ def _features(folder: Path) -> list[bytes]:
 
 def _read_features(path: Path) -> None:
     for more in (False, True):
-        read_features(path.parent, ClusterTable.read(path.parent), IMAGES, more)
+        read_features(path.parent, ClusterTable.read(path.parent), tiny.IMAGES, more)
 
 
 def _clusters(folder: Path) -> list[bytes]:
