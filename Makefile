@@ -1,6 +1,6 @@
 # make demo       the whole pipeline on generated street scenes, from nothing
 # make ui         the runs in MLflow, until Ctrl-C
-# make test       set up and run the tests (about 13 minutes on 2 cores, and 4 for the first installation)
+# make test       set up and run the tests (about 10 minutes on 2 cores, and 4 for the first installation)
 # make test-all   also the slow ones, and those for GPU, NPU and containers where these are there
 # make fuzz       every reader of files, options and answers on made inputs, for MINUTES (10) in one process at a time
 # make audit      what is known against any package of constraints.txt, where pypi.org can be asked

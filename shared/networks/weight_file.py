@@ -102,12 +102,20 @@ def _refuse_long_names(path: Path) -> None:
                 _refuse_long_names_in(file)
             return
     with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if member.filename.endswith("data.pkl"):
-                if member.file_size > MOST_PICKLE_BYTES:
-                    raise ValueError("tensors take less")
-                with archive.open(member) as pickled:
-                    _refuse_long_names_in(pickled)
+        for member in _pickles(archive):
+            if member.file_size > MOST_PICKLE_BYTES:
+                raise ValueError("tensors take less")
+            with archive.open(member) as pickled:
+                _refuse_long_names_in(pickled)
+
+
+def _pickles(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """The pickles in a file of torch, to be opened; torch may have left their checksum out (0),
+    which zipfile then is not to compare."""
+    found = [one for one in archive.infolist() if one.filename.rpartition("/")[2] == "data.pkl"]
+    for member in found:
+        member.CRC = member.CRC or None
+    return found
 
 
 def _refuse_long_names_in(pickled: IO[bytes]) -> None:
@@ -292,8 +300,7 @@ def _what_zip_is(path: Path) -> str:
     if not zipfile.is_zipfile(path):
         return f"is cut, a zip file without its end: {AGAIN}."
     with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        pickles = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
+        names, pickles = archive.namelist(), _pickles(archive)
         if any(name.endswith("/constants.pkl") for name in names):
             return f"is a program of TorchScript: {GIVE}."
         if pickles:
