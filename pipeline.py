@@ -27,9 +27,11 @@ from shared import tracking
 from shared.command import StepConfig, command_line
 from shared.errors import InputError
 from shared.files.owned import refuse_unwritable
-from shared.pipeline import embedded, server
 from shared.pipeline.after_night.notify import notify
 from shared.pipeline.after_night.sync import sync
+from shared.pipeline.cluster.config import ANY, Cluster
+from shared.pipeline.cluster.place import place
+from shared.pipeline.engines import embedded
 from shared.pipeline.graph import image_of, task, write_yaml
 from shared.pipeline.nights import NightlyOptions, run_night
 from shared.pipeline.preflight import look_ahead, run_preflight
@@ -45,6 +47,8 @@ from shared.pipeline.recipes import Recipe, read_recipe
 from shared.pipeline.runs import LATEST, begin, find, refuse_changes, tags_by_name
 from shared.pipeline.schedules import manage, recurring
 from shared.pipeline.schedules.manage import ScheduleOptions
+from shared.pipeline.server import client as server
+from shared.pipeline.submitting import SubmitOptions
 from shared.pipeline.ui import ui
 from shared.recipes.files import recipe_name
 from shared.terminal.stopping import keeps
@@ -62,7 +66,7 @@ CONFIGS: dict[str, type[StepConfig]] = {
 # The graph.
 
 
-def build(recipe: str, config: Recipe) -> GraphComponent:
+def build(recipe: str, config: Recipe, cluster: Cluster = ANY) -> GraphComponent:
     """The KFP pipeline of a recipe, whose steps decide the shape: with or without `cluster` and
     `train_local`. Its parameters are `raw_data` and the config of every step, checked by the step;
     that of a step which is not there is empty."""
@@ -83,11 +87,15 @@ def build(recipe: str, config: Recipe) -> GraphComponent:
         configs = {step: given[step] for step in CONFIGS}
 
         # What the steps will read from outside, as it is now: a change is seen where they are kept.
-        versions = task("fingerprint", fingerprint, raw_data=raw_data, **configs).outputs
+        looked = task("fingerprint", fingerprint, raw_data=raw_data, **configs)
+        place(looked, "fingerprint", "prepare", cluster)
+        versions = looked.outputs
 
         def step(name: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:
             known = dict(config=configs[name], files_version=versions[name])
-            return task(name, component, **known, **inputs)
+            made = task(name, component, **known, **inputs)
+            place(made, name, component.component_spec.name, cluster)
+            return made
 
         # Raw images of any usual layout -> a checked data set.
         dataset = step("prepare", prepare_step, raw_data=raw_data).outputs["dataset"]
@@ -120,8 +128,6 @@ def build(recipe: str, config: Recipe) -> GraphComponent:
 
 RawData = Annotated[str | None, tyro.conf.arg(metavar="PATH")]
 Overrides = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP.FIELD=VALUE ...")]
-Tags = Annotated[tuple[str, ...], tyro.conf.arg(name="tag", metavar="KEY=VALUE ...")]
-Start = Annotated[str, tyro.conf.arg(name="from", metavar="champion|VERSION")]
 InitFrom = Annotated[str, tyro.conf.arg(metavar="MODEL")]
 Continue = Annotated[tuple[str, ...] | None, tyro.conf.arg(name="continue", metavar="[RUN|latest]")]
 
@@ -153,73 +159,50 @@ def compile_(
     print(f"wrote {output}")
 
 
-def submit(
-    recipe: str = "demo",
-    raw_data: RawData = None,
-    overrides: Overrides = (),
-    host: str = "",
-    runs: Path = Path("runs"),
-    tags: Tags = (),
-    start: Start = "",
-    init_from: InitFrom = "",
-    continue_: Continue = None,
-    reuse: embedded.Reuse = "on",
-) -> None:
+def submit(config: SubmitOptions) -> None:
     """Run a pipeline: on the KFP server at --host, else right here.
 
     Here, a step whose config, inputs and code equal those of an earlier run takes over its output.
-
-    Args:
-        recipe: Name of a built-in recipe, or path of a YAML file.
-        raw_data: Folder, archive or URL of paired images; without it demo scenes are generated.
-        overrides: Numbers of the recipe to change.
-        host: URL of a Kubeflow Pipelines API server.
-        runs: Folder of the runs and of the MLflow store.
-        tags: Tags of the MLflow run.
-        start: Train on from the weights of a version of the recipe's registered model; empty: from
-            scratch.
-        init_from: Folder of a model to train on from, ours or pix2pixHD's or pix2pix's own; sizes
-            that --set does not say are its own.
-        continue_: Go on with a run that was interrupted, by its name; without one, with the newest.
-        reuse: Which steps take over the output of an earlier run: on = all, data = prepare alone,
-            off = none.
 
     Example:
         python pipeline.py submit --recipe demo --set train_global.epochs=2 prepare.size=64x128
         python pipeline.py submit --continue latest
     """
     warnings.filterwarnings("ignore", module="kfp")
+    recipe, raw_data, runs, host = config.recipe, config.raw_data, config.runs, config.host
+    overrides, init_from = config.overrides, config.init_from
 
     # A run that was interrupted.
-    if continue_ is not None:
+    if config.continue_ is not None:
         if host:
             raise InputError("--continue goes on with a run of this machine: leave out --host.")
-        changes = {"--recipe": recipe != "demo", "--set": overrides, "--tag": tags, "--from": start}
-        refuse_changes(changes | {"--init-from": init_from})
-        run = find(runs, *continue_ or (LATEST,), flag="--continue")
+        changes = {"--recipe": recipe != "demo", "--set": overrides, "--tag": config.tags}
+        refuse_changes(changes | {"--from": config.start, "--init-from": init_from})
+        run = find(runs, *config.continue_ or (LATEST,), flag="--continue")
         if run.record.state == "finished":
             print(f"run {run.name} is finished already")
             return embedded.print_result(run)
         os.chdir(run.record.working_directory)
         run_preflight(continue_=run.name, raw_data=raw_data, runs=run.folder.parent)
         graph = build(run.record.recipe, run.record.config)
-        return embedded.run_here(run, graph, run.raw_data(raw_data), reuse)
+        return embedded.run_here(run, graph, run.raw_data(raw_data), config.reuse)
 
     # A new one, on a server or here.
     name, init_from = recipe_name(recipe), find_model(init_from, host)
-    config = read_recipe(recipe, CONFIGS, overrides, init_from)
-    config = start_from(start, name, config, runs, host)
-    named_tags = tags_by_name(tags) | tags_of_start("" if host else init_from)
+    numbers = read_recipe(recipe, CONFIGS, overrides, init_from)
+    numbers = start_from(config.start, name, numbers, runs, host)
+    tags = tags_by_name(config.tags) | tags_of_start("" if host else init_from)
     asked = dict(recipe=recipe, raw_data=raw_data, set=overrides, init_from=init_from)
     if host:
         # Without the address, which may hold a password.
         server.check_raw_data(raw_data)
         run_preflight(**asked, host="server")
-        return server.submit(host, name, build(name, config), raw_data, config, named_tags, reuse)
+        graph = build(name, numbers)
+        return server.submit(host, name, graph, raw_data, numbers, tags, config.reuse)
     run_preflight(**asked, runs=runs)
     raw_data = embedded.find_raw_data(raw_data, runs)
-    run = begin(name, config, raw_data, named_tags, tracking.code_version(), runs)
-    embedded.run_here(run, build(name, config), raw_data, reuse)
+    run = begin(name, numbers, raw_data, tags, tracking.code_version(), runs)
+    embedded.run_here(run, build(name, numbers), raw_data, config.reuse)
 
 
 def preflight(

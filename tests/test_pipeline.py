@@ -11,12 +11,13 @@ import pipeline
 from pipeline import CONFIGS
 from shared.command import command_line
 from shared.errors import InputError
-from shared.flags import as_words, read_flags
+from shared.flags import as_words
 from shared.pipeline import promotion
 from shared.pipeline.nights import NightlyOptions
 from shared.pipeline.recipes import read_recipe
 from shared.pipeline.runs import begin
 from shared.pipeline.schedules.manage import ScheduleOptions
+from shared.pipeline.submitting import SubmitOptions
 from tests.asking import refusal, refusal_of_command
 from tests.calling import call, command, environment
 from tests.places import ROOT
@@ -138,11 +139,19 @@ def test_verbs_of_the_registry_take_a_file_for_its_name(monkeypatch):
 
 
 def test_set_may_be_repeated_or_take_several():
+    given = []
+
+    def submit(config: SubmitOptions) -> None:
+        """A run."""
+        given.append(config)
+
     both = "--set a.b=1 --runs x --set c.d=2 e.f=-3 --tag k=v --tag=l=w".split()
-    values = read_flags(pipeline.submit, "pipeline.py submit", both)
-    assert values["overrides"] == ("a.b=1", "c.d=2", "e.f=-3")
-    assert (values["tags"], values["runs"]) == (("k=v", "l=w"), Path("x"))
-    assert read_flags(pipeline.submit, "pipeline.py submit", [])["overrides"] == ()
+    for flags in (both, []):
+        command_line("python pipeline.py", None, {"submit": submit}, ["submit", *flags])
+    config, of_nothing = given
+    assert config.overrides == ("a.b=1", "c.d=2", "e.f=-3")
+    assert (config.tags, config.runs) == (("k=v", "l=w"), Path("x"))
+    assert of_nothing.overrides == ()
 
 
 def test_flags_that_are_called_otherwise_than_their_fields_are_not_lost():

@@ -21,7 +21,7 @@ from components.train.config import TrainConfig
 from components.train.run import run as run_training
 from shared.contracts.forecast import Forecast, PreparedData
 from shared.contracts.model import ModelCard
-from shared.pipeline import images
+from shared.pipeline.images import registry as images
 from shared.pipeline.preflight import (
     check_disk,
     check_runs_folder,

@@ -17,7 +17,7 @@ from shared.contracts.forecast import Forecast, Refusals
 from shared.errors import InputError
 from shared.files.owned import refuse_unwritable
 from shared.flags import as_flag
-from shared.pipeline.images import check_images
+from shared.pipeline.images.registry import check_images
 from shared.recipes.words import in_words_of_recipe, owners_of
 from shared.secrets import carried
 from shared.terminal import stopping

@@ -8,7 +8,7 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from shared import registry
 from shared.contracts.clusters import ClusterTable
@@ -21,6 +21,8 @@ from shared.files.digests import digest_files
 from shared.files.writing import partial_of, put_in_place
 from shared.networks.chosen import promise_of
 from shared.pipeline.runs import Run, runs_in
+
+Reuse = Literal["on", "data", "off"]
 
 # Parameters of a task that say where, and not what: `files_version` says what.
 PLACES = {"raw_data": "files_version"}

@@ -11,7 +11,8 @@ from components.prepare.fetch import stores
 from components.prepare.fetch.remote import fetch
 from shared import servers
 from shared.errors import InputError
-from shared.pipeline import images, server
+from shared.pipeline.images import registry as images
+from shared.pipeline.server import client as server
 from shared.published import download, files
 from shared.scorers.onnx_file import OnnxFile
 from shared.servers import said, within

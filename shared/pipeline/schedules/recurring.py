@@ -20,7 +20,7 @@ from shared.errors import InputError
 from shared.pipeline.schedules.cron import read_cron, to_kfp
 from shared.pipeline.schedules.manage import ScheduleOptions
 from shared.pipeline.schedules.schedule import describe
-from shared.pipeline.server import check_raw_data, connect, shown, spec_of
+from shared.pipeline.server.client import check_raw_data, connect, shown, spec_of
 from shared.servers import said
 
 MARK = "by pipeline.py schedule, "  # before the digest, in a description

@@ -8,8 +8,8 @@ from pathlib import Path
 from components.prepare.fetch import stores
 from components.prepare.fetch.stores import Store, Unreachable
 from shared.errors import InputError
-from shared.pipeline.images import check_images
-from shared.pipeline.server import connect
+from shared.pipeline.images.registry import check_images
+from shared.pipeline.server.client import connect
 from shared.tracking.journal import (
     Journal,
     MadeNote,

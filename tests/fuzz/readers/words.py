@@ -13,12 +13,12 @@ from components.train.config import TrainConfig
 from pipeline import CONFIGS
 from shared.command import _arguments
 from shared.errors import InputError
-from shared.pipeline.images import parse
+from shared.pipeline.images.registry import parse
 from shared.pipeline.recipes import read_recipe
 from shared.pipeline.schedules import crontab, systemd
 from shared.pipeline.schedules.cron import read_cron
 from shared.pipeline.schedules.schedule import MARK, check_name, describe, find_zone
-from shared.pipeline.server import check_raw_data, shown
+from shared.pipeline.server.client import check_raw_data, shown
 from shared.recipes.words import in_words_of_recipe, owners_of
 from shared.secrets import without_secrets
 from tests.fuzz.engine import Target

@@ -16,7 +16,7 @@ from shared import registry
 from shared.contracts.folder import SEAL
 from shared.contracts.measured import BenchmarkReport, Verdict
 from shared.files.writing import write_atomically
-from shared.pipeline import embedded
+from shared.pipeline.engines import embedded
 from shared.pipeline.reuse import (
     digest_of,
     find_same,

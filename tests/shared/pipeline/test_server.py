@@ -11,9 +11,10 @@ from kfp import Client
 import pipeline
 import shared.code_version
 from pipeline import CONFIGS
-from shared.pipeline import server
-from shared.pipeline.embedded import Reuse
 from shared.pipeline.recipes import read_recipe
+from shared.pipeline.reuse import Reuse
+from shared.pipeline.server import client as server
+from shared.pipeline.submitting import SubmitOptions
 from tests.asking import refusal
 from tests.calling import call
 from tests.places import ROOT
@@ -57,13 +58,16 @@ def ran(states: dict[str, str]) -> set[str]:
     return {name for name, state in states.items() if state == "SUCCEEDED"}
 
 
+def asked(host: str, raw_data: str = RAW_DATA, **more) -> SubmitOptions:
+    return SubmitOptions(host=host, raw_data=raw_data, **more)
+
+
 # What is created.
 
 
 def test_a_run_has_our_name_experiment_tags_and_numbers(kfp_server, capsys):
-    pipeline.submit(
-        "demo", RAW_DATA, ("benchmark.batch_sizes=[3]",), kfp_server.host, tags=("team=vision",)
-    )
+    changes = dict(overrides=("benchmark.batch_sizes=[3]",), tags=("team=vision",))
+    pipeline.submit(asked(kfp_server.host, **changes))
     (experiment,) = kfp_server.experiments.values()
     (run,) = kfp_server.runs.values()
     assert experiment["display_name"] == "demo"
@@ -77,8 +81,9 @@ def test_a_run_has_our_name_experiment_tags_and_numbers(kfp_server, capsys):
     assert f"submitted {run['display_name']} to {kfp_server.host}" in out
     assert f"{kfp_server.host}/#/runs/details/{run['run_id']}" in out
 
-    pipeline.submit("facades", RAW_DATA, ("train_global.epochs=1",), kfp_server.host)
-    pipeline.submit("demo", RAW_DATA, (), kfp_server.host)
+    changes = dict(recipe="facades", overrides=("train_global.epochs=1",))
+    pipeline.submit(asked(kfp_server.host, **changes))
+    pipeline.submit(asked(kfp_server.host))
     names = [known["display_name"] for known in kfp_server.experiments.values()]
     assert names == ["demo", "facades"]
 
@@ -146,7 +151,7 @@ def test_reuse_of_data_alone_or_of_nothing(submit):
 )
 def test_an_answer_that_is_no_success_is_one_sentence(operation, status, sentence, kfp_server):
     kfp_server.faults[operation] = (status, "invalid pipeline spec\n[goroutine 42]")
-    refused = refusal(pipeline.submit, "demo", RAW_DATA, (), kfp_server.host)
+    refused = refusal(pipeline.submit, asked(kfp_server.host, RAW_DATA))
     assert refused.startswith(f"--host {kfp_server.host} {sentence}")
     assert sum(name == operation for name, _ in kfp_server.calls) == 1, "asked once"
 
@@ -155,14 +160,14 @@ def test_an_answer_that_is_no_success_is_one_sentence(operation, status, sentenc
 def test_a_server_that_hangs_is_given_up(operation, kfp_server, monkeypatch):
     monkeypatch.setattr(server, "ANSWER_SECONDS", 0.2)
     kfp_server.hanging.add(operation)
-    refused = refusal(pipeline.submit, "demo", RAW_DATA, (), kfp_server.host)
+    refused = refusal(pipeline.submit, asked(kfp_server.host, RAW_DATA))
     assert refused.startswith(f"--host {kfp_server.host} gave no answer in time: look there")
     kfp_server.hanging.clear()
 
 
 def test_a_page_that_is_no_server_is_refused(kfp_server, monkeypatch):
     monkeypatch.setattr(kfp_server, "answer", lambda *_: (200, "Please log in"))
-    refused = refusal(pipeline.submit, "demo", RAW_DATA, (), kfp_server.host)
+    refused = refusal(pipeline.submit, asked(kfp_server.host, RAW_DATA))
     assert refused.startswith(f"--host {kfp_server.host} answers, but not as a KFP API server")
 
 
@@ -184,7 +189,7 @@ def test_a_server_that_is_not_there_is_refused_by_the_command_in_one_sentence(tm
     ],
 )
 def test_what_is_no_url_of_a_server_is_refused(host, sentence):
-    refused = refusal(pipeline.submit, "demo", RAW_DATA, (), host)
+    refused = refusal(pipeline.submit, asked(host, RAW_DATA))
     assert refused.startswith(f"--host {sentence}") and "sec" not in refused.partition(":")[0]
 
 
@@ -195,12 +200,12 @@ def test_user_and_password_of_the_host_are_sent_and_never_shown(kfp_server, caps
     expected = base64.b64encode(b"jane:se:cr@t").decode()
     kfp_server.authorization = f"Basic {expected}"
     host = kfp_server.host.replace("http://", "http://jane:se%3Acr%40t@")
-    pipeline.submit("demo", RAW_DATA, (), host)
+    pipeline.submit(asked(host))
     shown = capsys.readouterr().out + str([*kfp_server.runs.values()])
     assert "se%3Acr" not in shown and "se:cr" not in shown and "jane" not in shown
 
     kfp_server.authorization = "Basic other"
-    refused = refusal(pipeline.submit, "demo", RAW_DATA, (), host)
+    refused = refusal(pipeline.submit, asked(host, RAW_DATA))
     assert "HTTP 401" in refused and "jane" not in refused and "cr%40t" not in refused
 
 
@@ -208,10 +213,10 @@ def test_a_token_comes_from_the_file_that_kfp_knows(kfp_server, monkeypatch, tmp
     file = Path(tmp_path / "token")
     kfp_server.authorization = "Bearer abc"
     monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(file))
-    refused = refusal(pipeline.submit, "demo", RAW_DATA, (), kfp_server.host)
+    refused = refusal(pipeline.submit, asked(kfp_server.host, RAW_DATA))
     assert refused == f"KF_PIPELINES_SA_TOKEN_PATH names {file}, which cannot be read."
     file.write_text("abc\n")
-    pipeline.submit("demo", RAW_DATA, (), kfp_server.host)
+    pipeline.submit(asked(kfp_server.host))
     assert len(kfp_server.runs) == 1
 
 
@@ -225,7 +230,7 @@ def test_a_token_comes_from_the_file_that_kfp_knows(kfp_server, monkeypatch, tmp
     ],
 )
 def test_raw_data_with_secrets_are_no_parameter_of_a_run(raw_data, kfp_server):
-    refused = refusal(pipeline.submit, "demo", raw_data, (), kfp_server.host)
+    refused = refusal(pipeline.submit, asked(kfp_server.host, raw_data))
     assert refused.startswith("--raw-data ") and "has secrets in it" in refused
     assert "topsecret" not in refused and "environment variables" in refused
     assert not kfp_server.runs and not kfp_server.calls

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from kfp import local
 from kfp.dsl.graph_component import GraphComponent
@@ -29,18 +29,16 @@ from shared.pipeline.description import head_lines, result_lines, tags_of
 from shared.pipeline.graph import step_of
 from shared.pipeline.processes import run_step
 from shared.pipeline.processes.locks import hold
-from shared.pipeline.reuse import find_same, listing_of, step_key, take_over, verdict_holds
+from shared.pipeline.reuse import Reuse, find_same, listing_of, step_key, take_over, verdict_holds
 from shared.pipeline.runs import Run, RunRecord, continue_command, now
 from shared.secrets import carried, without_secrets
 from shared.terminal.progress import duration
 from shared.terminal.screen import Log, Screen
 from shared.terminal.stopping import Stopped, keeps
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 LOCK = "run.lock"  # in the folder of a run: held while it is worked on
 REFUSAL = re.compile(r"\w+ refused: ")  # how the last line of a step begins that refused
-
-Reuse = Literal["on", "data", "off"]
 
 
 def find_raw_data(raw_data: str | None, runs: Path) -> str:

@@ -30,9 +30,9 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from shared import servers
 from shared.errors import InputError
-from shared.pipeline.embedded import Reuse
 from shared.pipeline.graph import write_yaml
 from shared.pipeline.recipes import Recipe
+from shared.pipeline.reuse import Reuse
 from shared.secrets import without_secrets
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
