@@ -66,7 +66,7 @@ CONFIGS: dict[str, type[StepConfig]] = {
 # The graph.
 
 
-def build(recipe: str, config: Recipe, cluster: Cluster = ANY) -> GraphComponent:
+def build(recipe: str, config: Recipe, site: Cluster = ANY) -> GraphComponent:
     """The KFP pipeline of a recipe, whose steps decide the shape: with or without `cluster` and
     `train_local`. Its parameters are `raw_data` and the config of every step, checked by the step;
     that of a step which is not there is empty."""
@@ -88,13 +88,13 @@ def build(recipe: str, config: Recipe, cluster: Cluster = ANY) -> GraphComponent
 
         # What the steps will read from outside, as it is now: a change is seen where they are kept.
         looked = task("fingerprint", fingerprint, raw_data=raw_data, **configs)
-        place(looked, "fingerprint", "prepare", cluster)
+        place(looked, "fingerprint", "prepare", site)
         versions = looked.outputs
 
         def step(name: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:
             known = dict(config=configs[name], files_version=versions[name])
             made = task(name, component, **known, **inputs)
-            place(made, name, component.component_spec.name, cluster)
+            place(made, name, component.component_spec.name, site)
             return made
 
         # Raw images of any usual layout -> a checked data set.

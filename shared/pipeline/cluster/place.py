@@ -5,7 +5,7 @@ from kfp import dsl
 from shared.pipeline.cluster.config import Cluster
 
 
-def place(task: dsl.PipelineTask, step: str, component: str, cluster: Cluster) -> None:
+def place(task: dsl.PipelineTask, step: str, component: str, site: Cluster) -> None:
     """Ask for what a step needs on a cluster; to be called inside a pipeline function."""
-    if image := cluster.images.get(component):
+    if image := site.images.get(component):
         task.set_container_image(image)
