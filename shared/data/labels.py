@@ -90,7 +90,7 @@ def _label(source: str, number: int, entry: Any) -> Label:
             f"{where} is {entry!r}: write a label such as {{id: 0, name: sky, colour: [70, 130, "
             "180]}."
         )
-    where += f" ({', '.join(f'{key}: {entry[key]}' for key in FIELDS[:2] if key in entry)})"
+    where += f" ({', '.join(f'{key}: {_shown(entry[key])}' for key in FIELDS[:2] if key in entry)})"
     where = where.removesuffix(" ()")
     if unknown := [key for key in entry if key not in FIELDS]:
         raise InputError(f"{where} has a field {unknown[0]!r}: a label has id, name and colour.")
@@ -115,6 +115,12 @@ def _label(source: str, number: int, entry: Any) -> Label:
     if not _are_levels(levels):
         raise InputError(f"{where} has colour {colour!r}: give {COLOUR}.")
     return Label(id=label, name=name.strip(), colour=tuple(levels))
+
+
+def _shown(value: Any) -> str:
+    """A value in a sentence, on one line."""
+    text = str(value)
+    return text if text.isprintable() else repr(text)
 
 
 def _are_levels(levels: Any) -> bool:

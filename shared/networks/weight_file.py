@@ -3,6 +3,8 @@
 Reading runs no code: a file that needs a class of somebody's is refused, whatever torch advises.
 """
 
+import functools
+import os
 import pickletools
 import re
 import struct
@@ -15,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
+import imagecodecs
 import torch
 from psutil import virtual_memory
 from torch import Tensor
@@ -54,6 +57,8 @@ OF_TENSORS = ("torch", "torch._utils", "torch.nn.parameter", "torch.serializatio
 
 LONGEST_CLASS = 1000  # letters
 MOST_PICKLE_BYTES = 1 << 26  # of names, shapes and numbers beside the tensors' values
+LOCAL_HEADER = struct.Struct("<26x2H")  # of a part of a zip file: lengths of name and extra
+BLOCK_BYTES = 1 << 22
 LEGACY_PICKLES = 5  # a number, its protocol, where it was saved, the object, the names of tensors
 
 # What zip files and pickles are refused with by the parsers of Python: RuntimeError for encrypted
@@ -141,14 +146,31 @@ def is_not_as_saved(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
     try:
-        with zipfile.ZipFile(path) as parts:
-            for part in filter(lambda part: part.CRC, parts.infolist()):
-                with parts.open(part) as content:  # compares at its end
-                    while content.read(1 << 20):
-                        pass
-        return False
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError):
+        with zipfile.ZipFile(path) as archive:
+            parts = [part for part in archive.infolist() if part.CRC]
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1), "checksums") as pool:
+            return not all(pool.map(functools.partial(_is_as_saved, path), parts))
+    except BROKEN:
         return True  # of bytes that zipfile does not understand, though torch does
+
+
+def _is_as_saved(path: Path, part: zipfile.ZipInfo) -> bool:
+    """Whether a part of a zip file has its checksum. Raises one of BROKEN."""
+    # zipfile computes it at a fifth of imagecodecs' speed, on one core.
+    if part.compress_type != zipfile.ZIP_STORED:
+        with zipfile.ZipFile(path) as archive, archive.open(part) as content:
+            while content.read(BLOCK_BYTES):
+                pass
+        return True  # it has been compared
+    checksum, left = 0, part.file_size
+    with path.open("rb", buffering=0) as file:
+        file.seek(part.header_offset)
+        *_, name_bytes, extra_bytes = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
+        file.seek(name_bytes + extra_bytes, os.SEEK_CUR)
+        while left and (block := file.read(min(left, BLOCK_BYTES))):
+            checksum = imagecodecs.deflate_crc32(block, checksum)
+            left -= len(block)
+    return not left and checksum == part.CRC
 
 
 def state_in(content: object, path: Path) -> tuple[dict[str, Tensor], str]:

@@ -176,7 +176,7 @@ def curve_ends(folder: Path, run: str) -> dict[str, int]:
     for file in journals_in(folder):
         for _, _, entry in read_entries(file, 0):
             if entry and entry["run"] == run and entry["kind"] in ("metrics", "picture"):
-                for key in entry.get("values") or [entry["key"]]:
+                for key in entry["values"] if entry["kind"] == "metrics" else [entry["key"]]:
                     ends[key] = max(entry.get("step", 0), ends.get(key, 0))
     return ends
 

@@ -1,8 +1,9 @@
 """TIFF by its tags: Pillow reads many kinds not at all, 16-bit colour as 8 bits, bands beyond
 colour and signs not as what they are."""
 
+import math
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import imagecodecs
 import numpy as np
@@ -90,6 +91,8 @@ def read_page(file: BinaryIO) -> Page:
     if not all(isinstance(first.get(tag, 0), int) for tag in ONE_NUMBER):
         raise ValueError("a tag holds something else than a number")
 
+    _refuse_missing_parts(first)
+
     # One value for all samples: others mean a mixture that nothing reads.
     samples = first.get(277, 1)
     bits, numbers = (_one_of(first.get(tag, default)) for tag, default in ((258, 1), (339, 1)))
@@ -110,6 +113,20 @@ def read_page(file: BinaryIO) -> Page:
         is_preview=bool(first.get(254, 0) & PREVIEW),
         several=several,
     )
+
+
+def _refuse_missing_parts(tags: dict[int, Any]) -> None:
+    """Raises ValueError where a page tells of fewer strips or tiles than its picture has: Pillow
+    would leave black what it does not find."""
+    height, width, planes = tags[257], tags[256], tags.get(277, 1) if tags.get(284) == 2 else 1
+    places, rows, columns = tags.get(273), tags.get(278, height), width
+    if 324 in tags:
+        places, rows, columns = tags[324], tags[323], tags[322]
+    if places is None:  # in the old form of JPEG they may stand elsewhere
+        return
+    needed = math.ceil(height / max(rows, 1)) * math.ceil(width / max(columns, 1)) * planes
+    if np.size(places) < needed:
+        raise ValueError(f"{np.size(places)} of {needed} parts are there")
 
 
 def _one_of(values: int | tuple[int, ...]) -> int:

@@ -703,6 +703,28 @@ def test_prepare_and_synthesise_read_the_same(tmp_path):
             assert np.abs(found - shown).max() <= off + 0.5 * (off > 0), name
 
 
+def in_strips(content: bytes, count: int, **tags) -> bytes:
+    """A TIFF that tells of `count` strips of two rows."""
+    size = 2 * 8 * tags["samples"]
+    starts = tuple(8 + number * size for number in range(count))
+    whole = dict(rows=2, offset=starts, count=(size,) * count)
+    return tiff(content, bits=(8,) * tags["samples"], **IN_TIFF, **tags, **whole)
+
+
+@pytest.mark.parametrize(
+    "content, tags",
+    [(CMYK, dict(photometric=5, samples=4)), (COLOUR, dict(photometric=2, samples=3))],
+)
+def test_a_tiff_that_lacks_strips_of_its_picture_is_refused(tmp_path, content, tags):
+    """Pillow would show what is not there as black."""
+    (tmp_path / "a.tif").write_bytes(in_strips(content.tobytes(), 3, **tags))
+    whole = read_picture(tmp_path / "a.tif")
+    assert whole.shape == (3, 6, 8) and whole[:, 4:].any()
+    (tmp_path / "a.tif").write_bytes(in_strips(content.tobytes(), 2, **tags))
+    for read in (probe, read_picture):
+        assert "2 of 3 parts are there" in refusal(read, tmp_path / "a.tif")
+
+
 def test_the_readme_lists_what_is_read():
     text = (ROOT / "components" / "prepare" / "README.md").read_text()
     listed = text.partition("\nRead: `")[2].partition("`")[0].split()

@@ -51,6 +51,7 @@ def test_a_file_is_a_list_or_has_one_as_yaml_or_json(tmp_path):
         ("- sky", "entry 1 is 'sky'"),
         ("- {id: 0, name: sky}", "entry 1 (id: 0, name: sky) has no colour: add it."),
         ("- {name: sky, colour: [1, 2, 3]}", "entry 1 (name: sky) has no id: add it."),
+        ('- {name: "s\\nky", colour: [1, 2, 3]}', "entry 1 (name: 's\\nky') has no id: add it."),
         ("- id: 0\n  name: sky\n  colour: #010203", "'#rrggbb' needs quotes"),
         ("- {id: 0, name: sky, color: [1, 2, 3]}", "has a field 'color': a label has id, name"),
         ("- {id: 256, name: sky, colour: [1, 2, 3]}", "has id 256: give a whole number of 0 to"),

@@ -19,6 +19,7 @@ from shared.tracking.journal import (
     Position,
     RunNote,
     append_to,
+    curve_ends,
     journals_in,
     read_entries,
 )
@@ -114,6 +115,14 @@ def test_a_torn_line_costs_itself_only(tmp_path):
     append_to(journal.file, {"run": "train", "kind": "end"})
     kinds = [entry and entry["kind"] for _, _, entry in read_entries(journal.file, 0)]
     assert kinds == ["metrics", None, "end"]
+
+
+def test_a_curve_ends_at_its_last_step_and_no_figures_end_none(tmp_path):
+    journal = Journal(tmp_path, "train")
+    for step, values in ((3, {"a": 1.0}), (7, {"b": 1.0}), (9, {})):
+        journal.append("train", "metrics", values=values, step=step)
+    journal.close()
+    assert curve_ends(tmp_path, "train") == {"a": 3, "b": 7}
 
 
 def test_a_full_disk_costs_one_warning_and_no_entry(tmp_path, monkeypatch, capsys):
