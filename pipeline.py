@@ -61,6 +61,7 @@ CONFIGS: dict[str, type[StepConfig]] = {
     "export": ExportConfig,
     "benchmark": BenchmarkConfig,
 }
+AS_RECIPE: dict = {}  # what a person gives over the recipe's numbers of a step, unless it is more
 
 
 # The graph.
@@ -68,31 +69,30 @@ CONFIGS: dict[str, type[StepConfig]] = {
 
 def build(recipe: str, config: Recipe, site: Cluster = ANY) -> GraphComponent:
     """The KFP pipeline of a recipe, whose steps decide the shape: with or without `cluster` and
-    `train_local`. Its parameters are `raw_data` and the config of every step, checked by the step;
-    that of a step which is not there is empty."""
-    numbers = dict.fromkeys(CONFIGS, {}) | config
+    `train_local`. Its parameters are `raw_data` and, per step, what lies over the recipe's numbers:
+    nothing, unless a person gives some."""
     description = f"Paired images to a deployed, measured model: recipe {recipe}."
 
     @dsl.pipeline(name=recipe.replace("_", "-"), description=description)
     def graph(
         raw_data: str = "",
-        prepare: dict = numbers["prepare"],
-        train_global: dict = numbers["train_global"],
-        cluster: dict = numbers["cluster"],
-        train_local: dict = numbers["train_local"],
-        export: dict = numbers["export"],
-        benchmark: dict = numbers["benchmark"],
+        prepare: dict = AS_RECIPE,
+        train_global: dict = AS_RECIPE,
+        cluster: dict = AS_RECIPE,
+        train_local: dict = AS_RECIPE,
+        export: dict = AS_RECIPE,
+        benchmark: dict = AS_RECIPE,
     ) -> dsl.Artifact:
-        given = locals()
-        configs = {step: given[step] for step in CONFIGS}
+        given = {**locals()}
+        over = {step: given[step] for step in CONFIGS}
 
         # What the steps will read from outside, as it is now: a change is seen where they are kept.
-        looked = task("fingerprint", fingerprint, raw_data=raw_data, **configs)
+        looked = task("fingerprint", fingerprint, raw_data=raw_data, config=config, **over)
         place(looked, "fingerprint", "prepare", site)
         versions = looked.outputs
 
         def step(name: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:
-            known = dict(config=configs[name], files_version=versions[name])
+            known = dict(config=config[name], given=over[name], files_version=versions[name])
             made = task(name, component, **known, **inputs)
             place(made, name, component.component_spec.name, site)
             return made
@@ -198,7 +198,7 @@ def submit(config: SubmitOptions) -> None:
         server.check_raw_data(raw_data)
         run_preflight(**asked, host="server")
         graph = build(name, numbers)
-        return server.submit(host, name, graph, raw_data, numbers, tags, config.reuse)
+        return server.submit(host, name, graph, raw_data, tags, config.reuse)
     run_preflight(**asked, runs=runs)
     raw_data = embedded.find_raw_data(raw_data, runs)
     run = begin(name, numbers, raw_data, tags, tracking.code_version(), runs)
@@ -298,7 +298,7 @@ def schedule(config: ScheduleOptions) -> None:
     asked["init_from"] = init_from
     if config.host:
         run_preflight(**asked, host="server")
-        recurring.create(config, build(config.recipe_name, numbers), numbers)
+        recurring.create(config, build(config.recipe_name, numbers))
     else:
         run_preflight(**asked, runs=config.runs)
         manage.create(config)

@@ -117,20 +117,24 @@ class StepConfig(Options):
 def execute(
     run: Callable[..., dict[str, float]],
     config: type[StepConfig],
-    values: dict[str, Any],
+    numbers: dict[str, Any],
     version: str = "",
+    given: dict[str, Any] | None = None,
     **folders: Path | str | None,
 ) -> dict[str, float]:
     """Run a step for KFP, return its figures; a refusal exits with 2.
 
     Args:
         run: The step's story.
-        config: Class of its config, which checks `values`.
+        config: Class of its config, which checks the numbers.
+        numbers: Those of the recipe.
         version: Code version that the step is kept under when it is done; "" where it is not kept.
+        given: What lies over the recipe's numbers.
         folders: Artifacts and other places, by the parameters of `run`.
     """
     with refusals(config.STEP), stopping.listening(config.STEP):
         _refuse_other_code(config.STEP, version)
+        values = numbers | (given or {})
         parameters = inspect.signature(run).parameters
         places = {
             name: path if path is None or parameters[name].annotation is str else Path(path)

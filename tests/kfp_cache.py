@@ -77,6 +77,16 @@ class Cache:
         return hashlib.sha256(json.dumps(alike, sort_keys=True).encode()).hexdigest()
 
 
+def recipe_in(spec: dict) -> dict[str, dict[str, Any]]:
+    """The recipe's numbers that are compiled into a pipeline, by step."""
+    tasks = spec["root"]["dag"]["tasks"]
+    return {
+        task["taskInfo"]["name"]: task["inputs"]["parameters"]["config"]["runtimeValue"]["constant"]
+        for name, task in tasks.items()
+        if name != "fingerprint"
+    }
+
+
 def _value(one: dict, parameters: dict, outputs: dict[str, dict]) -> Any:
     """What an input parameter of a task is."""
     match one:

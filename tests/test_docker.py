@@ -296,7 +296,7 @@ def test_kfp_starts_the_step_in_its_image(run_in_image, tmp_path):
 
     assert run_in_image("python", *scenes("/out/raw")).returncode == 0
     container = component.prepare.component_spec.implementation.container
-    parameters = {"raw_data": "/out/raw", "config": {"size": "32x64"}}
+    parameters = {"raw_data": "/out/raw", "config": {"size": "32x64"}, "given": {}}
     parameters |= {"code_version": code_version("prepare"), "files_version": ""}
     task = {
         "inputs": {"parameterValues": parameters},

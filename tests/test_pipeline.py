@@ -20,6 +20,7 @@ from shared.pipeline.schedules.manage import ScheduleOptions
 from shared.pipeline.submitting import SubmitOptions
 from tests.asking import refusal, refusal_of_command
 from tests.calling import call, command, environment
+from tests.kfp_cache import recipe_in
 from tests.places import ROOT
 
 
@@ -55,13 +56,13 @@ def test_compile_is_deterministic_and_is_a_kfp_pipeline(tmp_path):
 )
 def test_a_recipe_decides_the_shape_of_the_graph(recipe, tasks, tmp_path):
     pipeline.compile_(recipe, tmp_path / "p.yaml", ("prepare.max_images=7",))
-    root = yaml.safe_load((tmp_path / "p.yaml").read_text())["root"]
+    spec = yaml.safe_load((tmp_path / "p.yaml").read_text())
+    root, numbers = spec["root"], recipe_in(spec)
     assert set(root["dag"]["tasks"]) == {"fingerprint", *tasks}
-    parameters = root["inputDefinitions"]["parameters"]
-    assert parameters["prepare"]["defaultValue"]["max_images"] == 7
-    for step, config in CONFIGS.items():
-        fields = set(config.model_fields) if step.replace("_", "-") in tasks else set()
-        assert set(parameters[step]["defaultValue"]) == fields
+    assert numbers["prepare"]["max_images"] == 7
+    assert {step.replace("_", "-") for step in numbers} == tasks
+    for step in numbers:
+        assert set(numbers[step]) == set(CONFIGS[step].model_fields)
     uses_features = "clusters" in root["dag"]["tasks"]["export"]["inputs"]["artifacts"]
     assert uses_features == ("cluster" in tasks)
 
@@ -172,10 +173,9 @@ def test_all_repeated_overrides_are_used(tmp_path):
     output = tmp_path / "p.yaml"
     overrides = "--set prepare.max_images=7 --set train_global.ngf=4 train_global.seed=5".split()
     pipeline.main(["compile", *overrides, "--output", str(output)])
-    root = yaml.safe_load(output.read_text())["root"]
-    parameters = root["inputDefinitions"]["parameters"]
-    assert parameters["prepare"]["defaultValue"]["max_images"] == 7
-    train = parameters["train_global"]["defaultValue"]
+    numbers = recipe_in(yaml.safe_load(output.read_text()))
+    assert numbers["prepare"]["max_images"] == 7
+    train = numbers["train_global"]
     assert (train["ngf"], train["seed"]) == (4, 5)
 
 

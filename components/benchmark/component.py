@@ -18,11 +18,12 @@ def benchmark(
     page: Output[HTML],
     metrics: Output[Metrics],
     config: dict,
+    given: dict,
     code_version: str,
     files_version: str,
     clusters: Optional[Input[Artifact]] = None,  # noqa: UP045 (kfp knows no other spelling)
 ):
-    """Measure an exported generator; the config has BenchmarkConfig's fields."""
+    """Measure an exported generator; config and given have BenchmarkConfig's fields."""
     import shutil
 
     from components.benchmark.config import BenchmarkConfig
@@ -37,7 +38,7 @@ def benchmark(
         clusters=clusters.path if clusters else None,
         report=report.path,
     )
-    figures = execute(run, BenchmarkConfig, config, code_version, **folders)
+    figures = execute(run, BenchmarkConfig, config, code_version, given=given, **folders)
     shutil.copyfile(page_in(report.path), page.path)
     for name, value in figures.items():
         metrics.log_metric(name, value)

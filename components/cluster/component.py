@@ -15,15 +15,16 @@ def cluster(
     clusters: Output[Artifact],
     metrics: Output[Metrics],
     config: dict,
+    given: dict,
     code_version: str,
     files_version: str,
 ):
-    """Encode and cluster instance features; the config has ClusterConfig's fields."""
+    """Encode and cluster instance features; config and given have ClusterConfig's fields."""
     from components.cluster.config import ClusterConfig
     from components.cluster.run import run
     from shared.command import execute
 
     folders = dict(dataset=dataset.path, model=model.path, clusters=clusters.path)
-    figures = execute(run, ClusterConfig, config, code_version, **folders)
+    figures = execute(run, ClusterConfig, config, code_version, given=given, **folders)
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -15,12 +15,14 @@ def export(
     exported: Output[Model],
     metrics: Output[Metrics],
     config: dict,
+    given: dict,
     code_version: str,
     files_version: str,
     dataset: Optional[Input[Dataset]] = None,  # noqa: UP045 (kfp knows no other spelling)
     clusters: Optional[Input[Artifact]] = None,  # noqa: UP045
 ):
-    """Export a generator, prove that the file equals it; the config has ExportConfig's fields."""
+    """Export a generator, and prove that the file equals it; config and given have ExportConfig's
+    fields."""
     from components.export.config import ExportConfig
     from components.export.run import run
     from shared.command import execute
@@ -31,6 +33,6 @@ def export(
         clusters=clusters.path if clusters else None,
         exported=exported.path,
     )
-    figures = execute(run, ExportConfig, config, code_version, **folders)
+    figures = execute(run, ExportConfig, config, code_version, given=given, **folders)
     for name, value in figures.items():
         metrics.log_metric(name, value)

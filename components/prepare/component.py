@@ -15,16 +15,17 @@ def prepare(
     dataset: Output[Dataset],
     metrics: Output[Metrics],
     config: dict,
+    given: dict,
     code_version: str,
     files_version: str,
 ):
-    """Make a checked data set of raw images; the config has PrepareConfig's fields."""
+    """Make a checked data set of raw images; config and given have PrepareConfig's fields."""
     from components.prepare.config import PrepareConfig
     from components.prepare.run import run
     from shared.command import execute
 
     places = dict(raw_data=raw_data, dataset=dataset.path)
-    figures = execute(run, PrepareConfig, config, code_version, **places)
+    figures = execute(run, PrepareConfig, config, code_version, given=given, **places)
     for name, value in figures.items():
         metrics.log_metric(name, value)
 
@@ -32,6 +33,7 @@ def prepare(
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def fingerprint(
     raw_data: str,
+    config: dict,
     prepare: dict,
     train_global: dict,
     cluster: dict,
@@ -43,10 +45,11 @@ def fingerprint(
     [("prepare", str), ("train_global", str), ("cluster", str),
      ("train_local", str), ("export", str), ("benchmark", str)],
 ):  # fmt: skip
-    """Digest, per step, of the files that it reads from outside: raw data, and what its config
-    names."""
-    configs = dict(locals())
-    del configs["raw_data"]
+    """Digest, per step, of the files that it reads from outside: raw data, and what its options
+    name, which are the recipe's (`config`, by step) and what is given over them."""
+    given = {**locals()}
+    del given["raw_data"], given["config"]
+    configs = {step: config.get(step, {}) | given[step] for step in given}
 
     from components.prepare.fingerprint import fingerprint as look
     from shared.command import refusals

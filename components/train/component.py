@@ -15,12 +15,13 @@ def train(
     model: Output[Model],
     metrics: Output[Metrics],
     config: dict,
+    given: dict,
     code_version: str,
     files_version: str,
     init_from: Optional[Input[Model]] = None,  # noqa: UP045 (kfp knows no other spelling)
     clusters: Optional[Input[Artifact]] = None,  # noqa: UP045
 ):
-    """Train one stage; the config has TrainConfig's fields."""
+    """Train one stage; config and given have TrainConfig's fields."""
     from components.train.config import TrainConfig
     from components.train.run import run
     from shared.command import execute
@@ -31,6 +32,6 @@ def train(
         clusters=clusters.path if clusters else None,
         model=model.path,
     )
-    figures = execute(run, TrainConfig, config, code_version, **folders)
+    figures = execute(run, TrainConfig, config, code_version, given=given, **folders)
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -32,10 +32,11 @@ def step_key(component: str, parameters: Mapping[str, Any], inputs: Mapping[str,
     """Digest of what decides a step's output: component, config, code and what its inputs hold.
 
     Args:
-        parameters: The task's parameters, such as `config` and `code_version`.
+        parameters: The task's parameters, such as `config`, `given` over it, and `code_version`.
         inputs: Folders of earlier steps, by name.
     """
     known = {name: value for name, value in parameters.items() if name not in PLACES}
+    known["config"] = known.pop("config", {}) | known.pop("given", {})
     if any(place in parameters and what not in parameters for place, what in PLACES.items()):
         known["never the same"] = uuid.uuid4().hex
     digests = {name: digest_of(folder) for name, folder in inputs.items()}

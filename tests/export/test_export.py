@@ -423,7 +423,8 @@ def test_kfp_face_hands_over_folders_config_and_figures(tmp_path, dataset):
         model=dsl.Model(uri=str(tmp_path / "model")),
         exported=dsl.Model(uri=str(tmp_path / "exported")),
         metrics=metrics,
-        config={"opset": 13.0, "parity_samples": 1},  # numbers of a KFP struct come as floats
+        config={"opset": 14, "parity_samples": 1},
+        given={"opset": 13.0},  # numbers of a KFP struct come as floats
         code_version=code_version("export"),
         files_version="",
         dataset=dsl.Dataset(uri=str(dataset)),

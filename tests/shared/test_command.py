@@ -205,6 +205,11 @@ def test_kfp_hands_over_strings_and_is_refused_likewise(capsys):
         "pots": 1.0
     }
     assert seen == ["s3://x", Path("red"), None, PotConfig(ngf=8)]
+
+    # What is given lies over the recipe's numbers, the rest of which stay.
+    recipe = {"ngf": 8.0, "glaze": True}
+    execute(run, PotConfig, recipe, given={"ngf": 4.0}, source="s3://x", clay="red")
+    assert seen[-1] == PotConfig(ngf=4, glaze=True)
     with pytest.raises(SystemExit) as refused:
         execute(run, PotConfig, {"ngf": 0}, source="s3://x", clay="red")
     assert refused.value.code == 2

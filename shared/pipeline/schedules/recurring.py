@@ -3,7 +3,6 @@
 import hashlib
 import json
 from datetime import UTC
-from typing import Any
 
 from kfp import Client
 from kfp.dsl.graph_component import GraphComponent
@@ -61,12 +60,9 @@ def change(options: ScheduleOptions) -> None:
     print(f"{name} is {options.wish}d; a run that is under way goes on.")
 
 
-def create(options: ScheduleOptions, graph: GraphComponent, config: dict[str, Any]) -> None:
+def create(options: ScheduleOptions, graph: GraphComponent) -> None:
     """Make the recurring run of a built graph, in the place of those of its name; one that is as
     wanted stays. Missed starts are not made up for, and two runs never overlap.
-
-    Args:
-        config: The complete config of every step.
 
     Raises InputError for what the server cannot do, and where it does not answer as one.
     """
@@ -77,7 +73,7 @@ def create(options: ScheduleOptions, graph: GraphComponent, config: dict[str, An
         display_name=name,
         mode=RecurringRunMode.ENABLE,
         pipeline_spec=spec_of(graph, "data"),
-        runtime_config=V2beta1RuntimeConfig(parameters={"raw_data": options.raw_data, **config}),
+        runtime_config=V2beta1RuntimeConfig(parameters={"raw_data": options.raw_data}),
         trigger=V2beta1Trigger(cron_schedule=V2beta1CronSchedule(cron=to_kfp(cron))),
         no_catchup=True,
         max_concurrency=1,

@@ -31,7 +31,6 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from shared import servers
 from shared.errors import InputError
 from shared.pipeline.graph import write_yaml
-from shared.pipeline.recipes import Recipe
 from shared.pipeline.reuse import Reuse
 from shared.secrets import without_secrets
 
@@ -47,7 +46,6 @@ def submit(
     recipe: str,
     graph: GraphComponent,
     raw_data: str | None,
-    config: Recipe,
     tags: dict[str, str],
     reuse: Reuse = "on",
 ) -> None:
@@ -66,7 +64,7 @@ def submit(
             description=" ".join(about),
             experiment_id=experiment.experiment_id,
             pipeline_spec=spec_of(graph, reuse),
-            runtime_config=V2beta1RuntimeConfig(parameters={"raw_data": raw_data, **config}),
+            runtime_config=V2beta1RuntimeConfig(parameters={"raw_data": raw_data}),
         )
         run = client.runs.run_service_create_run(run=run)
     print(f"Run details: {client._get_url_prefix()}/#/runs/details/{run.run_id}")

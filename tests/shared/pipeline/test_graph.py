@@ -14,7 +14,7 @@ def test_a_task_is_called_as_its_step_and_leads_back_to_it(step):
     @dsl.pipeline
     def graph():
         data = dsl.importer(artifact_uri="data", artifact_class=dsl.Dataset)
-        task(step, train, dataset=data.output, config={}, files_version="")
+        task(step, train, dataset=data.output, config={}, given={}, files_version="")
 
     (name,) = set(graph.pipeline_spec.root.dag.tasks) - {"importer"}
     assert step_of(name) == step
@@ -26,7 +26,7 @@ def test_two_tasks_of_one_component_run_its_function():
     def graph():
         data = dsl.importer(artifact_uri="data", artifact_class=dsl.Dataset)
         for step in ("train_global", "train_local"):
-            task(step, train, dataset=data.output, config={}, files_version="")
+            task(step, train, dataset=data.output, config={}, given={}, files_version="")
 
     executors = graph.pipeline_spec.deployment_spec["executors"]
     for name in ("exec-train-global", "exec-train-local"):
@@ -45,8 +45,9 @@ def test_an_image_with_credentials_is_refused(image, monkeypatch):
     @dsl.pipeline
     def graph():
         data = dsl.importer(artifact_uri="data", artifact_class=dsl.Dataset)
-        refused = refusal(task, "train", train, dataset=data.output, config={}, files_version="")
+        inputs = dict(dataset=data.output, config={}, given={}, files_version="")
+        refused = refusal(task, "train", train, **inputs)
         assert refused.startswith("PIPELINE_IMAGE_TRAIN is a URL or has credentials in it")
         assert "pa55" not in refused
         monkeypatch.setattr(container, "image", f"registry:5000/train@sha256:{'0' * 64}")
-        task("train", train, dataset=data.output, config={}, files_version="")
+        task("train", train, **inputs)

@@ -7,6 +7,7 @@ from shared.pipeline.recipes import read_recipe
 from shared.pipeline.schedules import recurring
 from shared.pipeline.schedules.manage import ScheduleOptions
 from tests.asking import refusal
+from tests.kfp_cache import recipe_in
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def ask(kfp_server):
         checked = ScheduleOptions.check({"host": kfp_server.host} | options)
         if checked.wish == "create":
             numbers = read_recipe(checked.recipe, CONFIGS, checked.overrides)
-            recurring.create(checked, build(checked.recipe, numbers), numbers)
+            recurring.create(checked, build(checked.recipe, numbers))
         else:
             recurring.change(checked)
 
@@ -33,8 +34,8 @@ def test_a_recurring_run_starts_what_was_asked_and_nothing_twice(kfp_server, nig
     assert run["display_name"] == "pix2pixhd-demo" and run["status"] == "ENABLED"
     assert run["trigger"]["cron_schedule"]["cron"] == "0 0 2 * * *"
     assert run["no_catchup"] is True and int(run["max_concurrency"]) == 1
-    given = run["runtime_config"]["parameters"]
-    assert given["raw_data"] == "s3://b/raw" and given["train_global"]["epochs"] == 3
+    assert run["runtime_config"]["parameters"] == {"raw_data": "s3://b/raw"}
+    assert recipe_in(run["pipeline_spec"])["train_global"]["epochs"] == 3
     (experiment,) = kfp_server.experiments.values()
     assert experiment["display_name"] == "demo"
     out = capsys.readouterr().out
