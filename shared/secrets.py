@@ -15,13 +15,17 @@ CARRIED = "PIPELINE_CARRIED"  # JSON: texts with secrets, by what `carried` has 
 # user:password@ or token@ of a URL; a password may hold what ought to be escaped.
 USER = re.compile(r"(?<=://)([^/\s\"'<>@:]*:(?!\d+(?:[/?#]|$))[^\s\"'<>]*|[^/\s?#\"'<>]*)@")
 
+# What URLs are looked for in, each with its last @: from every :// to the end of a text of one word
+# is quadratic.
+WORD = re.compile(r"[^\s\"'<>]+")
+
 # ?token=... and &X-Amz-Signature=... of a URL, also of one whose beginning is cut off; and whatever
 # else is long and no word, but for names of things.
 SIGNED = r"sig|signature|token|secret|passw(?:or)?d|pwd|credential|policy|auth|key|code|session|sas"
 END = r"&;\s\"'<>#"
 QUERY = re.compile(
-    rf"([?&;][\w.\-]*(?:{SIGNED})[\w.\-]*=)([^{END}]+)"
-    rf"|([?&](?![\w.\-]*id=|generation=)[\w.\-]+=)(?=[^{END}]*\d)([^{END}]{{16,}})",
+    rf"([?&;](?=[\w.\-]*=)[\w.\-]*(?:{SIGNED})[\w.\-]*=)([^{END}]+)"
+    rf"|([?&](?![\w.\-]*id=|generation=)[\w.\-]+=)(?=[^{END}]{{0,200}}\d)([^{END}]{{16,}})",
     re.IGNORECASE,
 )
 STORAGE = re.compile(r"\b(AccountKey=|SharedAccessKey=)([^;\s\"']+)")  # of Azure
@@ -37,13 +41,18 @@ SHORTEST = 6  # shorter values are found in innocent words
 def without_secrets(text: str) -> str:
     """The text with `***` instead of user and password of URLs, signatures and tokens of their
     queries, and of what the environment holds of secrets: as it is, in a URL, or in base64."""
-    text = USER.sub(f"{HIDDEN}@", text)
+    text = WORD.sub(_without_user, text)
     text = QUERY.sub(lambda found: f"{found[1] or found[3]}{HIDDEN}", text)
     text = STORAGE.sub(rf"\1{HIDDEN}", text)
     text = HEADER.sub(rf"\1 {HIDDEN}", text)
     holders = [one for one in os.environ.items() if "://" in one[1] or VARIABLES.search(one[0])]
     known = _pattern_of(tuple(holders))
     return known.sub(HIDDEN, text) if known else text
+
+
+def _without_user(word: re.Match[str]) -> str:
+    before, at, rest = word[0].rpartition("@")
+    return USER.sub(f"{HIDDEN}@", before + at) + rest
 
 
 @functools.lru_cache(8)
@@ -62,9 +71,10 @@ def _pattern_of(variables: tuple[tuple[str, str], ...]) -> re.Pattern[str] | Non
 
 def _secrets_in(text: str) -> Iterator[str]:
     """Passwords, or tokens in their place, and what is secret in queries."""
-    for found in USER.finditer(text):
-        user, colon, password = found[1].partition(":")
-        yield password if colon else user
+    for word in WORD.findall(text):
+        for found in USER.finditer(word[: word.rfind("@") + 1]):
+            user, colon, password = found[1].partition(":")
+            yield password if colon else user
     for found in QUERY.finditer(text):
         yield found[2] or found[4]
     for found in STORAGE.finditer(text):

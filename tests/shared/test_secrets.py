@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -36,6 +37,17 @@ from tests.places import ROOT
 def test_secrets_of_addresses_and_headers(text, shown):
     assert without_secrets(text) == shown
     assert without_secrets(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "part", ["://[", "?a=", "?sig", "a://b:", "&token=a", "://u:p@", "://a:80/"]
+)
+@pytest.mark.parametrize("end", ["", " @", "=1234567890123456789"])
+def test_a_long_text_takes_no_longer_than_its_length(part, end):
+    """Quadratic, each would take minutes."""
+    began = time.process_time()
+    without_secrets(part * (100_000 // len(part)) + end)
+    assert time.process_time() - began < 5
 
 
 def test_secrets_of_the_environment(monkeypatch, tmp_path):
