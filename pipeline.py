@@ -32,7 +32,8 @@ from shared.pipeline.after_night.sync import sync
 from shared.pipeline.cluster.config import ANY, Cluster
 from shared.pipeline.cluster.place import place
 from shared.pipeline.engines import embedded
-from shared.pipeline.graph import image_of, task, write_yaml
+from shared.pipeline.graph import images_of, task, write_yaml
+from shared.pipeline.images.named import refuse_unqualified, with_images
 from shared.pipeline.nights import NightlyOptions, run_night
 from shared.pipeline.preflight import look_ahead, run_preflight
 from shared.pipeline.promotion import (
@@ -128,6 +129,7 @@ def build(recipe: str, config: Recipe, site: Cluster = ANY) -> GraphComponent:
 
 RawData = Annotated[str | None, tyro.conf.arg(metavar="PATH")]
 Overrides = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP.FIELD=VALUE ...")]
+Images = Annotated[str, tyro.conf.arg(metavar="FILE|REGISTRY/PREFIX:TAG")]
 InitFrom = Annotated[str, tyro.conf.arg(metavar="MODEL")]
 Continue = Annotated[tuple[str, ...] | None, tyro.conf.arg(name="continue", metavar="[RUN|latest]")]
 
@@ -137,6 +139,7 @@ def compile_(
     output: Path = Path("pipeline.yaml"),
     overrides: Overrides = (),
     init_from: InitFrom = "",
+    images: Images = "",
 ) -> None:
     """Write the KFP v2 pipeline of a recipe as YAML; the same recipe gives the same bytes.
 
@@ -145,6 +148,8 @@ def compile_(
         output: File to write.
         overrides: Numbers of the recipe to change.
         init_from: Folder of a model to train on from, as the steps will see it.
+        images: File of `make images`, or what is common to the names of the images; empty: those
+            of this machine, pix2pixhd-STEP:cpu.
 
     Example:
         python pipeline.py compile --recipe label2city_512p --set train_global.vgg_weights=vgg.pth
@@ -155,7 +160,8 @@ def compile_(
         )
     refuse_unwritable(output, "--output")
     name, numbers = recipe_name(recipe), read_recipe(recipe, CONFIGS, overrides, init_from)
-    write_yaml(build(name, numbers), output, f"Recipe {name}, by `python pipeline.py compile`.")
+    graph = build(name, numbers, with_images(ANY, images))
+    write_yaml(graph, output, f"Recipe {name}, by `python pipeline.py compile`.")
     print(f"wrote {output}")
 
 
@@ -196,9 +202,12 @@ def submit(config: SubmitOptions) -> None:
     if host:
         # Without the address, which may hold a password.
         server.check_raw_data(raw_data)
-        run_preflight(**asked, host="server")
-        graph = build(name, numbers)
+        graph = build(name, numbers, with_images(ANY, config.images))
+        refuse_unqualified(graph, "--host")
+        run_preflight(**asked, host="server", images=config.images)
         return server.submit(host, name, graph, raw_data, tags, config.reuse)
+    if config.images:
+        raise InputError("--images is of a server: give --host too, or leave it out.")
     run_preflight(**asked, runs=runs)
     raw_data = embedded.find_raw_data(raw_data, runs)
     run = begin(name, numbers, raw_data, tags, tracking.code_version(), runs)
@@ -213,6 +222,7 @@ def preflight(
     runs: Path = Path("runs"),
     init_from: InitFrom = "",
     continue_: Continue = None,
+    images: Images = "",
 ) -> None:
     """Say what a run will need and does not find: files, networks, devices, disk, images.
 
@@ -227,6 +237,7 @@ def preflight(
         init_from: Folder of a model to train on from, ours or pix2pixHD's or pix2pix's own; sizes
             that --set does not say are its own.
         continue_: What an interrupted run will still need, by its name; without one, the newest.
+        images: Of the steps on a server: file of `make images`, or what their names have in common.
 
     Example:
         python pipeline.py preflight --recipe demo --set benchmark.lpips_network=lpips.onnx
@@ -254,10 +265,8 @@ def preflight(
     configs = {step: CONFIGS[step].check(numbers[step]) for step in numbers}
     preflights = dict(prepare=of_prepare, train_global=of_train, cluster=of_cluster)
     preflights |= dict(train_local=of_train, export=of_export, benchmark=of_benchmark)
-    faces = dict(prepare=prepare_step, train_global=train_step, cluster=cluster_step)
-    faces |= dict(train_local=train_step, export=export_step, benchmark=benchmark_step)
-    images = {step: image_of(face) for step, face in faces.items()} if host else None
-    look_ahead(configs, preflights, raw_data, runs, name, images, finished, init_from)
+    in_pods = images_of(build(name, numbers, with_images(ANY, images))) if host else None
+    look_ahead(configs, preflights, raw_data, runs, name, in_pods, finished, init_from)
 
 
 def nightly(config: NightlyOptions) -> None:
@@ -297,9 +306,13 @@ def schedule(config: ScheduleOptions) -> None:
     asked = dict(recipe=config.recipe, raw_data=config.raw_data, set=config.overrides)
     asked["init_from"] = init_from
     if config.host:
-        run_preflight(**asked, host="server")
-        recurring.create(config, build(config.recipe_name, numbers))
+        graph = build(config.recipe_name, numbers, with_images(ANY, config.images))
+        refuse_unqualified(graph, "--host")
+        run_preflight(**asked, host="server", images=config.images)
+        recurring.create(config, graph)
     else:
+        if config.images:
+            raise InputError("--images is of a server: give --host too, or leave it out.")
         run_preflight(**asked, runs=config.runs)
         manage.create(config)
 

@@ -1,12 +1,11 @@
 """The KFP face of the benchmark step."""
 
-import os
 from typing import Optional
 
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
 
-IMAGE = os.environ.get("PIPELINE_IMAGE_BENCHMARK", "pix2pixhd-benchmark:cpu")
+IMAGE = "pix2pixhd-benchmark:cpu"  # of this machine, unless --images names another
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

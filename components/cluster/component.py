@@ -1,11 +1,9 @@
 """The KFP face of the cluster step."""
 
-import os
-
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
 
-IMAGE = os.environ.get("PIPELINE_IMAGE_CLUSTER", "pix2pixhd-cluster:cpu")
+IMAGE = "pix2pixhd-cluster:cpu"  # of this machine, unless --images names another
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

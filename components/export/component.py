@@ -1,12 +1,11 @@
 """The KFP face of the export step."""
 
-import os
 from typing import Optional
 
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
 
-IMAGE = os.environ.get("PIPELINE_IMAGE_EXPORT", "pix2pixhd-export:cpu")
+IMAGE = "pix2pixhd-export:cpu"  # of this machine, unless --images names another
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

@@ -1,12 +1,11 @@
 """The KFP face of the prepare step."""
 
-import os
 from typing import NamedTuple
 
 from kfp import dsl
 from kfp.dsl import Dataset, Metrics, Output
 
-IMAGE = os.environ.get("PIPELINE_IMAGE_PREPARE", "pix2pixhd-prepare:cpu")
+IMAGE = "pix2pixhd-prepare:cpu"  # of this machine, unless --images names another
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

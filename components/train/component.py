@@ -1,12 +1,11 @@
 """The KFP face of the train step."""
 
-import os
 from typing import Optional
 
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
 
-IMAGE = os.environ.get("PIPELINE_IMAGE_TRAIN", "pix2pixhd-train:cpu")
+IMAGE = "pix2pixhd-train:cpu"  # of this machine, unless --images names another
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

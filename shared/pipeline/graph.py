@@ -9,7 +9,6 @@ from kfp.components import PythonComponent
 from kfp.dsl.graph_component import GraphComponent
 
 from shared.code_version import code_version
-from shared.errors import InputError
 from shared.files.owned import unwritable
 from shared.files.writing import write_atomically
 
@@ -21,7 +20,6 @@ def task(step: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:
     one name: `train`, `train-2`. So every task gets a component of its own name. Kubernetes knows
     no underscore: the task of `train_global` is `train-global`, and is shown as `train_global`.
     """
-    _refuse_credentials(component)
     specification = dataclasses.replace(component.component_spec, name=step)
     named = PythonComponent(specification, component.python_func)
 
@@ -33,25 +31,18 @@ def task(step: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:
     return named(**inputs).set_display_name(step).set_caching_options(is_cached)
 
 
-def _refuse_credentials(component: PythonComponent) -> None:
-    """Raises InputError for an image whose name has a user and password of its registry."""
-    name, image = component.component_spec.name, image_of(component)
-    if "://" in image or "@" in image.rpartition("/")[0]:
-        raise InputError(
-            f"PIPELINE_IMAGE_{name.upper()} is a URL or has credentials in it, which all users of "
-            "the server would see: write registry/name:tag, and let the cluster log in by a "
-            "pull secret."
-        )
-
-
 def step_of(task_name: str) -> str:
     """The step's name in a recipe from KFP's name of its task, the inverse of `task`."""
     return task_name.replace("-", "_")
 
 
-def image_of(component: PythonComponent) -> str:
-    """The image that a step runs in on a server."""
-    return component.component_spec.implementation.container.image
+def images_of(graph: GraphComponent) -> dict[str, str]:
+    """Image of every step of a built graph."""
+    executors = graph.pipeline_spec.deployment_spec["executors"]
+    return {
+        step_of(name.removeprefix("exec-")): executor["container"]["image"]
+        for name, executor in executors.items()
+    }
 
 
 def write_yaml(graph: GraphComponent, file: Path, title: str) -> None:

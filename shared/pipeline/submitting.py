@@ -44,6 +44,14 @@ class HereOptions(Options):
     none."""
 
 
+class ImageOptions(Options):
+    """What the steps run in, where that is not this machine itself."""
+
+    images: Annotated[str, tyro.conf.arg(metavar="FILE|REGISTRY/PREFIX:TAG")] = ""
+    """File that `make images` has written, or what is common to the names of the images of a
+    registry, such as registry.example/team/pix2pixhd:1a2b3c-cuda."""
+
+
 class ServerOptions(Options):
     """On a Kubeflow Pipelines server."""
 
@@ -51,7 +59,7 @@ class ServerOptions(Options):
     """URL of a Kubeflow Pipelines API server."""
 
 
-class SubmitOptions(ServerOptions, HereOptions, RunOptions, StepConfig):
+class SubmitOptions(ServerOptions, ImageOptions, HereOptions, RunOptions, StepConfig):
     """A run that is asked for; the flags of `submit`."""
 
     STEP: ClassVar[str] = "submit"

@@ -62,8 +62,8 @@ def _look(image: str) -> tuple[bool, str]:
     registry, name, reference = parse(image)
     if not registry:
         return False, (
-            "names no registry, so that every node of the cluster must hold it already: set "
-            "PIPELINE_IMAGE_<STEP>, see docker/README.md"
+            "names no registry, so that every node of the cluster must hold it already: give "
+            "--images, see docker/README.md"
         )
     scheme = "http" if registry.startswith(LOOPBACK) else "https"
     url = f"{scheme}://{registry}/v2/{name}/manifests/{reference}"

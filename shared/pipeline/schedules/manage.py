@@ -11,10 +11,11 @@ from shared.pipeline.nights import NightlyOptions
 from shared.pipeline.schedules import crontab, systemd
 from shared.pipeline.schedules.cron import read_cron
 from shared.pipeline.schedules.schedule import Schedule, check_name, describe, find_zone, local_zone
+from shared.pipeline.submitting import ImageOptions
 from shared.secrets import without_secrets
 
 
-class ScheduleOptions(NightlyOptions):
+class ScheduleOptions(ImageOptions, NightlyOptions):
     """When a night starts, or what becomes of a schedule that is there."""
 
     STEP: ClassVar[str] = "schedule"

@@ -21,6 +21,7 @@ from tests.kfp_cache import recipe_in
 from tests.places import ROOT
 
 RAW_DATA = "s3://bucket/raw"
+IMAGES = "registry.example/pix2pixhd:1a2b3c-cuda"
 TASKS = {step.replace("_", "-") for step in CONFIGS}
 CREATE = "RunService_CreateRun"
 
@@ -60,7 +61,7 @@ def ran(states: dict[str, str]) -> set[str]:
 
 
 def asked(host: str, raw_data: str = RAW_DATA, **more) -> SubmitOptions:
-    return SubmitOptions(host=host, raw_data=raw_data, **more)
+    return SubmitOptions(**{"host": host, "raw_data": raw_data, "images": IMAGES} | more)
 
 
 # What is created.
@@ -173,7 +174,9 @@ def test_a_page_that_is_no_server_is_refused(kfp_server, monkeypatch):
 
 def test_a_server_that_is_not_there_is_refused_by_the_command_in_one_sentence(tmp_path):
     host = "http://127.0.0.1:9"
-    result = call("submit", "--host", host, "--raw-data", RAW_DATA, cwd=tmp_path)
+    result = call(
+        "submit", "--host", host, "--raw-data", RAW_DATA, "--images", IMAGES, cwd=tmp_path
+    )
     assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1, result.stderr
     assert f"--host {host} cannot be reached" in result.stderr
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,159 @@
+"""--images: the image of every step, by the file that `make images` writes or by one name."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from kfp.dsl.graph_component import GraphComponent
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared.bounds import reason_of
+from shared.code_version import code_version
+from shared.errors import InputError
+from shared.files.documents import read_document
+from shared.pipeline.cluster.config import Cluster
+from shared.pipeline.graph import images_of
+from shared.pipeline.images.registry import parse
+
+# Components that have an image, and the folder of components/ whose code it holds.
+CODE = {"prepare": "prepare", "train": "train", "cluster": "cluster", "export": "export"}
+CODE |= {"benchmark": "benchmark", "train_on_nodes": "train"}
+BUILD = "build and push them with `make images DEVICE=cuda REGISTRY=registry.example/team`"
+EXAMPLE = "write for example registry.example/team/pix2pixhd:1a2b3c-cuda"
+
+# By the distribution specification; a name has no capital letters.
+PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+HOST = r"(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|\[[0-9a-fA-F:]+\]|[A-Za-z0-9-]+(?=:))"
+REPOSITORY = re.compile(rf"(?:{HOST}(?::\d+)?/)?{PART}(?:/{PART})*")
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+class BuiltImage(BaseModel):
+    """An image as it was built."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """Such as registry.example/team/pix2pixhd-train:1a2b3c-cuda."""
+    id: str
+    """The engine's own, sha256:..."""
+    digest: str
+    """Of the manifest that the registry took, sha256:...; empty: it was not pushed."""
+    code_version: str
+    """Of the code in it: `shared/code_version.py`."""
+    size_bytes: int
+
+    @property
+    def reference(self) -> str:
+        """What names this very image, where it was pushed; else the name on the machine that built
+        it."""
+        return f"{self.name.rpartition(':')[0]}@{self.digest}" if self.digest else self.name
+
+
+class BuiltImages(BaseModel):
+    """What one `make images` has built: docker/images.<device>.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    device: str
+    revision: str
+    """The commit, with -dirty where the checkout had changes."""
+    images: Mapping[str, BuiltImage]
+    """By component."""
+
+
+def name_of(component: str, prefix: str, tag: str) -> str:
+    """The image of a component, which shares prefix and tag with those of the others."""
+    return f"{prefix}-{component.replace('_', '-')}:{tag}"
+
+
+def read_images(given: str) -> dict[str, str]:
+    """Image of every component by the value of --images; none for an empty one.
+
+    Raises InputError for what is neither a file of `make images` nor a name, and for images of
+    other code than that of this checkout, which would refuse to run.
+    """
+    if not given:
+        return {}
+    if not given.endswith(".json") and not Path(given).is_file():
+        return _names(given)
+    built = _read_file(Path(given))
+    for component, image in built.images.items():
+        if (ours := code_version(CODE[component])) != image.code_version:
+            raise InputError(
+                f"--images {given}: the image of {component}, of commit {built.revision}, holds "
+                f"other code ({image.code_version}) than this checkout ({ours}): build the images "
+                "again, or check out what they hold."
+            )
+    return {component: image.reference for component, image in built.images.items()}
+
+
+def with_images(site: Cluster, given: str) -> Cluster:
+    """A cluster with the images of --images over its own. Raises InputError as `read_images`."""
+    return site.model_copy(update={"images": {**site.images, **read_images(given)}})
+
+
+def _read_file(file: Path) -> BuiltImages:
+    try:
+        built = BuiltImages.model_validate(read_document(file))
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        reason = f"{where}: {reason_of(error)}".removeprefix(": ")
+        raise InputError(f"--images {file} is no file of `make images` ({reason}).") from None
+    except (ValueError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"--images {file} {reason}: `make images` writes one, such as docker/images.cpu.json, "
+            f"and {EXAMPLE} for those of a registry."
+        ) from None
+    if unknown := sorted(built.images.keys() - CODE):
+        raise InputError(f"--images {file}: there is no component {unknown[0]!r} here.")
+    for image in built.images.values():
+        _check_name(image.name, f"--images {file}")
+    return built
+
+
+def _names(given: str) -> dict[str, str]:
+    """The image of every component by what is common to their names."""
+    _check_name(given, "--images")
+    prefix, _, tag = given.rpartition(":")
+    for component in CODE:
+        if prefix.endswith(ending := f"-{component.replace('_', '-')}"):
+            raise InputError(
+                f"--images {given} is the image of one step: leave out {ending}, which is added "
+                "for each."
+            )
+    return {component: name_of(component, prefix, tag) for component in CODE}
+
+
+def _check_name(name: str, where: str) -> None:
+    """Raises InputError for what is no name with a tag, and does not show a password in it.
+
+    where: the flag, or what it stands in."""
+    if "://" in name or "@" in name:
+        raise InputError(
+            f"{where} holds a URL, credentials or a digest: {EXAMPLE}, and let engine and cluster "
+            "log in by themselves."
+        )
+    repository, _, tag = name.rpartition(":")
+    if not repository or "/" in tag:
+        raise InputError(
+            f"{where} {name} is no file, and as a name of images has no tag: {EXAMPLE}."
+        )
+    if not REPOSITORY.fullmatch(repository) or not TAG.fullmatch(tag):
+        raise InputError(f"{where} {name} is neither a file nor a name of images: {EXAMPLE}.")
+
+
+def refuse_unqualified(graph: GraphComponent, flag: str) -> None:
+    """Raises InputError for a graph with an image that no registry has.
+
+    flag: what a server is named by: --host or --cluster."""
+    for image in sorted(images_of(graph).values()):  # protobuf has no order
+        if not parse(image).registry:
+            raise InputError(
+                f"{flag} needs --images: no node of a cluster finds {image}, which names no "
+                f"registry: {BUILD} and give --images docker/images.cuda.json, or the common name "
+                "of images that are there, --images registry.example/team/pix2pixhd:1a2b3c-cuda."
+            )
