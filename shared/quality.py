@@ -12,6 +12,7 @@ import numpy as np
 from skimage.metrics import structural_similarity
 
 BEST_PSNR_DB = 100.0  # of identical pictures, whose ratio would be infinite
+WINDOW = 7  # side of SSIM's, in pixels
 # Rows of a block of the kernel's matrix: whole it would be as large as the square of the pictures.
 KERNEL_ROWS = 1024
 
@@ -28,8 +29,12 @@ def psnr_db(picture: np.ndarray, photo: np.ndarray) -> float:
 
 def ssim(picture: np.ndarray, photo: np.ndarray) -> float:
     """Structural similarity (Wang et al. 2004): 7x7 windows, mean over pixels and channels; 1 =
-    identical."""
-    return float(structural_similarity(picture, photo, channel_axis=0, data_range=255))
+    identical. A side of less is mirrored to 7."""
+    short = [(0, 0), *((0, max(0, WINDOW - side)) for side in picture.shape[1:])]
+    picture, photo = (np.pad(one, short, "symmetric") for one in (picture, photo))
+    return float(
+        structural_similarity(picture, photo, win_size=WINDOW, channel_axis=0, data_range=255)
+    )
 
 
 def l1(picture: np.ndarray, photo: np.ndarray) -> float:

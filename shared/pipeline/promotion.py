@@ -88,10 +88,11 @@ def best(recipe: str = "demo", runs: Path = Path("runs")) -> None:
         uri_of_store = without_secrets(os.environ["MLFLOW_TRACKING_URI"])
         with connected() as client:
             place = client.get_model_version_download_uri(recipe, str(champion.number))
+            figures = sorted(champion.figures.items())
         print(f"champion: {champion}\nfiles:    {without_secrets(place)}")
         print(f'load:     mlflow.onnx.load_model("{uri}") with MLFLOW_TRACKING_URI={uri_of_store}')
         print(f"download: mlflow artifacts download --artifact-uri {uri} --dst-path champion")
-        print(f"\n{tabulate(sorted(champion.figures.items()), tablefmt='plain')}")
+        print(f"\n{tabulate(figures, tablefmt='plain')}")
     else:
         print(f"{recipe} has no champion: promote one of its versions")
 

@@ -15,6 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from shared import tracking
 from shared.contracts.exported import ExportCard
@@ -26,6 +29,7 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 FILES_REMOVED = "files_removed"  # tag of a version whose files are gone, on purpose: by what
 CHAMPIONS = "champions"  # tag of the registered model: numbers of its versions, the newest last
 MOST_CHAMPIONS = 1000
+FIGURES, NUMBERS = TypeAdapter(dict[str, float]), TypeAdapter(list[int])
 
 
 class RegistryError(Exception):
@@ -50,12 +54,22 @@ class Version:
 
     @property
     def figures(self) -> dict[str, float]:
-        """The headline figures of its benchmark."""
-        return json.loads(self.tags.get("figures", "{}"))
+        """The headline figures of its benchmark. Raises RegistryError."""
+        return _read_tag(FIGURES, self.tags.get("figures", "{}"), "figures", str(self))
 
     def __str__(self) -> str:
         run = self.tags.get("run")
         return f"version {self.number} of {self.name}" + (f" (run {run})" if run else "")
+
+
+def _read_tag(kind: TypeAdapter, text: str, key: str, whose: str) -> Any:
+    """What a tag holds, which people can edit. Raises RegistryError."""
+    try:
+        return kind.validate_json(text)
+    except ValidationError:
+        raise RegistryError(
+            f"tag {key} of {whose} in MLflow is not what was written there: delete it."
+        ) from None
 
 
 # What is there. `client` is an MlflowClient, as `connected` gives it; what it raises comes through.
@@ -162,7 +176,7 @@ def champions(client, name: str) -> list[int]:
     registered = registered_model(client, name)
     if registered is None:
         return []
-    history = json.loads(registered.tags.get(CHAMPIONS, "[]"))
+    history = _read_tag(NUMBERS, registered.tags.get(CHAMPIONS, "[]"), CHAMPIONS, f"model {name}")
     present = registered.aliases.get(CHAMPION)
     if present is not None and history[-1:] != [int(present)]:
         history.append(int(present))

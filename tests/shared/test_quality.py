@@ -31,6 +31,15 @@ def test_quality_of_a_constant_offset():
     assert ssim(a, b) == pytest.approx((2 * 100 * 110 + C1) / (100**2 + 110**2 + C1))
 
 
+@pytest.mark.parametrize("sides", [(1, 1), (2, 20), (6, 5)])
+def test_pictures_smaller_than_a_window_of_ssim_have_one(sides):
+    """Of constant pictures, as above, at any size."""
+    a, b = (np.full((3, *sides), level, np.uint8) for level in (100, 110))
+    C1 = (0.01 * 255) ** 2
+    assert ssim(a, b) == pytest.approx((2 * 100 * 110 + C1) / (100**2 + 110**2 + C1))
+    assert ssim(a, a) == 1
+
+
 def test_worst_psnr_is_zero_and_differences_do_not_wrap():
     black, white = np.zeros((3, 8, 8), np.uint8), np.full((3, 8, 8), 255, np.uint8)
     assert psnr_db(black, white) == psnr_db(white, black) == 0

@@ -380,3 +380,11 @@ def test_the_verbs_say_what_is_missing(tmp_path):
 
 def test_a_recipe_without_versions_is_refused(runs):
     assert "none has no version in MLflow's registry yet" in refusal(best, "none", runs)
+
+
+@pytest.mark.parametrize("text", ["", "oops", "[1]", '{"fps": "many"}'])
+def test_a_tag_that_somebody_edited_is_one_sentence(text):
+    version = registry.Version("demo", 3, {"figures": text})
+    with pytest.raises(registry.RegistryError, match="tag figures of version 3 of demo in MLflow"):
+        _ = version.figures
+    assert registry.Version("demo", 3, {}).figures == {}
