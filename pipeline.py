@@ -31,7 +31,8 @@ from shared.pipeline.after_night.notify import notify
 from shared.pipeline.after_night.sync import sync
 from shared.pipeline.cluster.config import ANY, Cluster
 from shared.pipeline.cluster.place import place
-from shared.pipeline.engines import embedded
+from shared.pipeline.engines import running
+from shared.pipeline.engines.embedded import Embedded
 from shared.pipeline.graph import images_of, task, write_yaml
 from shared.pipeline.images.named import refuse_unqualified, with_images
 from shared.pipeline.nights import NightlyOptions, run_night
@@ -187,11 +188,11 @@ def submit(config: SubmitOptions) -> None:
         run = find(runs, *config.continue_ or (LATEST,), flag="--continue")
         if run.record.state == "finished":
             print(f"run {run.name} is finished already")
-            return embedded.print_result(run)
+            return running.print_result(run)
         os.chdir(run.record.working_directory)
         run_preflight(continue_=run.name, raw_data=raw_data, runs=run.folder.parent)
         graph = build(run.record.recipe, run.record.config)
-        return embedded.run_here(run, graph, run.raw_data(raw_data), config.reuse)
+        return running.run_here(run, graph, run.raw_data(raw_data), config.reuse, Embedded())
 
     # A new one, on a server or here.
     name, init_from = recipe_name(recipe), find_model(init_from, host)
@@ -209,9 +210,9 @@ def submit(config: SubmitOptions) -> None:
     if config.images:
         raise InputError("--images is of a server: give --host too, or leave it out.")
     run_preflight(**asked, runs=runs)
-    raw_data = embedded.find_raw_data(raw_data, runs)
+    raw_data = running.find_raw_data(raw_data, runs)
     run = begin(name, numbers, raw_data, tags, tracking.code_version(), runs)
-    embedded.run_here(run, build(name, numbers), raw_data, config.reuse)
+    running.run_here(run, build(name, numbers), raw_data, config.reuse, Embedded())
 
 
 def preflight(

@@ -18,12 +18,12 @@ from shared.errors import InputError
 from shared.files.owned import Held
 from shared.pipeline.after_night.notify import notify
 from shared.pipeline.after_night.retention import retire_nights
-from shared.pipeline.engines.embedded import LOCK as RUN_LOCK
-from shared.pipeline.engines.embedded import ROOT
+from shared.pipeline.engines.running import ROOT
 from shared.pipeline.processes import Guarded
 from shared.pipeline.processes.locks import hold
 from shared.pipeline.processes.reasons import came_from_outside
 from shared.pipeline.recipes import Recipe
+from shared.pipeline.runs import LOCK as RUN_LOCK
 from shared.pipeline.runs import Run, RunRecord, runs_in
 from shared.recipes.files import is_file, recipe_name
 from shared.secrets import carried

@@ -17,6 +17,7 @@ from shared.pipeline.recipes import Recipe
 from shared.secrets import HIDDEN, without_secrets
 
 LOG = "log.txt"
+LOCK = "run.lock"  # held while the run is worked on
 JOURNAL = "journal"
 LATEST = "latest"  # names the newest unfinished run
 

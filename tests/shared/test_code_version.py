@@ -49,7 +49,7 @@ def append(path, text: str = "\n# edited\n"):
         ("components/train/__pycache__/loop.cpython-311.pyc", []),
         ("components/train/.loop.py.swp", []),
         ("components/train/.ipynb_checkpoints/loop.py", []),
-        ("shared/pipeline/engines/embedded.py", []),
+        ("shared/pipeline/engines/running.py", []),
         ("shared/recipes/demo.yaml", []),
         ("shared/recipes/values.py", STEPS),
     ],

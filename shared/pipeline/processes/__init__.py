@@ -30,6 +30,7 @@ def run_step(
     show: Callable[[str], None],
     pass_fds: Sequence[int] = (),
     terminal: InnerTerminal | None = None,
+    explained: Callable[[int], bool] = lambda _status: False,
 ) -> int:
     """Run a step's process until it and all below it have ended.
 
@@ -42,6 +43,7 @@ def run_step(
             the step has ended it. A progress bar's carriage return ends a line too.
         pass_fds: File descriptors that it inherits, beside those of our locks.
         terminal: Takes its stdout and stderr, and draws what is no line yet; None: a pipe does.
+        explained: Whether its own last line says the reason, by its exit status.
 
     Returns its exit status, negative where a signal ended it.
     """
@@ -65,7 +67,7 @@ def run_step(
 
     # What ended it, where that was not the step.
     status = step.process.returncode
-    if status:
+    if status and not explained(status):
         killed = None if oom_kills is None else count_oom_kills() - oom_kills
         if reason := reason_of(status, last_lines, lines.peak_bytes, killed):
             show(reason)

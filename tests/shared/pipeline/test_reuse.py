@@ -16,7 +16,7 @@ from shared import registry
 from shared.contracts.folder import SEAL
 from shared.contracts.measured import BenchmarkReport, Verdict
 from shared.files.writing import write_atomically
-from shared.pipeline.engines import embedded
+from shared.pipeline.engines import embedded, steps
 from shared.pipeline.reuse import (
     digest_of,
     find_same,
@@ -255,13 +255,14 @@ def test_a_step_is_kept_under_the_code_that_it_ran(tmp_path, monkeypatch):
     said = {"inputs": {"parameterValues": {"config": {}, "code_version": "of the beginning"}}}
     said["outputs"] = {"outputFile": str(run.folder / "export" / "executor_output.json")}
     words = ["--executor_input", json.dumps(said), "--function_to_execute", "export"]
-    engine = embedded.Engine(run, embedded.Screen(io.StringIO(), io.StringIO()), "off")
-    monkeypatch.setattr(embedded.StepTask, "_work", lambda _: Status.SUCCESS)
+    screen = steps.Screen(io.StringIO(), io.StringIO())
+    engine = steps.Engine(run, screen, "off", embedded.Embedded())
+    monkeypatch.setattr(steps.StepTask, "_work", lambda _: Status.SUCCESS)
 
     def key_with(code: str) -> str:
         monkeypatch.setattr(embedded, "code_version", lambda _: code)
         run.note_step("export", state="waiting")
-        embedded.StepTask(engine, ["sh", "-ec", "script", "source", *words], {}).run()
+        steps.StepTask(engine, "", ["sh", "-ec", "script", "source", *words], {}).run()
         return run.record.steps["export"].key
 
     assert key_with("a") == key_with("a") != key_with("b")
