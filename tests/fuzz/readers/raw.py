@@ -95,7 +95,7 @@ def _list_layout(path: Path) -> None:
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
     for name in path.read_bytes().split(b"\n")[:200]:
-        parts = [part for part in name.split(b"/") if part not in (b"", b".", b"..")]
+        parts = [part for part in name.split(b"/") if part not in (b"", b".", b"..")][:200]
         with contextlib.suppress(OSError, ValueError):  # no name on this disk
             file = root / os.fsdecode(b"/".join(parts))
             file.parent.mkdir(parents=True, exist_ok=True)
