@@ -29,8 +29,10 @@ from shared.errors import InputError
 from shared.files.owned import refuse_unwritable
 from shared.pipeline.after_night.notify import notify
 from shared.pipeline.after_night.sync import sync
+from shared.pipeline.cluster.cards import cards_of, with_cards
 from shared.pipeline.cluster.config import ANY, Cluster
-from shared.pipeline.cluster.place import place
+from shared.pipeline.cluster.place import pipeline_config, place
+from shared.pipeline.cluster.reading import read_cluster
 from shared.pipeline.engines import running
 from shared.pipeline.engines.embedded import Embedded
 from shared.pipeline.graph import images_of, task, write_yaml
@@ -73,9 +75,11 @@ def build(recipe: str, config: Recipe, site: Cluster = ANY) -> GraphComponent:
     """The KFP pipeline of a recipe, whose steps decide the shape: with or without `cluster` and
     `train_local`. Its parameters are `raw_data` and, per step, what lies over the recipe's numbers:
     nothing, unless a person gives some."""
+    config, site = with_cards(config, site)
     description = f"Paired images to a deployed, measured model: recipe {recipe}."
+    about = dict(description=description, pipeline_config=pipeline_config(site))
 
-    @dsl.pipeline(name=recipe.replace("_", "-"), description=description)
+    @dsl.pipeline(name=recipe.replace("_", "-"), **about)
     def graph(
         raw_data: str = "",
         prepare: dict = AS_RECIPE,
@@ -132,6 +136,7 @@ RawData = Annotated[str | None, tyro.conf.arg(metavar="PATH")]
 Overrides = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP.FIELD=VALUE ...")]
 Images = Annotated[str, tyro.conf.arg(metavar="FILE|REGISTRY/PREFIX:TAG")]
 InitFrom = Annotated[str, tyro.conf.arg(metavar="MODEL")]
+ClusterFile = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 Continue = Annotated[tuple[str, ...] | None, tyro.conf.arg(name="continue", metavar="[RUN|latest]")]
 
 
@@ -141,6 +146,7 @@ def compile_(
     overrides: Overrides = (),
     init_from: InitFrom = "",
     images: Images = "",
+    cluster: ClusterFile = None,
 ) -> None:
     """Write the KFP v2 pipeline of a recipe as YAML; the same recipe gives the same bytes.
 
@@ -151,6 +157,7 @@ def compile_(
         init_from: Folder of a model to train on from, as the steps will see it.
         images: File of `make images`, or what is common to the names of the images; empty: those
             of this machine, pix2pixhd-STEP:cpu.
+        cluster: YAML file of what the cluster has: cards, memory, volumes, secrets.
 
     Example:
         python pipeline.py compile --recipe label2city_512p --set train_global.vgg_weights=vgg.pth
@@ -161,9 +168,12 @@ def compile_(
         )
     refuse_unwritable(output, "--output")
     name, numbers = recipe_name(recipe), read_recipe(recipe, CONFIGS, overrides, init_from)
-    graph = build(name, numbers, with_images(ANY, images))
-    write_yaml(graph, output, f"Recipe {name}, by `python pipeline.py compile`.")
+    site = with_images(read_cluster(cluster), images)
+    graph = build(name, numbers, site)
+    write_yaml(graph, output, f"Recipe {name}, by `python pipeline.py compile`. {cards_of(site)}")
     print(f"wrote {output}")
+    if not site.accelerator:
+        print(cards_of(site), file=sys.stderr)
 
 
 def submit(config: SubmitOptions) -> None:
@@ -184,7 +194,8 @@ def submit(config: SubmitOptions) -> None:
         if host:
             raise InputError("--continue goes on with a run of this machine: leave out --host.")
         changes = {"--recipe": recipe != "demo", "--set": overrides, "--tag": config.tags}
-        refuse_changes(changes | {"--from": config.start, "--init-from": init_from})
+        changes |= {"--from": config.start, "--init-from": init_from, "--cluster": config.cluster}
+        refuse_changes(changes)
         run = find(runs, *config.continue_ or (LATEST,), flag="--continue")
         if run.record.state == "finished":
             print(f"run {run.name} is finished already")
@@ -195,6 +206,7 @@ def submit(config: SubmitOptions) -> None:
         return running.run_here(run, graph, run.raw_data(raw_data), config.reuse, Embedded())
 
     # A new one, on a server or here.
+    site = with_images(read_cluster(config.cluster), config.images)
     name, init_from = recipe_name(recipe), find_model(init_from, host)
     numbers = read_recipe(recipe, CONFIGS, overrides, init_from)
     numbers = start_from(config.start, name, numbers, runs, host)
@@ -203,16 +215,17 @@ def submit(config: SubmitOptions) -> None:
     if host:
         # Without the address, which may hold a password.
         server.check_raw_data(raw_data)
-        graph = build(name, numbers, with_images(ANY, config.images))
+        graph = build(name, numbers, site)
         refuse_unqualified(graph, "--host")
-        run_preflight(**asked, host="server", images=config.images)
+        run_preflight(**asked, host="server", images=config.images, cluster=config.cluster)
+        print(cards_of(site))
         return server.submit(host, name, graph, raw_data, tags, config.reuse)
     if config.images:
         raise InputError("--images is of a server: give --host too, or leave it out.")
     run_preflight(**asked, runs=runs)
     raw_data = running.find_raw_data(raw_data, runs)
     run = begin(name, numbers, raw_data, tags, tracking.code_version(), runs)
-    running.run_here(run, build(name, numbers), raw_data, config.reuse, Embedded())
+    running.run_here(run, build(name, numbers, site.here()), raw_data, config.reuse, Embedded())
 
 
 def preflight(
@@ -224,6 +237,7 @@ def preflight(
     init_from: InitFrom = "",
     continue_: Continue = None,
     images: Images = "",
+    cluster: ClusterFile = None,
 ) -> None:
     """Say what a run will need and does not find: files, networks, devices, disk, images.
 
@@ -239,6 +253,7 @@ def preflight(
             that --set does not say are its own.
         continue_: What an interrupted run will still need, by its name; without one, the newest.
         images: Of the steps on a server: file of `make images`, or what their names have in common.
+        cluster: YAML file of what that server's cluster has.
 
     Example:
         python pipeline.py preflight --recipe demo --set benchmark.lpips_network=lpips.onnx
@@ -266,7 +281,8 @@ def preflight(
     configs = {step: CONFIGS[step].check(numbers[step]) for step in numbers}
     preflights = dict(prepare=of_prepare, train_global=of_train, cluster=of_cluster)
     preflights |= dict(train_local=of_train, export=of_export, benchmark=of_benchmark)
-    in_pods = images_of(build(name, numbers, with_images(ANY, images))) if host else None
+    site = with_images(read_cluster(cluster), images)
+    in_pods = images_of(build(name, numbers, site)) if host else None
     look_ahead(configs, preflights, raw_data, runs, name, in_pods, finished, init_from)
 
 
@@ -307,10 +323,12 @@ def schedule(config: ScheduleOptions) -> None:
     asked = dict(recipe=config.recipe, raw_data=config.raw_data, set=config.overrides)
     asked["init_from"] = init_from
     if config.host:
-        graph = build(config.recipe_name, numbers, with_images(ANY, config.images))
+        site = with_images(read_cluster(config.cluster), config.images)
+        graph = build(config.recipe_name, numbers, site)
         refuse_unqualified(graph, "--host")
-        run_preflight(**asked, host="server", images=config.images)
+        run_preflight(**asked, host="server", images=config.images, cluster=config.cluster)
         recurring.create(config, graph)
+        print(cards_of(site))
     else:
         if config.images:
             raise InputError("--images is of a server: give --host too, or leave it out.")

@@ -57,6 +57,9 @@ class ServerOptions(Options):
 
     host: str = ""
     """URL of a Kubeflow Pipelines API server."""
+    cluster: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """YAML file of what the cluster has: cards, memory, volumes, secrets. Here its images, shared
+    memory and retries alone have a meaning."""
 
 
 class SubmitOptions(ServerOptions, ImageOptions, HereOptions, RunOptions, StepConfig):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.pipeline.cluster.words import (
     Amount,
+    ClaimName,
     ClaimSize,
     ConfigKey,
     Cores,
@@ -100,7 +101,7 @@ class Toleration(Table):
 class RawData(Table):
     """A volume that holds raw images, for the steps that read them."""
 
-    claim: Name
+    claim: ClaimName
     """Name of its PersistentVolumeClaim."""
     path: Folder = "/data"
     """Where pods see it."""
@@ -116,7 +117,7 @@ class Workspace(Table):
     """A folder that all pods of a run share: of a claim that is there, or of one that KFP makes for
     the run and deletes after it."""
 
-    claim: Name | Literal[""] = ""
+    claim: ClaimName | Literal[""] = ""
     """Name of a PersistentVolumeClaim; empty: KFP's own workspace."""
     path: Folder = "/workspace"
     """Where pods see the claim."""
@@ -163,8 +164,6 @@ class StepNeeds(Table):
     """Seconds before the first of them."""
     backoff_factor: Whole = Field(2, ge=1, le=10)
     """What these seconds are multiplied by each time."""
-    backoff_max_s: Whole = Field(600, ge=0, le=86_400)
-    """The most seconds between two attempts."""
 
     @model_validator(mode="after")
     def _asks_for_no_more_than_it_may_have(self) -> Self:
@@ -224,8 +223,8 @@ class Cluster(Table):
     images: Mapping[ComponentName, ImageName] = {}
     """Image of every component, such as train: registry.example/pix2pixhd-train:cuda-1a2b3c;
     --images lies over it."""
-    pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
-    """When a node pulls them."""
+    pull_policy: Literal["", "IfNotPresent", "Always", "Never"] = ""
+    """When a node pulls them; empty: Always for the tag latest, else IfNotPresent."""
     pull_secrets: tuple[Name, ...] = ()
     """Kubernetes secrets by which it logs in at their registry."""
 
@@ -291,6 +290,11 @@ class Cluster(Table):
 
         # Volumes.
         if self.raw_data and self.workspace and self.workspace.claim:
+            if self.raw_data.claim == self.workspace.claim:
+                raise ValueError(
+                    f"the claim {self.workspace.claim} is both raw_data and workspace, but KFP "
+                    "mounts one once: leave out raw_data, and say --raw-data below workspace.path"
+                )
             raw, work = self.raw_data.path, self.workspace.path
             if f"{raw}/".startswith(f"{work}/") or f"{work}/".startswith(f"{raw}/"):
                 raise ValueError(f"raw_data.path {raw} and workspace.path {work} overlap")
@@ -313,6 +317,17 @@ class Cluster(Table):
         if self.accelerator is None:
             return ""
         return self.accelerator.device or DEVICES[self.accelerator.resource.partition("/")[0]]
+
+    def here(self) -> Self:
+        """What of it has a meaning on this machine: images, shared memory, and retries."""
+        kept = {"shm", "retries", "backoff_s", "backoff_factor"}
+        said = self.model_dump(include={"images"}, exclude_unset=True)
+        said["defaults"] = self.defaults.model_dump(include=kept, exclude_unset=True)
+        said["steps"] = {
+            step: needs.model_dump(include=kept, exclude_unset=True)
+            for step, needs in self.steps.items()
+        }
+        return type(self).model_validate(said)
 
 
 ANY = Cluster()

@@ -79,6 +79,10 @@ VARIABLE = "a name of an environment variable, such as MLFLOW_TRACKING_PASSWORD"
 Name = Annotated[
     str, AfterValidator(_like(DOMAIN, 253, "a name of small letters, digits, - and ."))
 ]
+# KFP calls the pod's volume after it, and a volume's name has no dots.
+ClaimName = Annotated[
+    str, AfterValidator(_like(PART, 63, "a name of at most 63 small letters, digits and -"))
+]
 LabelKey = Annotated[
     str,
     AfterValidator(_like(rf"({DOMAIN}/)?{WORD}", 253, "a label's name, such as example.com/zone")),

@@ -3,7 +3,10 @@
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar
+from typing import Annotated, ClassVar, Self
+
+import tyro
+from pydantic import model_validator
 
 from shared.errors import InputError
 from shared.flags import as_words
@@ -28,12 +31,20 @@ class ScheduleOptions(ImageOptions, NightlyOptions):
     """Time zone of --cron, such as Europe/Berlin; empty: of the machine, and with --host UTC."""
     host: str = ""
     """URL of a Kubeflow Pipelines API server that shall start the runs; empty: this machine."""
+    cluster: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """With --host: YAML file of what the cluster has: cards, memory, volumes, secrets."""
     list: bool = False
     """Show the schedules that are there."""
     disable: bool = False
     """Keep the schedule, but let it start nothing."""
     delete: bool = False
     """Remove the schedule."""
+
+    @model_validator(mode="after")
+    def _has_a_cluster_on_a_server_alone(self) -> Self:
+        if self.cluster and not self.host:
+            raise ValueError("--cluster is for runs on a server: say --host too, or leave it out")
+        return self
 
     @property
     def full_name(self) -> str:
