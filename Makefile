@@ -1,4 +1,6 @@
 # make demo       the whole pipeline on generated street scenes, from nothing
+# make images     the images of the steps for DEVICE=cpu|cuda|npu, pushed where REGISTRY=... is given; also TAG=...,
+#                 ENGINE=docker|podman, BUILD_ARGS="--build-arg ..." (docker/README.md)
 # make ui         the runs in MLflow, until Ctrl-C
 # make test       set up and run the tests (about 10 minutes on 2 cores, and 4 for the first installation)
 # make test-all   also the slow ones, and those for GPU, NPU and containers where these are there
@@ -13,10 +15,15 @@ PYTHON ?= python3
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 BIN := .venv/bin
 
-.PHONY: demo ui test test-all fuzz lint audit constraints clean
+.PHONY: demo images ui test test-all fuzz lint audit constraints clean
 
 demo: .venv/ready
 	$(BIN)/python pipeline.py submit --recipe demo
+
+DEVICE ?= cpu
+images: .venv/ready
+	@$(BIN)/python -m shared.pipeline.images.build --device '$(DEVICE)' --registry '$(REGISTRY)' --tag '$(TAG)' \
+		--engine '$(ENGINE)' --build-args='$(BUILD_ARGS)'
 
 ui: .venv/ready
 	$(BIN)/python pipeline.py ui

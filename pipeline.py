@@ -170,6 +170,8 @@ def compile_(
     name, numbers = recipe_name(recipe), read_recipe(recipe, CONFIGS, overrides, init_from)
     site = with_images(read_cluster(cluster), images)
     graph = build(name, numbers, site)
+    if cluster:
+        refuse_unqualified(graph, "--cluster")
     write_yaml(graph, output, f"Recipe {name}, by `python pipeline.py compile`. {cards_of(site)}")
     print(f"wrote {output}")
     if not site.accelerator:
@@ -195,6 +197,7 @@ def submit(config: SubmitOptions) -> None:
             raise InputError("--continue goes on with a run of this machine: leave out --host.")
         changes = {"--recipe": recipe != "demo", "--set": overrides, "--tag": config.tags}
         changes |= {"--from": config.start, "--init-from": init_from, "--cluster": config.cluster}
+        changes["--images"] = config.images
         refuse_changes(changes)
         run = find(runs, *config.continue_ or (LATEST,), flag="--continue")
         if run.record.state == "finished":

@@ -8,10 +8,13 @@ RUN case "$COMPONENT" in prepare|train|cluster|export|benchmark) ;; *) \
 
 # torch alone comes from the index of CPU builds; PyPI's build of the same version carries 4 GB of CUDA libraries.
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
-COPY constraints.txt components/${COMPONENT}/requirements.txt /tmp/
+ARG REQUIREMENTS=components/${COMPONENT}/requirements.txt
+COPY constraints.txt ${REQUIREMENTS} /tmp/
 RUN grep -o '^torch==[^ ]*' /tmp/requirements.txt \
     | xargs -r pip install --no-cache-dir --no-deps --index-url "$TORCH_INDEX_URL" \
- && pip install --no-cache-dir -r /tmp/requirements.txt -c /tmp/constraints.txt
+ && pip install --no-cache-dir -r /tmp/requirements.txt -c /tmp/constraints.txt \
+ && find "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+      -depth -type d \( -name tests -o -name test \) -exec rm -r {} +
 
 # KFP's executor, which starts the step inside the image: it runs without kfp's dependencies, 6 MB instead of 90.
 RUN pip install --no-cache-dir --no-deps kfp==2.17.0

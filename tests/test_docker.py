@@ -5,7 +5,6 @@ import ast
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import yaml
 
 from shared.code_version import code_version
 from shared.contracts.dataset import DatasetManifest
+from shared.pipeline.images.named import BuiltImage, BuiltImages
 from tests.places import ROOT, STEPS
 
 DOCKERFILES = {path.stem: path for path in sorted((ROOT / "docker").glob("*.Dockerfile"))}
@@ -111,7 +111,8 @@ def test_nothing_floats(device):
 def test_requirements_are_a_layer_below_the_code(device):
     lines = instructions(device)
     layers = [
-        "COPY constraints.txt components/${COMPONENT}/requirements.txt /tmp/",
+        "ARG REQUIREMENTS=components/${COMPONENT}/requirements.txt",
+        "COPY constraints.txt ${REQUIREMENTS} /tmp/",
         "COPY components/${COMPONENT} /app/components/${COMPONENT}",
         "COPY shared /app/shared",
         'ARG CODE_VERSION=""',
@@ -226,18 +227,18 @@ def engine() -> str:
 
 
 @pytest.fixture(scope="module")
-def prepare_image(engine) -> str:
-    """Built anew. BASE_IMAGE and BUILD_FLAGS in the environment adapt the build to a machine
-    without image registry."""
-    flags = shlex.split(os.environ.get("BUILD_FLAGS", "")) if engine == "podman" else []
+def prepare_image(engine, tmp_path_factory) -> BuiltImage:
+    """Built by `make images`' program. BASE_IMAGE and BUILD_FLAGS in the environment adapt the
+    build to a machine without image registry."""
+    flags = os.environ.get("BUILD_FLAGS", "") if engine == "podman" else ""
     if base := os.environ.get("BASE_IMAGE"):
-        flags += ["--build-arg", f"BASE_IMAGE={base}"]
-    tag = "pix2pixhd-prepare:test"
-    options = ["--build-arg", "COMPONENT=prepare", "--build-arg", "CODE_VERSION=0123abc", "-t", tag]
-    command = [engine, "build", *flags, *options, "-f", "docker/cpu.Dockerfile", "."]
+        flags += f" --build-arg BASE_IMAGE={base}"
+    file = tmp_path_factory.mktemp("built") / "images.cpu.json"
+    command = [sys.executable, "-m", "shared.pipeline.images.build", "--engine", engine]
+    command += ["--only", "prepare", "--tag", "test", f"--build-args={flags}", "--out", str(file)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return tag
+    return BuiltImages.model_validate_json(file.read_text()).images["prepare"]
 
 
 @pytest.fixture
@@ -251,7 +252,7 @@ def run_in_image(engine, prepare_image, tmp_path):
         user += ["--userns=keep-id"] if engine == "podman" else []
 
     def run(*command: str) -> subprocess.CompletedProcess:
-        start = [engine, "run", "--rm", *user, "-v", f"{tmp_path}:/out", prepare_image]
+        start = [engine, "run", "--rm", *user, "-v", f"{tmp_path}:/out", prepare_image.id]
         return subprocess.run([*start, *command], capture_output=True, text=True)
 
     return run
@@ -259,7 +260,7 @@ def run_in_image(engine, prepare_image, tmp_path):
 
 @pytest.mark.containers
 @pytest.mark.slow
-def test_prepare_runs_in_its_image(run_in_image, tmp_path):
+def test_prepare_runs_in_its_image(run_in_image, prepare_image, tmp_path):
     about = run_in_image(
         "sh",
         "-c",
@@ -268,7 +269,11 @@ def test_prepare_runs_in_its_image(run_in_image, tmp_path):
     )
     uid, commit, *rest = about.stdout.split("\n")
     assert about.returncode == 0, about.stderr
-    assert uid != "0" and commit == "0123abc" and rest[:2] == ["__init__.py", "prepare"]
+    assert uid != "0" and rest[:2] == ["__init__.py", "prepare"]
+    assert re.fullmatch("[0-9a-f]{40}(-dirty)?", commit)
+    ours = "from shared.code_version import code_version; print(code_version('prepare'))"
+    held = run_in_image("python", "-c", ours).stdout.strip()
+    assert held == prepare_image.code_version == code_version("prepare"), "the image's own answer"
     assert not re.search(r"^(torch|nvidia)", about.stdout, re.MULTILINE)
     assert run_in_image().stdout.startswith("usage: python -m components.prepare")
 
@@ -314,6 +319,17 @@ def test_kfp_starts_the_step_in_its_image(run_in_image, tmp_path):
     assert len(DatasetManifest.read(tmp_path / "task" / "dataset").train) == 2
     output = json.loads((tmp_path / "task" / "executor_output.json").read_text())
     assert output["artifacts"]["metrics"]["artifacts"][0]["metadata"]["train_pairs"] == 2
+
+
+@pytest.mark.containers
+@pytest.mark.slow
+def test_any_uid_runs_it(engine, prepare_image):
+    """As OpenShift does: a number that no passwd knows, without capabilities."""
+    command = [engine, "run", "--rm", "--user", "123456:0", "--cap-drop", "ALL", "--read-only"]
+    command += ["--tmpfs", "/home/app:mode=1777", "--tmpfs", "/tmp", prepare_image.id]
+    command += ["python", "-m", "components.prepare", "demo", "--out", "scenes", "--train", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def scenes(out: str) -> list[str]:

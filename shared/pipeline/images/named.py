@@ -19,6 +19,7 @@ from shared.pipeline.images.registry import parse
 # Components that have an image, and the folder of components/ whose code it holds.
 CODE = {"prepare": "prepare", "train": "train", "cluster": "cluster", "export": "export"}
 CODE |= {"benchmark": "benchmark", "train_on_nodes": "train"}
+CODE_LABEL = "pix2pixhd.code-version"  # of an image: `shared/code_version.py` of what it holds
 BUILD = "build and push them with `make images DEVICE=cuda REGISTRY=registry.example/team`"
 EXAMPLE = "write for example registry.example/team/pix2pixhd:1a2b3c-cuda"
 
@@ -64,7 +65,7 @@ class BuiltImages(BaseModel):
     """By component."""
 
 
-def name_of(component: str, prefix: str, tag: str) -> str:
+def image_name(component: str, prefix: str, tag: str) -> str:
     """The image of a component, which shares prefix and tag with those of the others."""
     return f"{prefix}-{component.replace('_', '-')}:{tag}"
 
@@ -125,7 +126,7 @@ def _names(given: str) -> dict[str, str]:
                 f"--images {given} is the image of one step: leave out {ending}, which is added "
                 "for each."
             )
-    return {component: name_of(component, prefix, tag) for component in CODE}
+    return {component: image_name(component, prefix, tag) for component in CODE}
 
 
 def _check_name(name: str, where: str) -> None:
