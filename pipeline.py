@@ -31,7 +31,7 @@ from shared.pipeline.after_night.notify import notify
 from shared.pipeline.after_night.sync import sync
 from shared.pipeline.cluster.cards import cards_of, with_cards
 from shared.pipeline.cluster.config import ANY, Cluster
-from shared.pipeline.cluster.place import pipeline_config, place
+from shared.pipeline.cluster.place import pipeline_config, place, workspace_of
 from shared.pipeline.cluster.reading import read_cluster
 from shared.pipeline.engines import running
 from shared.pipeline.engines.embedded import Embedded
@@ -93,13 +93,14 @@ def build(recipe: str, config: Recipe, site: Cluster = ANY) -> GraphComponent:
         over = {step: given[step] for step in CONFIGS}
 
         # What the steps will read from outside, as it is now: a change is seen where they are kept.
-        looked = task("fingerprint", fingerprint, raw_data=raw_data, config=config, **over)
+        on = dict(workspace=workspace_of(site))
+        looked = task("fingerprint", fingerprint, raw_data=raw_data, config=config, **on, **over)
         place(looked, "fingerprint", "prepare", site)
         versions = looked.outputs
 
         def step(name: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:
             known = dict(config=config[name], given=over[name], files_version=versions[name])
-            made = task(name, component, **known, **inputs)
+            made = task(name, component, **known, **on, **inputs)
             place(made, name, component.component_spec.name, site)
             return made
 

@@ -37,6 +37,7 @@ from shared.secrets import restored, without_secrets
 from shared.servers import plain
 from shared.terminal import stopping
 from shared.terminal.screen import FittingLines
+from shared.workspace import Stays, located, output_on
 
 Say = Callable[[str, Any], str]
 
@@ -74,6 +75,7 @@ class StepConfig(Options):
     MADE: ClassVar[tuple[str, ...]] = ()  # patterns of what goes there when it is made anew
     APPEARS_WHOLE: ClassVar[bool] = False  # its output takes the place of a hidden folder beside it
     RENAMED: ClassVar[dict[str, str]] = {}  # old name of a field -> its name now
+    STAYS: ClassVar[Stays | None] = None  # what of its output stays on a workspace, None = nothing
     # Fields that are those of a model to start from, where there is one and nobody says them.
     OF_MODEL: ClassVar[set[str]] = set()
 
@@ -120,6 +122,7 @@ def execute(
     numbers: dict[str, Any],
     version: str = "",
     given: dict[str, Any] | None = None,
+    workspace: str = "",
     **folders: Path | str | None,
 ) -> dict[str, float]:
     """Run a step for KFP, return its figures; a refusal exits with 2.
@@ -130,6 +133,7 @@ def execute(
         numbers: Those of the recipe.
         version: Code version that the step is kept under when it is done; "" where it is not kept.
         given: What lies over the recipe's numbers.
+        workspace: Folder that all pods share; "" = there is none.
         folders: Artifacts and other places, by the parameters of `run`.
     """
     with refusals(config.STEP), stopping.listening(config.STEP):
@@ -142,7 +146,11 @@ def execute(
         }
         with _in_words_of_recipe(config.model_construct(**values), places.values()):
             checked = config.check(values)
-            with room.said(_options_in(places, checked)):
+            with (
+                room.said(_options_in(places, checked)),
+                _on_workspace(workspace, checked, places) as places,
+                room.said(_options_in(places, checked)),
+            ):
                 return run_tracked(run, checked, **places)
 
 
@@ -155,6 +163,20 @@ def _in_words_of_recipe(config: StepConfig, places: Iterable[Any]) -> Iterator[N
         step, folders = config.step_name, [place for place in places if isinstance(place, Path)]
         owners = owners_of_folders(folders) | owners_of({step: config})
         raise type(end)(in_words_of_recipe(str(end), owners, step)) from None
+
+
+@contextlib.contextmanager
+def _on_workspace(
+    workspace: str, config: StepConfig, folders: Mapping[str, Path | str | None]
+) -> Iterator[Mapping[str, Path | str | None]]:
+    """The folders of a step, its output on the workspace if there is one."""
+    if not workspace or not config.STAYS:
+        yield folders
+        return
+    output = config.OUTPUT
+    artifact = Path(folders[output])
+    with output_on(workspace, config.step_name, output, artifact, config.STAYS) as place:
+        yield {**folders, output: place}
 
 
 def _refuse_other_code(step: str, version: str) -> None:
@@ -175,6 +197,9 @@ def run_tracked(
     """Run a step in its MLflow run, as the only one that writes to its output; return its
     figures."""
     output = Path(folders[config.OUTPUT]) if config.OUTPUT else None
+    for name, folder in folders.items():
+        if name != config.OUTPUT and isinstance(folder, Path):
+            folders[name] = located(folder, as_flag(name))
     # MLflow shows a run's parameters above its pictures, and the 70 of a training hide them: in a
     # pipeline its own run has those of all steps.
     params = {} if tracking.PIPELINE in os.environ else config.model_dump()

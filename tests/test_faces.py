@@ -21,7 +21,8 @@ def test_command_line_config_and_kfp_face_are_one(step):
     folders = dict(inspect.signature(run).parameters)
     del folders["config"]
     spec = face.component_spec
-    ours = {*folders, "config", "given", "metrics", "code_version", "files_version"}
+    ours = {*folders, "config", "given", "workspace"}
+    ours |= {"metrics", "code_version", "files_version"}
     assert {*spec.inputs, *spec.outputs} - {"page"} == ours
     assert spec.inputs["config"].type == "Dict"
     for name, parameter in folders.items():

@@ -35,6 +35,7 @@ ONE_SUBJECT = {  # though one step alone uses a part of it
     "shared.data.formats": "knows the formats of files, as what reads them",
     "shared.data.images.highest_level": "knows the formats of files, as what reads them",
     "shared.data.images.read_colours": "label maps by their colours",
+    "shared.workspace": "how outputs get to a workspace and are found there",
     "shared.files": "what is made sure of files before they are believed",
     "shared.data.names": "which files are images, and which are not read",
     "shared.data.labels": "what ids mean, from the file to the picture",

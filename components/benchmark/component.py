@@ -18,6 +18,7 @@ def benchmark(
     metrics: Output[Metrics],
     config: dict,
     given: dict,
+    workspace: str,
     code_version: str,
     files_version: str,
     clusters: Optional[Input[Artifact]] = None,  # noqa: UP045 (kfp knows no other spelling)
@@ -37,7 +38,8 @@ def benchmark(
         clusters=clusters.path if clusters else None,
         report=report.path,
     )
-    figures = execute(run, BenchmarkConfig, config, code_version, given=given, **folders)
+    how = dict(given=given, workspace=workspace)
+    figures = execute(run, BenchmarkConfig, config, code_version, **how, **folders)
     shutil.copyfile(page_in(report.path), page.path)
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -14,6 +14,7 @@ def cluster(
     metrics: Output[Metrics],
     config: dict,
     given: dict,
+    workspace: str,
     code_version: str,
     files_version: str,
 ):
@@ -23,6 +24,7 @@ def cluster(
     from shared.command import execute
 
     folders = dict(dataset=dataset.path, model=model.path, clusters=clusters.path)
-    figures = execute(run, ClusterConfig, config, code_version, given=given, **folders)
+    how = dict(given=given, workspace=workspace)
+    figures = execute(run, ClusterConfig, config, code_version, **how, **folders)
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -15,6 +15,7 @@ def export(
     metrics: Output[Metrics],
     config: dict,
     given: dict,
+    workspace: str,
     code_version: str,
     files_version: str,
     dataset: Optional[Input[Dataset]] = None,  # noqa: UP045 (kfp knows no other spelling)
@@ -32,6 +33,7 @@ def export(
         clusters=clusters.path if clusters else None,
         exported=exported.path,
     )
-    figures = execute(run, ExportConfig, config, code_version, given=given, **folders)
+    how = dict(given=given, workspace=workspace)
+    figures = execute(run, ExportConfig, config, code_version, **how, **folders)
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -15,6 +15,7 @@ def prepare(
     metrics: Output[Metrics],
     config: dict,
     given: dict,
+    workspace: str,
     code_version: str,
     files_version: str,
 ):
@@ -24,7 +25,8 @@ def prepare(
     from shared.command import execute
 
     places = dict(raw_data=raw_data, dataset=dataset.path)
-    figures = execute(run, PrepareConfig, config, code_version, given=given, **places)
+    how = dict(given=given, workspace=workspace)
+    figures = execute(run, PrepareConfig, config, code_version, **how, **places)
     for name, value in figures.items():
         metrics.log_metric(name, value)
 
@@ -33,6 +35,7 @@ def prepare(
 def fingerprint(
     raw_data: str,
     config: dict,
+    workspace: str,
     prepare: dict,
     train_global: dict,
     cluster: dict,
@@ -47,11 +50,11 @@ def fingerprint(
     """Digest, per step, of the files that it reads from outside: raw data, and what its options
     name, which are the recipe's (`config`, by step) and what is given over them."""
     given = {**locals()}
-    del given["raw_data"], given["config"]
+    del given["raw_data"], given["config"], given["workspace"]
     configs = {step: config.get(step, {}) | given[step] for step in given}
 
     from components.prepare.fingerprint import fingerprint as look
     from shared.command import refusals
 
     with refusals("fingerprint"):
-        return tuple(look(raw_data, configs).values())
+        return tuple(look(raw_data, configs, workspace).values())

@@ -8,9 +8,10 @@ from pydantic import Field, field_validator, model_validator
 from components.prepare.reading.geometry import Resize
 from shared.bounds import Seed
 from shared.command import StepConfig
-from shared.contracts.dataset import DatasetManifest
+from shared.contracts.dataset import SUMS, DatasetManifest
 from shared.data.frames import CACHE
 from shared.data.raw_maps import parse_ids
+from shared.workspace import Stays
 
 # The demo scenes: numbers of training and test pairs, size in pixels.
 DEMO_TRAIN, DEMO_TEST, DEMO_SIZE = 48, 8, "256x512"
@@ -22,6 +23,11 @@ class PrepareConfig(StepConfig):
     STEP: ClassVar[str] = "prepare"
     OUTPUT: ClassVar[str] = "dataset"
     WRITES: ClassVar[tuple[str, ...]] = (DatasetManifest.FILE, f"{CACHE}/train.bin")
+    STAYS: ClassVar[Stays | None] = Stays(
+        names=("train_*", "test_*", CACHE, SUMS),
+        described_by=DatasetManifest.FILE,
+        grows=("*.journal/*", ".*/*.jsonl", f".*/{CACHE}/*.bin", f".*/{SUMS}"),
+    )
     APPEARS_WHOLE: ClassVar[bool] = True
 
     size: str = "512x1024"

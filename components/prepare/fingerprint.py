@@ -16,20 +16,25 @@ from components.prepare.layouts.listing import entries
 from components.prepare.stamps import file_stamp
 from shared.errors import InputError
 from shared.published.files import published_in
+from shared.workspace import version_of
 
 # Options that name a folder which the step writes, one below the raw data, or no file at all.
 NOT_READ = {"copies", "input_folder", "photo_folder", "instance_folder", "registered_model"}
 
 
-def fingerprint(raw_data: str, configs: dict[str, dict[str, Any]]) -> dict[str, str]:
+def fingerprint(
+    raw_data: str, configs: dict[str, dict[str, Any]], workspace: str = ""
+) -> dict[str, str]:
     """A short digest per step: another one whenever a file that the step reads from outside has
     changed; "" where it reads none.
 
     Args:
         raw_data: What `prepare` is given.
         configs: Options of every step. What they name and is there is read.
+        workspace: Where the data set will lie, "" = in the artifact. What lay there and is gone is
+            another version too.
 
-    Raises InputError for raw data that are not there.
+    Raises InputError for raw data or a workspace that are not there.
     """
     versions = {}
     for step, config in configs.items():
@@ -39,6 +44,7 @@ def fingerprint(raw_data: str, configs: dict[str, dict[str, Any]]) -> dict[str, 
             stamps += _local(place)
         if step == "prepare":
             stamps += _remote(raw_data) if is_remote(raw_data) else _local(_checked(raw_data))
+            stamps += [version_of(workspace)] if workspace else []
         versions[step] = _digest(stamps) if stamps else ""
     return versions
 

@@ -15,6 +15,7 @@ def train(
     metrics: Output[Metrics],
     config: dict,
     given: dict,
+    workspace: str,
     code_version: str,
     files_version: str,
     init_from: Optional[Input[Model]] = None,  # noqa: UP045 (kfp knows no other spelling)
@@ -31,6 +32,7 @@ def train(
         clusters=clusters.path if clusters else None,
         model=model.path,
     )
-    figures = execute(run, TrainConfig, config, code_version, given=given, **folders)
+    how = dict(given=given, workspace=workspace)
+    figures = execute(run, TrainConfig, config, code_version, **how, **folders)
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -29,6 +29,7 @@ from shared.errors import InputError
 from shared.flags import as_flag
 from shared.published.files import AUTO
 from shared.scorers.options import MeasuringOptions
+from shared.workspace import Stays
 
 SMALLEST_SIDE = 16  # pixels; below, VGG19 and the coarsest scale of D have nothing left to look at
 
@@ -259,6 +260,7 @@ class TrainConfig(
 
     STEP: ClassVar[str] = "train"
     OUTPUT: ClassVar[str] = "model"
+    STAYS: ClassVar[Stays | None] = Stays(names=("state",), grows=("*.journal/*",))
     WRITES: ClassVar[tuple[str, ...]] = (
         ModelCard.FILE,
         *(f"latest_net_{name}.pth" for name in "GDE"),

@@ -9,7 +9,8 @@ import ctypes
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 # What a disk answers that does not take a file.
@@ -43,6 +44,38 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # another disk, or one without
         shutil.copyfile(source, target)
+
+
+def take_over(
+    source: Path, target: Path, leave: Sequence[str] = (), copied: Sequence[str] = ()
+) -> None:
+    """Make `target` a copy of a folder that needs no room: its files are hard links, where the
+    disk knows them, so that either may be deleted. It appears whole or not at all.
+
+    Args:
+        leave: Patterns of what is left out, by its place in the folder.
+        copied: The same of files that are no links in any case: the source's are written to.
+    """
+    partial = partial_of(target)
+    for folder in (partial, target):
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def is_one(place: str, patterns: Sequence[str]) -> bool:
+        place = Path(place).relative_to(source).as_posix()
+        return any(fnmatch(place, pattern) for pattern in patterns)
+
+    def left(folder: str, names: list[str]) -> set[str]:
+        return {name for name in names if is_one(os.path.join(folder, name), leave)}
+
+    def link(file: str, copy: str) -> None:
+        if not is_one(file, copied):
+            with contextlib.suppress(OSError):  # another disk, or one without hard links
+                os.link(file, copy, follow_symlinks=False)
+                return
+        shutil.copy2(file, copy, follow_symlinks=False)
+
+    shutil.copytree(source, partial, symlinks=True, ignore=left, copy_function=link)
+    put_in_place(partial, target)
 
 
 def partial_of(path: Path) -> Path:

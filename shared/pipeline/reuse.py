@@ -1,10 +1,7 @@
 """What a step is made of, so that an earlier run's output of the same is taken over."""
 
-import contextlib
 import hashlib
 import json
-import os
-import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,14 +15,13 @@ from shared.contracts.measured import BenchmarkReport
 from shared.contracts.model import ModelCard
 from shared.errors import InputError
 from shared.files.digests import digest_files
-from shared.files.writing import partial_of, put_in_place
 from shared.networks.chosen import promise_of
 from shared.pipeline.runs import Run, runs_in
 
 Reuse = Literal["on", "data", "off"]
 
 # Parameters of a task that say where, and not what: `files_version` says what.
-PLACES = {"raw_data": "files_version"}
+PLACES = {"raw_data": "files_version", "workspace": "files_version"}
 
 
 def step_key(component: str, parameters: Mapping[str, Any], inputs: Mapping[str, Path]) -> str:
@@ -122,20 +118,3 @@ def verdict_holds(run: Run) -> bool:
         return True
     digest = champion.tags.get("model_digest") if champion else None
     return digest in (report.verdict.champion, report.model_digest)
-
-
-def take_over(source: Path, target: Path) -> None:
-    """Make `target` a copy of a step's folder that needs no room: its files are hard links, where
-    the disk knows them, so that either may be deleted. It appears whole or not at all."""
-    partial = partial_of(target)
-    for folder in (partial, target):
-        shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(source, partial, symlinks=True, copy_function=_link)
-    put_in_place(partial, target)
-
-
-def _link(source: str, target: str) -> None:
-    with contextlib.suppress(OSError):  # another disk, or one without hard links
-        os.link(source, target, follow_symlinks=False)
-        return
-    shutil.copy2(source, target, follow_symlinks=False)

@@ -425,6 +425,7 @@ def test_kfp_face_hands_over_folders_config_and_figures(tmp_path, dataset):
         metrics=metrics,
         config={"opset": 14, "parity_samples": 1},
         given={"opset": 13.0},  # numbers of a KFP struct come as floats
+        workspace="",
         code_version=code_version("export"),
         files_version="",
         dataset=dsl.Dataset(uri=str(dataset)),

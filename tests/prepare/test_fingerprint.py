@@ -152,12 +152,12 @@ def test_raw_data_that_are_not_there_are_refused(tmp_path):
 
 def test_the_kfp_face_hands_over_a_version_per_step(raw, capsys):
     look = component.fingerprint.python_func
-    configs = dict.fromkeys(STEPS, {})
-    outputs = look(raw_data=str(raw), config={}, **configs)
+    configs = dict.fromkeys(STEPS, {}) | {"config": {}, "workspace": ""}
+    outputs = look(raw_data=str(raw), **configs)
     assert outputs == (version(raw), "", "", "", "", "")
     assert [*component.fingerprint.component_spec.outputs] == [*STEPS]
     with pytest.raises(SystemExit) as refused:
-        look(raw_data=str(raw / "nowhere"), config={}, **configs)
+        look(raw_data=str(raw / "nowhere"), **configs)
     assert refused.value.code == 2
     assert capsys.readouterr().err.startswith("fingerprint refused: --raw-data ")
 

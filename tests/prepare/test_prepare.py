@@ -1527,7 +1527,7 @@ def test_the_kfp_face_runs_the_step_and_logs_its_figures(raw, tmp_path):
     metrics = dsl.Metrics(uri=str(tmp_path / "metrics"))
     config = {"size": "32x64", "num_labels": 35.0}
     outputs = dict(dataset=dataset, metrics=metrics)
-    versions = dict(code_version=code_version("prepare"), files_version="")
+    versions = dict(workspace="", code_version=code_version("prepare"), files_version="")
     prepare.python_func(raw_data=str(raw), config=config, given={}, **versions, **outputs)
     assert DatasetManifest.read(tmp_path / "dataset").common_size() == (32, 64)
     assert (metrics.metadata["train_pairs"], metrics.metadata["test_pairs"]) == (3, 2)

@@ -29,6 +29,13 @@ def pipeline_config(site: Cluster) -> dsl.PipelineConfig:
     return dsl.PipelineConfig(workspace=dsl.WorkspaceConfig(site.workspace.size, of_cluster))
 
 
+def workspace_of(site: Cluster) -> str:
+    """The folder that all pods of a run share, as its tasks are told; '' = none."""
+    if site.workspace is None:
+        return ""
+    return site.workspace.path if site.workspace.claim else dsl.WORKSPACE_PATH_PLACEHOLDER
+
+
 def place(task: dsl.PipelineTask, step: str, component: str, site: Cluster) -> None:
     """Ask for what a step needs on a cluster; to be called inside a pipeline function, with a
     cluster as `with_cards` leaves it."""

@@ -17,9 +17,10 @@ from kfp.local import executor_input_utils, subprocess_task_handler
 from kfp.local.status import Status
 from kfp.local.task_handler_interface import ITaskHandler
 
+from shared.files.writing import take_over
 from shared.pipeline.graph import step_of
 from shared.pipeline.processes import run_step
-from shared.pipeline.reuse import Reuse, find_same, listing_of, step_key, take_over, verdict_holds
+from shared.pipeline.reuse import Reuse, find_same, listing_of, step_key, verdict_holds
 from shared.pipeline.runs import Run, now
 from shared.terminal.progress import duration
 from shared.terminal.screen import Screen

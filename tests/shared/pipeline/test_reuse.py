@@ -15,14 +15,13 @@ import pipeline
 from shared import registry
 from shared.contracts.folder import SEAL
 from shared.contracts.measured import BenchmarkReport, Verdict
-from shared.files.writing import write_atomically
+from shared.files.writing import take_over, write_atomically
 from shared.pipeline.engines import embedded, steps
 from shared.pipeline.reuse import (
     digest_of,
     find_same,
     listing_of,
     step_key,
-    take_over,
     verdict_holds,
 )
 from shared.pipeline.runs import RunRecord, begin, runs_in
