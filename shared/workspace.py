@@ -34,7 +34,7 @@ from shared.files.room import REMEDIES
 from shared.files.writing import make_folder, take_over
 
 RUN_ID = "KFP_RUN_ID"  # environment: the label of a pod that says of which run it is
-LABEL = "metadata.labels['pipeline/runid']"  # where Kubernetes has it
+RUN_LABEL = "metadata.labels['pipeline/runid']"  # where Kubernetes has it
 PREPARED = ".prepared"  # on a workspace: which data sets were made there
 LOOK_SECONDS = 10.0  # between two looks for a later turn
 TRIES = 5  # to take over what somebody may still write to
@@ -104,7 +104,7 @@ def _run_id() -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run):
         raise InputError(
             f"{RUN_ID} {run!r} names no run, whose folder on the workspace is to be written: let "
-            f"it be {LABEL} of the pod, as `pipeline.py compile --cluster` does."
+            f"it be {RUN_LABEL} of the pod, as `pipeline.py compile --cluster` does."
         )
     return run
 

@@ -3,6 +3,7 @@
 from kfp import dsl, kubernetes
 
 from shared.pipeline.cluster.config import Cluster, StepNeeds, Toleration
+from shared.workspace import RUN_ID, RUN_LABEL
 
 LAUNCHER = "train_on_nodes"  # the component whose pod starts others, and computes nothing itself
 # Argo counts it from the start of the first attempt, and kills a later one when it is over (KFP's
@@ -27,13 +28,6 @@ def pipeline_config(site: Cluster) -> dsl.PipelineConfig:
         patch["storageClassName"] = site.workspace.storage_class
     of_cluster = dsl.KubernetesWorkspaceConfig(pvcSpecPatch=patch)
     return dsl.PipelineConfig(workspace=dsl.WorkspaceConfig(site.workspace.size, of_cluster))
-
-
-def workspace_of(site: Cluster) -> str:
-    """The folder that all pods of a run share, as its tasks are told; '' = none."""
-    if site.workspace is None:
-        return ""
-    return site.workspace.path if site.workspace.claim else dsl.WORKSPACE_PATH_PLACEHOLDER
 
 
 def place(task: dsl.PipelineTask, step: str, component: str, site: Cluster) -> None:
@@ -72,6 +66,8 @@ def place(task: dsl.PipelineTask, step: str, component: str, site: Cluster) -> N
         kubernetes.mount_pvc(task, workspace.claim, workspace.path, workspace.subpath)
 
     # Its environment; of secrets the names alone.
+    if site.workspace:
+        kubernetes.use_field_path_as_env(task, RUN_ID, RUN_LABEL)
     if site.mlflow_uri:
         task.set_env_variable("MLFLOW_TRACKING_URI", site.mlflow_uri)
     for name, value in site.environment.items():

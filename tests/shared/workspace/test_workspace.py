@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import yaml
 from kfp import dsl
 
+import pipeline
 import shared.workspace
 from components.cluster.component import cluster
 from components.prepare.component import fingerprint, prepare
@@ -26,6 +28,9 @@ from shared.contracts.location import Location
 from shared.contracts.model import ModelCard
 from shared.files.owned import LOCK, only_writer
 from shared.files.writing import NoRoom, take_over
+from shared.pipeline.cluster.config import Cluster
+from shared.pipeline.graph import write_yaml
+from shared.pipeline.recipes import read_recipe
 from shared.pipeline.reuse import step_key
 from shared.workspace import PREPARED, RUN_ID, Stays, Turn, located, version_of
 from tests import tiny
@@ -412,6 +417,30 @@ def test_a_data_set_that_is_gone_is_forgotten_by_caches(workspace, tmp_path, mon
     assert len({first, second, versions()}) == 3
     assert version_of(str(workspace)) == os.listdir(workspace / PREPARED)[0]
     assert look(workspace="", **given)[0] not in (first[0], second[0])
+
+
+@pytest.mark.parametrize(
+    ("workspace", "place"),
+    [({"claim": "data", "path": "/disk"}, "/disk"), ({"size": "9Gi"}, "{{$.workspace_path}}")],
+)
+def test_every_step_on_a_cluster_knows_the_workspace_and_its_run(workspace, place, tmp_path):
+    """The path is the same for all runs, since KFP's driver replaces no name of a run within a
+    text, and looks for a task with all of its parameters in its cache."""
+    graph = pipeline.build(
+        "demo", read_recipe("demo", pipeline.CONFIGS), Cluster(workspace=workspace)
+    )
+    write_yaml(graph, tmp_path / "pipeline.yaml", "")
+    spec, platform = yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text())
+    tasks = spec["root"]["dag"]["tasks"]
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert len(tasks) == len(executors) == 7
+    for task in tasks.values():
+        given = task["inputs"]["parameters"]["workspace"]
+        assert given == {"runtimeValue": {"constant": place}}
+    for executor in executors.values():
+        assert executor["fieldPathAsEnv"] == [
+            {"name": "KFP_RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"}
+        ]
 
 
 def test_the_place_of_a_workspace_is_no_part_of_what_a_step_is_made_of(tmp_path):
