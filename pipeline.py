@@ -262,6 +262,7 @@ def preflight(
     Example:
         python pipeline.py preflight --recipe demo --set benchmark.lpips_network=lpips.onnx
     """
+    site = with_images(read_cluster(cluster), images)  # before torch is loaded
     from components.benchmark.checks import preflight as of_benchmark
     from components.cluster.checks import preflight as of_cluster
     from components.export.checks import preflight as of_export
@@ -285,7 +286,6 @@ def preflight(
     configs = {step: CONFIGS[step].check(numbers[step]) for step in numbers}
     preflights = dict(prepare=of_prepare, train_global=of_train, cluster=of_cluster)
     preflights |= dict(train_local=of_train, export=of_export, benchmark=of_benchmark)
-    site = with_images(read_cluster(cluster), images)
     in_pods = images_of(build(name, numbers, site)) if host else None
     look_ahead(configs, preflights, raw_data, runs, name, in_pods, finished, init_from)
 

@@ -14,7 +14,7 @@ def with_cards(recipe: Recipe, site: Cluster) -> tuple[Recipe, Cluster]:
     """
     if not site.accelerator:
         return recipe, site
-    steps = {step: site.needs(step) for step in ("fingerprint", *recipe)}
+    steps = {step: site.needs(step) for step in recipe}
     recipe = {**recipe}
     for step, values in recipe.items():
         cards = _cards(step, values, site)
