@@ -64,7 +64,7 @@ def output_on(workspace: str, step: str, output: str, artifact: Path, stays: Sta
     Raises InputError where there is no workspace or nothing can be written to it, and WorkFailed
     where another pod does the step by now.
     """
-    root, run = mounted(workspace), _run_id()
+    root, run = mounted(workspace), run_id()
     with _refused_if_unwritable(root):
         turn = Turn.begin(root / run / step, stays.grows)
     folder = turn.folder / output
@@ -99,7 +99,8 @@ def mounted(workspace: str) -> Path:
     return Path(workspace)
 
 
-def _run_id() -> str:
+def run_id() -> str:
+    """The run that this pod belongs to. Raises InputError where nothing says so."""
     run = os.environ.get(RUN_ID, "")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run):
         raise InputError(
