@@ -35,7 +35,7 @@ from shared.pipeline.cluster.place import pipeline_config, place, workspace_of
 from shared.pipeline.cluster.reading import read_cluster
 from shared.pipeline.engines import running
 from shared.pipeline.engines.embedded import Embedded
-from shared.pipeline.graph import images_of, task, write_yaml
+from shared.pipeline.graph import images_of, parameters_of, task, write_yaml
 from shared.pipeline.images.named import refuse_unqualified, with_images
 from shared.pipeline.nights import NightlyOptions, run_night
 from shared.pipeline.preflight import look_ahead, run_preflight
@@ -65,7 +65,6 @@ CONFIGS: dict[str, type[StepConfig]] = {
     "export": ExportConfig,
     "benchmark": BenchmarkConfig,
 }
-AS_RECIPE: dict = {}  # what a person gives over the recipe's numbers of a step, unless it is more
 
 
 # The graph.
@@ -73,34 +72,26 @@ AS_RECIPE: dict = {}  # what a person gives over the recipe's numbers of a step,
 
 def build(recipe: str, config: Recipe, site: Cluster = ANY) -> GraphComponent:
     """The KFP pipeline of a recipe, whose steps decide the shape: with or without `cluster` and
-    `train_local`. Its parameters are `raw_data` and, per step, what lies over the recipe's numbers:
-    nothing, unless a person gives some."""
+    `train_local`. Its numbers are compiled in, and what a person gives lies over them."""
     config, site = with_cards(config, site)
     description = f"Paired images to a deployed, measured model: recipe {recipe}."
     about = dict(description=description, pipeline_config=pipeline_config(site))
+    checked_by = {step: f"{CONFIGS[step].__module__}.{CONFIGS[step].__name__}" for step in config}
 
     @dsl.pipeline(name=recipe.replace("_", "-"), **about)
-    def graph(
-        raw_data: str = "",
-        prepare: dict = AS_RECIPE,
-        train_global: dict = AS_RECIPE,
-        cluster: dict = AS_RECIPE,
-        train_local: dict = AS_RECIPE,
-        export: dict = AS_RECIPE,
-        benchmark: dict = AS_RECIPE,
-    ) -> dsl.Artifact:
-        given = {**locals()}
-        over = {step: given[step] for step in CONFIGS}
-
-        # What the steps will read from outside, as it is now: a change is seen where they are kept.
+    @parameters_of(config)
+    def graph(raw_data, **parameters) -> dsl.Artifact:
+        # What is given, checked; and what the steps will read from outside, as it is now: a change
+        # is seen where they are kept.
+        asked = dict(raw_data=raw_data, config=config, checked_by=checked_by, **parameters)
         on = dict(workspace=workspace_of(site))
-        looked = task("fingerprint", fingerprint, raw_data=raw_data, config=config, **on, **over)
+        looked = task("fingerprint", fingerprint, **asked, **on)
         place(looked, "fingerprint", "prepare", site)
-        versions = looked.outputs
+        found = looked.outputs
 
         def step(name: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:
-            known = dict(config=config[name], given=over[name], files_version=versions[name])
-            made = task(name, component, **known, **on, **inputs)
+            known = dict(config=config[name], given=found[f"{name}_given"], **on)
+            made = task(name, component, files_version=found[name], **known, **inputs)
             place(made, name, component.component_spec.name, site)
             return made
 

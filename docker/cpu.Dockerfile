@@ -25,8 +25,8 @@ ENV HOME=/home/app USER=app PYTHONPATH=/app PYTHONUNBUFFERED=1 \
     GIT_PYTHON_REFRESH=quiet MLFLOW_DISABLE_TELEMETRY=true COMPONENT=${COMPONENT}
 WORKDIR /home/app
 
-COPY components/__init__.py /app/components/
-COPY components/${COMPONENT} /app/components/${COMPONENT}
+# Of the other steps too: the first task of a pipeline checks all configs.
+COPY components /app/components
 COPY shared /app/shared
 
 # The commit, for MLflow's tags: the last layer, because it changes with every build.

@@ -12,6 +12,13 @@ import itertools
 import json
 from typing import Any
 
+# What a server takes as a parameter (backend/src/apiserver/template/v2_template.go).
+TYPES = {
+    "NUMBER_INTEGER": ("double or integer", int | float),
+    "STRING": ("string", str),
+    "STRUCT": ("struct", dict),
+}
+
 
 class Cache:
     """`execute` runs pipelines, without running anything. `outputs` has the values that tasks which
@@ -33,6 +40,10 @@ class Cache:
         defaults = {name: one.get("defaultValue") for name, one in definitions.items()}
         if unknown := given.keys() - defaults.keys():
             raise AssertionError(f"the pipeline has no parameters {unknown}")
+        for name in given:
+            words, kinds = TYPES[definitions[name]["parameterType"]]
+            if not isinstance(given[name], kinds) or isinstance(given[name], bool):
+                raise AssertionError(f"input parameter {name} requires type {words}")
         states, outputs = {}, {}
         for name, task in _in_order(spec["root"]["dag"]["tasks"]):
             key = self._key(spec, task, defaults | given, outputs)

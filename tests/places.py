@@ -5,6 +5,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 STEPS = ("prepare", "train", "cluster", "export", "benchmark")  # in the order of the graph
+# The class of each step's config in the graph.
+CHECKED_BY = {
+    "prepare": "components.prepare.config.PrepareConfig",
+    "train_global": "components.train.config.TrainConfig",
+    "cluster": "components.cluster.config.ClusterConfig",
+    "train_local": "components.train.config.TrainConfig",
+    "export": "components.export.config.ExportConfig",
+    "benchmark": "components.benchmark.config.BenchmarkConfig",
+}
 STAND_INS = ROOT / "tests" / "stand_ins"
 EXCERPT = ROOT.parent / "shared" / "data" / "cityscapes_samples"  # real images; not everywhere
 NOWHERE = Path("/nowhere")  # a folder that is not there

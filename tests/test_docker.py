@@ -113,7 +113,7 @@ def test_requirements_are_a_layer_below_the_code(device):
     layers = [
         "ARG REQUIREMENTS=components/${COMPONENT}/requirements.txt",
         "COPY constraints.txt ${REQUIREMENTS} /tmp/",
-        "COPY components/${COMPONENT} /app/components/${COMPONENT}",
+        "COPY components /app/components",
         "COPY shared /app/shared",
         'ARG CODE_VERSION=""',
     ]

@@ -36,6 +36,16 @@ def fingerprint(
     raw_data: str,
     config: dict,
     workspace: str,
+    checked_by: dict,
+    size: str,
+    train_size: str,
+    epochs: int,
+    epochs_decay: int,
+    epochs_local: int,
+    epochs_decay_local: int,
+    batch_size: int,
+    batch_size_local: int,
+    device: str,
     prepare: dict,
     train_global: dict,
     cluster: dict,
@@ -43,18 +53,30 @@ def fingerprint(
     export: dict,
     benchmark: dict,
 ) -> NamedTuple(
-    "Versions",
+    "Found",
     [("prepare", str), ("train_global", str), ("cluster", str),
-     ("train_local", str), ("export", str), ("benchmark", str)],
+     ("train_local", str), ("export", str), ("benchmark", str),
+     ("prepare_given", dict), ("train_global_given", dict), ("cluster_given", dict),
+     ("train_local_given", dict), ("export_given", dict), ("benchmark_given", dict)],
 ):  # fmt: skip
-    """Digest, per step, of the files that it reads from outside: raw data, and what its options
-    name, which are the recipe's (`config`, by step) and what is given over them."""
-    given = {**locals()}
-    del given["raw_data"], given["config"], given["workspace"]
-    configs = {step: config.get(step, {}) | given[step] for step in given}
+    """Check what is given over the recipe's numbers, before any work; say what that is for every
+    step, and digest the files that it reads from outside: raw data, and what its options name.
+
+    The recipe's numbers are in `config`, by step; `checked_by` names the class of each step's
+    config. The rest are the pipeline's parameters: common ones, and a struct of fields per step;
+    those that its recipe has no use for are not looked at."""
+    parameters = {**locals()}
+    steps = ("prepare", "train_global", "cluster", "train_local", "export", "benchmark")
 
     from components.prepare.fingerprint import fingerprint as look
+    from components.prepare.given import lay_over
     from shared.command import refusals
 
     with refusals("fingerprint"):
-        return tuple(look(raw_data, configs, workspace).values())
+        given = lay_over(config, parameters, checked_by)
+        configs = {step: config[step] | given[step] for step in given}
+        versions = look(raw_data, configs, workspace)
+    return (
+        *(versions.get(step, "") for step in steps),
+        *(given.get(step, {}) for step in steps),
+    )

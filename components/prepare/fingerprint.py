@@ -57,6 +57,11 @@ def _places_in(config: dict[str, Any], without: Set[str]) -> Iterator[str]:
 
 
 def _checked(raw_data: str) -> str:
+    if not raw_data.strip():
+        raise InputError(
+            "--raw-data is empty (on a server, the parameter raw_data): give a folder, archive or "
+            "URL of paired images that this machine, or the pod, can read."
+        )
     if not os.path.exists(raw_data):
         raise InputError(
             f"--raw-data {raw_data!r} is not there: give a folder, archive or URL of paired images "

@@ -1,8 +1,11 @@
 """How our graph is put to KFP: tasks that have the names of their steps, and YAML that repeats."""
 
 import dataclasses
+import inspect
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from kfp import compiler, dsl
 from kfp.components import PythonComponent
@@ -11,6 +14,54 @@ from kfp.dsl.graph_component import GraphComponent
 from shared.code_version import code_version
 from shared.files.owned import unwritable
 from shared.files.writing import write_atomically
+from shared.pipeline.recipes import Recipe
+from shared.recipes.files import SECTIONS
+from shared.recipes.whole import COMMON
+
+
+def parameters_of(recipe: Recipe) -> Callable[[Callable], Callable]:
+    """Give a pipeline function the parameters that a person may edit where the graph runs: raw
+    data, common numbers with the recipe's as default, and an empty struct for each step.
+
+    The function gets them by name, and an empty value for each that the recipe has no use for. kfp
+    reads signature and docstring; UIs show the text of a parameter, and fill in its default."""
+    kinds = {"raw_data": (str, "", "Folder, archive or URL of paired images that pods can read.")}
+    for common in COMMON:
+        if reach := common.reach(recipe):
+            kinds[common.name] = (common.kind, recipe[reach[0]][common.field], common.text)
+    for step in recipe:
+        text = f"Other options of {step}, by name, which lie over the recipe's."
+        kinds[step] = (dict, {}, text)
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    signature = inspect.Signature(
+        [
+            inspect.Parameter(name, kind, annotation=annotation, default=default)
+            for name, (annotation, default, _) in kinds.items()
+        ],
+        return_annotation=dsl.Artifact,
+    )
+
+    # kfp.local takes no input that may be missing: what the recipe has no use for is of no value.
+    others = {common.name: common.kind() for common in COMMON} | {step: {} for step in SECTIONS}
+
+    def decorate(function: Callable) -> Callable:
+        def graph(*values) -> dsl.Artifact:
+            return function(**others | dict(zip(kinds, values, strict=True)))
+
+        graph.__signature__ = signature
+        graph.__doc__ = "\n".join(
+            ["The graph.", "", "Args:", *(f"    {name}: {kinds[name][2]}" for name in kinds)]
+        )
+        return graph
+
+    return decorate
+
+
+def run_parameters(graph: GraphComponent, raw_data: str) -> dict[str, Any]:
+    """All parameters of a run of a built graph: what is edited later in a copy of the run is seen
+    there, which shows what was given and no defaults."""
+    inputs = graph.component_spec.inputs
+    return {name: one.default for name, one in inputs.items()} | {"raw_data": raw_data}
 
 
 def task(step: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from shared.command import StepConfig
-from shared.contracts.model import LATEST
 from shared.errors import InputError
 from shared.recipes.files import Numbers, numbers_of, read_sections, recipe_name
 from shared.recipes.values import is_list, value_of
+from shared.recipes.whole import refuse_other_weights
 from shared.recipes.words import in_words_of_recipe, owners_of
 
 Configs = Mapping[str, type[StepConfig]]
@@ -68,25 +68,10 @@ def read_recipe(
         photos = numbers["train_global"].values["output_nc"]
         numbers["train_local"].values.setdefault("output_nc", photos)
     checked = {step: _checked(step, known, numbers[step]) for step in numbers}
-    _refuse_other_weights(checked)
+    refuse_other_weights(checked)
     if init_from:
         _start_from(init_from, checked, known, numbers)
     return checked
-
-
-def _refuse_other_weights(recipe: Recipe) -> None:
-    """Raises InputError where steps that read one model name different weights of it."""
-    weights = {step: values["weights"] for step, values in recipe.items() if "weights" in values}
-    if "train_local" in recipe and (of_features := weights.pop("cluster", LATEST)) != LATEST:
-        raise InputError(
-            f"cluster.weights {of_features}: train_local starts from the latest weights of "
-            "train_global, and takes features of these: leave it out."
-        )
-    named = [name for name in weights.values() if name != LATEST]
-    if len(set(weights.values())) > 1:
-        said = ", ".join(f"{step}.weights {name}" for step, name in weights.items())
-        remedy = " ".join(f"{step}.weights={named[0]}" for step in weights)
-        raise InputError(f"{said}: these steps read one model: say --set {remedy}.")
 
 
 def _start_from(

@@ -11,7 +11,9 @@ from components.prepare import component
 from components.prepare.fetch import stores
 from components.prepare.fingerprint import fingerprint
 from shared.published.files import VGG19
+from shared.recipes.whole import COMMON
 from tests.asking import refusal
+from tests.places import CHECKED_BY
 
 STEPS = ("prepare", "train_global", "cluster", "train_local", "export", "benchmark")
 
@@ -147,19 +149,26 @@ def test_folders_that_are_named_alike_are_not_read(raw, tmp_path, monkeypatch):
 
 def test_raw_data_that_are_not_there_are_refused(tmp_path):
     assert refusal(version, tmp_path / "nowhere").startswith(f"--raw-data '{tmp_path}/nowhere' is")
-    assert refusal(version, "").startswith("--raw-data '' is not there")
+    assert refusal(version, "").startswith("--raw-data is empty (on a server, the parameter raw_d")
 
 
-def test_the_kfp_face_hands_over_a_version_per_step(raw, capsys):
+def test_the_kfp_face_hands_over_a_version_and_what_is_given_per_step(raw, capsys):
     look = component.fingerprint.python_func
-    configs = dict.fromkeys(STEPS, {}) | {"config": {}, "workspace": ""}
-    outputs = look(raw_data=str(raw), **configs)
-    assert outputs == (version(raw), "", "", "", "", "")
-    assert [*component.fingerprint.component_spec.outputs] == [*STEPS]
-    with pytest.raises(SystemExit) as refused:
-        look(raw_data=str(raw / "nowhere"), **configs)
-    assert refused.value.code == 2
-    assert capsys.readouterr().err.startswith("fingerprint refused: --raw-data ")
+    nothing = {common.name: common.kind() for common in COMMON} | dict.fromkeys(STEPS, {})
+    known = dict(config=dict.fromkeys(STEPS, {}), workspace="", checked_by=CHECKED_BY)
+    known |= nothing
+    given = dict(size="32x64", train_local={"ngf": 8.0})
+    outputs = look(raw_data=str(raw), **known | given)
+    assert outputs[:6] == (version(raw), "", "", "", "", "")
+    assert outputs[6:] == ({}, {}, {}, {"ngf": 8}, {}, {}), "no size: the recipe leaves it open"
+    assert [*component.fingerprint.component_spec.outputs] == [
+        *(*STEPS, *(f"{step}_given" for step in STEPS))
+    ]
+    for place, said in ((str(raw / "nowhere"), f"'{raw / 'nowhere'}' is not"), (" ", "is empty (")):
+        with pytest.raises(SystemExit) as refused:
+            look(raw_data=place, **known)
+        assert refused.value.code == 2
+        assert capsys.readouterr().err.startswith(f"fingerprint refused: --raw-data {said}")
 
 
 # Stores.

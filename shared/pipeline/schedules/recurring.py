@@ -16,6 +16,7 @@ from kfp_server_api import (
 )
 
 from shared.errors import InputError
+from shared.pipeline.graph import run_parameters
 from shared.pipeline.schedules.cron import read_cron, to_kfp
 from shared.pipeline.schedules.manage import ScheduleOptions
 from shared.pipeline.schedules.schedule import describe
@@ -73,7 +74,7 @@ def create(options: ScheduleOptions, graph: GraphComponent) -> None:
         display_name=name,
         mode=RecurringRunMode.ENABLE,
         pipeline_spec=spec_of(graph, "data"),
-        runtime_config=V2beta1RuntimeConfig(parameters={"raw_data": options.raw_data}),
+        runtime_config=V2beta1RuntimeConfig(parameters=run_parameters(graph, options.raw_data)),
         trigger=V2beta1Trigger(cron_schedule=V2beta1CronSchedule(cron=to_kfp(cron))),
         no_catchup=True,
         max_concurrency=1,

@@ -30,7 +30,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from shared import servers
 from shared.errors import InputError
-from shared.pipeline.graph import write_yaml
+from shared.pipeline.graph import run_parameters, write_yaml
 from shared.pipeline.reuse import Reuse
 from shared.secrets import without_secrets
 
@@ -64,7 +64,7 @@ def submit(
             description=" ".join(about),
             experiment_id=experiment.experiment_id,
             pipeline_spec=spec_of(graph, reuse),
-            runtime_config=V2beta1RuntimeConfig(parameters={"raw_data": raw_data}),
+            runtime_config=V2beta1RuntimeConfig(parameters=run_parameters(graph, raw_data)),
         )
         run = client.runs.run_service_create_run(run=run)
     print(f"Run details: {client._get_url_prefix()}/#/runs/details/{run.run_id}")
@@ -73,7 +73,7 @@ def submit(
 
 def check_raw_data(raw_data: str | None) -> None:
     """Raises InputError for raw data that a run on a server cannot have."""
-    if raw_data is None:
+    if not (raw_data or "").strip():
         raise InputError(
             "--host needs --raw-data: a path or URL that the pods of the cluster can read."
         )

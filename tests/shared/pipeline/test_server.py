@@ -10,6 +10,7 @@ from kfp import Client
 
 import pipeline
 import shared.code_version
+from components.prepare.given import lay_over
 from pipeline import CONFIGS
 from shared.pipeline.recipes import read_recipe
 from shared.pipeline.reuse import Reuse
@@ -76,7 +77,11 @@ def test_a_run_has_our_name_experiment_tags_and_numbers(kfp_server, capsys):
     assert run["experiment_id"] == experiment["experiment_id"]
     assert re.fullmatch(r"demo-\d{8}-\d{6}", run["display_name"])
     assert run["description"] == "Recipe demo. team=vision"
-    assert run["runtime_config"]["parameters"] == {"raw_data": RAW_DATA}
+    given = run["runtime_config"]["parameters"]
+    assert (given.pop("raw_data"), given.pop("epochs"), given.pop("size")) == (
+        *(RAW_DATA, 8, "128x256"),
+    )
+    assert {step: given[step] for step in CONFIGS} == dict.fromkeys(CONFIGS, {})
     assert recipe_in(run["pipeline_spec"])["benchmark"]["batch_sizes"] == [3]
     out = capsys.readouterr().out
     assert f"submitted {run['display_name']} to {kfp_server.host}" in out
@@ -130,6 +135,28 @@ def test_reuse_of_data_alone_or_of_nothing(submit):
     submit()
     assert ran(submit(reuse="data")) == {"fingerprint", *TASKS - {"prepare"}}
     assert ran(submit(reuse="off")) == {"fingerprint", *TASKS}
+
+
+def test_an_edited_copy_of_a_run_trains_anew_and_one_edited_back_does_not(submit, kfp_server):
+    submit()
+    (run,) = kfp_server.runs.values()
+    spec, asked = run["pipeline_spec"], run["runtime_config"]["parameters"]
+    checked = spec["root"]["dag"]["tasks"]["fingerprint"]["inputs"]["parameters"]["checked_by"]
+
+    def copy(**edited) -> set[str]:
+        parameters = asked | edited
+        given = lay_over(recipe_in(spec), parameters, checked["runtimeValue"]["constant"])
+        outputs = {("fingerprint", f"{step}_given"): given[step] for step in given}
+        kfp_server.cache.outputs |= outputs
+        return ran(kfp_server.cache.execute(spec, parameters))
+
+    copy()
+    assert copy() == {"fingerprint"}
+    assert copy(epochs=2.0) == {"fingerprint", *TASKS - {"prepare"}}
+    assert copy(benchmark={"rounds": 2}) == {"fingerprint", "benchmark"}
+    assert copy(epochs=8.0, benchmark={"rounds": 4.0}) == {"fingerprint"}
+    with pytest.raises(AssertionError, match="epochs requires type double or integer"):
+        copy(epochs="2")
 
 
 # What is refused.
