@@ -35,7 +35,7 @@ from shared.recipes.files import Numbers, read_section
 from shared.recipes.words import in_words_of_recipe, owners_of, owners_of_folders
 from shared.secrets import restored, without_secrets
 from shared.servers import plain
-from shared.terminal import stopping
+from shared.terminal import ranks, stopping
 from shared.terminal.screen import FittingLines
 from shared.workspace import Stays, located, output_on
 
@@ -204,7 +204,7 @@ def run_tracked(
     # pipeline its own run has those of all steps.
     params = {} if tracking.PIPELINE in os.environ else config.model_dump()
     with contextlib.ExitStack() as held:
-        if output and os.environ.get("RANK", "0") == "0":  # the others write nothing
+        if output and ranks.is_main():  # the others write nothing
             refuse_overlap(config, folders)
             owned = only_writer(output, as_flag(config.OUTPUT), config.WRITES, config.APPEARS_WHOLE)
             held.enter_context(owned)

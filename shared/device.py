@@ -49,11 +49,16 @@ class Runtime:
         if self.name != "cpu":
             _accelerator(self.name).set_device(number)
 
+    @property
+    def count(self) -> int:
+        """Number of such devices of this machine."""
+        return 1 if self.name == "cpu" else _accelerator(self.name).device_count()
+
     def check_count(self, devices: int) -> None:
         """Raises InputError where the machine has fewer devices; processes on a CPU share it."""
         if self.name == "cpu":
             return
-        count = _accelerator(self.name).device_count()
+        count = self.count
         if devices > count:
             raise InputError(
                 f"--devices asks for {devices} or more, but torch sees {count} {self.name} "

@@ -99,10 +99,13 @@ def test_the_face_of_kfp_is_refused_too(step, here, capsys):
 
 
 def test_ranks_beside_the_first_write_nothing_and_hold_nothing(here, monkeypatch, capsys):
-    monkeypatch.setenv("RANK", "1")
-    with only_writer(here / "out", "--model"):
-        sentence = refused(COMMANDS["train"][1], capsys)
-    assert "--dataset dataset holds no manifest.json" in sentence
+    world = dict(RANK="1", WORLD_SIZE="2", LOCAL_RANK="1", MASTER_ADDR="::1", MASTER_PORT="9")
+    world["PIPELINE_PATIENCE_S"] = "0.1"
+    for name, value in world.items():
+        monkeypatch.setenv(name, value)
+    with only_writer(here / "out", "--model"), pytest.raises(SystemExit):
+        importlib.import_module("components.train.__main__").main(COMMANDS["train"][1][1:])
+    assert "nobody was met at ::1:9 in 0.5 s" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`python -m components.train`: the step, and model folders out of foreign weight files."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import tyro
 from pydantic import Field
 
 from components.train.config import TrainConfig
+from components.train.devices.world import World
 from shared.command import command_line, run_tracked
 from shared.contracts.model import LATEST, MOST_FEATURES, ModelCard
 from shared.errors import InputError
@@ -35,6 +37,8 @@ def train(
     Example:
         python -m components.train --dataset runs/dataset --model runs/model --epochs 10
     """
+    World.from_environment(config.devices)  # refuses what contradicts itself
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what ends all is said by us
     from components.train.run import run
 
     folders = dict(dataset=dataset, model=model, init_from=init_from, clusters=clusters)

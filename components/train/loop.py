@@ -4,7 +4,7 @@ import time
 
 from components.train.config import SavingOptions
 from components.train.data.batches import Batch, EpochLoader
-from components.train.devices.world import gathered, mean_over_ranks
+from components.train.devices.exchange import gathered, mean_over_ranks
 from components.train.figures import EpochFigures
 from components.train.progress import Progress
 from components.train.saved.folder import ModelFolder

@@ -18,8 +18,12 @@ from components.train.continuing import (
 from components.train.data.batches import Augmentation, EpochLoader, PairDataset, collate
 from components.train.data.held import digest_features, features_by_image, hold_frames
 from components.train.data.sizes import deployed_size, describe_sizes, padding_remark
-from components.train.devices.launch import launch, must_launch
-from components.train.devices.world import World, broadcast_weights, gathered, joined
+from components.train.devices.alike import check_alike, check_one_folder
+from components.train.devices.exchange import broadcast_weights, gathered
+from components.train.devices.joined import joined
+from components.train.devices.launch import launch
+from components.train.devices.meeting import meeting
+from components.train.devices.world import World
 from components.train.figures import final_table
 from components.train.loop import train
 from components.train.networks.build import architecture_for, build
@@ -43,6 +47,7 @@ from shared.data.reader import PairReader
 from shared.data.written import NotAsPrepared
 from shared.device import Runtime
 from shared.errors import InputError, WorkFailed
+from shared.flags import as_flag
 from shared.registry.trained import log_model
 from shared.scorers.networks import MeasuringNetworks
 
@@ -59,20 +64,24 @@ def run(
 ) -> dict[str, float]:
     """Train a generator, discriminator and, where asked for, an encoder; write them to the model
     folder."""
-    stopped = None if config.performance_run else read_stopped(model)
-    if stopped and init_from and not clusters and not is_model(init_from):
-        print(f"--init-from {init_from} is no model any more: it goes on from its own weights")
-        init_from = None
-    architecture = stopped.architecture if stopped else None
-    config = with_sizes_of_start(config, dataset, init_from, model, architecture)
-    if must_launch(config.devices):
-        folders = (dataset, model, init_from, clusters)
-        return launch(config.devices, run_as_rank, tracking.handle(), config, *folders)
-    runtime, world = check_runtime(config), World.from_environment()
-    if config.pool_size and world.size > 1:
-        raise InputError(f"--pool-size {config.pool_size} works on one device only: leave it out.")
-    with joined(world, runtime):
-        return train_model(dataset, model, init_from, clusters, stopped, config, runtime, world)
+    world = World.from_environment(config.devices, seen=lambda: check_runtime(config).count)
+    with meeting(world) as place:
+        stopped = None if config.performance_run else read_stopped(model)
+        if stopped and init_from and not clusters and not is_model(init_from):
+            print(f"--init-from {init_from} is no model any more: it goes on from its own weights")
+            init_from = None
+        architecture = stopped.architecture if stopped else None
+        config = with_sizes_of_start(config, dataset, init_from, model, architecture)
+        if not world.is_rank:
+            folders = (dataset, model, init_from, clusters)
+            return launch(place, run_as_rank, tracking.handle(), config, *folders)
+        runtime = check_runtime(config)
+        if config.pool_size and world.size > 1:
+            raise InputError(
+                f"--pool-size {config.pool_size} works on one device only: leave it out."
+            )
+        with joined(place, runtime):
+            return train_model(dataset, model, init_from, clusters, stopped, config, runtime, world)
 
 
 def run_as_rank(
@@ -98,6 +107,7 @@ def train_model(
 
     stopped: the training that goes on in `model`, None = it begins."""
     # What is asked for, checked before any work.
+    check_one_folder(model, world)
     manifest = DatasetManifest.read(dataset)
     table = ClusterTable.read(clusters) if clusters else None
     architecture = architecture_for(config, config.lambda_feature_matching > 0, manifest, table)
@@ -120,6 +130,8 @@ def train_model(
         facts |= began_at(stopped.facts)
     if changes.refusals:
         raise InputError(changes.refusals[0])
+    inputs = {as_flag(name): facts[name] for name in ("dataset", "init_from", "clusters")}
+    check_alike(inputs | {as_flag(name): value for name, value in config}, world)
 
     # What it measures with, and learns from.
     vgg_file = find_vgg(config)

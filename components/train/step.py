@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from components.train.config import LossOptions, TrainConfig
 from components.train.data.batches import Batch
+from components.train.devices.exchange import gathered, mean_over_ranks
 from components.train.devices.loss_scale import add_finite, means, start_apex
 from components.train.devices.update import Update
-from components.train.devices.world import ALONE, World, gathered, mean_over_ranks
+from components.train.devices.world import ALONE, World
 from components.train.losses import discriminator_losses, generator_losses
 from components.train.networks.build import Networks
 from components.train.networks.ema import Ema

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from shared.terminal import ranks
+
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # Environment of a process whose end is said by the one that started it.
 IS_SAID = "PIPELINE_STOP_IS_SAID"
@@ -150,7 +152,7 @@ def _leave() -> None:
 def _say(signum: int) -> None:
     """The line. It goes past sys.stderr, which may be in the middle of a line."""
     _state.stopped = time.monotonic()
-    if IS_SAID in os.environ or os.environ.get("RANK", "0") != "0":
+    if IS_SAID in os.environ or not ranks.is_first_of_node():
         return
     how = "" if signum == signal.SIGINT else f" by {signal.Signals(signum).name}"
     line = f"{_state.name} stopped{how}: {_state.kept}; {_state.go_on}\n"

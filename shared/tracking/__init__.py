@@ -31,6 +31,7 @@ import numpy as np
 
 from shared.errors import runs_flag
 from shared.secrets import without_secrets
+from shared.terminal import ranks
 from shared.tracking import store
 from shared.tracking.courier import Courier
 from shared.tracking.delivery import MOST
@@ -98,7 +99,7 @@ def step_run(step: str, params: dict, output: Path | None = None) -> Iterator[No
             as `<output>.journal`.
     """
     # In a distributed training rank 0 speaks for all.
-    if os.environ.get("RANK", "0") != "0":
+    if not ranks.is_main():
         os.environ.pop(store.URI, None)
         os.environ.pop(JOURNAL, None)
 

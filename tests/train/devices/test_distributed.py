@@ -12,15 +12,12 @@ from torch import nn
 
 from components.train.data.batches import Batch, batches_of_rank, collate
 from components.train.devices import update
-from components.train.devices.launch import launch, must_launch
+from components.train.devices.exchange import broadcast_weights, gathered, mean_over_ranks
+from components.train.devices.joined import joined
+from components.train.devices.launch import launch
+from components.train.devices.meeting import meeting
 from components.train.devices.update import GradientSync
-from components.train.devices.world import (
-    World,
-    broadcast_weights,
-    gathered,
-    joined,
-    mean_over_ranks,
-)
+from components.train.devices.world import World
 from components.train.schedule import ScheduleOptions, learning_rate
 from components.train.step import Trainer
 from shared.command import StepConfig, execute
@@ -74,11 +71,17 @@ def snapshot(trainer: Trainer) -> dict[str, torch.Tensor]:
     return tensors
 
 
+def on_two(function, *arguments):
+    """What it returns on rank 0 of two."""
+    with meeting(World.from_environment(2)) as place:
+        return launch(place, function, *arguments)
+
+
 def train_all(dataset: Path, folder: Path) -> int:
     """On each rank, which starts from weights of its own."""
     update.BUCKET_BYTES = 2000  # several buckets
     world = World.from_environment()
-    with joined(world, pick("cpu")):
+    with meeting(world) as place, joined(place, pick("cpu")):
         own = dict(batch_size=2, seed=3 + world.rank)
         results = {case: train(case, dataset, world, **own) for case in CASES}
         for compress in (False, True):
@@ -86,7 +89,7 @@ def train_all(dataset: Path, folder: Path) -> int:
             overflow = torch.tensor([1.0, 2.0, float("inf") if world.rank else 4.0])
             results["overflow", compress] = mean_gradient(overflow, world, compress)
         results["gathered"] = gathered({"rank": world.rank}, world)
-        results["must launch"] = must_launch(2)
+        results["is rank"] = world.is_rank
         torch.save(results, folder / f"rank_{world.rank}.pt")
     return 10 + world.rank
 
@@ -115,7 +118,7 @@ def dataset(tmp_path_factory):
 def ranks(dataset, tmp_path_factory):
     """What each of two ranks had."""
     folder = tmp_path_factory.mktemp("ranks")
-    assert launch(2, train_all, dataset, folder) == 10  # of rank 0
+    assert on_two(train_all, dataset, folder) == 10  # of rank 0
     return [torch.load(folder / f"rank_{rank}.pt") for rank in range(2)]
 
 
@@ -184,16 +187,17 @@ def test_what_is_not_finite_on_one_rank_is_not_finite_on_all(ranks, compress):
 def test_ranks_tell_each_other_and_start_no_others(ranks):
     for rank in ranks:
         assert rank["gathered"] == [{"rank": 0}, {"rank": 1}]
-        assert rank["must launch"] is False
+        assert rank["is rank"] is True
 
 
 # Who fails.
 
 
 def refuse_on_rank_1(config: StepConfig) -> dict[str, float]:
-    if must_launch(2):
-        return launch(2, refuse_on_rank_1, config)
-    if World.from_environment().rank == 1:
+    world = World.from_environment(2)
+    if not world.is_rank:
+        return on_two(refuse_on_rank_1, config)
+    if world.rank == 1:
         raise InputError("--dataset nowhere: there is nothing.")
     time.sleep(60)
     return {}
@@ -214,7 +218,7 @@ def test_a_refusal_on_one_rank_is_the_sentence_of_all_with_exit_code_2(capfd):
 
 def end_on_rank_1(how: str) -> None:
     world = World.from_environment()
-    with joined(world, pick("cpu")):
+    with meeting(world) as place, joined(place, pick("cpu")):
         mean_over_ranks({"loss": torch.ones(())}, world)
         print("from rank", world.rank, flush=True)
         if world.rank == 1:
@@ -246,7 +250,7 @@ def end_on_rank_1(how: str) -> None:
 def test_a_rank_that_ends_early_ends_all_and_says_why(capfd, how, message):
     start = time.monotonic()
     with pytest.raises(RuntimeError, match=message):
-        launch(2, end_on_rank_1, how)
+        on_two(end_on_rank_1, how)
     assert time.monotonic() - start < 30
     assert capfd.readouterr().out == "from rank 0\n"  # of the others nothing is printed
 
@@ -283,34 +287,12 @@ def test_learning_rates_for_16_devices():
     assert rates == [1, 16, 4]
 
 
-def test_the_world_is_what_the_environment_says(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
-    assert World.from_environment() == World(rank=0, size=1, local_rank=0)
-    assert must_launch(8) and not must_launch(1)
-    monkeypatch.setenv("RANK", "9")
-    monkeypatch.setenv("WORLD_SIZE", "16")
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert World.from_environment() == World(rank=9, size=16, local_rank=1)
-    assert not World.from_environment().is_main and not must_launch(8)
-
-
-def test_a_world_without_a_meeting_place_is_refused(monkeypatch):
-    monkeypatch.delenv("MASTER_ADDR", raising=False)
-    with pytest.raises(InputError) as refusal, joined(World(1, 2, 1), pick("cpu")):
-        pass
-    assert str(refusal.value) == (
-        "WORLD_SIZE is 2 but MASTER_ADDR is not set: start with torchrun, or leave out RANK and "
-        "WORLD_SIZE and say --devices."
-    )
-
-
 def test_a_world_of_one_synchronises_nothing():
     layer = nn.Linear(2, 1)
     sync = GradientSync(layer.parameters(), World())
     layer(torch.ones(2)).backward()
     gradient = layer.weight.grad.clone()
-    with joined(World(), pick("cpu")):
+    with meeting(World()) as place, joined(place, pick("cpu")):
         sync.wait()
         assert not dist.is_initialized()
     assert torch.equal(layer.weight.grad, gradient)

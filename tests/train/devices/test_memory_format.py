@@ -8,8 +8,9 @@ import torch
 import torch.distributed as dist
 
 from components.train.data.batches import collate
+from components.train.devices.exchange import broadcast_weights
 from components.train.devices.update import GradientSync
-from components.train.devices.world import World, broadcast_weights
+from components.train.devices.world import World
 from components.train.networks.build import architecture_for
 from components.train.networks.memory import stays_nhwc
 from components.train.run import run
