@@ -51,7 +51,8 @@ from shared.pipeline.recipes import Recipe, read_recipe
 from shared.pipeline.runs import LATEST, begin, find, refuse_changes, tags_by_name
 from shared.pipeline.schedules import manage, recurring
 from shared.pipeline.schedules.manage import ScheduleOptions
-from shared.pipeline.server import client as server
+from shared.pipeline.server import submitting as server
+from shared.pipeline.server.verbs import logs, status, terminate
 from shared.pipeline.submitting import SubmitOptions
 from shared.pipeline.ui import ui
 from shared.recipes.files import recipe_name
@@ -214,7 +215,7 @@ def submit(config: SubmitOptions) -> None:
         refuse_unqualified(graph, "--host")
         run_preflight(**asked, host="server", images=config.images, cluster=config.cluster)
         print(cards_of(site))
-        return server.submit(host, name, graph, raw_data, tags, config.reuse)
+        return server.submit(config, name, graph, tags)
     if config.images:
         raise InputError("--images is of a server: give --host too, or leave it out.")
     run_preflight(**asked, runs=runs)
@@ -335,6 +336,7 @@ def main(argv: list[str] | None = None) -> None:
     verbs = {"compile": compile_, "preflight": preflight, "submit": submit}
     verbs |= {"nightly": nightly, "promote": promote, "rollback": rollback, "best": best}
     verbs |= {"schedule": schedule, "ui": ui, "sync": sync}
+    verbs |= {"status": status, "logs": logs, "terminate": terminate}
     command_line("python pipeline.py", None, verbs, argv)
 
 

@@ -30,7 +30,7 @@ from shared.code_version import code_version
 from shared.errors import InputError, WorkFailed, note_call, runnable
 from shared.files import room
 from shared.files.owned import only_writer
-from shared.flags import as_flag, first_paragraph, flag_of, name_of, read_flags
+from shared.flags import as_flag, first_paragraph, flag_of, name_of, read_flags, takes_word
 from shared.recipes.files import Numbers, read_section
 from shared.recipes.words import in_words_of_recipe, owners_of, owners_of_folders
 from shared.secrets import restored, without_secrets
@@ -313,6 +313,8 @@ def _run_command(
 ) -> None:
     # The words before the flags, and the commands that begin with them.
     words = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
+    if takes_word(commands.get(" ".join(words[:-1]))):  # it is no part of the name
+        words.pop()
     rest, name = argv[len(words) :], " ".join(words)
     below = {one: commands[one] for one in commands if one.split()[: len(words)] == words}
 

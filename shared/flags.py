@@ -27,6 +27,12 @@ def as_flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def takes_word(function: Callable | None) -> bool:
+    """Whether one of a function's parameters is given without a flag, such as RUN."""
+    hints = get_type_hints(function, include_extras=True).values() if function else ()
+    return any(tyro.conf.Positional in getattr(hint, "__metadata__", ()) for hint in hints)
+
+
 def as_words(config: BaseModel, kind: type[BaseModel]) -> list[str]:
     """The words of a command line that give the fields of `kind`, as `config` has them; those that
     have their default are left out."""

@@ -1,11 +1,16 @@
 """What `submit` is asked for: the run, and where it runs."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 import tyro
+from pydantic import Field, model_validator
 
+from shared.bounds import MANY
 from shared.command import Options, StepConfig
+from shared.errors import InputError
+from shared.flags import as_flag
 from shared.pipeline.reuse import Reuse
 
 
@@ -53,16 +58,59 @@ class ImageOptions(Options):
 
 
 class ServerOptions(Options):
-    """On a Kubeflow Pipelines server."""
+    """On a Kubeflow Pipelines server. A token, else a cookie, may also stand in the environment:
+    KF_PIPELINES_TOKEN, KF_PIPELINES_COOKIE, and the path of a token in
+    KF_PIPELINES_SA_TOKEN_PATH."""
 
-    host: str = ""
-    """URL of a Kubeflow Pipelines API server."""
+    host: Annotated[str, tyro.conf.arg(metavar="URL")] = ""
+    """URL of a Kubeflow Pipelines API server, with user and password where it wants them;
+    env://VARIABLE: that of a variable."""
+    namespace: str = ""
+    """Namespace of the cluster, where the server has users."""
+    experiment: str = ""
+    """Experiment on the server; empty: called as the recipe, and in a search all of them."""
+    token_file: Path | None = None
+    """File that holds a bearer token; it is read anew for each call, since tokens are renewed."""
+    cookie_file: Path | None = None
+    """File that holds the cookie of who has logged in, such as authservice_session=..., likewise
+    read anew."""
+    ca_file: Path | None = None
+    """Certificates (PEM) of who vouches for the server, beside those of this machine and of
+    SSL_CERT_FILE."""
     cluster: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """YAML file of what the cluster has: cards, memory, volumes, secrets. Here its images, shared
-    memory and retries alone have a meaning."""
+    """YAML file of what the cluster has: cards, memory, volumes, secrets, namespace. Without --host
+    its images, shared memory and retries alone have a meaning."""
 
 
-class SubmitOptions(ServerOptions, ImageOptions, HereOptions, RunOptions, StepConfig):
+class WaitOptions(ServerOptions):
+    """Waiting for the end of a run on a server."""
+
+    wait: bool = False
+    """Follow the run to its end. Exit codes: 0 succeeded, 1 failed, 2 the server is lost, 4
+    canceled, 5 skipped, 124 the deadline has passed."""
+    deadline_min: float = Field(default=0, ge=0, le=MANY)
+    """Minutes after which --wait ends; the run goes on. 0 = never."""
+    poll_s: float = Field(default=10, ge=0.05, le=3600)
+    """Seconds between two looks of --wait."""
+
+
+class SubmitOptions(WaitOptions, ImageOptions, HereOptions, RunOptions, StepConfig):
     """A run that is asked for; the flags of `submit`."""
 
     STEP: ClassVar[str] = "submit"
+
+    run_name: str = ""
+    """Name of the run on the server; empty: recipe and time."""
+
+    @model_validator(mode="after")
+    def _says_where(self) -> Self:
+        refuse_without_host(self, {"run_name", *WaitOptions.model_fields} - {"cluster"})
+        return self
+
+
+def refuse_without_host(options: ServerOptions, fields: Iterable[str]) -> None:
+    """Raises InputError for options that mean nothing on this machine."""
+    for field in fields:
+        given = getattr(options, field) != type(options).model_fields[field].default
+        if given and not options.host:
+            raise InputError(f"{as_flag(field)} is for a server: give its URL by --host, too.")

@@ -12,7 +12,9 @@ from components.prepare.fetch.remote import fetch
 from shared import servers
 from shared.errors import InputError
 from shared.pipeline.images import registry as images
-from shared.pipeline.server import client as server
+from shared.pipeline.server.client import connect
+from shared.pipeline.server.runs import get_run
+from shared.pipeline.submitting import ServerOptions
 from shared.published import download, files
 from shared.scorers.onnx_file import OnnxFile
 from shared.servers import said, within
@@ -35,7 +37,6 @@ def faulty(monkeypatch, tmp_path):
         monkeypatch.setattr(module, "RETRY_PAUSES", (0.001, 0.001))
     monkeypatch.setattr(download, "TIMEOUT_SECONDS", PATIENCE_S)
     monkeypatch.setattr(images, "TIMEOUT_SECONDS", PATIENCE_S)
-    monkeypatch.setattr(server, "ANSWER_SECONDS", PATIENCE_S)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     with serving(**{"a.zip": bytes(5000), "w.pth": bytes(5000)}) as there:
         monkeypatch.setenv("WEIGHTS_MIRROR", there.url)
@@ -51,8 +52,8 @@ def weights(_there, _folder):
 
 
 def kfp(there, _folder):
-    with server.connect(there.url) as client:
-        client.create_experiment("x")
+    with connect(ServerOptions(host=there.url)) as server:
+        get_run(server, "x")
 
 
 def ended(call, there, folder) -> str:

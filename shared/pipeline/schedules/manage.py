@@ -3,9 +3,8 @@
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, ClassVar, Self
+from typing import ClassVar, Self
 
-import tyro
 from pydantic import model_validator
 
 from shared.errors import InputError
@@ -14,11 +13,11 @@ from shared.pipeline.nights import NightlyOptions
 from shared.pipeline.schedules import crontab, systemd
 from shared.pipeline.schedules.cron import read_cron
 from shared.pipeline.schedules.schedule import Schedule, check_name, describe, find_zone, local_zone
-from shared.pipeline.submitting import ImageOptions
+from shared.pipeline.submitting import ImageOptions, ServerOptions, refuse_without_host
 from shared.secrets import without_secrets
 
 
-class ScheduleOptions(ImageOptions, NightlyOptions):
+class ScheduleOptions(ServerOptions, ImageOptions, NightlyOptions):
     """When a night starts, or what becomes of a schedule that is there."""
 
     STEP: ClassVar[str] = "schedule"
@@ -29,10 +28,6 @@ class ScheduleOptions(ImageOptions, NightlyOptions):
     """Name of the schedule: the same name again replaces it; empty: pix2pixhd- and the recipe."""
     timezone: str = ""
     """Time zone of --cron, such as Europe/Berlin; empty: of the machine, and with --host UTC."""
-    host: str = ""
-    """URL of a Kubeflow Pipelines API server that shall start the runs; empty: this machine."""
-    cluster: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """With --host: YAML file of what the cluster has: cards, memory, volumes, secrets."""
     list: bool = False
     """Show the schedules that are there."""
     disable: bool = False
@@ -41,9 +36,8 @@ class ScheduleOptions(ImageOptions, NightlyOptions):
     """Remove the schedule."""
 
     @model_validator(mode="after")
-    def _has_a_cluster_on_a_server_alone(self) -> Self:
-        if self.cluster and not self.host:
-            raise ValueError("--cluster is for runs on a server: say --host too, or leave it out")
+    def _says_where(self) -> Self:
+        refuse_without_host(self, ServerOptions.model_fields)
         return self
 
     @property

@@ -3,26 +3,29 @@
 import hashlib
 import json
 from datetime import UTC
+from typing import Any
 
-from kfp import Client
 from kfp.dsl.graph_component import GraphComponent
-from kfp_server_api import (
-    ApiClient,
-    RecurringRunMode,
-    V2beta1CronSchedule,
-    V2beta1RecurringRun,
-    V2beta1RuntimeConfig,
-    V2beta1Trigger,
-)
 
 from shared.errors import InputError
 from shared.pipeline.graph import run_parameters
 from shared.pipeline.schedules.cron import read_cron, to_kfp
 from shared.pipeline.schedules.manage import ScheduleOptions
 from shared.pipeline.schedules.schedule import describe
-from shared.pipeline.server.client import check_raw_data, connect, shown, spec_of
+from shared.pipeline.server.answers import Nothing, RecurringRun
+from shared.pipeline.server.client import Server, connect
+from shared.pipeline.server.creating import create_once
+from shared.pipeline.server.reasons import NoAnswer
+from shared.pipeline.server.runs import NOT_FOUND, named
+from shared.pipeline.server.submitting import (
+    check_raw_data,
+    find_or_create_experiment,
+    service_account,
+    spec_of,
+)
 from shared.servers import said
 
+PATH = "recurringruns"
 MARK = "by pipeline.py schedule, "  # before the digest, in a description
 # Options that no server takes, and their flags.
 OF_THIS_MACHINE = {
@@ -32,32 +35,31 @@ OF_THIS_MACHINE = {
     "keep_nights": "--keep-nights",
     "notify": "--notify",
 }
-PAGE_SIZE = 100
 UTC_NAMES = ("", "UTC", "Etc/UTC")
 
 
 def change(options: ScheduleOptions) -> None:
     """List, disable or delete recurring runs. Raises InputError where there is none of that
     name."""
-    with connect(options.host) as client:
+    with connect(options) as server:
         if options.wish == "list":
-            for run in _find(client):
-                cron = run.trigger.cron_schedule if run.trigger else None
+            for run in _find(server):
+                cron = run.trigger.cron_schedule
                 when = f'cron "{cron.cron}"' if cron else "by an interval"
                 print(said(f"{run.display_name} ({run.status.lower()}): {when}"))
             return
 
         name = options.full_name
-        found = _find_mine(client, options)
+        found = _find_mine(server, options)
         if not found:
             raise InputError(
-                f"--{options.wish}: {shown(options.host)} has no recurring run {name}: see --list."
+                f"--{options.wish}: {server.access.url} has no recurring run {name}: see --list."
             )
         for run in found:
             if options.disable:
-                client.disable_recurring_run(run.recurring_run_id)
+                server.ask("POST", f"{PATH}/{run.recurring_run_id}:disable", Nothing)
             else:
-                client.delete_recurring_run(run.recurring_run_id)
+                _delete(server, run)
     print(f"{name} is {options.wish}d; a run that is under way goes on.")
 
 
@@ -70,37 +72,68 @@ def create(options: ScheduleOptions, graph: GraphComponent) -> None:
     # What, and when: the zone of a server cannot be asked for. A night trains and measures anew.
     name, cron = options.full_name, read_cron(options.cron)
     _refuse_what_no_server_does(options)
-    wanted = V2beta1RecurringRun(
-        display_name=name,
-        mode=RecurringRunMode.ENABLE,
-        pipeline_spec=spec_of(graph, "data"),
-        runtime_config=V2beta1RuntimeConfig(parameters=run_parameters(graph, options.raw_data)),
-        trigger=V2beta1Trigger(cron_schedule=V2beta1CronSchedule(cron=to_kfp(cron))),
-        no_catchup=True,
-        max_concurrency=1,
-    )
-    content = json.dumps(ApiClient().sanitize_for_serialization(wanted), sort_keys=True)
-    wanted.description = MARK + hashlib.sha256(content.encode()).hexdigest()[:16]
+    wanted = {
+        "display_name": name,
+        "mode": "ENABLE",
+        "pipeline_spec": spec_of(graph, "data"),
+        "runtime_config": {"parameters": run_parameters(graph, options.raw_data)},
+        "trigger": {"cron_schedule": {"cron": to_kfp(cron)}},
+        "no_catchup": True,
+        "max_concurrency": "1",
+    } | service_account(options)
+    content = json.dumps(wanted | {"experiment": options.experiment}, sort_keys=True)
+    wanted["description"] = MARK + hashlib.sha256(content.encode()).hexdigest()[:16]
 
     # The new one first, so that there is one at any moment.
-    with connect(options.host) as client:
-        there = _find_mine(client, options)
-        enabled = (run for run in there if run.status == "ENABLED")
-        known = next((run for run in enabled if run.description == wanted.description), None)
+    with connect(options) as server:
+        there = _find_mine(server, options)
+        old = {run.recurring_run_id for run in there}
+        as_wanted = (run for run in there if run.description == wanted["description"])
+        known = next((run for run in as_wanted if run.status == "ENABLED"), None)
         if known is None:
-            wanted.experiment_id = client.create_experiment(options.recipe_name).experiment_id
-            recurring_runs = client._recurring_run_api
-            recurring_runs.recurring_run_service_create_recurring_run(recurring_run=wanted)
-        for run in there:
-            if run is not known:
-                client.delete_recurring_run(run.recurring_run_id)
+            experiment = find_or_create_experiment(
+                server, options.experiment or options.recipe_name
+            )
+            wanted["experiment_id"] = experiment.experiment_id
+            made = _create(server, options, wanted, old)
+
+        # Of those that were made at the same moment, here and elsewhere, all keep the newest.
+        now = _find_mine(server, options)
+        new = [run for run in now if run.recurring_run_id not in old]
+        kept = max([known or made, *new], key=_age)
+        for run in now:
+            if run.recurring_run_id != kept.recurring_run_id:
+                _delete(server, run)
 
     # What came of it.
     how = "is there already" if known else "replaced" if there else "created"
     print(f"{name}: {describe(cron, 'kfp', 'UTC', UTC)}")
-    print(f'{how} on {shown(options.host)}, as cron "{to_kfp(cron)}": ', end="")
+    print(f'{how} on {server.access.url}, as cron "{to_kfp(cron)}": ', end="")
     print("one run at a time, none made up for.")
     print("If the server's CRON_SCHEDULE_TIMEZONE is not UTC, the hours are those of that zone.")
+
+
+def _create(
+    server: Server, options: ScheduleOptions, wanted: dict[str, Any], old: set[str]
+) -> RecurringRun:
+    def find() -> RecurringRun | None:
+        new = (run for run in _find(server, options.full_name) if run.recurring_run_id not in old)
+        return next((run for run in new if run.description == wanted["description"]), None)
+
+    return create_once(lambda: server.ask("POST", PATH, RecurringRun, body=wanted), find)
+
+
+def _age(run: RecurringRun) -> tuple[float, str]:
+    return run.created_at.timestamp() if run.created_at else 0.0, run.recurring_run_id
+
+
+def _delete(server: Server, run: RecurringRun) -> None:
+    """Somebody else may have been faster."""
+    try:
+        server.ask("DELETE", f"{PATH}/{run.recurring_run_id}", Nothing)
+    except NoAnswer as failed:
+        if not (failed.status == NOT_FOUND and failed.is_of_api):
+            raise
 
 
 def _refuse_what_no_server_does(options: ScheduleOptions) -> None:
@@ -115,10 +148,10 @@ def _refuse_what_no_server_does(options: ScheduleOptions) -> None:
             raise InputError(f"{flag} is for nights on this machine: leave it out with --host.")
 
 
-def _find_mine(client: Client, options: ScheduleOptions) -> list[V2beta1RecurringRun]:
+def _find_mine(server: Server, options: ScheduleOptions) -> list[RecurringRun]:
     """The recurring runs of the schedule's name. Raises InputError for one of somebody else."""
-    found = _find(client, options.full_name)
-    if not all((run.description or "").startswith(MARK) for run in found):
+    found = _find(server, options.full_name)
+    if not all(run.description.startswith(MARK) for run in found):
         raise InputError(
             f"--name {options.full_name} is a recurring run that `pipeline.py schedule` has not "
             "made: choose another name."
@@ -126,14 +159,9 @@ def _find_mine(client: Client, options: ScheduleOptions) -> list[V2beta1Recurrin
     return found
 
 
-def _find(client: Client, name: str = "") -> list[V2beta1RecurringRun]:
+def _find(server: Server, name: str = "") -> list[RecurringRun]:
     """All recurring runs, or those of a name."""
-    predicate = {"operation": 1, "key": "display_name", "stringValue": name}
-    wanted = json.dumps({"predicates": [predicate]}) if name else None
-    found, page = [], ""
-    while True:
-        answer = client.list_recurring_runs(page_token=page, page_size=PAGE_SIZE, filter=wanted)
-        found += answer.recurring_runs or []
-        page = answer.next_page_token
-        if not page:
-            return found
+    asked = {"filter": named(name)} if name else {}
+    return list(
+        server.pages(PATH, "recurringRuns", RecurringRun, namespace=server.namespace, **asked)
+    )

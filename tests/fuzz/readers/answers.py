@@ -9,7 +9,10 @@ from components.prepare.fetch import stores
 from components.prepare.fetch.stores import Store, Unreachable
 from shared.errors import InputError
 from shared.pipeline.images.registry import check_images
+from shared.pipeline.server.answers import Run
 from shared.pipeline.server.client import connect
+from shared.pipeline.server.runs import get_run
+from shared.pipeline.submitting import ServerOptions
 from shared.tracking.journal import (
     Journal,
     MadeNote,
@@ -68,7 +71,7 @@ def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
 def _kfp(folder: Path) -> list[bytes]:
     return [
         answer(
-            b'{"multi_user": false, "experiment_id": "e", "run_id": "r"}',
+            b'{"multi_user": false}',
             "Content-Type: application/json",
         ),
         answer(b'{"message": "no\\nmore", "code": 3}', status="400 Bad"),
@@ -78,8 +81,9 @@ def _kfp(folder: Path) -> list[bytes]:
 
 
 def _ask_kfp(path: Path) -> None:
-    with connect(f"http://{asked(path)}") as client:
-        client.create_experiment("demo")
+    with connect(ServerOptions(host=f"http://{asked(path)}")) as server:
+        get_run(server, "r")
+        list(server.pages("runs", "runs", Run))
 
 
 def _registry(folder: Path) -> list[bytes]:

@@ -18,7 +18,8 @@ from shared.pipeline.recipes import read_recipe
 from shared.pipeline.schedules import crontab, systemd
 from shared.pipeline.schedules.cron import read_cron
 from shared.pipeline.schedules.schedule import MARK, check_name, describe, find_zone
-from shared.pipeline.server.client import check_raw_data, shown
+from shared.pipeline.server.credentials import shown
+from shared.pipeline.server.submitting import check_raw_data
 from shared.recipes.words import in_words_of_recipe, owners_of
 from shared.secrets import without_secrets
 from tests.fuzz.engine import Target

@@ -3,15 +3,19 @@
 import pytest
 
 from pipeline import CONFIGS, build
+from shared import servers
 from shared.pipeline.recipes import read_recipe
 from shared.pipeline.schedules import recurring
 from shared.pipeline.schedules.manage import ScheduleOptions
+from shared.pipeline.server import client
 from tests.asking import refusal
 from tests.kfp_cache import recipe_in
 
 
 @pytest.fixture
-def ask(kfp_server):
+def ask(kfp_server, monkeypatch):
+    monkeypatch.setenv(servers.PATIENCE, "0.5")
+
     def ask(**options) -> None:
         checked = ScheduleOptions.check({"host": kfp_server.host} | options)
         if checked.wish == "create":
@@ -54,7 +58,7 @@ def test_a_name_stands_for_one_recurring_run(kfp_server, nightly, ask, capsys, m
     for number in range(12):
         other = {"recurring_run_id": f"id-{number}", "display_name": f"other-{number}"}
         kfp_server.recurring_runs[f"id-{number}"] = {**run, **other}
-    monkeypatch.setattr(recurring, "PAGE_SIZE", 5)
+    monkeypatch.setattr(client, "PAGE_SIZE", 5)
     before = dict(kfp_server.recurring_runs)
     nightly()
     assert kfp_server.recurring_runs == before, "the same again"

@@ -1,12 +1,10 @@
 """The graph on a KFP API server, of which there is a stand-in here."""
 
-import base64
 import re
 import shutil
-from pathlib import Path
 
 import pytest
-from kfp import Client
+from kfp import dsl
 
 import pipeline
 import shared.code_version
@@ -14,10 +12,9 @@ from components.prepare.given import lay_over
 from pipeline import CONFIGS
 from shared.pipeline.recipes import read_recipe
 from shared.pipeline.reuse import Reuse
-from shared.pipeline.server import client as server
+from shared.pipeline.server import submitting as server
 from shared.pipeline.submitting import SubmitOptions
-from tests.asking import refusal
-from tests.calling import call
+from tests.asking import refusal, refusal_of_command
 from tests.kfp_cache import recipe_in
 from tests.places import ROOT
 
@@ -25,20 +22,6 @@ RAW_DATA = "s3://bucket/raw"
 IMAGES = "registry.example/pix2pixhd:1a2b3c-cuda"
 TASKS = {step.replace("_", "-") for step in CONFIGS}
 CREATE = "RunService_CreateRun"
-
-
-@pytest.fixture(autouse=True)
-def no_settings_of_ours(monkeypatch, tmp_path):
-    """kfp keeps a namespace in the user's HOME, and asks the environment for the rest."""
-    monkeypatch.setattr(Client, "_LOCAL_KFP_CONTEXT", str(tmp_path / "context.json"))
-    for name in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_SA_TOKEN_PATH"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(autouse=True)
-def no_preflight(monkeypatch):
-    """It takes seconds, and has tests of its own."""
-    monkeypatch.setattr(pipeline, "run_preflight", lambda **_: None)
 
 
 @pytest.fixture
@@ -51,7 +34,7 @@ def submit(kfp_server):
         kfp_server.cache.outputs = {("fingerprint", step): found[step] for step in found}
         config = read_recipe("demo", CONFIGS, overrides)
         graph = pipeline.build("demo", config)
-        server.submit(kfp_server.host, "demo", graph, RAW_DATA, {}, reuse)
+        server.submit(asked(kfp_server.host, reuse=reuse), "demo", graph, {})
         return list(kfp_server.tasks.values())[-1]
 
     return submit
@@ -76,13 +59,13 @@ def test_a_run_has_our_name_experiment_tags_and_numbers(kfp_server, capsys):
     assert experiment["display_name"] == "demo"
     assert run["experiment_id"] == experiment["experiment_id"]
     assert re.fullmatch(r"demo-\d{8}-\d{6}", run["display_name"])
-    assert run["description"] == "Recipe demo. team=vision"
+    assert re.fullmatch(r"Recipe demo\. team=vision Submission \w{12}\.", run["description"])
     given = run["runtime_config"]["parameters"]
     assert (given.pop("raw_data"), given.pop("epochs"), given.pop("size")) == (
         *(RAW_DATA, 8, "128x256"),
     )
     assert {step: given[step] for step in CONFIGS} == dict.fromkeys(CONFIGS, {})
-    assert recipe_in(run["pipeline_spec"])["benchmark"]["batch_sizes"] == [3]
+    assert recipe_in(kfp_server.spec_of(run))["benchmark"]["batch_sizes"] == [3]
     out = capsys.readouterr().out
     assert f"submitted {run['display_name']} to {kfp_server.host}" in out
     assert f"{kfp_server.host}/#/runs/details/{run['run_id']}" in out
@@ -140,7 +123,7 @@ def test_reuse_of_data_alone_or_of_nothing(submit):
 def test_an_edited_copy_of_a_run_trains_anew_and_one_edited_back_does_not(submit, kfp_server):
     submit()
     (run,) = kfp_server.runs.values()
-    spec, asked = run["pipeline_spec"], run["runtime_config"]["parameters"]
+    spec, asked = kfp_server.spec_of(run), run["runtime_config"]["parameters"]
     checked = spec["root"]["dag"]["tasks"]["fingerprint"]["inputs"]["parameters"]["checked_by"]
 
     def copy(**edited) -> set[str]:
@@ -159,95 +142,105 @@ def test_an_edited_copy_of_a_run_trains_anew_and_one_edited_back_does_not(submit
         copy(epochs="2")
 
 
-# What is refused.
+# Its pipeline and its names.
 
 
-@pytest.mark.parametrize(
-    "operation, status, sentence",
-    [
-        (
-            "HealthzService_GetHealthz",
-            401,
-            "refuses access (HTTP 401): give user",
-        ),
-        (CREATE, 403, "refuses access (HTTP 403): give user"),
-        ("HealthzService_GetHealthz", 503, "does not work at the moment (HTTP 503): try again"),
-        (CREATE, 500, "does not work at the moment (HTTP 500): try again later"),
-        ("HealthzService_GetHealthz", 404, "does not answer as a KFP API server (HTTP 404)"),
-        (CREATE, 400, "does not take it (HTTP 400): invalid pipeline spec"),
-    ],
-)
-def test_an_answer_that_is_no_success_is_one_sentence(operation, status, sentence, kfp_server):
-    kfp_server.faults[operation] = (status, "invalid pipeline spec\n[goroutine 42]")
-    refused = refusal(pipeline.submit, asked(kfp_server.host, RAW_DATA))
-    assert refused.startswith(f"--host {kfp_server.host} {sentence}")
-    assert sum(name == operation for name, _ in kfp_server.calls) == 1, "asked once"
+def test_the_same_again_is_the_same_version_and_what_differs_is_another(kfp_server):
+    for changes in ({}, {}, dict(tags=("a=b",)), dict(reuse="off")):
+        pipeline.submit(asked(kfp_server.host, **changes))
+    for recipe in ("facades", "facades"):
+        pipeline.submit(asked(kfp_server.host, recipe=recipe))
+    demo, facades = kfp_server.pipelines.values()
+    assert (demo["name"], facades["name"]) == ("demo", "facades")
+    versions = [version["pipeline_id"] for version in kfp_server.versions.values()]
+    assert versions == [demo["pipeline_id"]] * 2 + [facades["pipeline_id"]]
+    assert len(kfp_server.runs) == 6 and len(kfp_server.experiments) == 2
+
+    pipeline.submit(asked(kfp_server.host, overrides=("prepare.max_images=3",)))
+    other = "registry.example/pix2pixhd:4d5e6f-cuda"
+    pipeline.submit(asked(kfp_server.host, images=other))
+    assert len(kfp_server.versions) == 5 and len(kfp_server.pipelines) == 2
+    assert all(re.fullmatch(r"\w+-[0-9a-f]{12}", v["name"]) for v in kfp_server.versions.values())
 
 
-@pytest.mark.parametrize("operation", ["HealthzService_GetHealthz", CREATE])
-def test_a_server_that_hangs_is_given_up(operation, kfp_server, monkeypatch):
-    monkeypatch.setattr(server, "ANSWER_SECONDS", 0.2)
-    kfp_server.hanging.add(operation)
-    refused = refusal(pipeline.submit, asked(kfp_server.host, RAW_DATA))
-    assert refused.startswith(f"--host {kfp_server.host} gave no answer in time: look there")
-    kfp_server.hanging.clear()
+def test_edited_code_is_another_version(kfp_server, monkeypatch):
+    pipeline.submit(asked(kfp_server.host))
+    monkeypatch.setattr("shared.pipeline.graph.code_version", lambda component: f"{component}-2")
+    pipeline.submit(asked(kfp_server.host))
+    assert len(kfp_server.versions) == 2
 
 
-def test_a_page_that_is_no_server_is_refused(kfp_server, monkeypatch):
-    monkeypatch.setattr(kfp_server, "answer", lambda *_: (200, "Please log in"))
-    refused = refusal(pipeline.submit, asked(kfp_server.host, RAW_DATA))
-    assert refused.startswith(f"--host {kfp_server.host} answers, but not as a KFP API server")
+def test_experiment_run_and_namespace_are_named(kfp_server):
+    kfp_server.has_users = True
+    names = dict(experiment="50 % + more", run_name='a "b"', namespace="team")
+    for _ in range(2):
+        pipeline.submit(asked(kfp_server.host, **names))
+    ((experiment,), runs) = kfp_server.experiments.values(), kfp_server.runs.values()
+    assert (experiment["display_name"], experiment["namespace"]) == ("50 % + more", "team")
+    assert [run["display_name"] for run in runs] == ['a "b"'] * 2
+    assert [one["namespace"] for one in kfp_server.pipelines.values()] == ["team"]
+    refused = refusal(pipeline.submit, asked(kfp_server.host))
+    assert "namespace" in refused and "(HTTP 400)" in refused
 
 
-def test_a_server_that_is_not_there_is_refused_by_the_command_in_one_sentence(tmp_path):
-    host = "http://127.0.0.1:9"
-    result = call(
-        "submit", "--host", host, "--raw-data", RAW_DATA, "--images", IMAGES, cwd=tmp_path
-    )
-    assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1, result.stderr
-    assert f"--host {host} cannot be reached" in result.stderr
+def test_what_is_for_a_server_alone_is_refused_without_one(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for flags in (["--wait"], ["--run-name", "x"], ["--namespace", "x"], ["--token-file", "x"]):
+        refused = refusal_of_command(capsys, pipeline.main, "submit", *flags)
+        assert refused == f"{flags[0]} is for a server: give its URL by --host, too."
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "host, sentence",
-    [
-        ("kfp.example", "is no URL of a server: write for example http://kfp:8080."),
-        ("ftp://user:secret@kfp", "is no URL of a server: write for example http://kfp:8080."),
-        ("http://", "is no URL of a server: write for example http://kfp:8080."),
-        ("http://user:sec/ret@kfp", "has no readable host: write special characters of a password"),
-    ],
-)
-def test_what_is_no_url_of_a_server_is_refused(host, sentence):
-    refused = refusal(pipeline.submit, asked(host, RAW_DATA))
-    assert refused.startswith(f"--host {sentence}") and "sec" not in refused.partition(":")[0]
+# Nothing is made twice.
+
+CREATES = ["PipelineService_CreatePipeline", "UploadPipelineVersion"]
+CREATES += ["ExperimentService_CreateExperiment", CREATE]
 
 
-# Secrets.
+@pytest.fixture(scope="module")
+def garden():
+    """A graph that is small."""
+
+    @dsl.component(base_image="registry.example/python:3.11")
+    def grow(height: int) -> int:
+        return height + 1
+
+    @dsl.pipeline(name="demo")
+    def garden(raw_data: str = ""):
+        grow(height=1)
+
+    return garden
 
 
-def test_user_and_password_of_the_host_are_sent_and_never_shown(kfp_server, capsys):
-    expected = base64.b64encode(b"jane:se:cr@t").decode()
-    kfp_server.authorization = f"Basic {expected}"
-    host = kfp_server.host.replace("http://", "http://jane:se%3Acr%40t@")
-    pipeline.submit(asked(host))
-    shown = capsys.readouterr().out + str([*kfp_server.runs.values()])
-    assert "se%3Acr" not in shown and "se:cr" not in shown and "jane" not in shown
+@pytest.mark.parametrize("is_done", [False, True])
+@pytest.mark.parametrize("fault", ["503", "500", "429", "refuses", "cut off"])
+@pytest.mark.parametrize("operation", CREATES)
+def test_a_call_that_failed_for_the_moment_is_said_again_and_makes_one(
+    operation, fault, is_done, kfp_server, garden, capsys
+):
+    plan = kfp_server.lost if is_done else kfp_server.passing
+    plan[operation] = [fault]
+    server.submit(asked(kfp_server.host), "demo", garden, {})
+    made = (kfp_server.pipelines, kfp_server.versions, kfp_server.experiments, kfp_server.runs)
+    assert [len(one) for one in made] == [1, 1, 1, 1]
+    (run,) = kfp_server.runs
+    assert run in capsys.readouterr().out
 
-    kfp_server.authorization = "Basic other"
-    refused = refusal(pipeline.submit, asked(host, RAW_DATA))
-    assert "HTTP 401" in refused and "jane" not in refused and "cr%40t" not in refused
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_after_silence_a_run_is_looked_for_and_not_made_again(is_done, kfp_server, garden, capsys):
+    plan = kfp_server.lost if is_done else kfp_server.passing
+    plan[CREATE] = ["hangs"]
+    if is_done:
+        server.submit(asked(kfp_server.host), "demo", garden, {})
+    else:
+        refused = refusal(server.submit, asked(kfp_server.host), "demo", garden, {})
+        assert "gave no answer in time; look there for what was made" in refused
+    assert sum(name == CREATE for name, _ in kfp_server.calls) == 1
+    assert len(kfp_server.runs) == is_done
 
 
-def test_a_token_comes_from_the_file_that_kfp_knows(kfp_server, monkeypatch, tmp_path):
-    file = Path(tmp_path / "token")
-    kfp_server.authorization = "Bearer abc"
-    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(file))
-    refused = refusal(pipeline.submit, asked(kfp_server.host, RAW_DATA))
-    assert refused == f"KF_PIPELINES_SA_TOKEN_PATH names {file}, which cannot be read."
-    file.write_text("abc\n")
-    pipeline.submit(asked(kfp_server.host))
-    assert len(kfp_server.runs) == 1
+# What is refused.
 
 
 @pytest.mark.parametrize(
