@@ -199,9 +199,17 @@ def _stored(opened: OpenedImage) -> np.ndarray:
         case "JPEG2000" if header.white != 255:
             file.seek(0)
             return imagecodecs.jpeg2k_decode(file.read())
-    pixels = np.asarray(image)
+    pixels = _by_pillow(opened, image.mode)
     pixels = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _by_pillow(opened: OpenedImage, mode: str) -> np.ndarray:
+    """(H, W) or (H, W, C), in one of Pillow's modes. Raises what decoders raise."""
+    pixels = np.asarray(opened.image.convert(mode))
+    if opened.header.format == "PNG":
+        png.refuse_missing_rows(opened.file)
+    return pixels
 
 
 def _is_interlaced(opened: OpenedImage) -> bool:
@@ -224,8 +232,7 @@ def _levels(opened: OpenedImage) -> tuple[np.ndarray, np.ndarray | None]:
     if image is not None and by_pillow:
         if header.mode == "CMYK":
             return np.asarray(cmyk_to_srgb(image, header.colours.profile)), None
-        image = image.convert("RGBA" if header.alpha else "RGB")
-        pixels = np.asarray(image)
+        pixels = _by_pillow(opened, "RGBA" if header.alpha else "RGB")
     else:
         pixels = _stored(opened)
     if not header.alpha or pixels.ndim != 3 or pixels.shape[2] not in (2, 4):

@@ -2,8 +2,10 @@
 for each decision. What is expected comes from algebra and the formats' specifications, or from
 Pillow where it decodes the same pixels without that property."""
 
+import functools
 import io
 import struct
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -723,6 +725,29 @@ def test_a_tiff_that_lacks_strips_of_its_picture_is_refused(tmp_path, content, t
     (tmp_path / "a.tif").write_bytes(in_strips(content.tobytes(), 2, **tags))
     for read in (probe, read_picture):
         assert "2 of 3 parts are there" in refusal(read, tmp_path / "a.tif")
+
+
+def twice_as_high(content: bytes) -> bytes:
+    """A PNG whose header says so, with its checksum."""
+    header = content[12:20] + struct.pack(">I", 2 * struct.unpack(">I", content[20:24])[0])
+    header += content[24:29]
+    return content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "interlaced"])
+def test_a_png_that_lacks_rows_of_its_picture_is_refused(tmp_path, mode):
+    """Pillow would show what is not there as black."""
+    if mode == "interlaced":
+        content = interlaced_png(COLOUR)
+    else:
+        content = saved(Image.fromarray(COLOUR).convert(mode), "PNG")
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    assert read_picture(path, 3).shape == (3, 6, 8)
+    path.write_bytes(twice_as_high(content))
+    read = read_ids if mode in ("P", "L") else functools.partial(read_picture, channels=3)
+    for reader in (read, functools.partial(read_picture, channels=3)):
+        assert "cannot be read as an image" in refusal(reader, path)
 
 
 def test_the_readme_lists_what_is_read():
