@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from kfp.dsl.graph_component import GraphComponent
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.bounds import reason_of
 from shared.code_version import code_version
@@ -39,7 +39,7 @@ class BuiltImage(BaseModel):
     """Such as registry.example/team/pix2pixhd-train:1a2b3c-cuda."""
     id: str
     """The engine's own, sha256:..."""
-    digest: str
+    digest: str = Field(pattern=r"^(sha256:[0-9a-f]{64})?$")
     """Of the manifest that the registry took, sha256:...; empty: it was not pushed."""
     code_version: str
     """Of the code in it: `shared/code_version.py`."""

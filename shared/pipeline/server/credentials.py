@@ -61,7 +61,7 @@ def access_of(options: ServerOptions) -> Access:
         if options.token_file:
             raise InputError("--token-file and a password in --host exclude each other.")
         pair = f"{unquote(parts.username or '')}:{unquote(parts.password)}"
-        code = base64.b64encode(pair.encode()).decode()
+        code = base64.b64encode(pair.encode(errors="surrogateescape")).decode()
         proofs.append(Proof("Authorization", "Basic ", "user and password of --host", lambda: code))
     elif file := options.token_file or os.environ.get(TOKEN_PATH):
         named = "--token-file" if options.token_file else TOKEN_PATH

@@ -1,6 +1,7 @@
 """Texts that people and programs write: recipes, options, times, sentences, secrets."""
 
 import contextlib
+import json
 from datetime import UTC
 from pathlib import Path
 from unittest import mock
@@ -13,19 +14,24 @@ from components.train.config import TrainConfig
 from pipeline import CONFIGS
 from shared.command import _arguments
 from shared.errors import InputError
+from shared.pipeline.cluster.reading import read_cluster
+from shared.pipeline.images.named import read_images
 from shared.pipeline.images.registry import parse
 from shared.pipeline.recipes import read_recipe
 from shared.pipeline.schedules import crontab, systemd
 from shared.pipeline.schedules.cron import read_cron
 from shared.pipeline.schedules.schedule import MARK, check_name, describe, find_zone
-from shared.pipeline.server.credentials import shown
+from shared.pipeline.server.credentials import access_of, shown
 from shared.pipeline.server.submitting import check_raw_data
+from shared.pipeline.submitting import ServerOptions
 from shared.recipes.words import in_words_of_recipe, owners_of
 from shared.secrets import without_secrets
 from tests.fuzz.engine import Target
 from tests.fuzz.readers.raw import text_of
 
-BUILT_IN = Path(__file__).parents[3] / "shared" / "recipes"
+ROOT = Path(__file__).parents[3]
+BUILT_IN = ROOT / "shared" / "recipes"
+CLUSTERS = [ROOT / "docker" / "kubernetes" / f"{name}.yaml" for name in ("nvidia", "ascend910b")]
 
 
 def _recipes(folder: Path) -> list[bytes]:
@@ -36,6 +42,17 @@ def _recipes(folder: Path) -> list[bytes]:
 
 def _read_recipe(path: Path) -> None:
     read_recipe(str(path), CONFIGS, ())
+
+
+def _clusters(folder: Path) -> list[bytes]:
+    return [file.read_bytes() for file in CLUSTERS] + [b"mlflow_uri: http://mlflow:5000\n"]
+
+
+def _images(folder: Path) -> list[bytes]:
+    whole = f"sha256:{'0' * 64}"
+    image = dict(name="r.example/t/p:1-cpu", id=whole, digest=whole, code_version="0", size_bytes=1)
+    of_all = dict.fromkeys(("prepare", "train", "cluster", "export", "benchmark"), image)
+    return [json.dumps(dict(format=1, device="cpu", images=of_all)).encode()]
 
 
 def _overrides(folder: Path) -> list[bytes]:
@@ -160,13 +177,16 @@ def _addresses(folder: Path) -> list[bytes]:
 
 def _read_address(path: Path) -> None:
     parse(text_of(path))
-    for read in (shown, check_raw_data):
+    text = text_of(path)
+    for read in (shown, check_raw_data, lambda host: access_of(ServerOptions(host=host))):
         with contextlib.suppress(InputError):
-            read(text_of(path))
+            read(text)
 
 
 TARGETS = [
     Target("recipe", _recipes, _read_recipe, "own.yaml", "text"),
+    Target("cluster-file", _clusters, read_cluster, "own.yaml", "text"),
+    Target("images-file", _images, lambda path: read_images(str(path)), "own.json", "text"),
     Target("set", _overrides, _override, form="text"),
     Target("options", _options, _read_options, form="text"),
     Target("crontab", _crontab, _read_crontab, form="text"),
