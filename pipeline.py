@@ -4,8 +4,9 @@ import shared  # noqa: F401 # isort: skip - for it listens to Ctrl-C while the r
 import os
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from kfp import dsl
@@ -25,6 +26,7 @@ from components.train.component import train as train_step
 from components.train.config import TrainConfig
 from shared import tracking
 from shared.command import StepConfig, command_line
+from shared.device_names import DeviceName
 from shared.errors import InputError
 from shared.files.owned import refuse_unwritable
 from shared.pipeline.after_night.notify import notify
@@ -34,7 +36,7 @@ from shared.pipeline.cluster.config import ANY, Cluster
 from shared.pipeline.cluster.place import pipeline_config, place, workspace_of
 from shared.pipeline.cluster.reading import read_cluster
 from shared.pipeline.engines import running
-from shared.pipeline.engines.embedded import Embedded
+from shared.pipeline.engines.checks import check_containers, images_here, on_any_device, start_again
 from shared.pipeline.graph import images_of, parameters_of, task, write_yaml
 from shared.pipeline.images.named import refuse_unqualified, with_images
 from shared.pipeline.nights import NightlyOptions, run_night
@@ -48,7 +50,7 @@ from shared.pipeline.promotion import (
     tags_of_start,
 )
 from shared.pipeline.recipes import Recipe, read_recipe
-from shared.pipeline.runs import LATEST, begin, find, refuse_changes, tags_by_name
+from shared.pipeline.runs import LATEST, EngineOptions, begin, find, refuse_changes, tags_by_name
 from shared.pipeline.schedules import manage, recurring
 from shared.pipeline.schedules.manage import ScheduleOptions
 from shared.pipeline.server import submitting as server
@@ -197,9 +199,10 @@ def submit(config: SubmitOptions) -> None:
             print(f"run {run.name} is finished already")
             return running.print_result(run)
         os.chdir(run.record.working_directory)
-        run_preflight(continue_=run.name, raw_data=raw_data, runs=run.folder.parent)
-        graph = build(run.record.recipe, run.record.config)
-        return running.run_here(run, graph, run.raw_data(raw_data), config.reuse, Embedded())
+        site, here = start_again(run, config), run.record.engine.for_preflight()
+        run_preflight(continue_=run.name, raw_data=raw_data, runs=run.folder.parent, **here)
+        graph = build(run.record.recipe, run.record.config, site)
+        return running.run_here(run, graph, run.raw_data(raw_data), config.reuse)
 
     # A new one, on a server or here.
     site = with_images(read_cluster(config.cluster), config.images)
@@ -216,12 +219,14 @@ def submit(config: SubmitOptions) -> None:
         run_preflight(**asked, host="server", images=config.images, cluster=config.cluster)
         print(cards_of(site))
         return server.submit(config, name, graph, tags)
-    if config.images:
-        raise InputError("--images is of a server: give --host too, or leave it out.")
-    run_preflight(**asked, runs=runs)
+    images = images_here(config, site, config.images)
+    here = config.for_preflight() | dict(images=config.images, cluster=config.cluster)
+    run_preflight(**asked, runs=runs, **here)
     raw_data = running.find_raw_data(raw_data, runs)
     run = begin(name, numbers, raw_data, tags, tracking.code_version(), runs)
-    running.run_here(run, build(name, numbers, site.here()), raw_data, config.reuse, Embedded())
+    run.start_by(config, images)
+    site = site.here().model_copy(update={"images": images})
+    running.run_here(run, build(name, numbers, site), raw_data, config.reuse)
 
 
 def preflight(
@@ -234,6 +239,8 @@ def preflight(
     continue_: Continue = None,
     images: Images = "",
     cluster: ClusterFile = None,
+    engine: Literal["embedded", "docker"] | None = None,
+    container_device: DeviceName = "auto",
 ) -> None:
     """Say what a run will need and does not find: files, networks, devices, disk, images.
 
@@ -248,8 +255,11 @@ def preflight(
         init_from: Folder of a model to train on from, ours or pix2pixHD's or pix2pix's own; sizes
             that --set does not say are its own.
         continue_: What an interrupted run will still need, by its name; without one, the newest.
-        images: Of the steps on a server: file of `make images`, or what their names have in common.
+        images: Of steps in containers, here or on a server: file of `make images`, or what their
+            names have in common.
         cluster: YAML file of what that server's cluster has.
+        engine: How steps will be started here; docker = in containers.
+        container_device: Whose images, and which cards containers are given.
 
     Example:
         python pipeline.py preflight --recipe demo --set benchmark.lpips_network=lpips.onnx
@@ -265,6 +275,7 @@ def preflight(
 
     # What is asked for; of a run what it has still to do.
     finished: list[str] = []
+    by = EngineOptions(engine=engine or "embedded", container_device=container_device)
     if continue_ is None:
         name, init_from = recipe_name(recipe), find_model(init_from, host)
         numbers = read_recipe(recipe, CONFIGS, overrides, init_from)
@@ -273,13 +284,20 @@ def preflight(
         os.chdir(run.record.working_directory)
         name, numbers, raw_data = run.name, run.record.config, run.raw_data(raw_data)
         finished = [step for step, state in run.record.steps.items() if state.is_done]
+        by = run.record.engine.model_copy(update=by.for_preflight() if engine else {})
 
     # Every step says what it needs.
     configs = {step: CONFIGS[step].check(numbers[step]) for step in numbers}
     preflights = dict(prepare=of_prepare, train_global=of_train, cluster=of_cluster)
     preflights |= dict(train_local=of_train, export=of_export, benchmark=of_benchmark)
     in_pods = images_of(build(name, numbers, site)) if host else None
-    look_ahead(configs, preflights, raw_data, runs, name, in_pods, finished, init_from)
+    containers = None
+    if by.engine == "docker" and not host:
+        kept = {} if continue_ is None or by != run.record.engine else run.record.images
+        coming = {step: configs[step] for step in configs if step not in finished}
+        given = (by, kept or images_here(by, site, images), coming, raw_data)
+        containers, configs = partial(check_containers, *given), on_any_device(by, configs)
+    look_ahead(configs, preflights, raw_data, runs, name, in_pods, finished, init_from, containers)
 
 
 def nightly(config: NightlyOptions) -> None:
@@ -326,9 +344,9 @@ def schedule(config: ScheduleOptions) -> None:
         recurring.create(config, graph)
         print(cards_of(site))
     else:
-        if config.images:
-            raise InputError("--images is of a server: give --host too, or leave it out.")
-        run_preflight(**asked, runs=config.runs)
+        images_here(config, ANY, config.images)
+        here = config.for_preflight() | dict(images=config.images)
+        run_preflight(**asked, runs=config.runs, **here)
         manage.create(config)
 
 

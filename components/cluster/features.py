@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,9 +51,14 @@ class InstanceFeatures(ImageRows):
         return cls(**columns, names=np.array(names), start=start, regions=regions)
 
     def encoded(self) -> bytes:
-        """The content of features.npz."""
+        """The content of features.npz: its bytes, of which others keep the digest, are the same
+        under every Python, unlike those of np.savez."""
         buffer = io.BytesIO()
-        np.savez(buffer, **vars(self))
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, column in vars(self).items():
+                content = io.BytesIO()
+                np.save(content, column, allow_pickle=False)
+                archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content.getvalue())
         return buffer.getvalue()
 
     @classmethod

@@ -16,6 +16,7 @@ from shared.command import StepConfig
 from shared.contracts.measured import BenchmarkReport, Verdict
 from shared.errors import InputError
 from shared.files.owned import Held
+from shared.flags import as_words
 from shared.pipeline.after_night.notify import notify
 from shared.pipeline.after_night.retention import retire_nights
 from shared.pipeline.engines.running import ROOT
@@ -24,7 +25,8 @@ from shared.pipeline.processes.locks import hold
 from shared.pipeline.processes.reasons import came_from_outside
 from shared.pipeline.recipes import Recipe
 from shared.pipeline.runs import LOCK as RUN_LOCK
-from shared.pipeline.runs import Run, RunRecord, runs_in
+from shared.pipeline.runs import EngineOptions, Run, RunRecord, runs_in
+from shared.pipeline.submitting import ImageOptions
 from shared.recipes.files import is_file, recipe_name
 from shared.secrets import carried
 from shared.servers import said
@@ -38,7 +40,7 @@ REFUSED_BY_VERDICT, BUSY, TIMED_OUT = 3, 75, 124
 GRACE_SECONDS = 60.0
 
 
-class NightlyOptions(StepConfig):
+class NightlyOptions(ImageOptions, EngineOptions, StepConfig):
     """What runs in the night; the same flags as of `nightly`."""
 
     STEP: ClassVar[str] = "nightly"
@@ -138,11 +140,12 @@ def _command(config: NightlyOptions, unfinished: Run | None) -> list[str]:
     """What `submit` is told."""
     command = [sys.executable, str(ROOT / "pipeline.py"), "submit", "--runs", str(config.runs)]
     command += ["--reuse", "data"]  # training and measuring anew is what a night is for
+    command += [f"--engine={config.engine}", *as_words(config, EngineOptions)]
     if config.raw_data and (not unfinished or unfinished.record.has_secrets):
         command += ["--raw-data", config.raw_data]
     if unfinished:
         return [*command, "--continue", unfinished.name]
-    command += ["--recipe", config.recipe]
+    command += ["--recipe", config.recipe, *as_words(config, ImageOptions)]
     command += ["--from", config.start] if config.start else []
     command += ["--init-from", config.init_from] if config.init_from else []
     command += ["--tag", *(f"{name}={value}" for name, value in NIGHTLY.items())]

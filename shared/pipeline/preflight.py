@@ -54,6 +54,7 @@ def look_ahead(
     images: Mapping[str, str] | None = None,
     finished: Iterable[str] = (),
     init_from: str = "",
+    containers: Callable[[], tuple[str, list[str]]] | None = None,
 ) -> None:
     """Print what a run will need; raises SystemExit with 2 where something is not there, each with
     a line that begins with the step.
@@ -65,6 +66,7 @@ def look_ahead(
         images: Of every step, where it runs on a server; None: it runs here.
         finished: Steps that will not run, and need nothing.
         init_from: Of the command line; "" = it was not given.
+        containers: What the containers of a run here are, in words, and what they lack.
     """
     # The steps.
     here, runs = images is None, runs.resolve()
@@ -97,6 +99,10 @@ def look_ahead(
         place = of_run.of(check_runs_folder, runs)
         if room := place and of_run.of(check_disk, coming, place):
             found.append(("disk", room))
+        if containers:
+            words, lacking = containers()
+            found += [("containers", words)] if words else []
+            missing += [f"containers: {sentence}" for sentence in lacking]
         missing += [f"runs: {sentence}" for sentence in of_run]
     else:
         lacking, unknown = check_images({step: images[step] for step in coming})

@@ -6,13 +6,17 @@ import platform
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from shared.bounds import MANY
+from shared.command import Options
 from shared.contracts.folder import Folder, Record
+from shared.device_names import DeviceName
 from shared.errors import InputError, runnable, runs_flag
 from shared.files.names import Name
+from shared.flags import as_flag
 from shared.pipeline.recipes import Recipe
 from shared.secrets import HIDDEN, without_secrets
 
@@ -20,6 +24,39 @@ LOG = "log.txt"
 LOCK = "run.lock"  # held while the run is worked on
 JOURNAL = "journal"
 LATEST = "latest"  # names the newest unfinished run
+
+
+class EngineOptions(Options):
+    """How steps are started on this machine."""
+
+    engine: Literal["embedded", "docker"] = "embedded"
+    """embedded = each step is a process in the environment of the pipeline; docker = each in a
+    container of its own image, by Docker or Podman."""
+    container_device: DeviceName = "auto"
+    """Whose images, and which cards containers are given; auto = what this machine has."""
+    container_network: str = "host"
+    """Network of the containers; host reaches what this machine reaches, its MLflow too."""
+    container_shm_gb: float = Field(default=0, ge=0, le=MANY)
+    """Shared memory of a container in GiB; 0 = as much as this machine has."""
+    container_memory_gb: float = Field(default=0, ge=0, le=MANY)
+    """Memory of a container in GiB, above which it is killed; 0 = no limit."""
+
+    def for_preflight(self) -> dict[str, str]:
+        """The flags of `preflight` that say the same."""
+        if self.engine == "embedded":
+            return {"engine": self.engine}
+        return {"engine": self.engine, "container_device": self.container_device}
+
+    @model_validator(mode="after")
+    def _fits_the_engine(self) -> Self:
+        if self.engine == "docker" and getattr(self, "host", ""):
+            raise ValueError("--engine docker is of this machine: leave it out, or --host")
+        for name, field in EngineOptions.model_fields.items():
+            if self.engine == "embedded" and getattr(self, name) != field.default:
+                raise ValueError(
+                    f"{as_flag(name)} is of containers: give --engine docker too, or leave it out"
+                )
+        return self
 
 
 class StepState(Record):
@@ -54,6 +91,8 @@ class RunRecord(Folder):
     tags: dict[str, str]
     code: dict[str, str]  # commit, and whether the tree had changes
     host: str  # the machine
+    engine: EngineOptions = EngineOptions()
+    images: dict[str, str] = {}  # of every component, for containers
     started: str  # UTC
     ended: str = ""
     state: Literal["running", "finished", "failed", "stopped"] = "running"
@@ -81,6 +120,15 @@ class Run:
     def report(self) -> Path:
         """The folder of its benchmark's report."""
         return self.folder / "benchmark" / "report"
+
+    def start_by(self, options: EngineOptions, images: Mapping[str, str] | None = None) -> None:
+        """From now on start steps as those options say that were given, and in these images; what
+        is not given stays. Noted when the run begins, by whoever holds its lock."""
+        said = options.model_fields_set & EngineOptions.model_fields.keys()
+        given = {name: getattr(options, name) for name in said}
+        engine = EngineOptions.model_validate(self.record.engine.model_dump() | given)
+        images = self.record.images if images is None else dict(images)
+        self.record = self.record.model_copy(update={"engine": engine, "images": images})
 
     def raw_data(self, given: str | None) -> str:
         """Where its raw data are; `given` is needed only for a URL whose secrets were not kept.

@@ -1,17 +1,26 @@
 """What `submit` is asked for: the run, and where it runs."""
 
+<<<<<<< HEAD
 from collections.abc import Iterable
+=======
+import os
+>>>>>>> 10edc6a (submit --engine docker runs every step in a container of its own image, with the digests, messages and run.json of the embedded engine)
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
 import tyro
+<<<<<<< HEAD
 from pydantic import Field, model_validator
+=======
+from pydantic import field_validator
+>>>>>>> 10edc6a (submit --engine docker runs every step in a container of its own image, with the digests, messages and run.json of the embedded engine)
 
 from shared.bounds import MANY
 from shared.command import Options, StepConfig
 from shared.errors import InputError
 from shared.flags import as_flag
 from shared.pipeline.reuse import Reuse
+from shared.pipeline.runs import EngineOptions
 
 
 class RunOptions(Options):
@@ -56,6 +65,11 @@ class ImageOptions(Options):
     """File that `make images` has written, or what is common to the names of the images of a
     registry, such as registry.example/team/pix2pixhd:1a2b3c-cuda."""
 
+    @field_validator("images")
+    @classmethod
+    def _is_found_from_any_folder(cls, images: str) -> str:
+        return os.path.realpath(images) if os.path.isfile(images) else images
+
 
 class ServerOptions(Options):
     """On a Kubeflow Pipelines server. A token, else a cookie, may also stand in the environment:
@@ -82,6 +96,7 @@ class ServerOptions(Options):
     its images, shared memory and retries alone have a meaning."""
 
 
+<<<<<<< HEAD
 class WaitOptions(ServerOptions):
     """Waiting for the end of a run on a server."""
 
@@ -95,6 +110,11 @@ class WaitOptions(ServerOptions):
 
 
 class SubmitOptions(WaitOptions, ImageOptions, HereOptions, RunOptions, StepConfig):
+=======
+class SubmitOptions(
+    ServerOptions, ImageOptions, EngineOptions, HereOptions, RunOptions, StepConfig
+):
+>>>>>>> 10edc6a (submit --engine docker runs every step in a container of its own image, with the digests, messages and run.json of the embedded engine)
     """A run that is asked for; the flags of `submit`."""
 
     STEP: ClassVar[str] = "submit"

@@ -10,9 +10,10 @@ import tempfile
 import time
 import urllib.request
 import webbrowser
+from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from shared import servers, tracking
 from shared.errors import InputError, nearby
@@ -42,7 +43,7 @@ def ui(runs: Path = Path("runs"), port: int = 5000) -> None:
         link = without_secrets(deep_link(uri))
         print(f"MLFLOW_TRACKING_URI is a server, which has its own pages: {link}")
         return
-    port = _free_port(port)
+    port = free_port(port)
     try:
         runs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -50,28 +51,36 @@ def ui(runs: Path = Path("runs"), port: int = 5000) -> None:
 
     keeps(f"all is kept in {nearby(runs)}", "the same command again shows it")
 
-    # The server, which makes the store where there is none: one process at a time may.
+    # The server, and where to look.
+    start = time.perf_counter()
+    with serving(uri, runs, port) as (address, server, log):
+        link = deep_link(address)
+        print(f"ready after {time.perf_counter() - start:.0f} s: {link}\nCtrl-C ends it.")
+        sys.stdout.flush()
+        if _has_display():
+            webbrowser.open(link)
+        server.wait()
+        raise SystemExit(f"MLflow's server ended by itself: {_last_words(log)}")
+
+
+@contextlib.contextmanager
+def serving(uri: str, runs: Path, port: int) -> Iterator[tuple[str, subprocess.Popen, IO[str]]]:
+    """MLflow's server on a store inside the block: its address, process and log.
+
+    Raises InputError where it does not start."""
     address = f"http://{HOST}:{port}"
     artifacts = store.artifacts_of(uri) or (runs.resolve() / "mlartifacts").as_uri()
     command = [sys.executable, "-m", "mlflow", "server"]
     command += ["--artifacts-destination", artifacts]
     command += ["--host", HOST, "--port", str(port), "--workers", "1"]
     environment = os.environ | SERVER | {"MLFLOW_BACKEND_STORE_URI": uri}  # it may have a password
-    start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as log:
         output = dict(stdout=log, stderr=subprocess.STDOUT)
         with Guarded(command, environment, GRACE_SECONDS, **output) as server:
+            # It makes the store where there is none: one process at a time may.
             with store.locked(uri):
                 _wait(address, server.process, log)
-
-            # Where to look.
-            link = deep_link(address)
-            print(f"ready after {time.perf_counter() - start:.0f} s: {link}\nCtrl-C ends it.")
-            sys.stdout.flush()
-            if _has_display():
-                webbrowser.open(link)
-            server.process.wait()
-            raise SystemExit(f"MLflow's server ended by itself: {_last_words(log)}")
+            yield address, server.process, log
 
 
 def deep_link(address: str) -> str:
@@ -99,7 +108,7 @@ def _ask(address: str, path: str, **body) -> dict[str, Any]:
         return json.loads(servers.whole(iter(lambda: answer.read(2**16), b"")))
 
 
-def _free_port(port: int) -> int:
+def free_port(port: int) -> int:
     """Raises InputError for one that is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -6,6 +6,7 @@ Every call is first a line of a journal in the run's folder (journal.py), which 
 
 Environment, by which steps find their place:
     MLFLOW_TRACKING_URI     the store; without it, and without a journal, nothing is logged
+    PIPELINE_STORE          the same store as others reach it, where that is another address
     MLFLOW_EXPERIMENT_NAME, MLFLOW_EXPERIMENT_ID
                             of a run that has no parent; the id goes first
     MLFLOW_RUN_ID           go on with that run, which somebody else closes: KFP's MLflow plugin
@@ -218,7 +219,7 @@ def _run(
     run, earlier = _name_in(folder, title, note.given_id, again)
     note = earlier or note
     note.tags |= _source_tags()
-    note.uri = without_secrets(os.environ.get(store.URI, ""))
+    note.uri = without_secrets(os.environ.get(store.KNOWN_AS) or os.environ.get(store.URI, ""))
     note.opened_by, note.status = journal.file.name, "RUNNING"
     note.write(RunNote.file(folder, run))
 
@@ -344,7 +345,7 @@ def links() -> Links | None:
     if run_id() is None:
         return None
     known = _open.courier.tree.known_id(_open.run)
-    uri = os.environ[store.URI]
+    uri = os.environ.get(store.KNOWN_AS) or os.environ[store.URI]
     return Links(
         run=store.link(uri, known.experiment_id, known.run_id),
         experiment=store.link(uri, known.experiment_id),

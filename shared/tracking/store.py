@@ -16,6 +16,7 @@ from shared.files.owned import one_at_a_time
 from shared.secrets import without_secrets
 
 URI = "MLFLOW_TRACKING_URI"
+KNOWN_AS = "PIPELINE_STORE"  # the store in that of a container, which reaches it by a server
 LOCK, ARTIFACTS = "mlflow.lock", "mlartifacts"  # beside the database of a local store
 
 # A lost server is given up after seconds instead of minutes; who calls tries again later.

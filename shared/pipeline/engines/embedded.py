@@ -5,6 +5,7 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 
 from shared.code_version import code_version
+from shared.command import CODE_IS_KNOWN
 from shared.pipeline.engines.steps import StepTask
 from shared.pipeline.runs import Run
 from shared.terminal.screen import Screen
@@ -22,6 +23,7 @@ class Embedded:
 
     def command(self, task: StepTask, executor: list[str]) -> tuple[list[str], dict[str, str]]:
         environment = {**os.environ, **task.environment, "_KFP_RUNTIME": "true"}
+        environment[CODE_IS_KNOWN] = "true"
         return [sys.executable, *executor], environment
 
     def explains(self, status: int) -> bool:

@@ -17,7 +17,9 @@ from shared.contracts.dataset import DatasetManifest
 from shared.contracts.measured import BenchmarkReport
 from shared.errors import GOES_ON, nearby
 from shared.pipeline.description import head_lines, result_lines, tags_of
-from shared.pipeline.engines.steps import Engine, Place, StepFailed
+from shared.pipeline.engines.containers import Containers
+from shared.pipeline.engines.embedded import Embedded
+from shared.pipeline.engines.steps import Engine, StepFailed
 from shared.pipeline.processes import run_step
 from shared.pipeline.processes.locks import hold
 from shared.pipeline.reuse import Reuse
@@ -45,7 +47,7 @@ def find_raw_data(raw_data: str | None, runs: Path) -> str:
     return str(Path(raw_data).absolute())
 
 
-def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse, place: Place) -> None:
+def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse) -> None:
     """Run a built graph in the folder of a run; its steps become children of one MLflow run.
 
     What the run has finished before is kept, what it was in goes on, and what an earlier run has
@@ -54,17 +56,17 @@ def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse, place
     Args:
         raw_data: Absolute path or URL of paired images.
         reuse: Of which steps an earlier run's output is taken over: all, that of prepare, or none.
-        place: Where its steps are started.
 
     Raises InputError where another process works on this run, SystemExit with 2 where a step
     refused, else 1 where it failed.
     """
     # What is said when a signal comes, here and by the steps.
-    os.environ[GOES_ON] = again = continue_command(run)
-    keeps(f"what is done is kept in {nearby(run.folder)}", f"go on with: {again}")
+    os.environ[GOES_ON] = command = continue_command(run)
+    keeps(f"what is done is kept in {nearby(run.folder)}", f"go on with: {command}")
     with hold(run.folder / LOCK), Log(run.log) as log:
         # Nobody else works on it; who did until now may have got further.
-        run.record = record = RunRecord.read(run.folder)
+        said = {"engine": run.record.engine, "images": run.record.images}
+        run.record = record = RunRecord.read(run.folder).model_copy(update=said)
         screen = Screen(sys.stdout, log)
         for line in head_lines(run):
             screen.say(line)
@@ -75,6 +77,7 @@ def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse, place
 
         # The run: steps on the screen, everything in the log, figures in MLflow.
         start = time.perf_counter()
+        place = Containers(record.engine) if record.engine.engine == "docker" else Embedded()
         engine = Engine(run, screen, reuse, place)
         runs, numbers = run.folder.parent, _numbers(run)
         raw_data = carried(raw_data) if "://" in raw_data else raw_data

@@ -11,14 +11,14 @@ DISK_IS_FULL = r"No space left on device|Disk quota exceeded|disk is full"
 
 
 def reason_of(
-    status: int, last_lines: Sequence[str], peak_bytes: int, oom_kills: int | None
+    status: int, last_lines: Sequence[str], peak_bytes: int | None, oom_kills: int | None
 ) -> str:
     """What outside a step has ended it, in one sentence; "" where its own last line says it.
 
     Args:
         status: Its exit status, negative where a signal ended it; 128 + signal as shells say it.
         last_lines: The last that it printed.
-        peak_bytes: Most memory of the largest of its processes.
+        peak_bytes: Most memory of the largest of its processes; None = unknown.
         oom_kills: Processes that the kernel has ended meanwhile for want of memory; None = unknown.
     """
     # By which signal; a worker that was killed makes the step fail with an exit status of its own.
@@ -31,10 +31,9 @@ def reason_of(
 
     # Memory.
     if number == signal.SIGKILL:
-        memory = (
-            f"its largest process had {_gib(peak_bytes)} of {_gib(memory_bytes())} GiB; a smaller "
-            "batch or fewer workers need less"
-        )
+        known = peak_bytes is not None
+        had = f"its largest process had {_gib(peak_bytes)} of " if known else "this machine has "
+        memory = f"{had}{_gib(memory_bytes())} GiB; a smaller batch or fewer workers need less"
         if oom_kills == 0:
             return (
                 "killed from outside (SIGKILL), by a person or a service, not by the kernel for "

@@ -13,11 +13,11 @@ from shared.pipeline.nights import NightlyOptions
 from shared.pipeline.schedules import crontab, systemd
 from shared.pipeline.schedules.cron import read_cron
 from shared.pipeline.schedules.schedule import Schedule, check_name, describe, find_zone, local_zone
-from shared.pipeline.submitting import ImageOptions, ServerOptions, refuse_without_host
+from shared.pipeline.submitting import ServerOptions, refuse_without_host
 from shared.secrets import without_secrets
 
 
-class ScheduleOptions(ServerOptions, ImageOptions, NightlyOptions):
+class ScheduleOptions(ServerOptions, NightlyOptions):
     """When a night starts, or what becomes of a schedule that is there."""
 
     STEP: ClassVar[str] = "schedule"
