@@ -39,11 +39,7 @@ def binds(read: Any, written: Iterable[Path | str]) -> list[Bind]:
         if not any(_is_within(place, one.target) for one in found.values()):
             found[place] = Bind(place, place)
     for place in found:
-        if any(_is_within(one, place) for one in OF_IMAGE):
-            raise InputError(
-                f"--engine docker: {place} is a folder that the containers need themselves: give "
-                "one below it, or elsewhere."
-            )
+        _refuse_hiding(place)
     if len(found) > MOST:
         raise InputError(
             f"--engine docker: links in the raw data lead to {len(found)} places, of which a "
@@ -62,9 +58,19 @@ def _places_in(value: Any) -> Iterator[str]:
         waiting.discard(place)
         if any(_is_within(place, one) for one in seen):
             continue
+        _refuse_hiding(place)
         seen.add(place)
         waiting |= {one for one in _links_out_of(place) if _is_place(one)}
     return iter(sorted(seen, key=len))
+
+
+def _refuse_hiding(place: str) -> None:
+    """Raises InputError for a place that would hide files of the image."""
+    if any(_is_within(one, place) for one in OF_IMAGE):
+        raise InputError(
+            f"--engine docker: {place} is a folder that the containers need themselves: give one "
+            "below it, or elsewhere."
+        )
 
 
 def _is_place(text: str) -> bool:

@@ -1,0 +1,206 @@
+"""What a container of a step is given, without an engine: places, cards, variables; and what is
+said where no engine is."""
+
+import json
+import os
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from shared.errors import InputError
+from shared.pipeline.engines.cards import cards_for, device_of
+from shared.pipeline.engines.containers import Containers
+from shared.pipeline.engines.daemon import connect
+from shared.pipeline.engines.mounts import binds
+from shared.pipeline.runs import EngineOptions
+from tests.calling import call
+
+PODMAN, DOCKER = {"Components": [{"Name": "Podman Engine"}]}, {"Components": [{"Name": "Engine"}]}
+
+
+# Places.
+
+
+def test_what_parameters_name_is_read_only_at_the_same_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("it's raw", "runs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "vgg, 16.pth").touch()
+    raw, weights, runs = f"{tmp_path}/it's raw", f"{tmp_path}/vgg, 16.pth", tmp_path / "runs"
+    read = {"raw_data": raw, "config": {"vgg_weights": "vgg, 16.pth", "size": "32x64", "n": [1]}}
+    assert set(binds(read, [runs])) == {
+        (raw, raw, False),
+        (weights, weights, False),
+        (str(runs), str(runs), True),
+    }
+
+
+def test_links_lead_to_places_that_are_given_too(tmp_path):
+    """Also over several links, and out of folders that links lead to; inner ones need nothing."""
+    for name in ("raw/a", "disk1/photos", "disk2"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "disk2" / "one.png").touch()
+    (tmp_path / "raw" / "photos").symlink_to("../disk1/photos")
+    (tmp_path / "raw" / "inner").symlink_to("a")
+    (tmp_path / "raw" / "lost").symlink_to("/nowhere/at/all")
+    (tmp_path / "disk1" / "photos" / "one.png").symlink_to(tmp_path / "disk2" / "one.png")
+    found = {bind.source for bind in binds(str(tmp_path / "raw"), [])}
+    assert found == {str(tmp_path / name) for name in ("raw", "disk1/photos", "disk2")}
+
+
+@pytest.mark.parametrize("place", ["/", "/usr", "/tmp", "/home", "/etc"])
+def test_no_place_hides_the_files_of_the_image(place):
+    with pytest.raises(InputError, match=f"{place} is a folder that the containers need"):
+        binds({"raw_data": place}, [])
+
+
+def test_too_many_places_are_refused(tmp_path):
+    (tmp_path / "raw").mkdir()
+    for number in range(120):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / "raw" / f"{number}").symlink_to(tmp_path / f"{number}")
+    with pytest.raises(InputError, match="copy the files into one folder"):
+        binds(str(tmp_path / "raw"), [])
+
+
+# Cards.
+
+
+def test_the_device_is_what_the_machine_has(tmp_path):
+    assert device_of("auto", tmp_path) == "cpu"
+    (tmp_path / "nvidiactl").touch()
+    assert device_of("auto", tmp_path) == "cuda" and device_of("cpu", tmp_path) == "cpu"
+    (tmp_path / "davinci_manager").touch()
+    assert device_of("auto", tmp_path) == "npu"
+
+
+def test_nvidia_cards_are_asked_for_as_each_engine_knows_them():
+    every = [{"count": -1, "capabilities": [["gpu"]]}]
+    assert cards_for("cuda", DOCKER)["device_requests"] == every
+    by_name = [{"driver": "cdi", "device_ids": ["nvidia.com/gpu=all"]}]
+    assert cards_for("cuda", PODMAN)["device_requests"] == by_name
+    assert cards_for("cpu", DOCKER) == {"device_requests": [], "mounts": [], "options": {}}
+
+
+def test_ascend_cards_come_with_their_driver_or_by_its_runtime(tmp_path):
+    for name in ("davinci0", "davinci1", "davinci_manager", "devmm_svm", "hisi_hdc"):
+        (tmp_path / "dev").mkdir(exist_ok=True)
+        (tmp_path / "dev" / name).touch()
+    (tmp_path / "usr/local/bin").mkdir(parents=True)
+    (tmp_path / "usr/local/bin/npu-smi").touch()
+    given = cards_for("npu", DOCKER, tmp_path)
+    names = ("davinci0", "davinci1", "davinci_manager", "devmm_svm", "hisi_hdc")
+    assert given["options"]["devices"] == [f"/dev/{one}:/dev/{one}:rwm" for one in names]
+    assert given["options"]["group_add"] == [str(os.getgid())]
+    assert [one["source"] for one in given["mounts"]] == ["/usr/local/bin/npu-smi"]
+    assert all(one["read_only"] for one in given["mounts"])
+
+    by_runtime = cards_for("npu", DOCKER | {"Runtimes": {"ascend": {}}}, tmp_path)
+    assert by_runtime["options"] == {"runtime": "ascend"} and not by_runtime["mounts"]
+    assert by_runtime["environment"] == {"ASCEND_VISIBLE_DEVICES": "0,1"}
+
+
+# A step's container.
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """What the program of a step's container is asked for, and its environment."""
+
+    def ask(engine=DOCKER, parameters=None, **options):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+        place = Containers(EngineOptions(engine="docker", **options))
+        place.engine = engine
+        place.mlflow = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1", "PIPELINE_STORE": "sqlite"}
+        folder = tmp_path / "runs" / "demo-1" / "prepare"
+        run = SimpleNamespace(folder=folder.parent)
+        screen = SimpleNamespace(is_terminal=False)
+        task = SimpleNamespace(component="prepare", image="pix2pixhd-prepare:cpu", folder=folder)
+        task.parameters, task.environment = parameters or {}, {"OF_TASK": "1"}
+        task.engine = SimpleNamespace(run=run, screen=screen)
+        command, environment = place.command(task, ["-c", "pass", "--executor_input", "{}"])
+        return json.loads(command[-1]), environment
+
+    return ask
+
+
+def test_secrets_stand_in_the_environment_alone(asked, monkeypatch):
+    secrets = {"MLFLOW_TRACKING_PASSWORD": "swordfish", "AWS_SECRET_ACCESS_KEY": "opensesame"}
+    secrets |= {"OUR_STORE": "https://me:mellon@store.example/data", "PIPELINE_CARRIED": "{}"}
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    container, environment = asked(parameters={"raw_data": "env://OUR_STORE"})
+    assert secrets.keys() <= set(container["names"]) and {"OF_TASK"} <= set(container["names"])
+    assert not any(value in json.dumps(container) for value in secrets.values() if len(value) > 2)
+    assert {name: environment[name] for name in secrets} == secrets
+
+
+def test_only_what_a_step_needs_of_our_environment_is_taken(asked, monkeypatch):
+    for name in ("LD_PRELOAD", "GITHUB_TOKEN", "PIPELINE_LOCKS", "PYTHONPATH", "HOME"):
+        monkeypatch.setenv(name, "of this machine")
+    names = asked()[0]["names"]
+    taken = {"LD_PRELOAD", "GITHUB_TOKEN", "PIPELINE_LOCKS", "PYTHONPATH", "HOME", "PATH"}
+    assert not taken & set(names)
+
+
+def test_a_certificate_comes_with_its_variable(asked, monkeypatch, tmp_path):
+    (tmp_path / "ours.pem").touch()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ours.pem"))
+    assert str(tmp_path / "ours.pem") in [one["source"] for one in asked()[0]["mounts"]]
+
+
+def test_who_and_how_much_a_container_is(asked):
+    options = asked()[0]["options"]
+    assert options["user"] == f"{os.getuid()}:{os.getgid()}" and options["network_mode"] == "host"
+    assert options["working_dir"] == os.getcwd() and "mem_limit" not in options
+    options = asked(container_memory_gb=2, container_shm_gb=0.5)[0]["options"]
+    assert options["mem_limit"] == options["memswap_limit"] == 2**31
+    assert options["shm_size"] == 2**29
+    rootless = {"SecurityOptions": ["name=rootless", "name=selinux"]}
+    options = asked(engine=DOCKER | rootless)[0]["options"]
+    assert options["user"] == "0:0" and "label=disable" in options["security_opt"]
+
+
+# No engine.
+
+
+def test_a_missing_engine_says_what_starts_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+    with pytest.raises(InputError, match="no.sock.*No such file.*systemctl start docker") as said:
+        connect()
+    assert "\n" not in str(said.value)
+
+
+def test_an_engine_that_is_none_is_one_sentence(monkeypatch, tmp_path):
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "other.sock"))  # and does not listen
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/other.sock")
+        with pytest.raises(InputError, match="no container engine answers"):
+            connect()
+    monkeypatch.setenv("DOCKER_HOST", "nonsense://x")
+    with pytest.raises(InputError, match="no container engine answers"):
+        connect()
+
+
+@pytest.mark.parametrize(
+    ("words", "refusal"),
+    [
+        (["--container-memory-gb", "4"], "--container-memory-gb is of containers"),
+        (["--images", "registry.example/team/pix2pixhd:1"], "--images is of containers"),
+        (["--engine", "docker", "--host", "http://kfp:8888"], "--engine docker is of this machine"),
+    ],
+)
+def test_flags_that_have_no_meaning_are_refused(words, refusal, tmp_path):
+    done = call("submit", *words, cwd=tmp_path)
+    assert done.returncode == 2 and refusal in done.stderr, done.stderr
+    assert not (tmp_path / "runs").exists() and "Traceback" not in done.stderr
+
+
+def test_preflight_says_that_there_is_no_engine(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+    done = call("preflight", "--engine", "docker", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "containers: --engine docker: no container engine answers" in done.stderr
+    assert Path(tmp_path / "runs").exists() is False
