@@ -1,19 +1,12 @@
 """What `submit` is asked for: the run, and where it runs."""
 
-<<<<<<< HEAD
-from collections.abc import Iterable
-=======
 import os
->>>>>>> 10edc6a (submit --engine docker runs every step in a container of its own image, with the digests, messages and run.json of the embedded engine)
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
 import tyro
-<<<<<<< HEAD
-from pydantic import Field, model_validator
-=======
-from pydantic import field_validator
->>>>>>> 10edc6a (submit --engine docker runs every step in a container of its own image, with the digests, messages and run.json of the embedded engine)
+from pydantic import Field, field_validator, model_validator
 
 from shared.bounds import MANY
 from shared.command import Options, StepConfig
@@ -96,7 +89,6 @@ class ServerOptions(Options):
     its images, shared memory and retries alone have a meaning."""
 
 
-<<<<<<< HEAD
 class WaitOptions(ServerOptions):
     """Waiting for the end of a run on a server."""
 
@@ -109,12 +101,7 @@ class WaitOptions(ServerOptions):
     """Seconds between two looks of --wait."""
 
 
-class SubmitOptions(WaitOptions, ImageOptions, HereOptions, RunOptions, StepConfig):
-=======
-class SubmitOptions(
-    ServerOptions, ImageOptions, EngineOptions, HereOptions, RunOptions, StepConfig
-):
->>>>>>> 10edc6a (submit --engine docker runs every step in a container of its own image, with the digests, messages and run.json of the embedded engine)
+class SubmitOptions(WaitOptions, ImageOptions, EngineOptions, HereOptions, RunOptions, StepConfig):
     """A run that is asked for; the flags of `submit`."""
 
     STEP: ClassVar[str] = "submit"

@@ -237,7 +237,7 @@ def test_code_that_is_not_what_the_pipeline_was_compiled_from_is_refused(capsys,
     assert refused.value.code == 2
     sentence = "train refused: this image holds other code of train"
     assert capsys.readouterr().err.startswith(sentence)
-    monkeypatch.setenv("PIPELINE_RUN", "demo-20261129-170000")
+    monkeypatch.setenv("PIPELINE_CODE_IS_KNOWN", "true")  # by the embedded engine
     assert execute(run, TrainOptions, {}, "0123456789abcdef") == {}
 
 

@@ -169,4 +169,7 @@ def test_images_are_of_no_run_on_this_machine(tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             pipeline.main([*words, "--images", "registry.example/pix2pixhd:1"])
         assert stop.value.code == 2
-        assert "--images is of a server: give --host too" in capsys.readouterr().err
+        assert (
+            "--images is of containers: give --engine docker or --host too"
+            in capsys.readouterr().err
+        )
