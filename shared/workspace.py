@@ -72,7 +72,9 @@ def output_on(workspace: str, step: str, output: str, artifact: Path, stays: Sta
         yield folder
     turn.refuse_if_over()
 
-    # The artifact, and where the rest of it is.
+    # The artifact, and where the rest of it is. Some runs make none, as one for its speed.
+    if not folder.is_dir():
+        return
     take_over(folder, artifact, leave=(*stays.names, ".*"))
     if stays.described_by:
         location = Location(
@@ -198,18 +200,16 @@ class Turn:
 
         def look() -> None:
             while not ended.wait(LOOK_SECONDS):
-                if sentence := self.over():
+                if (sentence := self.over()) and not ended.is_set():
                     print(sentence, file=sys.stderr, flush=True)
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
 
-        watching = threading.Thread(target=look, name="turn", daemon=True)
-        watching.start()
+        threading.Thread(target=look, name="turn", daemon=True).start()
         try:
             yield
         finally:
-            ended.set()
-            watching.join()
+            ended.set()  # nobody waits for the thread: its disk may be silent
 
     def remove_earlier(self) -> None:
         """Remove what this turn has taken over, and what was left before."""

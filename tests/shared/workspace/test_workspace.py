@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,6 +29,7 @@ from shared.contracts.location import Location
 from shared.contracts.model import ModelCard
 from shared.files.owned import LOCK, only_writer
 from shared.files.writing import NoRoom, take_over
+from shared.networks.weight_file import load_tensors
 from shared.pipeline.cluster.config import Cluster
 from shared.pipeline.graph import write_yaml
 from shared.pipeline.recipes import read_recipe
@@ -191,6 +193,33 @@ def test_a_pod_that_is_killed(kill, alone, workspace, tmp_path):
     assert same_training(second.artifact, alone["model"])
 
 
+@pytest.mark.slow
+def test_a_pod_of_a_node_that_is_back(alone, workspace, tmp_path):
+    """It stands still while another does its step to the end, and holds all its locks."""
+    pods, dataset = Pods(tmp_path / "pods", str(workspace)), alone["dataset"]
+    first, artifact = pods.start("train", TRAIN | {"epochs": 10_000}, dataset=dataset)
+    state = workspace / "run-1" / "train_global" / "1" / "model" / "state" / "training.pt"
+    try:
+        for _ in range(600):
+            if state.is_file():
+                break
+            time.sleep(0.1)
+        os.killpg(first.pid, signal.SIGSTOP)
+        done = load_tensors(state)["epoch"]
+        second = pods.run_one("train", TRAIN | {"epochs": done + 2}, dataset=dataset)
+        assert second.code == 0 and "goes on with what pod " in second.said, second.said
+        card = ModelCard.read(second.artifact)
+        os.killpg(first.pid, signal.SIGCONT)
+        said, _ = first.communicate(timeout=60)
+    finally:
+        first.kill()
+    assert first.returncode == 128 + signal.SIGTERM and "Traceback" not in said, said
+    assert "does this step by now, since this pod was taken for lost" in said
+    assert not artifact.exists() and card.epoch == done + 2
+    trained = workspace / "run-1" / "train_global" / "2" / "model"
+    assert ModelCard.read(trained).digest == card.digest
+
+
 # Two at once.
 
 
@@ -281,6 +310,11 @@ def test_what_somebody_still_writes_to_is_taken_over(tmp_path, monkeypatch):
 
     monkeypatch.setattr(shared.workspace, "take_over", fails_once)
     assert (Turn.begin(tmp_path / "step", ()).folder / "file").read_text() == "x"
+
+
+def test_a_step_that_makes_nothing_hands_nothing_over(workspace, tmp_path):
+    run_toy(tmp_path, workspace, lambda out, *, config: {})
+    assert not (tmp_path / "out").exists()
 
 
 # What is said.
