@@ -13,9 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+import pipeline
 from shared.code_version import code_version
 from shared.contracts.dataset import DatasetManifest
+from shared.flags import read_flags
 from shared.pipeline.images.named import BuiltImage, BuiltImages
+from shared.pipeline.schedules.foreground import GRACE_SECONDS
+from shared.pipeline.schedules.manage import ScheduleOptions
 from tests.places import ROOT, STEPS
 
 DOCKERFILES = {path.stem: path for path in sorted((ROOT / "docker").glob("*.Dockerfile"))}
@@ -208,6 +212,44 @@ def test_compose_file_serves_mlflow_of_the_same_version_to_this_machine_only():
     assert mlflow["image"].endswith(f":{version}")
     assert f"mlflow=={version}" in mlflow["build"]["dockerfile_inline"]
     assert all(port.startswith("127.0.0.1:") for port in mlflow["ports"])
+
+
+def test_compose_file_keeps_the_nights_without_the_socket_of_the_engine():
+    night = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]["nightly"]
+    assert night["restart"] == "unless-stopped" and "runs:/runs" in night["volumes"]
+    assert not [volume for volume in night["volumes"] if "sock" in volume]
+    assert int(night["stop_grace_period"].removesuffix("m")) * 60 > GRACE_SECONDS
+
+    # It installs what the steps and the pipeline do.
+    dockerfile = night["build"]["dockerfile_inline"].replace("\\\n", " ")
+    (pip,) = re.findall(r"RUN pip install .* -r /tmp/benchmark.txt (.*)", dockerfile)
+    lists = re.findall(r"COPY components/(\w+)/requirements.txt /tmp/\1.txt", dockerfile)
+    assert sorted(lists) == sorted(STEPS)
+    assert {*pip.split()} == pins((ROOT / "shared/pipeline/requirements.txt").read_text()).keys()
+
+
+def test_compose_file_gives_schedule_the_words_of_nightly_as_a_shell_does(tmp_path):
+    night = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]["nightly"]
+    (tmp_path / "python").write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    defaults = {
+        name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", value)
+        for name, value in night["environment"].items()
+    }
+
+    def asked(**given: str) -> ScheduleOptions:
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"} | defaults | given
+        command = [word.replace("$$", "$") for word in night["command"]]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        program, verb, *words = done.stdout.splitlines()
+        assert (program, verb) == ("/app/pipeline.py", "schedule")
+        return ScheduleOptions.check(read_flags(pipeline.schedule, "", words))
+
+    usual = asked()
+    assert usual.foreground and usual.wish == "create" and str(usual.runs) == "/runs"
+    assert (usual.cron, usual.timezone, usual.recipe) == ("0 2 * * *", "UTC", "demo")
+    mine = asked(CRON="@daily", NIGHTLY="--raw-data /raw --notify \"mail -s 'a night' me\"")
+    assert (mine.cron, mine.raw_data, mine.notify) == ("@daily", "/raw", "mail -s 'a night' me")
 
 
 # In containers.

@@ -87,7 +87,7 @@ def test_commands_of_the_pipeline_have_flags_recipes_and_fields_that_exist(capsy
         usage[name] = capsys.readouterr().out
     for name, *words in commands:
         for flag in filter(lambda word: word.startswith("--"), words):
-            assert f"{flag} " in usage[name], f"{name} has no {flag}"
+            assert re.search(rf"{flag}[ ,]", usage[name]), f"{name} has no {flag}"
         recipe = words[words.index("--recipe") + 1] if "--recipe" in words else "demo"
         overrides = tuple(word for word in words if re.fullmatch(r"[a-z_]+\.\w+=\S+", word))
         if recipe != "R":

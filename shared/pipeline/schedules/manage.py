@@ -10,7 +10,7 @@ from pydantic import model_validator
 from shared.errors import InputError
 from shared.flags import as_words
 from shared.pipeline.nights import NightlyOptions
-from shared.pipeline.schedules import crontab, systemd
+from shared.pipeline.schedules import crontab, foreground, systemd
 from shared.pipeline.schedules.cron import read_cron
 from shared.pipeline.schedules.schedule import Schedule, check_name, describe, find_zone, local_zone
 from shared.pipeline.submitting import ServerOptions, refuse_without_host
@@ -28,6 +28,8 @@ class ScheduleOptions(ServerOptions, NightlyOptions):
     """Name of the schedule: the same name again replaces it; empty: pix2pixhd- and the recipe."""
     timezone: str = ""
     """Time zone of --cron, such as Europe/Berlin; empty: of the machine, and with --host UTC."""
+    foreground: bool = False
+    """Start the nights from this process, which stays: in a container, without systemd or cron."""
     list: bool = False
     """Show the schedules that are there."""
     disable: bool = False
@@ -100,6 +102,9 @@ def create(options: ScheduleOptions) -> None:
     )
 
     # Who starts it.
+    if options.foreground:
+        print(f"{schedule.name}: {describe(cron, 'cron', zone_name, zone)}")
+        foreground.keep(schedule)
     home = _choose(options)
     if home is None:
         _print_by_hand(schedule)

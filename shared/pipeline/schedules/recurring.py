@@ -34,6 +34,7 @@ OF_THIS_MACHINE = {
     "runs": "--runs",
     "keep_nights": "--keep-nights",
     "notify": "--notify",
+    "foreground": "--foreground",
 }
 UTC_NAMES = ("", "UTC", "Etc/UTC")
 
