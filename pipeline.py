@@ -33,7 +33,7 @@ from shared.pipeline.after_night.notify import notify
 from shared.pipeline.after_night.sync import sync
 from shared.pipeline.cluster.cards import cards_of, with_cards
 from shared.pipeline.cluster.config import ANY, Cluster
-from shared.pipeline.cluster.place import pipeline_config, place, workspace_of
+from shared.pipeline.cluster.place import pipeline_config, place, refuse_unseen, workspace_of
 from shared.pipeline.cluster.reading import read_cluster
 from shared.pipeline.engines import running
 from shared.pipeline.engines.checks import check_containers, images_here, on_any_device, start_again
@@ -214,6 +214,7 @@ def submit(config: SubmitOptions) -> None:
     if host:
         # Without the address, which may hold a password.
         server.check_raw_data(raw_data)
+        refuse_unseen(raw_data, site)
         graph = build(name, numbers, site)
         refuse_unqualified(graph, "--host")
         run_preflight(**asked, host="server", images=config.images, cluster=config.cluster)
@@ -338,6 +339,7 @@ def schedule(config: ScheduleOptions) -> None:
     asked["init_from"] = init_from
     if config.host:
         site = with_images(read_cluster(config.cluster), config.images)
+        refuse_unseen(config.raw_data, site)
         graph = build(config.recipe_name, numbers, site)
         refuse_unqualified(graph, "--host")
         run_preflight(**asked, host="server", images=config.images, cluster=config.cluster)

@@ -1,7 +1,10 @@
 """Where a step runs on a cluster, and what it has there."""
 
+from os.path import normpath
+
 from kfp import dsl, kubernetes
 
+from shared.errors import InputError
 from shared.pipeline.cluster.config import Cluster, StepNeeds, Toleration
 from shared.workspace import RUN_ID, RUN_LABEL
 
@@ -28,6 +31,21 @@ def pipeline_config(site: Cluster) -> dsl.PipelineConfig:
         patch["storageClassName"] = site.workspace.storage_class
     of_cluster = dsl.KubernetesWorkspaceConfig(pvcSpecPatch=patch)
     return dsl.PipelineConfig(workspace=dsl.WorkspaceConfig(site.workspace.size, of_cluster))
+
+
+def refuse_unseen(raw_data: str | None, site: Cluster) -> None:
+    """Raises InputError for a folder of raw data in no volume of the pods; where a cluster names
+    none, nobody knows what they see."""
+    volumes = [site.raw_data] if site.raw_data else []
+    volumes += [site.workspace] if site.workspace and site.workspace.claim else []
+    if not (volumes and raw_data) or "://" in raw_data:
+        return
+    if not any(f"{normpath(raw_data)}/".startswith(f"{one.path}/") for one in volumes):
+        seen = " and ".join(f"{one.path} (claim {one.claim})" for one in volumes)
+        raise InputError(
+            f"--raw-data {raw_data} is in no volume of the cluster's pods, which see {seen}: name "
+            "a folder there, or a URL."
+        )
 
 
 def place(task: dsl.PipelineTask, step: str, component: str, site: Cluster) -> None:

@@ -1,5 +1,7 @@
 """What the compiled YAML asks for on each example cluster."""
 
+import shutil
+
 import pytest
 import yaml
 from google.protobuf import json_format
@@ -19,8 +21,10 @@ from shared.pipeline.cluster.config import (
     StepNeeds,
     Workspace,
 )
+from shared.pipeline.cluster.place import refuse_unseen
 from shared.pipeline.cluster.reading import read_cluster
 from shared.pipeline.recipes import read_recipe
+from shared.pipeline.runs import runs_in
 from shared.recipes.files import built_in
 from tests.asking import refusal, refusal_of_command
 from tests.calling import SMALL, call
@@ -60,7 +64,12 @@ def test_without_a_cluster_nothing_is_asked_for_and_the_yaml_says_so(tmp_path, c
 def test_secrets_volumes_and_all_else_of_a_file_reach_the_pods(tmp_path):
     (tmp_path / "c.yaml").write_text(
         """
-        images: {train: registry.example/train:1}
+        images:
+          prepare: registry.example/prepare:1
+          train: registry.example/train:1
+          cluster: registry.example/cluster:1
+          export: registry.example/export:1
+          benchmark: registry.example/benchmark:1
         pull_policy: Always
         pull_secrets: [registry, other]
         node_selector: {zone: a}
@@ -83,7 +92,8 @@ def test_secrets_volumes_and_all_else_of_a_file_reach_the_pods(tmp_path):
     images = {
         name: one["container"]["image"] for name, one in spec["deploymentSpec"]["executors"].items()
     }
-    assert images["exec-train-local"] == "registry.example/train:1" != images["exec-export"]
+    assert images["exec-train-local"] == "registry.example/train:1"
+    assert images["exec-fingerprint"] == images["exec-prepare"] == "registry.example/prepare:1"
     pods = kubernetes["deploymentSpec"]["executors"]
     train = pods["exec-train-global"]
     assert train["imagePullPolicy"] == "Always"
@@ -182,12 +192,33 @@ def test_the_command_refuses_a_wrong_file_before_it_asks_the_server(tmp_path, ca
     assert said.startswith("--cluster is for runs on a server: say --host too, or leave it out")
 
 
+def test_raw_data_that_no_pod_sees_are_refused(capsys):
+    example = ("--cluster", EXAMPLES / "nvidia.yaml", "--host", "http://127.0.0.1:9")
+    for words in (("submit", *example), ("schedule", "--cron", "@daily", *example)):
+        said = refusal_of_command(capsys, pipeline.main, *words, "--raw-data", "/home/me/city")
+        assert (
+            "/home/me/city is in no volume of the cluster's pods, which see /data (claim " in said
+        )
+    site = read_cluster(EXAMPLES / "nvidia.yaml")
+    for unseen in ("/database", "/data/../etc", "city", "/"):
+        assert f"--raw-data {unseen} is in no volume" in refusal(refuse_unseen, unseen, site)
+    for seen in ("/data", "/data/city/", "/workspace/city", "https://host/city.zip", "env://CITY"):
+        refuse_unseen(seen, site)
+    refuse_unseen("/home/me/city", ANY)
+
+
 @pytest.mark.slow
-def test_a_graph_with_a_cluster_still_runs_here(tmp_path, scenes):
-    asked_for = ("--recipe", "demo", "--raw-data", scenes, "--set", *SMALL)
-    done = call("submit", *asked_for, "--cluster", EXAMPLES / "nvidia.yaml", cwd=tmp_path)
+def test_a_graph_with_a_cluster_runs_here_and_takes_over_what_is_done(
+    whole_night, scenes, tmp_path
+):
+    """A cluster changes where a step runs, not what it computes."""
+    folder = shutil.copytree(whole_night[0], tmp_path / "there")
+    asked_for = ("--raw-data", scenes, "--set", *SMALL, "benchmark.rounds=2")
+    done = call("submit", *asked_for, "--cluster", EXAMPLES / "nvidia.yaml", cwd=folder)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert "benchmark: done in " in done.stdout
+    (new,) = [one for one in runs_in(folder / "runs") if one.record.steps["export"].reused_from]
+    steps = {name: state.state for name, state in new.record.steps.items()}
+    assert steps.pop("benchmark") == "finished" and set(steps.values()) == {"reused"}
 
 
 def test_the_readme_has_every_field():
