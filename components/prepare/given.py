@@ -34,6 +34,8 @@ def lay_over(
         # Every value by its field's type.
         said: dict[str, Said] = {}
         for field, one in _said(step, recipe, parameters, checked_by[step]):
+            if field == "device" and one.value == "auto" and numbers["device"] in ("cuda", "npu"):
+                continue  # it means the card that the pod asks for, never the CPU
             earlier = said.get(field)
             if earlier and earlier.is_of_step_alone and earlier.value != one.value:
                 raise InputError(

@@ -54,6 +54,13 @@ def test_the_device_is_of_all_steps_that_the_recipe_has_on_the_same():
     assert given(overrides=apart, device="npu") == {step: {"device": "npu"} for step in every[:3]}
 
 
+def test_auto_is_never_the_cpu_of_a_pod_that_asks_for_a_card():
+    with_card = ("train_global.device=cuda", "cluster.device=cpu")
+    assert given(overrides=with_card, device="auto", train_global={"device": "auto"}) == {}
+    assert given(overrides=with_card, device="cpu") == {"train_global": {"device": "cpu"}}
+    assert given(overrides=with_card, cluster={"device": "auto"}) == {"cluster": {"device": "auto"}}
+
+
 def test_a_number_that_is_edited_back_is_the_recipes():
     assert given(epochs=8, size="128x256", device="auto", train_global={"ngf": 16}) == {}
     assert given(epochs="8", train_global={"learning_rate": "0.0005"}) == {}
