@@ -300,6 +300,8 @@ class Cluster(Table):
                 raise ValueError(f"raw_data.path {raw} and workspace.path {work} overlap")
         if self.launcher.kind != "none" and not self.workspace:
             raise ValueError(f"launcher.kind {self.launcher.kind} needs a workspace for its pods")
+        if self.launcher.kind != "none" and self.workspace.access_mode == "ReadWriteOnce":
+            raise ValueError("launcher: several nodes need workspace.access_mode ReadWriteMany")
         if self.launcher.kind == "ascendjob" and self.device != "npu":
             raise ValueError("launcher.kind ascendjob needs an accelerator that is an npu")
 

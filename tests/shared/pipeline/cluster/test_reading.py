@@ -103,6 +103,11 @@ A_SECRET = "holds a secret, which all users of the server would see: put it into
             "launcher: {kind: trainjob, runtime: torch}",
             ": launcher.kind trainjob needs a workspace for its pods",
         ),
+        (
+            "launcher: {kind: trainjob, runtime: torch}\n"
+            "workspace: {size: 1Gi, access_mode: ReadWriteOnce}",
+            ": launcher: several nodes need workspace.access_mode ReadWriteMany",
+        ),
         ("tolerations: [{key: a, value: b}]", ": tolerations.0: operator Exists compares no val"),
         ("security: {run_as_user: 0, run_as_non_root: true}", ": security: run_as_user is 0, wh"),
         (
