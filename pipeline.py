@@ -23,6 +23,7 @@ from components.prepare.component import fingerprint
 from components.prepare.component import prepare as prepare_step
 from components.prepare.config import PrepareConfig
 from components.train.component import train as train_step
+from components.train.component import train_on_nodes
 from components.train.config import TrainConfig
 from shared import tracking
 from shared.command import StepConfig, command_line
@@ -33,11 +34,12 @@ from shared.pipeline.after_night.notify import notify
 from shared.pipeline.after_night.sync import sync
 from shared.pipeline.cluster.cards import cards_of, with_cards
 from shared.pipeline.cluster.config import ANY, Cluster
+from shared.pipeline.cluster.nodes import refuse_nodes, template_of
 from shared.pipeline.cluster.place import pipeline_config, place, refuse_unseen, workspace_of
 from shared.pipeline.cluster.reading import read_cluster
 from shared.pipeline.engines import running
 from shared.pipeline.engines.checks import check_containers, images_here, on_any_device, start_again
-from shared.pipeline.graph import images_of, parameters_of, task, write_yaml
+from shared.pipeline.graph import component_name, images_of, parameters_of, task, write_yaml
 from shared.pipeline.images.named import refuse_unqualified, with_images
 from shared.pipeline.nights import NightlyOptions, run_night
 from shared.pipeline.preflight import look_ahead, run_preflight
@@ -77,6 +79,7 @@ def build(recipe: str, config: Recipe, site: Cluster = ANY) -> GraphComponent:
     """The KFP pipeline of a recipe, whose steps decide the shape: with or without `cluster` and
     `train_local`. Its numbers are compiled in, and what a person gives lies over them."""
     config, site = with_cards(config, site)
+    refuse_nodes(config, site)
     description = f"Paired images to a deployed, measured model: recipe {recipe}."
     about = dict(description=description, pipeline_config=pipeline_config(site))
     checked_by = {step: f"{CONFIGS[step].__module__}.{CONFIGS[step].__name__}" for step in config}
@@ -95,14 +98,19 @@ def build(recipe: str, config: Recipe, site: Cluster = ANY) -> GraphComponent:
         def step(name: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:
             known = dict(config=config[name], given=found[f"{name}_given"], **on)
             made = task(name, component, files_version=found[name], **known, **inputs)
-            place(made, name, component.component_spec.name, site)
+            place(made, name, component_name(component), site)
             return made
+
+        def train(name: str, **inputs) -> dsl.PipelineTask:
+            if config[name].get("nodes", 1) == 1:
+                return step(name, train_step, **inputs)
+            return step(name, train_on_nodes, template=template_of(site, name), **inputs)
 
         # Raw images of any usual layout -> a checked data set.
         dataset = step("prepare", prepare_step, raw_data=raw_data).outputs["dataset"]
 
         # The coarse generator, or the only one.
-        model = step("train_global", train_step, dataset=dataset).outputs["model"]
+        model = train("train_global", dataset=dataset).outputs["model"]
 
         # Its instance features -> styles of every label.
         styles = {}
@@ -112,7 +120,7 @@ def build(recipe: str, config: Recipe, site: Cluster = ANY) -> GraphComponent:
 
         # The enhancer at full size, around the coarse generator.
         if "train_local" in config:
-            second = step("train_local", train_step, dataset=dataset, init_from=model, **styles)
+            second = train("train_local", dataset=dataset, init_from=model, **styles)
             model = second.outputs["model"]
 
         # The deployed file, and the proof that it equals the model.

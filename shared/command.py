@@ -125,6 +125,7 @@ def execute(
     version: str = "",
     given: dict[str, Any] | None = None,
     workspace: str = "",
+    is_tracked: bool = True,
     **folders: Path | str | None,
 ) -> dict[str, float]:
     """Run a step for KFP, return its figures; a refusal exits with 2.
@@ -136,6 +137,7 @@ def execute(
         version: Code version that the step is kept under when it is done; "" where it is not kept.
         given: What lies over the recipe's numbers.
         workspace: Folder that all pods share; "" = there is none.
+        is_tracked: The step logs to MLflow and writes its output here, not on other machines.
         folders: Artifacts and other places, by the parameters of `run`.
     """
     with refusals(config.STEP), stopping.listening(config.STEP):
@@ -148,6 +150,9 @@ def execute(
         }
         with _in_words_of_recipe(config.model_construct(**values), places.values()):
             checked = config.check(values)
+            if not is_tracked:
+                with room.said(_options_in(places, checked)):
+                    return run(config=checked, **places)
             with (
                 room.said(_options_in(places, checked)),
                 _on_workspace(workspace, checked, places) as places,

@@ -46,6 +46,9 @@ IMPORT_NAMES = {
 # What a user's machine has or has not: the steps look.
 VENDORS = {"torch_npu", "apex", "ais_bench"}
 PARTS = {"pydantic_core": "pydantic", "requests": "mlflow"}  # of what is installed
+PARTS |= {"urllib3": "kubernetes"}
+NODES = "train/nodes"  # starts a training on other machines, in an image of its own without torch
+OF_TRACKING = {"mlflow", "PIL", "imagecodecs"}  # which it does not: the nodes do
 
 
 def instructions(device: str) -> list[str]:
@@ -174,7 +177,7 @@ def test_versions_agree():
     everywhere["constraints.txt"] = pins((ROOT / "constraints.txt").read_text())
     for name in set().union(*everywhere.values()) - {"torch"}:
         assert name in everywhere["constraints.txt"], f"{name}: run `make constraints`"
-    for step in STEPS:
+    for step in (*STEPS, NODES):
         for name, version in requirements(step).items():
             for place, others in everywhere.items():
                 assert others.get(name, version) == version, f"{name} in {step} and in {place}"
@@ -184,12 +187,14 @@ def test_prepare_has_no_torch():
     assert [step for step in STEPS if "torch" not in requirements(step)] == ["prepare"]
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [*STEPS, NODES])
 def test_requirements_are_what_the_code_imports(step):
     """No package less and none more: by the step's modules and the shared ones that they use, also
     inside of functions."""
     own = sorted((ROOT / "components" / step).rglob("*.py"))
     todo = [path for path in own if path.name != "component.py"]
+    if step != NODES:
+        todo = [path for path in todo if NODES not in path.as_posix()]
     seen, found = set(), set()
     while todo:
         module = todo.pop()
@@ -203,7 +208,8 @@ def test_requirements_are_what_the_code_imports(step):
             else:
                 found.add(PARTS.get(package, package))
     installed = {IMPORT_NAMES.get(name, name) for name in requirements(step)}
-    assert found - sys.stdlib_module_names - VENDORS == installed
+    others = VENDORS | (OF_TRACKING if step == NODES else set())
+    assert found - sys.stdlib_module_names - others == installed
 
 
 def test_compose_file_serves_mlflow_of_the_same_version_to_this_machine_only():

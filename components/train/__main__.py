@@ -37,7 +37,7 @@ def train(
     Example:
         python -m components.train --dataset runs/dataset --model runs/model --epochs 10
     """
-    World.from_environment(config.devices)  # refuses what contradicts itself
+    World.from_environment(config.devices, config.nodes)  # refuses what contradicts itself
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what ends all is said by us
     from components.train.run import run
 

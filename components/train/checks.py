@@ -9,6 +9,7 @@ from components.train.config import SMALLEST_SIDE, TrainConfig
 from components.train.data.held import check_frames_fit
 from components.train.data.sizes import deployed_size, padding_remark, trained_sizes
 from components.train.devices.loss_scale import check_apex
+from components.train.devices.world import World
 from components.train.networks.build import architecture_for, build_empty
 from components.train.networks.memory import check_compiles
 from components.train.networks.partial import fitting
@@ -175,6 +176,7 @@ def preflight(
     forecast, runtime, found = Forecast(), None, []
     ask = forecast.refusals.of
     if here:
+        ask(World.from_environment, config.devices, config.nodes)
         runtime = ask(check_runtime, config)
         found = [ask(look_for_vgg, config)]
     if runtime:

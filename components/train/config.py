@@ -169,6 +169,9 @@ class PrecisionOptions(Options):
     devices: int = Field(1, ge=1, le=1024)
     """Processes on this machine, one to a device; batch_size is that of each. torchrun's
     environment is honoured."""
+    nodes: int = Field(1, ge=1, le=1024)
+    """Machines, each with as many devices; more than one are started on a Kubernetes cluster, by
+    the launcher of its file (--cluster), or by torchrun."""
     compress_gradients: bool = False
     """Exchange gradients between devices as bf16: half the bytes."""
     device: DeviceName = "auto"
@@ -305,8 +308,9 @@ class TrainConfig(
 
     @model_validator(mode="after")
     def _keeps_a_pool_for_one_device(self) -> Self:
-        if self.pool_size and self.devices > 1:
-            raise ValueError(
-                "--pool-size works on one device only: leave it out, or say --devices 1"
-            )
+        for flag, count in (("--devices", self.devices), ("--nodes", self.nodes)):
+            if self.pool_size and count > 1:
+                raise ValueError(
+                    f"--pool-size works on one device only: leave it out, or say {flag} 1"
+                )
         return self

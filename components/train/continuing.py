@@ -172,6 +172,7 @@ TABLE = (
             ),
             *("validate_every_epochs", "log_every_steps", "sample_every_epochs"),
             *("save_every_epochs", "save_every_steps", "performance_run"),
+            "nodes",  # as `devices` are those of all nodes
         ),
         EXACT,
         "no weight depends on it",

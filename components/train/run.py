@@ -64,7 +64,8 @@ def run(
 ) -> dict[str, float]:
     """Train a generator, discriminator and, where asked for, an encoder; write them to the model
     folder."""
-    world = World.from_environment(config.devices, seen=lambda: check_runtime(config).count)
+    asked = (config.devices, config.nodes)
+    world = World.from_environment(*asked, seen=lambda: check_runtime(config).count)
     with meeting(world) as place:
         stopped = None if config.performance_run else read_stopped(model)
         if stopped and init_from and not clusters and not is_model(init_from):

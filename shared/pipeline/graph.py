@@ -78,8 +78,14 @@ def task(step: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:
     # is an input. What has none is never taken from the cache.
     is_cached = "code_version" in specification.inputs
     if is_cached:
-        inputs["code_version"] = code_version(component.component_spec.name)
+        folder = component.python_func.__module__.split(".")[1]  # of components/
+        inputs["code_version"] = code_version(folder)
     return named(**inputs).set_display_name(step).set_caching_options(is_cached)
+
+
+def component_name(component: PythonComponent) -> str:
+    """What a component is called among images: KFP's own name of it has dashes."""
+    return component.python_func.__name__
 
 
 def step_of(task_name: str) -> str:

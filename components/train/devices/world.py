@@ -114,9 +114,9 @@ def _alone(given: Mapping[str, str], devices: int, nodes: int) -> World:
             )
     if nodes > 1:
         raise InputError(
-            f"--nodes {nodes}, but nothing in the environment says which of them this is: start it "
-            "by the launcher of the pipeline, or on each as `torchrun --nnodes ... -m "
-            "components.train`."
+            f"--nodes {nodes}, but nothing in the environment says which of them this is: a server "
+            "starts them with --host and a --cluster file that has a launcher; else say on each "
+            "`torchrun --nnodes ... -m components.train`."
         )
     return World(size=devices, local_size=devices, is_rank=devices == 1, opens_meeting=devices > 1)
 
