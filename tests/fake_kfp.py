@@ -27,6 +27,7 @@ from tests.places import STAND_INS
 
 EQUALS = {1, "EQUALS"}
 LOG = re.compile("/apis/v1alpha1/runs/([^/]+)/nodes/([^/]+)/log")
+ACTIVE = ("PENDING", "RUNNING", "PAUSED")
 NO_TIME = "1970-01-01T00:00:00Z"
 
 
@@ -235,11 +236,11 @@ class FakeKfp:
         if run["state"] == "CANCELING":  # which Argo ends as a failure
             run["state"] = "FAILED"
             run["state_history"].append({"update_time": _now(), "state": "FAILED"})
-        elif run["state"] in ("PENDING", "RUNNING"):
+        elif run["state"] in ACTIVE:
             looks = sum(call == ("RunService_GetRun", 200) for call in self.calls)
             run["state"], tasks = self.course[min(looks, len(self.course) - 1)]
             run["run_details"]["task_details"] = self._nodes(run, tasks)
-            if run["state"] not in ("PENDING", "RUNNING"):
+            if run["state"] not in ACTIVE:
                 run["finished_at"] = _now()
         return run
 
@@ -259,7 +260,7 @@ class FakeKfp:
 
     def RunService_TerminateRun(self, identity, query, _):
         run = _get(self.runs, identity)
-        if run["state"] not in ("PENDING", "RUNNING"):
+        if run["state"] not in (*ACTIVE, "CANCELING"):
             raise Refusal(400, f"Failed to terminate run {identity}. Row not found")
         run["state"] = "CANCELING"
         run["state_history"] = [{"update_time": _now(), "state": "CANCELING"}]
