@@ -57,7 +57,7 @@ from shared.pipeline.schedules import manage, recurring
 from shared.pipeline.schedules.manage import ScheduleOptions
 from shared.pipeline.server import submitting as server
 from shared.pipeline.server.verbs import logs, status, terminate
-from shared.pipeline.submitting import SubmitOptions
+from shared.pipeline.submitting import RawData, SubmitOptions
 from shared.pipeline.ui import ui
 from shared.recipes.files import recipe_name
 from shared.terminal.stopping import keeps
@@ -135,7 +135,6 @@ def build(recipe: str, config: Recipe, site: Cluster = ANY) -> GraphComponent:
 
 # The verbs.
 
-RawData = Annotated[str | None, tyro.conf.arg(metavar="PATH")]
 Overrides = Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP.FIELD=VALUE ...")]
 Images = Annotated[str, tyro.conf.arg(metavar="FILE|REGISTRY/PREFIX:TAG")]
 InitFrom = Annotated[str, tyro.conf.arg(metavar="MODEL")]

@@ -26,7 +26,7 @@ from shared.pipeline.processes.reasons import came_from_outside
 from shared.pipeline.recipes import Recipe
 from shared.pipeline.runs import LOCK as RUN_LOCK
 from shared.pipeline.runs import EngineOptions, Run, RunRecord, runs_in
-from shared.pipeline.submitting import ImageOptions
+from shared.pipeline.submitting import ImageOptions, RawData
 from shared.recipes.files import is_file, recipe_name
 from shared.secrets import carried
 from shared.servers import said
@@ -47,7 +47,7 @@ class NightlyOptions(ImageOptions, EngineOptions, StepConfig):
 
     recipe: str = "demo"
     """Name of a built-in recipe, or path of a YAML file, which is read anew every night."""
-    raw_data: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
+    raw_data: RawData = None
     """Folder, archive or URL of paired images; without it demo scenes are generated."""
     overrides: Annotated[
         tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP.FIELD=VALUE ...")

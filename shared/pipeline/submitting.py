@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
 import tyro
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from shared.bounds import MANY
 from shared.command import Options, StepConfig
@@ -16,12 +16,25 @@ from shared.pipeline.reuse import Reuse
 from shared.pipeline.runs import EngineOptions
 
 
+def _named(raw_data: str | None) -> str | None:
+    """Empty, as a variable that nobody set, is neither the folder that we stand in nor none."""
+    if raw_data is not None and not raw_data.strip():
+        raise ValueError(
+            "should be a folder, archive or URL of paired images; without it demo scenes are "
+            "generated"
+        )
+    return raw_data
+
+
+RawData = Annotated[str | None, tyro.conf.arg(metavar="PATH"), AfterValidator(_named)]
+
+
 class RunOptions(Options):
     """What runs."""
 
     recipe: str = "demo"
     """Name of a built-in recipe, or path of a YAML file."""
-    raw_data: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
+    raw_data: RawData = None
     """Folder, archive or URL of paired images; without it demo scenes are generated."""
     overrides: Annotated[
         tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP.FIELD=VALUE ...")
