@@ -1,5 +1,6 @@
 """The commands of the READMEs, run as they stand there."""
 
+import functools
 import importlib
 import os
 import re
@@ -12,7 +13,9 @@ import pytest
 
 import pipeline
 from pipeline import CONFIGS
+from shared.command import command_line
 from shared.flags import as_flag, groups_of, help_texts
+from shared.pipeline.cluster.reading import read_cluster
 from shared.pipeline.recipes import read_recipe
 from tests.places import ROOT, STEPS, config_of
 
@@ -95,6 +98,53 @@ def test_commands_of_the_pipeline_have_flags_recipes_and_fields_that_exist(capsy
             assert parameters
 
 
+CLUSTER_PAGE = ROOT / "docs" / "from_laptop_to_cluster.md"
+
+
+def test_the_command_line_takes_every_command_of_the_page_on_clusters(monkeypatch):
+    """As it is written there; the verbs are recorded, and nothing is started."""
+    monkeypatch.chdir(ROOT)
+    asked = []
+
+    def recorded(verb):
+        @functools.wraps(verb)
+        def record(**values):
+            asked.append(values)
+
+        return record
+
+    def record_all(prog, step, verbs, argv):
+        command_line(prog, step, {name: recorded(verb) for name, verb in verbs.items()}, argv)
+
+    monkeypatch.setattr(pipeline, "command_line", record_all)
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for line in "".join(blocks(CLUSTER_PAGE)).replace("\\\n", "").splitlines():
+        match shlex.split(line, comments=True):
+            case ["python", "pipeline.py", *words]:
+                pipeline.main(words)
+            case ["make", target, *_]:
+                assert target in targets, line
+            case _:
+                assert line.startswith(("python -m components.prepare demo ", "kubectl cp ")), line
+    assert len(asked) >= 6
+
+    # Recipes and their numbers, and what a cluster has.
+    for values in asked:
+        values |= dict(values.pop("config", ()))
+        read_recipe(values.get("recipe", "demo"), CONFIGS, values.get("overrides", ()))
+        if values.get("cluster"):
+            assert read_cluster(values["cluster"]).accelerator
+
+
+def test_the_pages_table_of_parameters_is_that_of_a_compiled_pipeline():
+    table = CLUSTER_PAGE.read_text().partition("| parameter |")[2].split("\n\n")[0]
+    rows = re.findall(r"^\| (`.*) \| (\w+) \|", table, re.MULTILINE)
+    found = {name: kind for names, kind in rows for name in re.findall(r"`(\w+)`", names)}
+    inputs = pipeline.build("demo", read_recipe("demo", CONFIGS)).component_spec.inputs
+    kinds = {"String": "string", "Integer": "integer", "Dict": "JSON"}
+    assert found == {name: kinds[one.type] for name, one in inputs.items()}
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_flag_tables_say_what_the_help_says(step):
     config = config_of(step)
@@ -113,6 +163,7 @@ def test_flag_tables_say_what_the_help_says(step):
 
 def test_files_that_the_readmes_name_exist():
     readmes = [ROOT / "README.md", *ROOT.glob("*/README.md"), *ROOT.glob("components/*/README.md")]
+    readmes += ROOT.glob("docs/*.md")
     for readme in readmes:
         for target in re.findall(r"\]\(([^)#:]+)\)", readme.read_text()):
             assert (readme.parent / target).exists(), f"{readme}: {target}"
