@@ -56,6 +56,7 @@ from shared.pipeline.runs import LATEST, EngineOptions, begin, find, refuse_chan
 from shared.pipeline.schedules import manage, recurring
 from shared.pipeline.schedules.manage import ScheduleOptions
 from shared.pipeline.server import submitting as server
+from shared.pipeline.server.credentials import access_of
 from shared.pipeline.server.verbs import logs, status, terminate
 from shared.pipeline.submitting import RawData, SubmitOptions
 from shared.pipeline.ui import ui
@@ -221,6 +222,7 @@ def submit(config: SubmitOptions) -> None:
     if host:
         # Without the address, which may hold a password.
         server.check_raw_data(raw_data)
+        access_of(config)  # a token that is not there is said before the preflight
         refuse_unseen(raw_data, site)
         graph = build(name, numbers, site)
         refuse_unqualified(graph, "--host")

@@ -118,3 +118,25 @@ def test_one_that_could_not_be_made_leaves_the_old_one(kfp_server, nightly):
     kfp_server.faults[failing] = (500, "the database is gone")
     refusal(nightly, "0 4 * * *")
     assert kfp_server.recurring_runs == before
+
+
+@pytest.mark.parametrize("cron", ["0 2 * * *", "0 5 * * *"])
+def test_of_two_that_are_made_at_once_one_stays(cron, kfp_server, nightly, monkeypatch):
+    real = kfp_server.RecurringRunService_CreateRecurringRun
+
+    def create_with_another(query, body):
+        monkeypatch.setattr(kfp_server, "RecurringRunService_CreateRecurringRun", real)
+        made = real(query, body)
+        nightly(cron)  # by somebody else, at this moment
+        return made
+
+    monkeypatch.setattr(kfp_server, "RecurringRunService_CreateRecurringRun", create_with_another)
+    nightly("0 2 * * *")
+    (run,) = kfp_server.recurring_runs.values()
+    assert run["display_name"] == "pix2pixhd-demo" and run["status"] == "ENABLED"
+
+
+def test_a_call_that_lost_its_answer_makes_no_second_schedule(kfp_server, nightly):
+    kfp_server.lost["RecurringRunService_CreateRecurringRun"] = ["cut off"]
+    nightly()
+    assert len(kfp_server.recurring_runs) == 1
