@@ -141,8 +141,8 @@ class Containers:
         uri = os.environ[store.URI]
         run = task.engine.run.folder
         written = [run]
-        if artifacts := store.artifacts_of(uri):
-            written.append(Path(artifacts.removeprefix("file://")))
+        if database := store.database(uri):
+            written.append(database.parent / store.ARTIFACTS)
         caches, variables = [hub_folder()], {"TORCH_HOME": str(hub_folder().parents[1])}
         if task.component == "prepare":
             cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()

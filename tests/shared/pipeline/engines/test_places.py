@@ -17,6 +17,7 @@ from shared.pipeline.engines.mounts import binds
 from shared.pipeline.runs import EngineOptions
 from tests.calling import call
 
+URI = ""  # of MLflow's store, where a test wants another
 PODMAN, DOCKER = {"Components": [{"Name": "Podman Engine"}]}, {"Components": [{"Name": "Engine"}]}
 
 
@@ -110,7 +111,7 @@ def asked(tmp_path, monkeypatch):
     """What the program of a step's container is asked for, and its environment."""
 
     def ask(engine=DOCKER, parameters=None, **options):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", URI or f"sqlite:///{tmp_path}/mlflow.db")
         place = Containers(EngineOptions(engine="docker", **options))
         place.engine = engine
         place.mlflow = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1", "PIPELINE_STORE": "sqlite"}
@@ -149,6 +150,18 @@ def test_a_certificate_comes_with_its_variable(asked, monkeypatch, tmp_path):
     (tmp_path / "ours.pem").touch()
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ours.pem"))
     assert str(tmp_path / "ours.pem") in [one["source"] for one in asked()[0]["mounts"]]
+
+
+def test_the_run_and_the_files_of_mlflow_are_written(asked, tmp_path, monkeypatch):
+    """Where paths have blanks and quotes too, which MLflow escapes in addresses."""
+    folder = tmp_path / "it's %41 folder"
+    folder.mkdir()
+    uri = f"sqlite:///{str(folder).replace('%', '%25')}/mlflow.db"
+    monkeypatch.setattr("tests.shared.pipeline.engines.test_places.URI", uri)
+    mounts = {one["target"]: one["read_only"] for one in asked()[0]["mounts"]}
+    assert mounts[str(folder / "mlartifacts")] is False
+    assert mounts[str(tmp_path / "runs" / "demo-1")] is False
+    assert [path.name for path in tmp_path.iterdir() if "27" in path.name] == []
 
 
 def test_who_and_how_much_a_container_is(asked):
