@@ -178,7 +178,8 @@ class _Handler(BaseHTTPRequestHandler):
     def handle_request(self) -> None:
         fake, url = self.fake, urlsplit(self.path)
         length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length)) if length else {}
+        # 1000.0 is no whole number for Kubernetes, but it is one for jsonschema.
+        body = json.loads(self.rfile.read(length), parse_float=str) if length else {}
         fake.calls.append(f"{self.command} {url.path}")
         what = "log" if url.path.endswith("/log") else self.command
         if fake.faults.get(what):

@@ -9,7 +9,10 @@ both, so that each node runs the train step once.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any, Literal, NamedTuple
+
+from pydantic import model_validator
 
 from shared.command import Options
 
@@ -48,6 +51,16 @@ class Template(Options):
     """Of its Container: image, resources, env, volumeMounts ..."""
     timeout_min: int = 0
     """Minutes after which the training is stopped; 0: never."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_whole_numbers(cls, given: Any) -> Any:
+        """KFP hands over 1000 as 1000.0, which Kubernetes does not take for a user."""
+        if isinstance(given, dict):
+            return {name: cls._has_whole_numbers(one) for name, one in given.items()}
+        if isinstance(given, list):
+            return [cls._has_whole_numbers(one) for one in given]
+        return int(given) if isinstance(given, float) and given.is_integer() else given
 
 
 class State(NamedTuple):
@@ -139,7 +152,7 @@ def _ascend_job(
         return {
             "replicas": count,
             "restartPolicy": "Never",
-            "template": {"metadata": about, "spec": pod},
+            "template": {"metadata": about, "spec": deepcopy(pod)},
         }
 
     kinds = {"Master": replicas(1, **{RANK_0: "true"})}

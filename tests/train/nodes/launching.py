@@ -18,6 +18,7 @@ CONTAINER = {
         {"name": "A", "value": "1"},
         {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "mlflow", "key": "token"}}},
     ],
+    "securityContext": {"runAsUser": 1000.0},  # as KFP hands over numbers
     "volumeMounts": [
         {"name": "workspace", "mountPath": "/workspace"},
         {"name": "shm", "mountPath": "/dev/shm"},

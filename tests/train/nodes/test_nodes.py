@@ -113,7 +113,8 @@ def test_the_job_has_what_the_cluster_says(cluster, workspace, dataset, kind, mo
         (job,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
         pod = job["template"]["spec"]["template"]["spec"]
         mounts = CONTAINER["volumeMounts"]
-        assert pod == POD | {"containers": [{"name": "node", "volumeMounts": mounts}]}
+        more = {"volumeMounts": mounts, "securityContext": {"runAsUser": 1000}}
+        assert pod == POD | {"containers": [{"name": "node"} | more]}
     else:
         spec = body["spec"]
         assert spec["runPolicy"]["schedulingPolicy"] == {"minAvailable": 3, "queue": "night"}
