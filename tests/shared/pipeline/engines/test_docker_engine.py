@@ -114,7 +114,9 @@ def left(client, folder: Path) -> list[str]:
 
 
 def results(run: Path) -> dict[str, str]:
+    """Of the state before the last one the name alone: when it was saved depends on kills."""
     found = written_by_steps(run)
+    found |= {name: "" for name in found if name.endswith("/training.before.pt")}
     return {name: found[name] for name in found if "__pycache__" not in name}
 
 
