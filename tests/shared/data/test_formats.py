@@ -750,6 +750,19 @@ def test_a_png_that_lacks_rows_of_its_picture_is_refused(tmp_path, mode):
         assert "cannot be read as an image" in refusal(reader, path)
 
 
+def test_a_png_whose_pixels_end_in_nonsense_is_refused(tmp_path):
+    colours = Image.fromarray(np.tile(COLOUR, (40, 40, 1))).convert("P")
+    content = bytearray(saved(colours, "PNG"))
+    place = content.index(b"IDAT")
+    length = struct.unpack(">I", content[place - 4 : place])[0]
+    end = place + 4 + length
+    content[end - length // 2 : end] = b"\xff" * (length // 2)
+    content[end : end + 4] = struct.pack(">I", zlib.crc32(content[place:end]))
+    (tmp_path / "a.png").write_bytes(content)
+    for read in (read_picture, read_ids):
+        assert "cannot be read as an image" in refusal(read, tmp_path / "a.png")
+
+
 def test_the_readme_lists_what_is_read():
     text = (ROOT / "components" / "prepare" / "README.md").read_text()
     listed = text.partition("\nRead: `")[2].partition("`")[0].split()
