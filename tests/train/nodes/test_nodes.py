@@ -132,6 +132,7 @@ def test_the_job_has_what_the_cluster_says(cluster, workspace, dataset, kind, mo
         assert body["metadata"]["labels"]["framework"] == "pytorch"
 
 
+@pytest.mark.slow  # it is 450 KB
 @pytest.mark.skipif(not CRD.is_file(), reason=f"Trainer's CRD is not at {CRD} (TRAINJOB_CRD)")
 def test_the_train_job_is_one_by_trainer_s_whole_description(cluster, workspace, dataset):
     cluster.plot = [trains(cluster, workspace), done]
@@ -404,7 +405,9 @@ launch(Path(dataset), Path(workspace), json.loads(template))
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_stopped_launcher_deletes_its_job(cluster, workspace, dataset, how):
     cluster.plot = [starts]
     words = [sys.executable, "-c", PROGRAM, dataset, workspace, json.dumps(TRAINJOB)]
