@@ -37,6 +37,7 @@ from shared.pipeline.cluster.config import ANY, Cluster
 from shared.pipeline.cluster.nodes import refuse_nodes, template_of
 from shared.pipeline.cluster.place import pipeline_config, place, refuse_unseen, workspace_of
 from shared.pipeline.cluster.reading import read_cluster
+from shared.pipeline.doctor.verb import doctor
 from shared.pipeline.engines import running
 from shared.pipeline.engines.checks import check_containers, images_here, on_any_device, start_again
 from shared.pipeline.graph import component_name, images_of, parameters_of, task, write_yaml
@@ -365,7 +366,7 @@ def main(argv: list[str] | None = None) -> None:
     verbs = {"compile": compile_, "preflight": preflight, "submit": submit}
     verbs |= {"nightly": nightly, "promote": promote, "rollback": rollback, "best": best}
     verbs |= {"schedule": schedule, "ui": ui, "sync": sync}
-    verbs |= {"status": status, "logs": logs, "terminate": terminate}
+    verbs |= {"status": status, "logs": logs, "terminate": terminate, "doctor": doctor}
     command_line("python pipeline.py", None, verbs, argv)
 
 

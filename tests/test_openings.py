@@ -30,6 +30,7 @@ STARTERS = {
     "components.benchmark.ais_bench.failures": "what that tool said; starts nothing",
     "shared.pipeline.after_night.notify": "the person's own command, of --notify",
     "shared.pipeline.images.build": "docker or podman, for `make images`, and git",
+    "shared.pipeline.doctor.here": "torch by our own Python, which says what devices it sees",
     "shared.pipeline.nights": "TimeoutExpired alone; starts nothing",
     "shared.pipeline.preflight": "the checks of each step, by its own Python",
     "shared.pipeline.processes": "the steps themselves, by their own Python",
