@@ -55,6 +55,24 @@ def begins(said: list[str], *beginnings: str) -> None:
         assert line.startswith(beginning) and line.endswith("."), line
 
 
+@pytest.mark.parametrize(
+    "weights, unknown, refused",
+    [
+        ("auto", "--vgg-weights auto: whether pods can download it", ""),
+        ("/weights/vgg.pth", "--vgg-weights /weights/vgg.pth: whether pods see it", ""),
+        ("vgg.pth", "", "--vgg-weights vgg.pth is a path from here, which leads nowhere in a pod"),
+    ],
+)
+def test_of_vgg_on_a_server_it_says_what_nobody_sees_from_here(weights, unknown, refused):
+    config = TrainConfig(vgg_weights=weights, lambda_vgg=10)
+    forecast = train_checks.preflight(None, None, None, Path("model"), config, here=False)
+    for said, found in ((unknown, forecast.unknown), (refused, forecast.refusals)):
+        assert [one[: len(said)] for one in found] == [said] * bool(said)
+    off = TrainConfig(vgg_weights=weights, lambda_vgg=0)
+    silent = train_checks.preflight(None, None, None, Path("model"), off, here=False)
+    assert not silent.unknown and not list(silent.refusals)
+
+
 def test_files_tools_and_devices_of_all_steps_are_missed_at_once_and_nothing_was_made(tmp_path):
     mean_colour(tmp_path / "one_input.onnx")
     words = "submit --runs made/here --set train_global.device=cuda".split()

@@ -21,7 +21,7 @@ from components.train.networks.start import (
     other_data,
     read_start,
 )
-from components.train.networks.vgg import look_for_vgg
+from components.train.networks.vgg import look_for_vgg, vgg_of_pods
 from components.train.saved.folder import weights_to_come
 from components.train.saved.room import checkpoint_bytes, count_parameters
 from components.train.saved.state import read_stopped
@@ -179,6 +179,8 @@ def preflight(
         ask(World.from_environment, config.devices, config.nodes)
         runtime = ask(check_runtime, config)
         found = [ask(look_for_vgg, config)]
+    else:
+        forecast.unknown += ask(vgg_of_pods, config) or []
     if runtime:
         ask(runtime.check_count, config.devices)
         ask(runtime.memory_format, config.memory_format, stays_nhwc=False)

@@ -72,6 +72,22 @@ def look_for_vgg(options: LossOptions) -> str:
     return look_for(VGG19, VGG_AUTO)
 
 
+def vgg_of_pods(options: LossOptions) -> list[str]:
+    """What pods of a cluster must have for the VGG loss and nobody can see from here, in a
+    sentence; none where it is off. Raises InputError for a path that is none of theirs."""
+    if not options.lambda_vgg:
+        return []
+    if options.vgg_weights == AUTO:
+        return [f"{VGG_AUTO}: whether pods can download it, or have it in their TORCH_HOME"]
+    if not Path(options.vgg_weights).is_absolute():
+        raise InputError(
+            f"--vgg-weights {options.vgg_weights} is a path from here, which leads nowhere in a "
+            "pod: give the whole path at which pods see it on a volume, or leave it out for "
+            "torchvision's."
+        )
+    return [f"--vgg-weights {options.vgg_weights}: whether pods see it on a volume"]
+
+
 def load_vgg(path: Path) -> VGG19Features:
     """VGG19 features with torchvision's weights; the classifier in the file is left out."""
     vgg, state = VGG19Features(), normalise(load_state(path))
