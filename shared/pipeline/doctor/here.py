@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,13 +11,14 @@ from importlib import metadata
 from pathlib import Path
 from shutil import disk_usage
 
-from docker.errors import DockerException, ImageNotFound
-from requests.exceptions import RequestException
+from docker.errors import ImageNotFound
 
 import docker
 from shared import servers
 from shared.code_version import code_version
+from shared.errors import InputError
 from shared.pipeline.doctor.findings import Finding
+from shared.pipeline.engines.daemon import SILENT, connect
 from shared.pipeline.images.named import CODE, CODE_LABEL
 from shared.pipeline.preflight import ROOT, STORE, check_runs_folder, check_store
 from shared.secrets import without_secrets
@@ -126,17 +126,16 @@ def mlflow(uri: str, runs: Path, is_of_cluster: bool = False) -> list[Finding]:
 def engine(is_needed: bool, images: dict[str, str]) -> list[Finding]:
     """The container engine, and whether it has the images, of the code of this checkout."""
     lacks = "missing" if is_needed else "not there"
-    address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     try:
-        client = docker.DockerClient(base_url=address, timeout=10)
+        client = connect()
         about, version = client.info(), client.version()["Version"]
-    except (DockerException, RequestException, OSError) as error:
-        remedy = "`sudo systemctl start docker` or `systemctl --user start podman.socket`"
-        about = f"none answers at {servers.said(address)} ({servers.said(error)}): {remedy}"
-        return [Finding("container engine", lacks, about)]
+    except InputError as silent:
+        return [Finding("container engine", lacks, str(silent))]
+    except SILENT as error:
+        return [Finding("container engine", lacks, f"does not work: {servers.said(error)}")]
     runtimes = [name for name in ("nvidia", "ascend") if name in about.get("Runtimes", {})]
     cards = f"runtimes for {', '.join(runtimes)}" if runtimes else "no runtime for cards"
-    rows = [Finding("container engine", "there", f"{version} at {servers.said(address)}, {cards}")]
+    rows = [Finding("container engine", "there", f"{version}, {cards}")]
     for component, image in images.items():
         rows.append(_image(client, component, image, lacks))
     return rows
@@ -147,7 +146,7 @@ def _image(client: docker.DockerClient, component: str, image: str, lacks: str) 
         labels = client.images.get(image).labels or {}
     except ImageNotFound:
         return Finding(f"image {component}", lacks, f"{image}: `make images` builds it")
-    except (DockerException, RequestException) as error:
+    except SILENT as error:
         return Finding(f"image {component}", "not seen", f"{image}: {servers.said(error)}")
     own, held = code_version(CODE[component]), labels.get(CODE_LABEL)
     if held and held != own:

@@ -6,16 +6,18 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from tabulate import tabulate
 
 from shared.command import StepConfig
 from shared.pipeline.cluster.reading import read_cluster
 from shared.pipeline.doctor.findings import Check, Finding, look
+from shared.pipeline.engines.cards import device_of
 from shared.pipeline.images.named import CODE, image_name, read_images
 from shared.pipeline.images.registry import check_images
 from shared.pipeline.preflight import STORE
+from shared.pipeline.runs import EngineOptions
 from shared.pipeline.server.answers import Experiment
 from shared.pipeline.server.client import connect
 from shared.pipeline.submitting import ImageOptions, ServerOptions
@@ -23,13 +25,11 @@ from shared.terminal.screen import say
 from shared.terminal.stopping import keeps
 
 
-class DoctorOptions(ServerOptions, ImageOptions, StepConfig):
+class DoctorOptions(ServerOptions, ImageOptions, EngineOptions, StepConfig):
     """A look at what runs need."""
 
     STEP: ClassVar[str] = "doctor"
 
-    engine: Literal["embedded", "docker"] = "embedded"
-    """docker: a container engine and the images of the steps must be here."""
     runs: Path = Path("runs")
     """Folder of the runs."""
 
@@ -50,7 +50,8 @@ def doctor(config: DoctorOptions) -> None:
     site = read_cluster(config.cluster)
     images = dict(site.images) | read_images(config.images)
     is_docker = config.engine == "docker"
-    here_images = images or {one: image_name(one, "pix2pixhd", "cpu") for one in CODE}
+    device = device_of(config.container_device)
+    here_images = images or {one: image_name(one, "pix2pixhd", device) for one in CODE}
     if site.launcher.kind == "none":
         here_images.pop("train_on_nodes", None)
     uri = os.environ.get(STORE) or site.mlflow_uri
