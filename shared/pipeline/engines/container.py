@@ -96,15 +96,17 @@ def _run(client: docker.DockerClient, asked: dict[str, Any]) -> int:
 def _reason(
     status: int, lines: list[str], asked: dict[str, Any], container: Container, before: int | None
 ) -> str:
-    if container.attrs["State"].get("OOMKilled"):
-        limit = asked["options"].get("mem_limit")
-        had = f"its container may have {limit / 2**30:.1f} GiB (--container-memory-gb)"
+    after = count_oom_kills()
+    killed = None if before is None or after is None else after - before
+    # Podman does not always say so, but the kernel counts.
+    limit = asked["options"].get("mem_limit")
+    if container.attrs["State"].get("OOMKilled") or (limit and killed and status == 137):
+        had = f"its container may have {(limit or 0) / 2**30:.2g} GiB (--container-memory-gb)"
         return (
             f"killed by the system for want of memory: {had if limit else 'the machine is full'}; "
             "a smaller batch or fewer workers need less."
         )
-    after = count_oom_kills()
-    return reason_of(status, lines, None, None if before is None else after - before)
+    return reason_of(status, lines, None, killed)
 
 
 def _options(asked: dict[str, Any]) -> dict[str, Any]:

@@ -217,7 +217,7 @@ def test_a_removed_container_is_one_sentence(folder, images, scenes, client):
 def test_a_container_without_memory_is_one_sentence(folder, images, scenes):
     code, said = run(folder, "--container-memory-gb", 0.25, *in_containers(images, scenes))
     assert code == 1 and "--container-memory-gb" in said and "Traceback" not in said, said[-3000:]
-    assert "killed by the system for want of memory: its container may have 0.2 GiB" in said
+    assert "killed by the system for want of memory: its container may have 0.25 GiB" in said
 
 
 def test_a_missing_image_is_one_sentence_before_work(folder, scenes, client):
