@@ -46,7 +46,8 @@ def test_kfp_loads_it_and_every_field_of_its_pods_is_known(recipe):
     for cluster in CLUSTERS if recipe == "demo" else CLUSTERS[:1]:
         text = compiled(recipe, cluster)
         loaded = components.load_component_from_text(text)
-        assert set(loaded.pipeline_spec.root.input_definitions.parameters) >= {"raw_data", *CONFIGS}
+        given = set(loaded.pipeline_spec.root.input_definitions.parameters)
+        assert given >= {"raw_data", *read_recipe(recipe, CONFIGS)}
         _, platform = yaml.load_all(text, yaml.CSafeLoader)
         pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
         for pod in pods.values():
