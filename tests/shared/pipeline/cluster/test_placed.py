@@ -190,7 +190,7 @@ def test_the_command_refuses_a_wrong_file_before_it_asks_the_server(tmp_path, ca
         assert "c.yaml: defaults.memory_limit '16GB': should be a whole number and its unit" in said
     assert not (tmp_path / "p.yaml").exists()
     said = refusal_of_command(capsys, pipeline.main, "schedule", "--cron", "@daily", *wrong)
-    assert said.startswith("--cluster is for runs on a server: say --host too, or leave it out")
+    assert said.startswith("--cluster is for a server: give its URL by --host")
 
 
 def test_raw_data_that_no_pod_sees_are_refused(capsys):
