@@ -101,7 +101,7 @@ def images(
     # What is built, then pushed: a registry gets all of them or none that does not build.
     built = {
         component: _build(builder, component, device, image_name(component, prefix, tag), words)
-        for component in only or _components()
+        for component in only or CODE
     }
     if registry:
         built = {component: _push(builder, image) for component, image in built.items()}
@@ -187,10 +187,6 @@ def _work(command: list[str]) -> tuple[int, list[str]]:
 
 
 # One image.
-
-
-def _components() -> list[str]:
-    return [component for component in CODE if (ROOT / _requirements_of(component)).is_file()]
 
 
 def _requirements_of(component: str) -> str:

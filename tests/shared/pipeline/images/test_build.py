@@ -128,9 +128,12 @@ def test_an_image_says_what_it_is_and_has_the_code_of_its_step(engine, images):
     }
 
 
-def test_every_component_that_has_a_list_of_requirements_gets_an_image(engine, images):
+def test_every_step_and_the_launcher_get_an_image(engine, images):
     engine.put()
-    assert images("--tag", "1")["images"].keys() >= {*STEPS}
+    assert images("--tag", "1")["images"].keys() == {*STEPS, "train_on_nodes"}
+    launcher = next(words for words in engine.calls("build") if words[-4].endswith("nodes:cpu"))
+    assert "COMPONENT=train" in launcher
+    assert "REQUIREMENTS=components/train/nodes/requirements.txt" in launcher
 
 
 def test_buildkit_leaves_the_image_in_the_engine(engine, images):
