@@ -114,10 +114,12 @@ def left(client, folder: Path) -> list[str]:
 
 
 def results(run: Path) -> dict[str, str]:
-    """Of the state before the last one the name alone: when it was saved depends on kills."""
+    """All but the benchmark, which has the champion of its time beside it; of the state before the
+    last one the name alone: when it was saved depends on kills."""
     found = written_by_steps(run)
     found |= {name: "" for name in found if name.endswith("/training.before.pt")}
-    return {name: found[name] for name in found if "__pycache__" not in name}
+    left_out = ("__pycache__", "benchmark/")
+    return {name: found[name] for name in found if not any(one in name for one in left_out)}
 
 
 @pytest.fixture(scope="module")
