@@ -215,7 +215,7 @@ def _as_unreachable(timeout: float) -> Iterator[None]:
     except TimeoutError as error:
         came = str(error) if "bytes came" in str(error) else f"nothing came in {timeout:g} s"
         raise Unreachable(came) from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, http.client.HTTPException, ValueError, OverflowError) as error:
         cause = getattr(error, "reason", None) or error
         reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
         raise Unreachable(said(reason), servers.is_final(cause)) from None

@@ -1,11 +1,11 @@
 """Whether a cluster will find the images of the steps, by what their registries say from here."""
 
-import http.client
 import re
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from typing import NamedTuple
 from urllib.parse import urlencode
 
@@ -73,7 +73,7 @@ def _look(image: str) -> tuple[bool, str]:
         if error.code == 404:
             return True, f"is not in {registry}: build and push it, see docker/README.md."
         return False, f"{registry} does not show it without a login (HTTP {error.code})"
-    except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
+    except (OSError, ValueError, OverflowError, AttributeError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         return False, f"{registry} is not reached from here ({servers.said(reason)})"
     return False, ""
