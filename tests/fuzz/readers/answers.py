@@ -24,6 +24,7 @@ from shared.tracking.journal import (
 from shared.tracking.replay import close_dead, count_left, is_delivered
 from tests.fuzz.engine import Target
 
+HEALTH = b'{"multi_user": false}'  # of a KFP server, asked before anything else
 ENTRIES = "train-20260101-000000-abcdef.jsonl"
 
 
@@ -45,8 +46,8 @@ class Answering:
         try:
             with client:
                 client.settimeout(2)
-                client.recv(1 << 16)
-                client.sendall(self.content)
+                is_healthy = b"/healthz" in client.recv(1 << 16) and b"_user" not in self.content
+                client.sendall(answer(HEALTH) if is_healthy else self.content)
         except OSError:
             pass
 
@@ -69,11 +70,10 @@ def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
 
 
 def _kfp(folder: Path) -> list[bytes]:
+    run = {"run_id": "r", "display_name": "demo", "state": "RUNNING"}
     return [
-        answer(
-            b'{"multi_user": false}',
-            "Content-Type: application/json",
-        ),
+        answer(json.dumps({**run, "runs": [run]}).encode(), "Content-Type: application/json"),
+        answer(HEALTH, "Content-Type: application/json"),
         answer(b'{"message": "no\\nmore", "code": 3}', status="400 Bad"),
         answer(b"<html>", status="401 No"),
         answer(b"", "Location: http://127.0.0.1:1/", status="302 Found"),

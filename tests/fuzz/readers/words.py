@@ -12,6 +12,7 @@ from components.export.config import ExportConfig
 from components.prepare.config import PrepareConfig
 from components.train.config import TrainConfig
 from pipeline import CONFIGS
+from shared.code_version import code_version
 from shared.command import _arguments
 from shared.errors import InputError
 from shared.pipeline.cluster.reading import read_cluster
@@ -50,9 +51,9 @@ def _clusters(folder: Path) -> list[bytes]:
 
 def _images(folder: Path) -> list[bytes]:
     whole = f"sha256:{'0' * 64}"
-    image = dict(name="r.example/t/p:1-cpu", id=whole, digest=whole, code_version="0", size_bytes=1)
-    of_all = dict.fromkeys(("prepare", "train", "cluster", "export", "benchmark"), image)
-    return [json.dumps(dict(format=1, device="cpu", images=of_all)).encode()]
+    image = dict(name="r.example/t/p:1-cpu", id=whole, digest=whole, size_bytes=1)
+    of_all = {one: image | {"code_version": code_version(one)} for one in ("prepare", "train")}
+    return [json.dumps(dict(format=1, device="cpu", revision="1", images=of_all)).encode()]
 
 
 def _overrides(folder: Path) -> list[bytes]:

@@ -1,6 +1,8 @@
 """Names of tasks, where KFP would make them up; parameters that a person may edit."""
 
 import functools
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,7 +108,10 @@ def test_what_is_given_reaches_its_step_and_the_rest_is_the_recipes(tmp_path, sc
         known |= dict(config=recipe["prepare"], given=found["prepare_given"])
         return task("prepare", prepare, files_version="", **known).outputs["dataset"]
 
+    # kfp puts the interpreter's path unquoted into a shell.
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(sys, "executable", "python3")
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path))
     made = graph(raw_data=str(scenes), size="32x64", prepare={"max_images": 3.0})
     manifest = DatasetManifest.read(Path(made.output.uri))

@@ -2,6 +2,7 @@
 what is said where something is missing."""
 
 import errno
+import inspect
 import os
 import shutil
 import signal
@@ -426,11 +427,13 @@ def test_a_data_set_that_is_gone_is_forgotten_by_caches(workspace, tmp_path, mon
     """The version that KFP's cache sees stays as long as all is there that was prepared. Each run
     has a folder of its own."""
     look = fingerprint.python_func
-    configs = dict.fromkeys(("train_global", "cluster", "train_local", "export", "benchmark"), {})
-    given = dict(raw_data=str(tmp_path), config={}, prepare={}, **configs)
+    recipe = {"prepare": PrepareConfig().model_dump(mode="json")}
+    asked = dict.fromkeys([*inspect.signature(look).parameters], {})
+    asked |= dict(raw_data=str(tmp_path), config=recipe, size=recipe["prepare"]["size"])
+    asked["checked_by"] = {"prepare": "components.prepare.config.PrepareConfig"}
 
-    def versions() -> tuple:
-        return look(workspace=str(workspace), **given)
+    def versions(place: str = str(workspace)) -> tuple:
+        return look(**asked | {"workspace": place})[:6]
 
     (tmp_path / "file").touch()
     monkeypatch.setattr("components.prepare.fingerprint._local", lambda place: ["raw data"])
@@ -450,7 +453,7 @@ def test_a_data_set_that_is_gone_is_forgotten_by_caches(workspace, tmp_path, mon
     workspace.mkdir()
     assert len({first, second, versions()}) == 3
     assert version_of(str(workspace)) == os.listdir(workspace / PREPARED)[0]
-    assert look(workspace="", **given)[0] not in (first[0], second[0])
+    assert versions("")[0] not in (first[0], second[0])
 
 
 @pytest.mark.parametrize(

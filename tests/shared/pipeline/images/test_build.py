@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -228,7 +229,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_built(words, said, en
 
 def test_make_is_answered_in_its_own_words():
     make = ["make", "--no-print-directory", "-o", ".venv/ready", "images", "DEVICE=gpu"]
-    make.append(f"BIN={Path(sys.executable).parent}")
+    make.append(f"BIN={shlex.quote(str(Path(sys.executable).parent))}")
     done = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, env=os.environ)
     assert done.returncode == 2
     assert done.stderr.startswith("images refused: DEVICE=gpu: choose cpu, cuda, npu.\n")
