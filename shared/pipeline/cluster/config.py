@@ -203,7 +203,7 @@ class Launcher(Table):
     queue: Name | Literal[""] = ""
     """Kueue's LocalQueue of a TrainJob, Volcano's queue of an AscendJob."""
     priority: Name | Literal[""] = ""
-    """PriorityClass of the pods."""
+    """Kueue's WorkloadPriorityClass of a TrainJob, PriorityClass of an AscendJob's pods."""
     labels: Mapping[LabelKey, Label] = {}
     """More labels of the job."""
 

@@ -9,8 +9,8 @@ from components.prepare.fetch import stores
 from components.prepare.fetch.stores import Store, Unreachable
 from shared.errors import InputError
 from shared.pipeline.images.registry import check_images
+from shared.pipeline.server import client
 from shared.pipeline.server.answers import Run
-from shared.pipeline.server.client import connect
 from shared.pipeline.server.runs import get_run
 from shared.pipeline.submitting import ServerOptions
 from shared.tracking.journal import (
@@ -81,7 +81,8 @@ def _kfp(folder: Path) -> list[bytes]:
 
 
 def _ask_kfp(path: Path) -> None:
-    with connect(ServerOptions(host=f"http://{asked(path)}")) as server:
+    client.PAUSES = ()
+    with client.connect(ServerOptions(host=f"http://{asked(path)}")) as server:
         get_run(server, "r")
         list(server.pages("runs", "runs", Run))
 
