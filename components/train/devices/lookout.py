@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from components.train.devices.meeting import ANSWER_S, Ended, Meeting
 from shared.errors import InputError
-from shared.servers import patience_s
+from shared.servers import patience_s, within
 
 BEAT_S = 1.0
 SUSPECT_S = 5.0  # of silence, where a collective has failed already
@@ -39,6 +39,8 @@ class Lookout:
         self.is_over = threading.Event()
         self.has_found = threading.Event()
         self.found: Exception | None = None
+        self.count = 0  # of our own beats
+        self.beats: dict[int, tuple[bytes, float]] = {}  # the last of each other, and since when
         self.thread = threading.Thread(target=self._run, daemon=True, name="lookout")
 
     def __enter__(self) -> Self:
@@ -57,24 +59,15 @@ class Lookout:
         return self.found or error
 
     def _run(self) -> None:
-        world, store = self.place.world, self.place.store
-        others = [rank for rank in range(world.size) if rank != world.rank]
-        keys = [f"beat {rank}" for rank in others]
-        beats, beat_at = [b""] * len(others), [time.monotonic()] * len(others)
-        count = 0
+        ranks = range(self.place.world.size)
+        self.beats = {
+            rank: (b"", time.monotonic()) for rank in ranks if rank != self.place.world.rank
+        }
         while self.found is None and not self.is_over.wait(BEAT_S):
             try:
-                store.set(f"beat {world.rank}", str(count := count + 1))
-                now, before, beats = time.monotonic(), beats, store.multi_get(keys)
-                for one, beat in enumerate(beats):
-                    beat_at[one] = now if beat != before[one] else beat_at[one]
-                silent_s = {
-                    rank: now - last
-                    for rank, last in zip(others, beat_at, strict=True)
-                    if not store.check([f"left {rank}"])
-                }
-                self.found = self.place.heard() or self._lost(silent_s)
-            except dist.DistError:
+                # What was sent to a machine that is cut off is waited for without end.
+                self.found = within(self.limit_s, self._look)
+            except (dist.DistError, TimeoutError):
                 self.found = Ended(
                     f"the place where all meet, {self.place.address}:{self.place.port}, is gone: "
                     "node 0 has ended or its network is down; look there for the reason. What was "
@@ -84,6 +77,20 @@ class Lookout:
             self.has_found.set()
             if not self.is_over.wait(LEAVE_S):
                 self.end(self.found)
+
+    def _look(self) -> Exception | None:
+        """Show that this process lives; why all are to end, if they are. Raises DistError."""
+        store, self.count = self.place.store, self.count + 1
+        store.set(f"beat {self.place.world.rank}", str(self.count))
+        beats, now = store.multi_get([f"beat {rank}" for rank in self.beats]), time.monotonic()
+        for (rank, (before, last)), beat in zip([*self.beats.items()], beats, strict=True):
+            self.beats[rank] = (beat, now if beat != before else last)
+        silent_s = {
+            rank: now - last
+            for rank, (_, last) in self.beats.items()
+            if not store.check([f"left {rank}"])
+        }
+        return self.place.heard() or self._lost(silent_s)
 
     def _lost(self, silent_s: dict[int, float]) -> Exception | None:
         if max(silent_s.values(), default=0) < self.limit_s:

@@ -133,9 +133,9 @@ class Meeting:
 
     def leave(self) -> None:
         """Say that this process is done here; the place may then be closed."""
-        with contextlib.suppress(dist.DistError):
+        with contextlib.suppress(dist.DistError, OSError):
             if self.store is not None:
-                self.store.set(f"left {self.world.rank}", "1")
+                within(TELL_S, lambda: self.store.set(f"left {self.world.rank}", "1"))
 
     def named(self, *ranks: int) -> str:
         """Processes for people: by their nodes, where all of a node are meant."""
@@ -166,7 +166,7 @@ class Meeting:
         word = dict(rank=self.world.rank, kind=kind, text=text)
         with contextlib.suppress(OSError, dist.DistError, WorkFailed):
             store = self.store or _named(self._opened or within(TELL_S, self._connect))
-            store.compare_set(WORD, "", json.dumps(word))
+            within(TELL_S, lambda: store.compare_set(WORD, "", json.dumps(word)))
 
     def heard(self) -> Exception | None:
         """Why all end, as another has said it, to be raised. Raises DistError."""

@@ -3,6 +3,7 @@ batch; who is killed, stopped, late or other than the rest ends all in time, wit
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -50,13 +51,16 @@ def node(dialect: str, number: int, port: int) -> dict[str, str]:
     return {name: str(value) for name, value in variables.items()}
 
 
-def start(variables: dict[str, str], *command, patience_s: float = 10) -> subprocess.Popen:
+def start(
+    variables: dict[str, str], *command, patience_s: float = 10, within: tuple[str, ...] = ()
+) -> subprocess.Popen:
+    """within: The words before a command that put it somewhere."""
     ours = re.compile("(PET|TORCHELASTIC|LOCAL|MASTER)_|RANK$|WORLD_SIZE$")
     given = {name: value for name, value in environment().items() if not ours.match(name)}
     given |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | variables
     given["PIPELINE_PATIENCE_S"] = str(patience_s)
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    command = [sys.executable, *map(str, command)]
+    command = [*within, sys.executable, *map(str, command)]
     return subprocess.Popen(command, cwd=ROOT, env=given, start_new_session=True, **pipes)
 
 
@@ -115,6 +119,71 @@ def test_the_command_on_two_nodes_leaves_the_model_of_two_devices(dataset, tmp_p
         assert (tmp_path / "nodes" / name).read_bytes() == (
             tmp_path / "devices" / name
         ).read_bytes()
+
+
+# On machines of their own.
+
+
+@pytest.fixture
+def machines():
+    """Two network namespaces with a cable between them: the words that put a command into each, and
+    the address of the first."""
+    names = [f"node-{os.getpid()}-{one}" for one in (0, 1)]
+    ends_of_cable = [f"v{os.getpid()}-{one}" for one in (0, 1)]
+    made = [["ip", "netns", "add", name] for name in names]
+    made.append(["ip", "link", "add", ends_of_cable[0], "type", "veth", "peer", ends_of_cable[1]])
+    for number, (name, end) in enumerate(zip(names, ends_of_cable, strict=True)):
+        made.append(["ip", "link", "set", end, "netns", name])
+        made.append(["ip", "-n", name, "addr", "add", f"10.203.0.{number + 1}/24", "dev", end])
+        made += [["ip", "-n", name, "link", "set", one, "up"] for one in (end, "lo")]
+    if os.getuid() or not shutil.which("ip"):
+        pytest.skip("network namespaces are made by root, with ip")
+    try:
+        for command in made:
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                pytest.skip(f"no network namespaces here: {done.stderr.strip()}")
+        yield [("ip", "netns", "exec", name) for name in names], "10.203.0.1"
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+
+
+def on_machines(machines, *command) -> list[subprocess.Popen]:
+    """The command on both, which meet at the first."""
+    places, address = machines
+    port = free_port()
+    given = [node("TrainJob", one, port) | {"PET_MASTER_ADDR": address} for one in (0, 1)]
+    return [
+        start(variables, *command, within=place)
+        for variables, place in zip(given, places, strict=True)
+    ]
+
+
+@pytest.mark.slow
+def test_two_machines_train_as_one_process_on_the_joined_batch(machines, dataset, tmp_path):
+    done = ends(*on_machines(machines, __file__, dataset, tmp_path))
+    assert [code for code, _ in done] == [0, 0], done
+    ranks = [torch.load(tmp_path / f"rank_{rank}.pt") for rank in range(2)]
+    for case in distributed.CASES:
+        distributed.test_all_weights_are_equal_on_both_ranks_after_every_step(ranks, case)
+    distributed.test_two_processes_are_one_on_the_joined_batch(ranks, dataset, "features")
+
+
+@pytest.mark.slow
+def test_a_cable_that_is_pulled_ends_both_machines(machines, dataset, tmp_path):
+    model = tmp_path / "model"
+    nodes = on_machines(machines, *train(dataset, model, epochs=10**5))
+    while not any(model.glob("state/training.pt")):
+        time.sleep(0.1)
+        assert nodes[0].poll() is None and nodes[1].poll() is None
+    name = machines[0][0][-1]
+    subprocess.run(["ip", "-n", name, "link", "set", f"v{os.getpid()}-0", "down"], check=True)
+    at = time.monotonic()
+    for code, said in ends(*nodes):
+        assert code == 1 and said.count("\n") == 1, said
+        assert re.search("node 1 was lost|is gone: node 0 has ended or its network is down", said)
+    assert time.monotonic() - at < 60
 
 
 # One ends.
