@@ -266,7 +266,7 @@ def test_a_stop_is_heard_while_the_others_are_waited_for(dataset, tmp_path):
 @pytest.fixture
 def two(monkeypatch):
     """Two nodes with a process each, the first opens the place."""
-    monkeypatch.setenv("PIPELINE_PATIENCE_S", "0.2")
+    monkeypatch.setenv("PIPELINE_PATIENCE_S", "4")
     port = free_port()
     return [World(rank, 2, 0, 1, True, rank == 0, "127.0.0.1", port) for rank in range(2)]
 
@@ -290,16 +290,17 @@ def both(two, first, second):
     return ended
 
 
-def test_one_that_does_not_come_is_named_in_time(two):
+def test_one_that_does_not_come_is_named_in_time(two, monkeypatch):
+    monkeypatch.setenv("PIPELINE_PATIENCE_S", "0.2")
     at = time.monotonic()
     with pytest.raises(WorkFailed, match=r"^node 1 did not come to localhost:\d+ in 1 s: "):
         with meeting(two[0]) as place:
             place.meet({"code": "a"})
-    assert time.monotonic() - at < 3
+    assert time.monotonic() - at < 10
     with pytest.raises(WorkFailed, match=r"^nobody was met at 127\.0\.0\.1:\d+ in 1 s "):
         with meeting(two[1]) as place:
             place.meet({"code": "a"})
-    assert time.monotonic() - at < 6
+    assert time.monotonic() - at < 20
 
 
 @pytest.mark.parametrize("other", ["code", "torch"])
@@ -339,10 +340,12 @@ def test_a_process_that_is_silent_is_lost_and_ends_who_hangs(two, monkeypatch):
 
     def hang(place):
         place.meet({})
-        with Lookout(place):
-            time.sleep(2)  # as a collective does
+        watch = Lookout(place)
+        watch.limit_s = 1.0
+        with watch:
+            time.sleep(4)  # as a collective does
 
-    both(two, hang, lambda place: (place.meet({}), time.sleep(2)))
+    both(two, hang, lambda place: (place.meet({}), time.sleep(4)))
     assert len(said) == 1 and said[0].startswith("node 1 was lost: nothing was heard from there")
 
 
