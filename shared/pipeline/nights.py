@@ -6,9 +6,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-import tyro
 from pydantic import Field, field_validator
 
 from shared.bounds import MANY
@@ -26,7 +25,7 @@ from shared.pipeline.processes.reasons import came_from_outside
 from shared.pipeline.recipes import Recipe
 from shared.pipeline.runs import LOCK as RUN_LOCK
 from shared.pipeline.runs import EngineOptions, Run, RunRecord, runs_in
-from shared.pipeline.submitting import ImageOptions, RawData
+from shared.pipeline.submitting import ImageOptions, RecipeOptions
 from shared.recipes.files import is_file, recipe_name
 from shared.secrets import carried
 from shared.servers import said
@@ -40,25 +39,12 @@ REFUSED_BY_VERDICT, BUSY, TIMED_OUT = 3, 75, 124
 GRACE_SECONDS = 60.0
 
 
-class NightlyOptions(ImageOptions, EngineOptions, StepConfig):
-    """What runs in the night; the same flags as of `nightly`."""
+class NightlyOptions(ImageOptions, EngineOptions, RecipeOptions, StepConfig):
+    """What runs in the night; the same flags as of `nightly`. A recipe's file is read anew every
+    night."""
 
     STEP: ClassVar[str] = "nightly"
 
-    recipe: str = "demo"
-    """Name of a built-in recipe, or path of a YAML file, which is read anew every night."""
-    raw_data: RawData = None
-    """Folder, archive or URL of paired images; without it demo scenes are generated."""
-    overrides: Annotated[
-        tuple[str, ...], tyro.conf.arg(name="set", metavar="STEP.FIELD=VALUE ...")
-    ] = ()
-    """Numbers of the recipe to change."""
-    start: Annotated[str, tyro.conf.arg(name="from", metavar="champion|VERSION")] = ""
-    """Train on from the weights of a version of the recipe's registered model; empty: from
-    scratch."""
-    init_from: Annotated[str, tyro.conf.arg(metavar="MODEL")] = ""
-    """Folder of a model that every night trains on from, ours or pix2pixHD's or pix2pix's own;
-    sizes that --set does not say are its own."""
     timeout_min: float = Field(default=0, ge=0, le=MANY)
     """Minutes after which the run is stopped, for the next night to go on; 0 = never."""
     runs: Path = Path("runs")

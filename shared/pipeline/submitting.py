@@ -29,7 +29,7 @@ def _named(raw_data: str | None) -> str | None:
 RawData = Annotated[str | None, tyro.conf.arg(metavar="PATH"), AfterValidator(_named)]
 
 
-class RunOptions(Options):
+class RecipeOptions(Options):
     """What runs."""
 
     recipe: str = "demo"
@@ -46,8 +46,6 @@ class RunOptions(Options):
     init_from: Annotated[str, tyro.conf.arg(metavar="MODEL")] = ""
     """Folder of a model to train on from, ours or pix2pixHD's or pix2pix's own; sizes that --set
     does not say are its own."""
-    tags: Annotated[tuple[str, ...], tyro.conf.arg(name="tag", metavar="KEY=VALUE ...")] = ()
-    """Tags of the MLflow run."""
 
 
 class HereOptions(Options):
@@ -114,11 +112,15 @@ class WaitOptions(ServerOptions):
     """Seconds between two looks of --wait."""
 
 
-class SubmitOptions(WaitOptions, ImageOptions, EngineOptions, HereOptions, RunOptions, StepConfig):
+class SubmitOptions(
+    WaitOptions, ImageOptions, EngineOptions, HereOptions, RecipeOptions, StepConfig
+):
     """A run that is asked for; the flags of `submit`."""
 
     STEP: ClassVar[str] = "submit"
 
+    tags: Annotated[tuple[str, ...], tyro.conf.arg(name="tag", metavar="KEY=VALUE ...")] = ()
+    """Tags of the MLflow run."""
     run_name: str = ""
     """Name of the run on the server; empty: recipe and time."""
 
