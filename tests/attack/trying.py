@@ -28,6 +28,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -332,6 +333,8 @@ def values_of(value: object) -> object:
             return {key: values_of(one) for key, one in value.items()}
         case list() | tuple():
             return [values_of(one) for one in value]
+        case float() if math.isnan(value):
+            return "nan"  # no best epoch yet: the same as another such
         case _:
             return value
 

@@ -79,7 +79,8 @@ def cases(target: Target) -> Iterator[Case]:
 
 def supplies(folder: Path) -> None:
     """What commands read that a night has not."""
-    rows = {label: np.zeros((1, 2), np.float32) for label in range(3)}
+    # A centre a label, of as many channels as --feat-num has by default.
+    rows = {label: np.zeros((1, 3), np.float32) for label in range(3)}
     np.save(folder / "c.npy", rows, allow_pickle=True)
     (folder / "results").mkdir()
     np.zeros((3, 8, 8), np.float32).tofile(folder / "results" / "a_0.bin")
