@@ -1,6 +1,7 @@
 """Train pix2pixHD (one stage) or pix2pix on a prepared data set. The same command again continues,
 or says so."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from components.train.config import TrainConfig
 from components.train.continuing import (
     NO_CLUSTERS,
     Changes,
+    Facts,
     began_at,
     compare,
     facts_of,
@@ -48,6 +50,7 @@ from shared.data.written import NotAsPrepared
 from shared.device import Runtime
 from shared.errors import InputError, WorkFailed
 from shared.flags import as_flag
+from shared.networks.weight_file import is_not_as_saved
 from shared.registry.trained import log_model
 from shared.scorers.networks import MeasuringNetworks
 
@@ -67,7 +70,7 @@ def run(
     asked = (config.devices, config.nodes)
     world = World.from_environment(*asked, seen=lambda: check_runtime(config).count)
     with meeting(world) as place:
-        stopped = None if config.performance_run else read_stopped(model)
+        stopped = None if config.performance_run else read_stopped(model, tensors=False)
         if stopped and init_from and not clusters and not is_model(init_from):
             print(f"--init-from {init_from} is no model any more: it goes on from its own weights")
             init_from = None
@@ -127,10 +130,11 @@ def train_model(
     found |= dict(torch=str(torch.__version__), code=code_version("train"))
     facts, changes = facts_of(config, architecture, **found), Changes()
     if stopped:
-        changes = compare(stopped.facts, facts, stopped.place)
+        changes = changes_of(stopped, facts)
         facts |= began_at(stopped.facts)
-    if changes.refusals:
-        raise InputError(changes.refusals[0])
+        pool = ThreadPoolExecutor(1, "checksums")  # beside what follows, which takes longer
+        is_damaged = pool.submit(is_not_as_saved, stopped.file)
+        pool.shutdown(wait=False)
     inputs = {as_flag(name): facts[name] for name in ("dataset", "init_from", "clusters")}
     check_alike(inputs | {as_flag(name): value for name, value in config}, world)
 
@@ -166,6 +170,9 @@ def train_model(
     kept = (config.best_by, config.keep_checkpoints, encoder)
     folder = ModelFolder(model, trainer, card, *kept, facts)
     if stopped:
+        if is_damaged.result():
+            stopped = read_stopped(model)  # the one before, or its refusal
+            changes = changes_of(stopped, facts)
         if stopped.spoiled:
             print(stopped.spoiled, flush=True)
         folder.load(stopped.file, changes.anew, stopped.place.reduction)
@@ -227,6 +234,14 @@ def train_model(
     if world.is_main:
         log_model(model)
     return figures.metrics() | speed
+
+
+def changes_of(stopped: Stopped, facts: Facts) -> Changes:
+    """What is different for a training that goes on. Raises InputError where it cannot."""
+    changes = compare(stopped.facts, facts, stopped.place)
+    if changes.refusals:
+        raise InputError(changes.refusals[0])
+    return changes
 
 
 def new_card(

@@ -140,14 +140,18 @@ def load_state(path: Path) -> dict[str, Tensor]:
     return state_in(content, path)[0]
 
 
-def is_not_as_saved(path: Path) -> bool:
+def is_not_as_saved(path: Path, tensors: bool = True) -> bool:
     """Whether a file of torch.save has other content than the checksums in it say, which torch does
-    not compare; files of its old form have none, and others may be saved without."""
+    not compare; files of its old form have none, and others may be saved without.
+
+    tensors: whether their values are compared too, else only what is saved beside them."""
     if not zipfile.is_zipfile(path):
         return False
     try:
         with zipfile.ZipFile(path) as archive:
             parts = [part for part in archive.infolist() if part.CRC]
+        if not tensors:
+            parts = [part for part in parts if "/data/" not in part.filename]
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1), "checksums") as pool:
             return not all(pool.map(functools.partial(_is_as_saved, path), parts))
     except BROKEN:

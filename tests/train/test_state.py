@@ -13,7 +13,7 @@ import pytest
 from components.train.run import run
 from components.train.saved.state import read_stopped, state_before, state_file
 from shared.contracts.model import ModelCard
-from shared.networks.weight_file import load_tensors
+from shared.networks.weight_file import is_not_as_saved, load_tensors
 from tests import tiny
 from tests.asking import refusal
 from tests.tiny import one_thread  # noqa: F401 - a fixture
@@ -75,6 +75,20 @@ def test_a_spoiled_state_is_named_and_the_one_before_is_found(spoil, trained, tm
     stopped = read_stopped(tmp_path / "model")
     assert stopped.file == state_before(tmp_path / "model") and stopped.place.epoch == 2
     assert f"{state_file(tmp_path / 'model')} is " in stopped.spoiled
+
+
+def test_what_is_beside_the_tensors_is_compared_before_they_are(trained, tmp_path):
+    """Else a flipped size would be refused as another option than that of the stopped training."""
+    model = tmp_path / "model"
+    shutil.copytree(trained[2], model)
+    content = state_file(model).read_bytes()
+    place = content.index(b"images_seen")
+    state_file(model).write_bytes(content[:place] + b"I" + content[place + 1 :])
+    assert read_stopped(model, tensors=False).file == state_before(model)
+    shutil.copytree(trained[2], model, dirs_exist_ok=True)
+    zeros_within(state_file(model))
+    assert read_stopped(model, tensors=False).file == state_file(model)
+    assert is_not_as_saved(state_file(model))
 
 
 @pytest.mark.parametrize("how", ["zeros within", "missing"])

@@ -62,9 +62,12 @@ class Stopped:
     spoiled: str = ""  # why it is not the last that was saved, a line for people
 
 
-def read_stopped(model: Path) -> Stopped | None:
+def read_stopped(model: Path, tensors: bool = True) -> Stopped | None:
     """The training that goes on in a model folder, None = it begins there. Raises InputError where
-    no state can be read, or a model would be overwritten that has none."""
+    no state can be read, or a model would be overwritten that has none.
+
+    tensors: whether the checksums of their values are compared, a second for a few gigabytes; else
+    `is_not_as_saved` is to be asked of the file before they are used."""
     # No state: nothing may be there that a training would overwrite.
     last, before = state_file(model), state_before(model)
     if not last.is_file() and not before.is_file():
@@ -80,14 +83,14 @@ def read_stopped(model: Path) -> Stopped | None:
     remedy = f"give an empty folder, with --start-from {model} to begin at its weights."
     file, spoiled = last, ""
     try:
-        state = _read(last)
+        state = _read(last, tensors)
     except InputError as error:
         if last.is_file() and not os.access(last, os.R_OK):
             raise
         problem = str(error).rstrip(".")
         found = problem.rpartition(": ")[0] or problem  # without its advice
         try:
-            file, state = before, _read(before)
+            file, state = before, _read(before, tensors)
         except InputError:
             raise InputError(f"--model {model}: {problem}, or {remedy}") from None
         seconds = (last if last.is_file() else model / "state").stat().st_mtime
@@ -132,13 +135,13 @@ def read_stopped(model: Path) -> Stopped | None:
     return Stopped(place, facts, architecture, file, spoiled)
 
 
-def _read(file: Path) -> Any:
+def _read(file: Path, tensors: bool) -> Any:
     """What a state holds, its tensors on the disk until they are used. Raises InputError where it
     is missing, cannot be read, or does not hold what was written: torch compares nothing."""
     if not file.is_file():
         raise InputError(f"{file} is missing.")
     state = load_tensors(file, mmap=True)
-    if is_not_as_saved(file):
+    if is_not_as_saved(file, tensors):
         raise InputError(f"{file} is damaged, it does not hold what was written.")
     return state
 
