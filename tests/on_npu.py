@@ -1,0 +1,121 @@
+"""Programs of this project on the stand-in of an Ascend NPU: for people, and for tests.
+
+    python -m tests.on_npu [--chip 910B|910_93|910|310P] [--stats FILE] STEP arguments...
+
+runs a step's command line; `pipeline` in place of STEP runs pipeline.py. FILE gets a line of JSON
+of each process: kernels, copies and their directions, dtypes, options that were set."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tests.places import ROOT, STAND_INS
+
+
+def environment(chip: str = "910B", stats: Path | None = None, **more: str) -> dict[str, str]:
+    """Ours, with a torch_npu on the path; see its docstring for what `more` may say."""
+    paths = [str(STAND_INS / "npu"), os.environ.get("PYTHONPATH", "")]
+    values = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "NPU_STAND_IN_CHIP": chip}
+    values |= {"NPU_STAND_IN_STATS": str(stats)} if stats else {}
+    return os.environ | values | more
+
+
+def command(step: str, *arguments) -> list[str]:
+    program = [str(ROOT / "pipeline.py")] if step == "pipeline" else ["-m", f"components.{step}"]
+    return [sys.executable, *program, *map(str, arguments)]
+
+
+@dataclass(frozen=True)
+class OnNpu:
+    """What came of it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    processes: list[dict]  # what each that loaded torch_npu did; see stand_in/stats.py
+
+    def _total(self, name: str) -> Counter[str]:
+        return sum((Counter(process[name]) for process in self.processes), Counter())
+
+    @cached_property
+    def kernels(self) -> Counter[str]:
+        """How often each operator ran, all processes together."""
+        return self._total("kernels")
+
+    @cached_property
+    def copies(self) -> Counter[str]:
+        """Copies by direction, such as "npu->cpu"."""
+        return self._total("copies")
+
+    @cached_property
+    def fetches(self) -> Counter[str]:
+        """Copies to the host by the line that asked for them."""
+        return self._total("fetches")
+
+    @cached_property
+    def calls(self) -> Counter[str]:
+        """Of torch.npu's functions."""
+        return self._total("calls")
+
+    @cached_property
+    def hf32(self) -> Counter[str]:
+        """Kernels that computed in HF32."""
+        return self._total("hf32")
+
+    @cached_property
+    def dtypes(self) -> dict[str, set[str]]:
+        """Of the tensors that each operator was given."""
+        found: dict[str, set[str]] = {}
+        for process in self.processes:
+            for name, dtypes in process["dtypes"].items():
+                found.setdefault(name, set()).update(dtypes)
+        return found
+
+
+def on_npu(step: str, *arguments, timeout: float = 600, **how) -> OnNpu:
+    """Run a step's command line; `how` see `environment`."""
+    return run(command(step, *arguments), timeout, **how)
+
+
+def script_on_npu(script: str, *arguments, timeout: float = 600, **how) -> OnNpu:
+    """Run some lines of Python, for which `torch.npu` is there."""
+    start = "import torch_npu\n"
+    return run([sys.executable, "-c", start + script, *map(str, arguments)], timeout, **how)
+
+
+def run(words: list[str], timeout: float, **how) -> OnNpu:
+    with tempfile.TemporaryDirectory() as folder:
+        stats = Path(folder) / "stats.jsonl"
+        done = subprocess.run(
+            words,
+            cwd=ROOT,
+            env=environment(stats=stats, **how),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        lines = stats.read_text().splitlines() if stats.exists() else []
+    processes = [json.loads(line) for line in lines]
+    return OnNpu(done.returncode, done.stdout, done.stderr, processes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m tests.on_npu", description=__doc__)
+    parser.add_argument("--chip", default="910B")
+    parser.add_argument("--stats", type=Path)
+    parser.add_argument("step")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER)
+    given = parser.parse_args()
+    words = command(given.step, *given.arguments)
+    os.execve(words[0], words, environment(given.chip, given.stats))
+
+
+if __name__ == "__main__":
+    main()

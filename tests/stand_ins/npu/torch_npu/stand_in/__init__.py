@@ -1,0 +1,1 @@
+"""What is not of the vendor's package: how the device works here."""

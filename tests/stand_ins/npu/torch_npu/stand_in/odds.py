@@ -1,0 +1,39 @@
+"""What torch itself cannot do with a device of Python, done otherwise."""
+
+import torch
+from torch import Tensor, nn
+
+from torch_npu.stand_in.stats import STATS
+from torch_npu.stand_in.tensors import is_on_device
+
+_deepcopy = Tensor.__deepcopy__
+_pin_memory = Tensor.pin_memory
+
+
+def mend_torch() -> None:
+    # Views of normal tensors cannot be made in inference mode.
+    torch.inference_mode = torch.no_grad
+    # A copy of the storage is a copy of nothing.
+    Tensor.__deepcopy__ = _copied
+    # Pinning asks for an allocator in C++.
+    Tensor.pin_memory = _pinned
+
+
+def _copied(self: Tensor, memo: dict) -> Tensor:
+    if not is_on_device(self):
+        return _deepcopy(self, memo)
+    if id(self) not in memo:
+        copy = self.detach().clone()
+        if isinstance(self, nn.Parameter):
+            copy = nn.Parameter(copy, self.requires_grad)
+        memo[id(self)] = copy
+    return memo[id(self)]
+
+
+def _pinned(self: Tensor, device: object = None) -> Tensor:
+    if is_on_device(self):
+        raise RuntimeError(
+            "cannot pin 'torch.npu.FloatTensor' only dense CPU tensors can be pinned"
+        )
+    STATS.calls["pin_memory"] += 1
+    return self.clone()

@@ -1,0 +1,5 @@
+"""What each operator takes on a chip."""
+
+
+def register() -> None:
+    """Nothing yet."""
