@@ -4,7 +4,7 @@ With its folder (tests/stand_ins/npu) on PYTHONPATH every program finds it as it
 one. tests/on_npu.py does that, for people and for tests. What it shall be is said by environment
 variables:
   NPU_STAND_IN_CHIP   a name of stand_in/chips.py; default: an A2 card
-  NPU_STAND_IN_HF32   mantissa bits that HF32 keeps of a float32; default 10, 23: HF32 changes nothing
+  NPU_STAND_IN_HF32   mantissa bits that HF32 keeps of a float32; default 11; 23: all
   NPU_STAND_IN_STATS  a file to which each process appends, as a line of JSON, what it did
   NPU_STAND_IN_COUNT  devices of this machine; default 8
   TORCH_NPU_WHEEL     the real wheel, unzipped: torch_npu.npu.amp.GradScaler is then the real one

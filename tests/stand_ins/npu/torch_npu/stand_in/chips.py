@@ -22,7 +22,7 @@ class Chip:
 
     @property
     def keeps_infinities(self) -> bool:
-        """Else what overflows becomes the largest number, NaN 0, and a flag of the device is set."""
+        """Else what overflows becomes the largest number, NaN 0, and a flag is set."""
         return not self.is_old
 
 
