@@ -37,7 +37,9 @@ from shared.secrets import restored, without_secrets
 from shared.servers import plain
 from shared.terminal import ranks, stopping
 from shared.terminal.screen import FittingLines
-from shared.workspace import Stays, located, output_on
+from shared.workspace.attempts import refused_once
+from shared.workspace.inputs import located
+from shared.workspace.outputs import Stays, output_on
 
 Say = Callable[[str, Any], str]
 
@@ -136,13 +138,15 @@ def execute(
         numbers: Those of the recipe.
         version: Code version that the step is kept under when it is done; "" where it is not kept.
         given: What lies over the recipe's numbers.
-        workspace: Folder that all pods share; "" = there is none.
+        workspace: Folder that all pods share, which keeps what another attempt of the step needs;
+            "" = there is none.
         is_tracked: The step logs to MLflow and writes its output here, not on other machines.
         folders: Artifacts and other places, by the parameters of `run`.
     """
-    with refusals(config.STEP), stopping.listening(config.STEP):
+    values = numbers | (given or {})
+    step = config.model_construct(**values).step_name
+    with refusals(config.STEP, workspace, step), stopping.listening(config.STEP):
         _refuse_other_code(config.STEP, version)
-        values = numbers | (given or {})
         parameters = inspect.signature(run).parameters
         places = {
             name: path if path is None or parameters[name].annotation is str else Path(path)
@@ -243,13 +247,16 @@ def refuse_overlap(config: StepConfig, folders: Mapping[str, Path | str | None])
 
 
 @contextlib.contextmanager
-def refusals(name: str) -> Iterator[None]:
+def refusals(name: str, workspace: str = "", step: str = "") -> Iterator[None]:
     """Make a refusal one line that begins with who refuses, and exit code 2; a failure of a known
-    reason likewise, and exit code 1."""
+    reason likewise, and exit code 1.
+
+    workspace: Of a pod that does the step `step`: where it notes its refusal for the next one."""
     sys.excepthook = _show_error
     threading.excepthook = _show_error_of_thread
     try:
-        yield
+        with refused_once(workspace, step):
+            yield
     except (InputError, WorkFailed) as end:
         how, code = ("refused", 2) if isinstance(end, InputError) else ("failed", 1)
         sentence = plain(without_secrets(str(end)))  # it may quote a server, or a file's name

@@ -72,7 +72,7 @@ def fingerprint(
     from components.prepare.given import lay_over
     from shared.command import refusals
 
-    with refusals("fingerprint"):
+    with refusals("fingerprint", workspace, "fingerprint"):
         given = lay_over(config, parameters, checked_by)
         configs = {step: config[step] | given[step] for step in given}
         versions = look(raw_data, configs, workspace)

@@ -11,7 +11,7 @@ from shared.command import StepConfig
 from shared.contracts.dataset import SUMS, DatasetManifest
 from shared.data.frames import CACHE
 from shared.data.raw_maps import parse_ids
-from shared.workspace import Stays
+from shared.workspace.outputs import Stays
 
 # The demo scenes: numbers of training and test pairs, size in pixels.
 DEMO_TRAIN, DEMO_TEST, DEMO_SIZE = 48, 8, "256x512"

@@ -16,7 +16,7 @@ from components.prepare.layouts.listing import entries
 from components.prepare.stamps import file_stamp
 from shared.errors import InputError
 from shared.published.files import published_in
-from shared.workspace import version_of
+from shared.workspace.inputs import version_of
 
 # Options that name a folder which the step writes, one below the raw data, or no file at all.
 NOT_READ = {"copies", "input_folder", "photo_folder", "instance_folder", "registered_model"}

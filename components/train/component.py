@@ -70,7 +70,7 @@ def train_on_nodes(
         job=job.path,
     )
     launch = partial(run, workspace=workspace, template=template)
-    known = dict(given=given, is_tracked=False)
+    known = dict(given=given, workspace=workspace, is_tracked=False)
     figures = execute(launch, TrainConfig, config, code_version, **known, **folders)
     for name, value in figures.items():
         metrics.log_metric(name, value)

@@ -29,7 +29,7 @@ from shared.errors import InputError
 from shared.flags import as_flag
 from shared.published.files import AUTO
 from shared.scorers.options import MeasuringOptions
-from shared.workspace import Stays
+from shared.workspace.outputs import Stays
 
 SMALLEST_SIDE = 16  # pixels; below, VGG19 and the coarsest scale of D have nothing left to look at
 

@@ -19,7 +19,8 @@ from shared.errors import InputError, WorkFailed
 from shared.files.writing import make_folder, take_over, write_atomically
 from shared.flags import as_flag
 from shared.terminal.stopping import keeps
-from shared.workspace import located, mounted, run_id
+from shared.workspace.inputs import located
+from shared.workspace.place import mounted, run_id
 
 Json = dict[str, Any]
 

@@ -6,7 +6,7 @@ from kfp import dsl, kubernetes
 
 from shared.errors import InputError
 from shared.pipeline.cluster.config import Cluster, StepNeeds, Toleration
-from shared.workspace import RUN_ID, RUN_LABEL
+from shared.workspace.place import RUN_ID, RUN_LABEL
 
 LAUNCHER = "train_on_nodes"  # the component whose pod starts others, and computes nothing itself
 # Argo counts it from the start of the first attempt, and kills a later one when it is over (KFP's

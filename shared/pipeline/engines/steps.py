@@ -4,7 +4,6 @@ as a process or in a container."""
 import contextlib
 import functools
 import json
-import re
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -25,7 +24,7 @@ from shared.pipeline.runs import Run, now
 from shared.terminal.progress import duration
 from shared.terminal.screen import Screen
 
-REFUSAL = re.compile(r"\w+ refused: ")  # how the last line of a step begins that refused
+REFUSED = 2  # exit code of a step that says that its input is wrong
 # kfp's executor, without the shell and its temporary folder; logging is set up before it, so that
 # it does not report its input.
 EXECUTOR = (
@@ -55,10 +54,9 @@ class Place(Protocol):
 class StepFailed(SystemExit):
     """A step has failed or refused: the exit code of the pipeline, and why."""
 
-    def __init__(self, step: str, reason: str):
-        self.is_refusal = bool(REFUSAL.match(reason))
-        super().__init__(2 if self.is_refusal else 1)
-        self.step, self.reason = step, reason
+    def __init__(self, step: str, reason: str, is_refusal: bool):
+        super().__init__(REFUSED if is_refusal else 1)
+        self.step, self.reason, self.is_refusal = step, reason, is_refusal
 
 
 @dataclass
@@ -146,7 +144,7 @@ class StepTask(ITaskHandler):
         engine, run = self.engine, self.engine.run
         engine.failure = None  # of an attempt before this one
         if self.step not in run.record.steps:
-            return self._work()
+            return self._ended(self._work())
         number = list(run.record.steps).index(self.step) + 1
         engine.screen.say(f"\nstep {number} of {len(run.record.steps)}: {self.step}")
 
@@ -176,8 +174,14 @@ class StepTask(ITaskHandler):
         else:
             reason = engine.failure.reason
             run.note_step(self.step, state="failed", reason=reason, seconds=seconds)
-            if engine.failure.is_refusal:  # another attempt would be refused too
-                raise engine.failure
+        return self._ended(status)
+
+    def _ended(self, status: Status) -> Status:
+        """What kfp.local is told, which starts another attempt of what has failed; one of a step
+        that was refused would be refused too. Raises StepFailed for that."""
+        failure = self.engine.failure
+        if failure and failure.is_refusal:
+            raise failure
         return status
 
     def _take_over(self, key: str, source: Run) -> Status:
@@ -215,5 +219,6 @@ class StepTask(ITaskHandler):
         )
         if code == 0:
             return Status.SUCCESS
-        self.engine.failure = StepFailed(self.step, screen.last_line or f"exit code {code}")
+        reason = screen.last_line or f"exit code {code}"
+        self.engine.failure = StepFailed(self.step, reason, is_refusal=code == REFUSED)
         return Status.FAILURE

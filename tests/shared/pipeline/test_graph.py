@@ -13,7 +13,6 @@ from components.train.component import train
 from pipeline import CONFIGS, build
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import ModelCard
-from shared.pipeline.engines.embedded import Embedded
 from shared.pipeline.engines.running import run_here
 from shared.pipeline.graph import parameters_of, run_parameters, step_of, task
 from shared.pipeline.recipes import read_recipe
@@ -131,7 +130,7 @@ def test_a_run_of_given_numbers_is_that_of_the_same_in_the_recipe(tmp_path, scen
         numbers = read_recipe("demo", CONFIGS, overrides)
         one = begin("demo", numbers, str(scenes), {}, {}, tmp_path)
         graph = functools.partial(build("demo", numbers), **parameters)
-        run_here(one, graph, str(scenes), "on", Embedded())
+        run_here(one, graph, str(scenes), "on")
         card = ModelCard.read(one.folder / "train-local" / "model")
         assert (card.config["epochs"], card.config["epochs_decay"]) == (1, 0)
         return {step: state.state for step, state in one.record.steps.items()}

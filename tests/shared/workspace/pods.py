@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared.pipeline.engines.steps import EXECUTOR
-from shared.workspace import RUN_ID
+from shared.workspace.place import RUN_ID
 from tests.calling import environment
 from tests.places import ROOT
 

@@ -16,7 +16,6 @@ import yaml
 from kfp import dsl
 
 import pipeline
-import shared.workspace
 from components.cluster.component import cluster
 from components.prepare.component import fingerprint, prepare
 from components.prepare.config import PrepareConfig
@@ -35,7 +34,11 @@ from shared.pipeline.cluster.config import Cluster
 from shared.pipeline.graph import write_yaml
 from shared.pipeline.recipes import read_recipe
 from shared.pipeline.reuse import step_key
-from shared.workspace import PREPARED, RUN_ID, Stays, Turn, located, version_of
+from shared.workspace import outputs, turns
+from shared.workspace.inputs import located, version_of
+from shared.workspace.outputs import Stays
+from shared.workspace.place import PREPARED, RUN_ID
+from shared.workspace.turns import Turn
 from tests import tiny
 from tests.asking import as_flags, one_sentence, refusal, refusal_of_command
 from tests.places import ROOT
@@ -243,7 +246,7 @@ def run_toy(folder: Path, workspace: Path | str, run=toy) -> Path:
 
 def test_the_latest_pod_counts_and_an_earlier_one_ends(workspace, tmp_path, monkeypatch, capsys):
     """A node that was lost and is back: its pod works while another has its step."""
-    monkeypatch.setattr(shared.workspace, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(turns, "LOOK_SECONDS", 0.05)
     later = []
 
     def waits(out: Path, *, config: ToyConfig) -> dict[str, float]:
@@ -300,7 +303,7 @@ def test_what_somebody_still_writes_to_is_taken_over(tmp_path, monkeypatch):
     """A file that goes while it is looked at: it is tried again."""
     first = Turn.begin(tmp_path / "step", ())
     (first.folder / "file").write_text("x")
-    monkeypatch.setattr(shared.workspace.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(turns.time, "sleep", lambda seconds: None)
     calls = []
 
     def fails_once(*arguments):
@@ -309,7 +312,7 @@ def test_what_somebody_still_writes_to_is_taken_over(tmp_path, monkeypatch):
             raise shutil.Error([("file", "file", "gone")])
         take_over(*arguments)
 
-    monkeypatch.setattr(shared.workspace, "take_over", fails_once)
+    monkeypatch.setattr(turns, "take_over", fails_once)
     assert (Turn.begin(tmp_path / "step", ()).folder / "file").read_text() == "x"
 
 
@@ -357,7 +360,7 @@ def test_a_workspace_that_takes_nothing(number, remedy, workspace, tmp_path, mon
     def fails(*_):
         raise OSError(number, os.strerror(number), str(workspace))
 
-    monkeypatch.setattr(shared.workspace, "make_folder", fails)
+    monkeypatch.setattr(turns, "make_folder", fails)
     sentence = said_by_toy(workspace, tmp_path, capsys)
     assert (
         sentence == f"the workspace {workspace} cannot be written ({os.strerror(number)}): {remedy}"
@@ -369,7 +372,7 @@ def test_a_disk_that_is_full_at_work_or_at_the_end(where, workspace, tmp_path, m
     def fills(out: Path, *, config: ToyConfig) -> dict[str, float]:
         toy(out, config=config)
         if where == "artifact":
-            monkeypatch.setattr(shared.workspace, "take_over", full)
+            monkeypatch.setattr(outputs, "take_over", full)
             return {}
         return full(None, out / "big")
 
