@@ -13,6 +13,11 @@ from shared.errors import InputError
 from shared.files.room import is_out_of_memory
 
 DEVICE = 0  # the first NPU of `npu-smi info`
+INSTALL = (
+    "install the wheels of ais_bench and aclruntime from Ascend's tools repository, "
+    "https://gitcode.com/Ascend/tools (ais-bench_workload/tool/ais_bench), or by `pip install "
+    "msit` and `msit install benchmark`"
+)
 
 
 class OmRunner:
@@ -144,11 +149,18 @@ def unavailable(reason: str) -> InputError:
     """The refusal that says what is missing.
 
     reason: of the ImportError that ais_bench met."""
-    if "No module named" in reason and ("ais_bench" in reason or "aclruntime" in reason):
+    missing = "No module named" in reason
+    # PyPI's package has the name but neither ais_bench.infer nor `python -m ais_bench`.
+    if missing and re.search(r"ais_bench\.(infer|__main__)", reason):
+        return InputError(
+            f"the ais_bench of {sys.executable} is not Ascend's tool for .om files but PyPI's "
+            f"ais-bench-benchmark, which measures language models ({one_clause(reason)}): `pip "
+            f"uninstall ais-bench-benchmark`, then {INSTALL}."
+        )
+    if missing and ("ais_bench" in reason or "aclruntime" in reason):
         return InputError(
             f"ais_bench is not there for {sys.executable} ({one_clause(reason)}): it is not on "
-            "PyPI, so install the wheels of ais_bench and aclruntime from Ascend's tools "
-            "repository, https://gitee.com/ascend/tools/tree/master/ais-bench_workload/tool/ais_bench."
+            f"PyPI, so {INSTALL}."
         )
     if ".so" in reason:
         return InputError(

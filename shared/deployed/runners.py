@@ -18,11 +18,9 @@ from shared.device import Runtime, pick
 from shared.errors import InputError
 from shared.files.room import is_out_of_memory
 
-PROVIDERS = {  # of ONNX Runtime
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "npu": "CANNExecutionProvider",
-}
+# Of ONNX Runtime. An NPU runs compiled files: onnxruntime-cann 1.24.4 is built against NumPy 1 and
+# takes the place of the onnxruntime that the other steps need.
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class Runner(Protocol):
@@ -120,16 +118,16 @@ def reason_of(error: Exception) -> str:
 
 
 def open_session(file: Path | bytes, device: str) -> onnxruntime.InferenceSession:
-    """An ONNX file on cpu, cuda or npu; where ONNX Runtime has no provider for that, on the CPU.
-    Raises what ONNX Runtime does for a file that it does not read."""
+    """An ONNX file on a GPU where `device` is cuda and ONNX Runtime has it, else on the CPU. Raises
+    what ONNX Runtime does for a file that it does not read."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()  # as many as PyTorch
     # Its threads would go on spinning after a call: PyTorch's next turn took twice as long.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    wanted, providers = PROVIDERS[device], [PROVIDERS["cpu"]]
-    if device != "cpu" and wanted in onnxruntime.get_available_providers():
+    providers: list = [PROVIDERS["cpu"]]
+    if device == "cuda" and PROVIDERS["cuda"] in onnxruntime.get_available_providers():
         # Without the option an fp32 file is computed in TF32.
-        providers.insert(0, (wanted, {"use_tf32": "0"} if device == "cuda" else {}))
+        providers.insert(0, (PROVIDERS["cuda"], {"use_tf32": "0"}))
     return onnxruntime.InferenceSession(file, options, providers=providers)
 
 
@@ -139,8 +137,8 @@ class OnnxRunner:
     name = "onnxruntime"
 
     def __init__(self, file: Path, precision: str, device: str = "cpu"):
-        """device: cpu, cuda or npu; where ONNX Runtime was built without its provider the CPU is
-        taken."""
+        """device: cpu, cuda or npu; the CPU is taken for an NPU, and where ONNX Runtime was built
+        without CUDA."""
         try:
             self.session = open_session(file, device)
             self.inputs = {each.name: each.shape for each in self.session.get_inputs()}
@@ -149,7 +147,8 @@ class OnnxRunner:
                 f"{file} cannot be loaded ({reason_of(error)}): export the model again."
             ) from None
         self.file = file
-        self.device = device if PROVIDERS[device] in self.session.get_providers() else "cpu"
+        on_gpu = PROVIDERS["cuda"] in self.session.get_providers()
+        self.device = "cuda" if on_gpu else "cpu"
         self.precision = precision
         batch = next((shape[0] for shape in self.inputs.values() if shape), None)
         self.batch_size = batch if isinstance(batch, int) else None

@@ -105,6 +105,11 @@ def open_exported(config: SynthesiseConfig) -> Opened:
     with card.promise(exported).kept(card.parts_of(file.path.name)):
         runner = open_runner(form, runtime, file, config.device)
     if runtime == "onnxruntime" and config.device not in ("auto", runner.device):
+        if config.device == "npu":
+            raise InputError(
+                "--device npu: an NPU runs compiled files, not ONNX: add --runtime om (of a file "
+                "exported with --format om), or use --device cpu."
+            )
         raise InputError(
             f"--device {config.device}: ONNX Runtime has no {PROVIDERS[config.device]} here: "
             "install its build for that device, or use --device cpu."

@@ -326,6 +326,17 @@ def test_not_installed(tmp_path, monkeypatch):
     assert "install the wheels of ais_bench and aclruntime" in text
 
 
+def test_pypis_package_of_that_name_is_recognised(tmp_path, monkeypatch):
+    """ais_bench_benchmark 3.1.20260630: ais_bench/__init__.py and benchmark/, but no __main__.py;
+    its command is a console script."""
+    (tmp_path / "ais_bench" / "benchmark").mkdir(parents=True)
+    (tmp_path / "ais_bench" / "__init__.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    text = refusal(AisBench(maps_om(tmp_path / "a.om"), 1).pure, loop=1)
+    assert "is not Ascend's tool for .om files but PyPI's ais-bench-benchmark" in text
+    assert "`pip uninstall ais-bench-benchmark`, then install the wheels" in text
+
+
 @pytest.mark.parametrize(
     ("code", "sentence"),
     [

@@ -880,6 +880,8 @@ def test_files_that_cannot_run(capsys, raw, tmp_path):
         assert text.startswith(
             "--device cuda: ONNX Runtime has no CUDAExecutionProvider here: install its build for "
         )
+    text = refusal(capsys, *flags, "--device", "npu")
+    assert text.startswith("--device npu: an NPU runs compiled files, not ONNX: add --runtime om")
     card.model_copy(update={"file": "gone.onnx"}).write(tmp_path / "e")
     assert (
         refusal(capsys, *flags)

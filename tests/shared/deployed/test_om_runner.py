@@ -94,11 +94,13 @@ def test_without_ais_bench_the_sentence_says_how_to_get_it(tmp_path, monkeypatch
     text = refusal(OmRunner, tmp_path / "a.om", Graph(), 1)
     reason = "No module named 'ais_bench'"
     assert f"ais_bench is not there for {sys.executable} ({reason}): it is not on PyPI" in text
+    assert "https://gitcode.com/Ascend/tools" in text and "`msit install benchmark`" in text
 
 
 NO_CANN = "libascendcl.so: cannot open shared object file: No such file or directory"
 NO_TQDM = "No module named 'tqdm'"
 WHEELS = "is not on PyPI, so install the wheels of ais_bench and aclruntime"
+LANGUAGE_MODELS = "is not Ascend's tool for .om files but PyPI's ais-bench-benchmark"
 
 
 @pytest.mark.parametrize(
@@ -106,6 +108,7 @@ WHEELS = "is not on PyPI, so install the wheels of ais_bench and aclruntime"
     [
         ("No module named 'ais_bench'", WHEELS),
         ("No module named 'aclruntime'", WHEELS),
+        ("No module named 'ais_bench.infer'", LANGUAGE_MODELS),
         (NO_CANN, f"finds no CANN ({NO_CANN}): run `source"),
         (NO_TQDM, f"cannot be loaded ({NO_TQDM}): repair its installation"),
     ],
