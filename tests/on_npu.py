@@ -70,6 +70,11 @@ class OnNpu:
         return self._total("hf32")
 
     @cached_property
+    def fp16_cubes(self) -> Counter[str]:
+        """Kernels of a 910 or 310P that computed in fp16 what was float32."""
+        return self._total("fp16_cubes")
+
+    @cached_property
     def dtypes(self) -> dict[str, set[str]]:
         """Of the tensors that each operator was given."""
         found: dict[str, set[str]] = {}

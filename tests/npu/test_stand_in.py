@@ -13,7 +13,7 @@ PACKAGE = STAND_INS / "npu" / "torch_npu"
 
 ALGEBRA = """
 import torch
-from torch_npu.stand_in.hf32 import rounded
+from torch_npu.stand_in.cubes import rounded
 from torch_npu.stand_in.stats import STATS
 
 def error_of(call):

@@ -16,7 +16,7 @@ can have such a device."""
 
 from torch_npu import npu as npu
 from torch_npu import profiler as profiler
-from torch_npu.stand_in import autocast, collectives, kernels, odds, operators, overflow
+from torch_npu.stand_in import autocast, collectives, kernels, odds, operators, overflow, wheel
 from torch_npu.stand_in.stats import write_at_exit
 from torch_npu.version import __version__ as __version__
 
@@ -28,6 +28,7 @@ odds.mend_torch()
 write_at_exit()
 npu_get_float_status = overflow.npu_get_float_status
 npu_clear_float_status = overflow.npu_clear_float_status
+wheel.take_grad_scaler(npu.amp)
 
 
 def _autoload() -> None:

@@ -9,12 +9,12 @@ from torch import Tensor
 from torch_npu.npu import amp as amp
 from torch_npu.npu import utils as utils
 from torch_npu.npu.utils import is_bf16_supported as is_bf16_supported
-from torch_npu.stand_in import hf32, tensors
+from torch_npu.stand_in import cubes, tensors
 from torch_npu.stand_in.chips import CHIP, COUNT
 from torch_npu.stand_in.random import GENERATOR
 from torch_npu.stand_in.stats import STATS
 
-conv, matmul = hf32.CONV, hf32.MATMUL
+conv, matmul = cubes.CONV, cubes.MATMUL
 _current = 0
 
 

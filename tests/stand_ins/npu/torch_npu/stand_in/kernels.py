@@ -1,6 +1,7 @@
 """Kernels: every operator that reaches the device runs on the CPU's tensors, is counted and checked
 as the device would."""
 
+import time
 from functools import partial
 from types import ModuleType
 
@@ -10,9 +11,9 @@ from torch.library import Library
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from torch_npu.stand_in import hf32, random
+from torch_npu.stand_in import cubes, overflow, random
 from torch_npu.stand_in.chips import CHIP
-from torch_npu.stand_in.overflow import FLAG, saturate
+from torch_npu.stand_in.overflow import saturate
 from torch_npu.stand_in.stats import STATS
 from torch_npu.stand_in.tensors import KEY, behind, is_on_device, on_device
 
@@ -71,7 +72,7 @@ def run(operator, *args, **kwargs):
     name = operator.name()
     given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     _refuse_mixed(name, given)
-    _count(operator, name, given)
+    _count(operator, name, args[0] if args else None, given)
 
     # The kernel on the CPU's tensors, with what the chip sees of them.
     written = _written(operator, args, kwargs)
@@ -79,12 +80,12 @@ def run(operator, *args, **kwargs):
         key: torch.device("cpu") if isinstance(value, torch.device) else tree_map(behind, value)
         for key, value in kwargs.items()
     }
-    args = hf32.operands(name, [tree_map(behind, arg) for arg in args])
-    overflown = name == UNSCALE and not CHIP.keeps_infinities and bool(FLAG[0])
+    args = cubes.operands(name, [tree_map(behind, arg) for arg in args])
     with random.of_device(operator):
-        result = _computed(operator, name, args, kwargs)
-    if overflown:
-        args[1].fill_(1)
+        if name == UNSCALE and not CHIP.keeps_infinities:
+            result = overflow.unscale(*args)
+        else:
+            result = _computed(operator, name, args, kwargs)
 
     # What was written stays the tensor that it was; the rest is new on the device.
     if not operator.is_view and name not in FILLS:
@@ -108,11 +109,16 @@ def _refuse_mixed(name: str, given: list[Tensor]) -> None:
             )
 
 
-def _count(operator, name: str, given: list[Tensor]) -> None:
-    (STATS.views if operator.is_view else STATS.kernels)[name] += 1
+def _count(operator, name: str, first: object, given: list[Tensor]) -> None:
+    # Over a list an old chip runs one kernel a tensor: torch_npu takes torch's loop there.
+    lists = str(operator._schema.arguments[0].type) == "List[Tensor]" and CHIP.is_old
+    (STATS.views if operator.is_view else STATS.kernels)[name] += len(first) if lists else 1
     STATS.dtypes[name] |= {str(tensor.dtype).removeprefix("torch.") for tensor in given}
     if name in FETCHES:
         STATS.fetched()
+    if STATS.trace is not None:
+        now = time.perf_counter() * 1e6
+        STATS.trace.append(dict(name=name, ph="X", cat="kernel", ts=now, dur=1, pid=0, tid=0))
 
 
 def _written(operator, args: tuple, kwargs: dict) -> dict[int, Tensor]:

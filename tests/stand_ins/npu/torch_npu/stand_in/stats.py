@@ -20,7 +20,9 @@ class Stats:
         self.fetches: Counter[str] = Counter()  # device to host, by the line that asked for it
         self.dtypes: dict[str, set[str]] = defaultdict(set)  # of the tensors given, by operator
         self.hf32: Counter[str] = Counter()  # kernels that computed in HF32
+        self.fp16_cubes: Counter[str] = Counter()  # in fp16, of float32 that was given
         self.calls: Counter[str] = Counter()  # of torch.npu's functions, such as "synchronize"
+        self.trace: list[dict] | None = None  # kernels one by one, while a profiler records
         self.options: dict[str, bool] = {}  # as they were set
 
     def fetched(self) -> None:

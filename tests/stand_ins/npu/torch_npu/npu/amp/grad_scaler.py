@@ -1,4 +1,4 @@
-"""torch_npu's own GradScaler: the real one where its wheel is there, else a twin of it."""
+"""A twin of torch_npu's own GradScaler; tests hold it against the real one."""
 
 import torch
 from torch.amp.grad_scaler import OptState

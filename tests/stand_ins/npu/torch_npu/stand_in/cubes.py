@@ -1,5 +1,9 @@
-"""HF32, in which the cubes of A2 and A3 compute float32 unless told otherwise: 8 bits of exponent,
-and fewer of mantissa."""
+"""What the cubes, which multiply matrices, make of float32 unless they are told otherwise.
+
+A2 and A3 take HF32: 8 bits of exponent, 11 of mantissa, to the nearest and then to even. 910 and
+310P have no float32 there: they take float16, whatever `allow_hf32` says.
+Sources: CalcuOpUtil::GetCubeMathType and IsAllowFP32ToFP16 of Ascend/pytorch; cubeMathType of
+aclnnConvolution in hicann/ops-nn; SetHF32TransMode of Ascend C."""
 
 import os
 
@@ -15,7 +19,7 @@ OF_MATMUL = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
 
 
 class Switch:
-    """torch.npu.conv or torch.npu.matmul; on chips without HF32 it does nothing."""
+    """torch.npu.conv or torch.npu.matmul."""
 
     def __init__(self, name: str, allow_hf32: bool):
         super().__setattr__("name", name)
@@ -33,20 +37,26 @@ class Switch:
 CONV, MATMUL = Switch("conv", True), Switch("matmul", False)  # torch_npu's defaults
 
 
-def operands(name: str, tensors: list) -> list:
-    """What the cubes see of the operands of an operator."""
-    switch = CONV if name in OF_CONV else MATMUL if name in OF_MATMUL else None
-    if switch is None or not switch.allow_hf32 or CHIP.is_old:
-        return tensors
-    seen = [rounded(one) if isinstance(one, Tensor) else one for one in tensors]
-    STATS.hf32[name] += any(one is not other for one, other in zip(seen, tensors, strict=True))
-    return seen
+def operands(name: str, values: list) -> list:
+    """What the cubes see of an operator's operands."""
+    if name not in OF_CONV | OF_MATMUL:
+        return values
+    of_float32 = [isinstance(one, Tensor) and one.dtype == torch.float32 for one in values]
+    if not any(of_float32):
+        return values
+    switch = CONV if name in OF_CONV else MATMUL
+    if CHIP.is_old:
+        seen_as, kept = STATS.fp16_cubes, lambda one: one.half().nan_to_num_(nan=0.0).float()
+    elif switch.allow_hf32 and MANTISSA < 23:
+        seen_as, kept = STATS.hf32, rounded
+    else:
+        return values
+    seen_as[name] += 1
+    return [kept(one) if is_one else one for one, is_one in zip(values, of_float32, strict=True)]
 
 
 def rounded(tensor: Tensor) -> Tensor:
-    """float32 with fewer bits of mantissa, to the nearest and then to even; others as they are."""
-    if tensor.dtype != torch.float32 or MANTISSA >= 23:
-        return tensor
+    """float32 in HF32."""
     dropped = 23 - MANTISSA
     bits = tensor.contiguous().view(torch.int32)
     odd = (bits >> dropped) & 1
