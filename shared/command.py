@@ -38,7 +38,7 @@ from shared.servers import plain
 from shared.terminal import ranks, stopping
 from shared.terminal.screen import FittingLines
 from shared.workspace.attempts import refused_once
-from shared.workspace.inputs import located
+from shared.workspace.inputs import where_they_lie
 from shared.workspace.outputs import Stays, output_on
 
 Say = Callable[[str, Any], str]
@@ -154,6 +154,7 @@ def execute(
         }
         with _in_words_of_recipe(config.model_construct(**values), places.values()):
             checked = config.check(values)
+            places = where_they_lie(places, {config.OUTPUT})
             if not is_tracked:
                 with room.said(_options_in(places, checked)):
                     return run(config=checked, **places)
@@ -208,9 +209,6 @@ def run_tracked(
     """Run a step in its MLflow run, as the only one that writes to its output; return its
     figures."""
     output = Path(folders[config.OUTPUT]) if config.OUTPUT else None
-    for name, folder in folders.items():
-        if name != config.OUTPUT and isinstance(folder, Path):
-            folders[name] = located(folder, as_flag(name))
     # MLflow shows a run's parameters above its pictures, and the 70 of a training hide them: in a
     # pipeline its own run has those of all steps.
     params = {} if tracking.PIPELINE in os.environ else config.model_dump()
@@ -357,11 +355,29 @@ def _run_command(
                 print(_example(function))
             raise
 
+        if step:  # of a component, whose folders these are
+            values = _where_they_lie(values, get_type_hints(step).get("config"), is_step=not words)
         with (
             stopping.at_work(name or own_name),
             room.said(_options_in(values, values.get("config"))),
         ):
             function(**values)
+
+
+def _where_they_lie(
+    values: dict[str, Any], of_step: type[StepConfig] | None, is_step: bool
+) -> dict[str, Any]:
+    """The arguments of a step or of a sub-command of it, those in a config too, where they are to
+    be read. What the step writes, a sub-command writes or makes complete, but for data sets."""
+    config = values.get("config")
+    written = {"out", "check_report", getattr(config or of_step, "OUTPUT", "")}
+    if not is_step:
+        written.discard("dataset")
+    if isinstance(config, BaseModel):
+        places = where_they_lie(dict(config), written)
+        moved = {name: place for name, place in places.items() if place != getattr(config, name)}
+        values = values | {"config": config.model_copy(update=moved)}
+    return where_they_lie(values, written)
 
 
 def _options_in(values: dict[str, Any], config: Any) -> dict[str, Any]:

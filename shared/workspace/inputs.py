@@ -3,21 +3,44 @@
 import os
 import shutil
 import uuid
+from collections.abc import Mapping, Set
 from pathlib import Path
+from typing import Any
 
 from shared.contracts.location import Location
 from shared.errors import InputError
 from shared.files.digests import sha256_of
+from shared.flags import as_flag
 from shared.workspace.place import PREPARED, mounted, refused_if_unwritable
 
 
-def located(folder: Path, flag: str) -> Path:
-    """Where a step reads an artifact: on a workspace, if it says so, else in its own folder.
+def where_they_lie(values: Mapping[str, Any], written: Set[str]) -> dict[str, Any]:
+    """The arguments of a step or a command, its folders and files where they are to be read.
 
-    flag: What names the folder on the command line.
+    written: Names of those that it writes.
+    Raises InputError as `located`."""
+    return {
+        name: located(value, as_flag(name))
+        if isinstance(value, Path) and name not in written
+        else value
+        for name, value in values.items()
+    }
+
+
+def located(place: Path, flag: str) -> Path:
+    """Where an artifact is read, or what lies in it: on a workspace, if it says so, else in its own
+    folder.
+
+    flag: What names the place on the command line.
     Raises InputError where the workspace has not what the artifact describes."""
-    if not (folder / Location.FILE).is_file():
-        return folder
+    inside = [] if os.path.lexists(place) else place.parents
+    for folder in (place, *inside):
+        if (folder / Location.FILE).is_file():
+            return _place_of(folder, flag) / place.relative_to(folder)
+    return place
+
+
+def _place_of(folder: Path, flag: str) -> Path:
     location = Location.read(folder)
     described = Path(location.place) / location.described_by
     what = f"{flag} {folder} lies in {location.place}"

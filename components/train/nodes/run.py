@@ -19,7 +19,6 @@ from shared.errors import InputError, WorkFailed
 from shared.files.writing import make_folder, take_over, write_atomically
 from shared.flags import as_flag
 from shared.terminal.stopping import keeps
-from shared.workspace.inputs import located
 from shared.workspace.place import mounted, run_id
 
 Json = dict[str, Any]
@@ -53,7 +52,7 @@ def run(
     root, step = mounted(workspace), config.step_name
     folder = root / run_id() / step / FOLDER
     inputs = {"dataset": dataset, "init_from": init_from, "clusters": clusters}
-    inputs = {name: located(place, as_flag(name)) for name, place in inputs.items() if place}
+    inputs = {name: place for name, place in inputs.items() if place}
     copies = {
         name: folder / name
         for name, place in inputs.items()
