@@ -28,9 +28,9 @@ elif os.path.basename(sys.argv[0]) in ("pipeline.py", "pix2pixhd-pipeline") or (
             signal.signal(_stop, _stop_early)
 
 # With torch_npu installed but no CANN on the machine, `import torch` itself fails while torch
-# autoloads the back-end. shared/device.py imports torch_npu when it is wanted, so nothing is lost
-# by switching the autoload off.
-os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
+# autoloads the back-end. shared/ascend/problems.py imports torch_npu when it is wanted, so nothing
+# is lost by switching the autoload off, whatever the environment says.
+os.environ.update(TORCH_DEVICE_BACKEND_AUTOLOAD="0")
 
 # Both send events to their makers unless told otherwise before they are loaded; ONNX Runtime also
 # writes an id of the machine into the home folder.

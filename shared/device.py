@@ -2,9 +2,10 @@
 memory, random numbers, collectives."""
 
 import contextlib
-import importlib.util
+import functools
 import platform
 import resource
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ from pathlib import Path
 import psutil
 import torch
 
+from shared.ascend.problems import find_problem, mismatch_remark
 from shared.device_names import DeviceName, MemoryFormatName, PrecisionName
 from shared.errors import InputError
+from shared.terminal import ranks
 
 
 @dataclass(frozen=True)
@@ -178,14 +181,13 @@ def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runt
     available."""
     match device:
         case "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-            name = "npu" if _npu_problem() is None else name
+            name = _best()
         case "npu":
-            if problem := _npu_problem():
-                raise InputError(f"--device npu: {problem}")
+            if problem := find_problem():
+                raise InputError(f"--device npu: {problem.sentence}")
             name = "npu"
         case "cuda":
-            if not torch.cuda.is_available():
+            if not has_gpu():
                 raise InputError(
                     "--device cuda: torch sees no NVIDIA GPU here; install a CUDA build of torch "
                     "and the driver, or use --device cpu."
@@ -193,6 +195,8 @@ def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runt
             name = "cuda"
         case "cpu":
             name = "cpu"
+    if name == "npu" and (remark := mismatch_remark()):
+        _say_once(f"--device {device}: {remark}")
     runtime = Runtime(torch.device(name), _pick_precision(name, precision))
     if name == "cuda":
         tf32 = runtime.precision == "tf32"
@@ -200,6 +204,31 @@ def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runt
         torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True
     return runtime
+
+
+def has_gpu() -> bool:
+    """Whether torch sees an NVIDIA GPU."""
+    return torch.cuda.is_available()
+
+
+def _best() -> str:
+    """The best device here. Raises InputError for an NPU that cannot be used where nothing but the
+    CPU is left: whoever installed torch_npu did not mean that."""
+    problem = find_problem()
+    if problem is None:
+        return "npu"
+    name = "cuda" if has_gpu() else "cpu"
+    if name == "cpu" and problem.is_meant:
+        raise InputError(f"--device auto: {problem.sentence}")
+    if problem.is_said:
+        _say_once(f"--device auto takes {name}: {problem.sentence}")
+    return name
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    if ranks.is_main():
+        print(line, file=sys.stderr, flush=True)
 
 
 def _pick_precision(name: str, precision: str) -> str:
@@ -226,25 +255,6 @@ def _pick_precision(name: str, precision: str) -> str:
                 "an NPU: use fp16."
             )
     return precision
-
-
-def _npu_problem() -> str | None:
-    """Why there is no NPU here, as a sentence; None when there is one."""
-    if importlib.util.find_spec("torch_npu") is None and not hasattr(torch, "npu"):
-        install = "`pip install torch-npu==2.13.0`"
-        return f"torch_npu is not installed; install it with CANN ({install}), or use --device cpu."
-    try:
-        if not hasattr(torch, "npu"):
-            import torch_npu  # noqa: F401
-        if torch.npu.is_available():
-            return None
-        check = "check `npu-smi info` and the driver"
-        return f"torch_npu is installed but sees no NPU; {check}, or use --device cpu."
-    # Without CANN: ImportError on libhccl.so, or a bare Exception from its own environment check.
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        fix = "run `source /usr/local/Ascend/ascend-toolkit/set_env.sh`, or use --device cpu"
-        return f"torch_npu cannot load CANN ({reason}); {fix}."
 
 
 def _cpu_name() -> str:

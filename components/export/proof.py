@@ -9,14 +9,14 @@ from shared.deployed.form import Feeds, Form
 from shared.deployed.painter import ExportedFile, open_runner
 from shared.deployed.parity import describe, largest_difference, prove_equal
 from shared.deployed.runners import Runner, TorchRunner
-from shared.device import pick
+from shared.device import has_gpu
 from shared.errors import InputError
 
 
 def onnx_runners(form: Form, file: ExportedFile) -> Iterator[Runner]:
     """ONNX Runtime on the CPU, and on a GPU where there is one."""
     yield open_runner(form, "onnxruntime", file, "cpu")
-    if pick("auto").name == "cuda":
+    if has_gpu():
         runner = open_runner(form, "onnxruntime", file, "cuda")
         if runner.device == "cuda":  # else it was built without
             yield runner

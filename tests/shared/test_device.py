@@ -1,7 +1,6 @@
 """The device resolver: what it picks, what it refuses, and that its settings reach the
 arithmetic."""
 
-import sys
 import types
 
 import pytest
@@ -58,37 +57,6 @@ def test_cuda_without_a_gpu_is_one_sentence():
     sentence = "--device cuda: torch sees no NVIDIA GPU here; install a CUDA build of torch"
     with pytest.raises(InputError, match=sentence):
         device.pick("cuda")
-
-
-def test_npu_without_torch_npu_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(device.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(InputError) as refusal:
-        device.pick("npu")
-    assert str(refusal.value) == (
-        "--device npu: torch_npu is not installed; install it with CANN (`pip install "
-        "torch-npu==2.13.0`), or use --device cpu."
-    )
-
-
-@pytest.mark.parametrize(
-    "error",
-    [ImportError("libhccl.so: cannot open shared object file"), Exception("path not found")],
-)
-def test_npu_without_cann_is_one_sentence(monkeypatch, error):
-    class Finder:
-        """An installed torch_npu that cannot find CANN's libraries."""
-
-        def find_spec(self, name, path=None, target=None):
-            if name == "torch_npu":
-                raise error
-
-    monkeypatch.setattr(device.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
-    with pytest.raises(InputError) as refusal:
-        device.pick("npu")
-    sentence = str(refusal.value)
-    assert str(error) in sentence and "set_env.sh" in sentence and "\n" not in sentence
-    assert device.pick("auto").name in ("cpu", "cuda")
 
 
 def fake_npu(keeps_infinities: bool):

@@ -26,17 +26,19 @@ from shared.secrets import without_secrets
 FEW_BYTES = 10e9  # below, a training soon stops
 # In a process of its own: torch takes seconds and a gigabyte, and a broken one may crash.
 DEVICES = """
-import json, torch
+import json
+from shared.ascend.problems import mismatch_remark
 from shared.device import pick
 from shared.errors import InputError
-found = {"torch": torch.__version__}
-for name in ("cuda", "npu", "cpu"):
+found = {}
+for name in ("cuda", "npu", "cpu", "auto"):
     try:
         runtime = pick(name)
-        found[name] = f"{runtime.count} x {runtime.describe()}"
+        remark = mismatch_remark() if name == "npu" else ""
+        about = f"{runtime.count} x {runtime.describe()}"
+        found[name] = "there", f"{about}; {remark}" if remark else about
     except InputError as refusal:
-        found[name] = ""
-        found[f"{name} why"] = str(refusal)
+        found[name] = "not there", str(refusal)
 print(json.dumps(found))
 """
 
@@ -77,10 +79,9 @@ def devices() -> list[Finding]:
         reason = servers.said((done.stderr.strip().splitlines() or ["it crashed"])[-1])
         return [Finding("devices", "missing", f"torch cannot be loaded: {reason}")]
     found = json.loads(done.stdout.splitlines()[-1])
-    return [
-        Finding(name, "there" if found[name] else "not there", found[name] or found[f"{name} why"])
-        for name in ("cuda", "npu", "cpu")
-    ]
+    if found.pop("auto")[0] == "not there":  # an NPU that somebody wants stops every step
+        found["npu"][0] = "missing"
+    return [Finding(name, *row) for name, row in found.items()]
 
 
 def disk(runs: Path) -> list[Finding]:

@@ -69,7 +69,7 @@ def on_any_device(options: EngineOptions, configs: Configs) -> Configs:
     the devices that it may not know."""
     if device_of(options.container_device) == "cpu":
         return configs
-    free = {"device": "auto", "precision": "auto", "precisions": ("fp32",)}
+    free = {"device": "cpu", "precision": "auto", "precisions": ("fp32",)}
     return {
         step: config.model_copy(update={name: free[name] for name in free if hasattr(config, name)})
         for step, config in configs.items()
