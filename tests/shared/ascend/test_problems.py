@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from shared.ascend.versions import numbers
-from tests.asking import one_sentence
+from tests import tiny
+from tests.asking import as_flags, one_sentence
 from tests.calling import environment
 from tests.places import ROOT
 from tests.shared.ascend import fake_torch_npu as fake
@@ -206,3 +207,87 @@ def test_auto_passes_over_no_npu_that_somebody_wants(said):
     assert "npu" not in said["auto: no torch_npu"][1]
     told, _ = said["auto: no card"][1].split("\n", 1)
     assert told.startswith("--device auto takes cpu: torch_npu is installed but there is no /")
+
+
+# As a person calls them, on a machine where `import torch` itself fails.
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory) -> Path:
+    """A folder with a data set and a model on a machine whose CANN was not sourced."""
+    folder = tmp_path_factory.mktemp("broken")
+    fake.install(folder / "packages", fake.lacks("libhccl.so"), TORCH)
+    tiny.dataset(folder / "dataset")
+    tiny.model(folder / "model", tiny.architecture())
+    return folder
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess:
+    """A command of Python, where torch loads its back-ends by itself."""
+    paths = {"PYTHONPATH": f"{folder / 'packages'}:{ROOT}", "TORCH_DEVICE_BACKEND_AUTOLOAD": "1"}
+    quiet = {"MLFLOW_TRACKING_URI": "", "DOCKER_HOST": "unix:///nowhere/docker.sock"}
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        env=environment() | paths | quiet,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+
+
+CANN = "torch_npu cannot load CANN (libhccl.so: "
+
+
+def test_the_cpu_is_there_where_torch_cannot_be_imported(broken):
+    """One process for them all, since each would load torch."""
+    assert "Failed to load the backend extension" in run(broken, "-c", "import torch").stderr
+    train = tiny.TRAIN | dict(dataset="dataset", model="trained", device="cpu", epochs=1)
+    train |= dict(epochs_decay=0, validate_every_epochs=0)
+    train = {name: value for name, value in train.items() if value != ""}
+    steps = {
+        "train": as_flags(**train),
+        "export": as_flags(model="model", exported="exported"),
+        "export synthesise": as_flags(model="model", dataset="dataset", out="pictures"),
+        "benchmark": as_flags(exported="exported", dataset="dataset", model="model", report="r"),
+        "cluster": as_flags(dataset="dataset", model="model", clusters="clusters"),
+    }
+    calls = """
+import importlib, json, sys
+for step, words in json.loads(sys.argv[1]).items():
+    component, *command = step.split()
+    try:
+        importlib.import_module(f"components.{component}.__main__").main([*command, *words])
+    except SystemExit as end:
+        assert end.code == 2
+"""
+    done = run(broken, "-c", calls, json.dumps(steps))
+    assert done.returncode == 0, done.stderr
+    assert (broken / "trained/latest_net_G.pth").exists()
+    assert (broken / "exported/generator.onnx").exists()
+    refused = [line for line in done.stderr.splitlines() if "refused" in line]
+    assert [line.split(CANN)[0] for line in refused] == [
+        f"{step} refused: --device auto: " for step in ("synthesise", "benchmark", "cluster")
+    ]
+
+
+@pytest.mark.slow
+def test_every_program_says_one_sentence(broken):
+    for step in ("prepare", "train", "cluster", "export", "benchmark"):
+        done = run(broken, "-m", f"components.{step}", "--help")
+        assert done.returncode == 0 and not done.stderr
+    done = run(broken, "-m", "components.train", *as_flags(dataset="dataset", model="m"))
+    assert done.returncode == 2 and CANN in one_sentence(done.stderr.removesuffix("\n"))
+
+    # The pipeline, which asks its steps in a process of their own.
+    done = run(broken, ROOT / "pipeline.py", "doctor")
+    assert done.returncode == 2 and done.stderr == "doctor: missing: npu\n"
+    row = next(line for line in done.stdout.splitlines() if line.startswith("npu"))
+    assert row.split()[1] == "missing" and f"--device npu: {CANN}" in row
+    done = run(broken, ROOT / "pipeline.py", "submit", "--set", "train_global.device=npu")
+    first = done.stderr.splitlines()[0]
+    assert done.returncode == 2
+    assert first.startswith(f"train_global: --set train_global.device=npu: {CANN}")
+    assert one_sentence(first).endswith("or --set train_global.device=cpu.")
+    cpu = [f"{step}.device=cpu" for step in ("train_global", "train_local", "cluster", "benchmark")]
+    done = run(broken, ROOT / "pipeline.py", "preflight", "--set", *cpu)
+    assert done.returncode == 0 and done.stdout.endswith("preflight: all there\n"), done.stderr
