@@ -7,7 +7,7 @@ variables:
   NPU_STAND_IN_HF32   mantissa bits that HF32 keeps of a float32; default 11; 23: all
   NPU_STAND_IN_STATS  a file to which each process appends, as a line of JSON, what it did
   NPU_STAND_IN_COUNT  devices of this machine; default 8
-  TORCH_NPU_WHEEL     the real wheel, unzipped: torch_npu.npu.amp.GradScaler is then the real one
+  TORCH_NPU_WHEEL     the real wheel, unzipped: GradScaler and NpuFusedAdam are then the real ones
 Tests hold its names and their parameters against that wheel.
 
 What it is not: a device has no memory format of its own here, no queue and no stream, all tensors
@@ -15,6 +15,7 @@ are on npu:0, and max_memory_allocated is read between many kernels alone. Only 
 can have such a device."""
 
 from torch_npu import npu as npu
+from torch_npu import optim as optim
 from torch_npu import profiler as profiler
 from torch_npu.stand_in import autocast, collectives, kernels, odds, operators, overflow, wheel
 from torch_npu.stand_in.stats import write_at_exit
@@ -28,7 +29,7 @@ odds.mend_torch()
 write_at_exit()
 npu_get_float_status = overflow.npu_get_float_status
 npu_clear_float_status = overflow.npu_clear_float_status
-wheel.take_grad_scaler(npu.amp)
+wheel.take_over()
 
 
 def _autoload() -> None:

@@ -28,7 +28,7 @@ def unscale(gradients: list[Tensor], found_inf: Tensor, inv_scale: Tensor) -> No
         FLAG.zero_()
         found_inf.fill_(1)
     else:
-        torch._foreach_mul_(gradients, inv_scale)
+        torch._foreach_mul_(gradients, inv_scale.reshape(()))
 
 
 def npu_get_float_status(self: Tensor) -> Tensor:

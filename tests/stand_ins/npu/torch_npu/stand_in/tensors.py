@@ -37,6 +37,12 @@ def behind(value: object) -> object:
     return _behind[value.untyped_storage()._cdata][1] if is_on_device(value) else value
 
 
+def put_behind(tensor: Tensor, cpu: Tensor) -> None:
+    """Let a tensor of the device stand for another of the CPU, of its shape and dtype."""
+    storage = tensor.untyped_storage()
+    _behind[storage._cdata] = (StorageWeakRef(storage), cpu)
+
+
 def allocated_bytes() -> int:
     """What the tensors that are alive hold."""
     global _peak_bytes

@@ -19,16 +19,16 @@ class GradScaler(torch.amp.GradScaler):
         enabled=True,
     ):
         super().__init__("npu", init_scale, growth_factor, backoff_factor, growth_interval, enabled)
-        self._dynamic, self._has_overflow, self._is_cleared = dynamic, False, False
+        self._dynamic, self._has_overflow, self._clear_overflow_flag = dynamic, False, False
 
     def scale(self, outputs):
         from torch_npu import npu_clear_float_status
         from torch_npu.npu.utils import is_support_inf_nan
 
-        if self._enabled and self._dynamic and not self._is_cleared:
+        if self._enabled and self._dynamic and not self._clear_overflow_flag:
             if not is_support_inf_nan():
                 npu_clear_float_status(torch.zeros(8).pin_memory().to("npu"))
-            self._is_cleared = True
+            self._clear_overflow_flag = True
         return super().scale(outputs)
 
     def _unscale_grads_(self, optimizer, inv_scale, found_inf, allow_fp16):
@@ -73,7 +73,7 @@ class GradScaler(torch.amp.GradScaler):
                 tracker.zero_()
                 print(f"Loss scaler increasing loss scale to {self._scale.item()}")
         self._per_optimizer_states.clear()
-        self._has_overflow = self._is_cleared = False
+        self._has_overflow = self._clear_overflow_flag = False
 
     def state_dict(self):
         return super().state_dict() | ({"dynamic": self._dynamic} if self._enabled else {})
