@@ -120,6 +120,9 @@ class OmOptions(Options):
     """One compiled file that takes all of --om-batch-sizes."""
     om_precision_mode: PrecisionMode | Literal[""] = ""
     """atc's --precision_mode_v2; empty: its default, fp16."""
+    om_fallback: Literal["none", "onehot"] = "none"
+    """Where atc refuses the integers of --form maps. none: the step fails, and advises. onehot: the
+    model is exported anew in that form, and the card tells so."""
     om_aipp: str = ""
     """atc's --insert_op_conf: file that describes preprocessing on the NPU; empty: none."""
 
@@ -150,6 +153,24 @@ class ExportConfig(
                 )
         return self
 
+    def in_channels(self) -> Self:
+        """The same with --form onehot."""
+        seeds = FormOptions(form="onehot").model_dump(include={"form", "style", "labels", "ids"})
+        return self.model_copy(update=seeds)
+
+    def advice_on_ids(self) -> str:
+        """What to say where atc refuses the ids that a file takes."""
+        seeds = self.in_channels()
+        other = {name: getattr(self, name) for name in ("style", "labels", "ids")}
+        other = {name: value for name, value in other.items() if value != getattr(seeds, name)}
+        flags = " and ".join(f"--{name} {value}" for name, value in other.items())
+        without = f" without {flags}" if flags else ""
+        itself = "" if "style" in other else ", or --om-fallback onehot, which does that by itself"
+        return (
+            "Advice: this atc does not take the integers of --form maps; say --form onehot"
+            f"{without}{itself}."
+        )
+
     @model_validator(mode="after")
     def _can_be_compiled(self) -> Self:
         if self.format == "onnx":
@@ -166,6 +187,11 @@ class ExportConfig(
         if self.dropout:
             raise ValueError(
                 "--format om with --dropout: random pictures cannot be compared, leave it out"
+            )
+        if self.om_fallback == "onehot" and self.style != "fixed":
+            raise ValueError(
+                f"--om-fallback onehot with --style {self.style}: in that form the host makes the "
+                "feature channels, leave one of them out"
             )
         if self.batch_size and self.om_batch_sizes != (self.batch_size,):
             raise ValueError(

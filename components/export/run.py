@@ -9,9 +9,10 @@ import torch
 from onnx import ModelProto
 
 from components.export.checks import aipp_of, check_files, read_clusters, read_inputs
-from components.export.config import ExportConfig, OmOptions, OnnxOptions
-from components.export.om.atc import Target, check_atc, compile_om
+from components.export.config import ExportConfig, OnnxOptions
+from components.export.om.atc import AtcFailed, Target, check_atc, compile_om
 from components.export.om.chip import soc_version
+from components.export.om.integers import IdsRefused, refused_integers
 from components.export.onnx_graph.dropout import check_drops, with_dropout
 from components.export.onnx_graph.file import to_onnx
 from components.export.onnx_graph.metadata import facts_of
@@ -40,6 +41,23 @@ def run(
     config: ExportConfig,
 ) -> dict[str, float]:
     """Export a trained generator and prove on label maps that the file equals the PyTorch model."""
+    try:
+        return export(model, exported, dataset, clusters, config)
+    except IdsRefused as refused:
+        if config.om_fallback != "onehot":
+            raise
+        print(f"export: {refused}\nexport: --om-fallback onehot: exports in that form", flush=True)
+    return export(model, exported, dataset, clusters, config.in_channels())
+
+
+def export(
+    model: Path,
+    exported: Path,
+    dataset: Path | None,
+    clusters: Path | None,
+    config: ExportConfig,
+) -> dict[str, float]:
+    """One form of it. Raises IdsRefused where atc does not take its inputs."""
     # The deployed function.
     card, generator = read_inputs(model, dataset, config.weights, config.fixed_size, config.dropout)
     table = read_clusters(clusters, model, card)
@@ -86,14 +104,15 @@ def run(
         failure = None
         if config.format == "om":
             try:
-                om = compile_files(work, exported, exported_card, config)
+                om = compile_files(work, exported, exported_card, graph, config)
                 runners = om_runners(form, work, om)
                 parity += prove(runners, reference, samples, config.output, config)
                 files |= digests_of(work / file.file for file in om)
                 update = {"files": files, "om": om, "parity": parity}
                 exported_card.model_copy(update=update).write(work)
             except (InputError, WorkFailed) as error:
-                if (exported / ExportCard.FILE).is_file():
+                other_form = isinstance(error, IdsRefused) and config.om_fallback == "onehot"
+                if other_form or (exported / ExportCard.FILE).is_file():
                     raise
                 failure = error
                 for file in work.glob("*.om"):
@@ -152,13 +171,25 @@ def card_of(
     )
 
 
-def compile_files(work: Path, exported: Path, card: ExportCard, options: OmOptions) -> list[OmFile]:
-    """The .om files of the ONNX file in `work`, beside it; what atc says stays in `exported`."""
+def compile_files(
+    work: Path, exported: Path, card: ExportCard, graph: ModelProto, config: ExportConfig
+) -> list[OmFile]:
+    """The .om files of the ONNX file in `work`, whose graph it is, beside it; what atc says stays
+    in `exported`."""
     check_atc()  # it is said first if there is none
     target = Target(
-        soc_version=soc_version(options.soc_version),
-        precision_mode=options.om_precision_mode or None,
-        aipp=aipp_of(options),
+        soc_version=soc_version(config.soc_version),
+        precision_mode=config.om_precision_mode or None,
+        aipp=aipp_of(config),
     )
-    sizes, gears = options.om_batch_sizes, options.om_gears
-    return compile_om(work / ExportCard.ONNX, card.inputs, sizes, gears, target, logs=exported)
+    sizes, gears = config.om_batch_sizes, config.om_gears
+    try:
+        return compile_om(work / ExportCard.ONNX, card.inputs, sizes, gears, target, logs=exported)
+    except AtcFailed as failure:
+        match refused_integers(failure.words, graph):
+            case "ids":
+                raise IdsRefused(f"{failure}\n{config.advice_on_ids()}", failure.words) from None
+            case "picture":
+                advice = "Advice: it does not take the picture of 0 .. 255; say --output float."
+                raise AtcFailed(f"{failure}\n{advice}", failure.words) from None
+        raise

@@ -10,11 +10,11 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from components.export.om.words import advice_on, telling_lines
 from shared.contracts.exported import OmFile, TensorSpec
 from shared.errors import InputError, WorkFailed
 from shared.files.writing import put_in_place
@@ -32,35 +32,18 @@ PrecisionMode = Literal[
 MAX_GEARS = 100  # of a dynamic batch
 FILE_MODE = 0o640  # ais_bench loads nothing that group or others can write to
 SUCCESS = "ATC run success"
-SHOWN_LINES = 25  # of atc's output when it fails
 
 # What atc takes in a path: `IsPathCharsValid` in hicann/ge.
 PATH = re.compile(r"[A-Za-z0-9._/\u4e00-\u9fa5-]+")
 
-# What atc's words mean to the user; {} is what the group matched.
-ADVICE = (
-    (r"E16005|domain_version", "the file imports several opset domains; atc takes one, of ai.onnx"),
-    (
-        r"E16002|E19010|E10501|No (?:ONNX )?parser is registered",
-        "this CANN cannot read that operator at this opset; try another --opset of 11 to 18, or a "
-        "newer CANN",
-    ),
-    (
-        r"E\d{5}:.*soc_version|EZ3003|No supported Ops kernel",
-        "compare --soc-version with `npu-smi info`; since CANN 8.5 the ops package of that very "
-        "chip must be installed (docker/npu.Dockerfile: the chip in CANN_TAG)",
-    ),
-    (
-        r"No module named '?([\w.]+)",
-        "the Python that atc uses lacks a package; run `pip install {}` there",
-    ),
-    (
-        r"(lib(?:ascend_hal|drv\w*)\.so)\S*: cannot open shared object file",
-        "without the driver's {} put CANN's stubs on LD_LIBRARY_PATH, "
-        "$ASCEND_TOOLKIT_HOME/$(uname -m)-linux/devlib",
-    ),
-    (r"^exit status 137|^signal 9", "the system killed it, most likely for want of memory"),
-)
+
+class AtcFailed(WorkFailed):
+    """atc did not compile a file."""
+
+    def __init__(self, text: str, words: str):
+        """words: of atc, to the last line."""
+        super().__init__(text)
+        self.words = words
 
 
 def check_atc() -> None:
@@ -175,8 +158,8 @@ def compile_om(
     warnings where it succeeds. .om files of an earlier run are removed first. `timeout_s` is for
     one file.
 
-    Raises InputError where atc is missing or cannot take what is asked, WorkFailed with atc's
-    words where it fails."""
+    Raises InputError where atc is missing or cannot take what is asked, AtcFailed with atc's words
+    where it fails."""
     # What an earlier run left goes first; then what cannot be compiled.
     name = onnx_file.stem
     for earlier in onnx_file.parent.glob(f"{glob.escape(name)}_*.om"):
@@ -250,7 +233,7 @@ def check_place(flag: str, path: Path) -> Path:
 
 def _compile(command: list[str], output: Path, log: Path, timeout_s: float) -> Path:
     """Run atc to its end; returns the .om that it wrote. Its exit status, its words and the file
-    must agree, else WorkFailed."""
+    must agree, else AtcFailed."""
     print(f"export: {output.name}.om: atc compiles, its words are in {log}", flush=True)
     started = time.time()
     pid, ending = _run(command, output.parent, log, timeout_s)
@@ -280,11 +263,11 @@ def _compile(command: list[str], output: Path, log: Path, timeout_s: float) -> P
     missing = [line for line in said.splitlines() if "No module" in line]
     lines = [
         f"atc did not compile {output.name}.om: {problem}.",
-        *(f"  {line}" for line in _telling_lines(text)),
-        *_advice("\n".join([problem, text, *missing])),
+        *(f"  {line}" for line in telling_lines(text)),
+        *advice_on("\n".join([problem, text, *missing])),
         f"Logs: {' and '.join(map(str, [log, *plogs[:1]]))}",
     ]
-    raise WorkFailed("\n".join(lines))
+    raise AtcFailed("\n".join(lines), words=text.partition("\n")[2])
 
 
 def _run(command: list[str], work: Path, log: Path, timeout_s: float) -> tuple[int, str]:
@@ -321,17 +304,3 @@ def _plogs(pids: set[str], since: float) -> list[Path]:
     times = {path: path.stat().st_mtime for path in logs.glob("debug/plog/plog-[0-9]*.log")}
     new = sorted((path for path in times if times[path] > since - 1), key=times.get, reverse=True)
     return [path for path in new if re.match(r"plog-(\d+)", path.name)[1] in pids] or new
-
-
-def _telling_lines(text: str) -> list[str]:
-    """The block that starts with an error code, such as E10001 or EZ3003; without one the end of
-    the output."""
-    lines = text.splitlines()
-    start = next((i for i, line in enumerate(lines) if re.match(r"E[0-9A-Z]\d{4}\b", line)), None)
-    return lines[-SHOWN_LINES:] if start is None else lines[start : start + SHOWN_LINES]
-
-
-def _advice(words: str) -> Iterator[str]:
-    for pattern, advice in ADVICE:
-        if match := re.search(pattern, words, re.MULTILINE):
-            yield f"Advice: {advice.format(*match.groups())}."

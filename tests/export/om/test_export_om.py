@@ -6,6 +6,7 @@ test_ais_bench."""
 
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -171,7 +172,7 @@ def test_a_failure_of_atc_is_shown(machine, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(
         "ATC_STAND_IN_FAILS", "E16002: No ONNX parser is registered for optype ai.onnx::17::Pad."
     )
-    assert export(machine, "plain", tmp_path) == 1
+    assert export(machine, "plain", tmp_path, "--om-fallback", "onehot") == 1, "not of the ids"
     problem, error, trace, empty, advice, logs = capsys.readouterr().err.splitlines()
     assert problem == "export failed: atc did not compile generator_bs1.om: exit status 255."
     assert error.startswith("  E16002: [PID: ") and error.endswith(
@@ -182,6 +183,68 @@ def test_a_failure_of_atc_is_shown(machine, tmp_path, monkeypatch, capsys):
         f"Logs: {tmp_path}/atc_bs1.log and {machine}/ascend/log/debug/plog/plog-"
     )
     check_onnx_stays(tmp_path)
+
+
+def of_the_seeds_form(exported: Path) -> ExportCard:
+    card = ExportCard.read(exported)
+    assert card.graph.form == "onehot" and [spec.name for spec in card.inputs] == ["input_concat"]
+    assert [(one.runtime, one.device) for one in card.parity] == [
+        ("onnxruntime", "cpu"),
+        ("om", "npu"),
+    ]
+    assert [one.file for one in card.om] == ["generator_bs1.om"]
+    return card
+
+
+ADVICE = "Advice: this atc does not take the integers of --form maps; say --form onehot"
+
+
+def test_refused_ids_are_advised_against(machine, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ATC_STAND_IN_REFUSES", "INT32")
+    assert export(machine, "plain", tmp_path) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "export failed: atc did not compile generator_bs1.om: exit status 255."
+    assert "data type DT_INT32 of input [x] is not supported" in lines[1]
+    assert lines[-1] == f"{ADVICE}, or --om-fallback onehot, which does that by itself."
+    check_onnx_stays(tmp_path)
+
+
+def test_with_a_fallback_the_steps_after_follow_the_seeds_form(
+    machine, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("ATC_STAND_IN_REFUSES", "INT32")
+    exported = tmp_path / "exported"
+    assert export(machine, "plain", exported, "--om-fallback", "onehot") == 0
+    said = capsys.readouterr().out
+    assert "data type DT_INT32 of input" in said
+    assert "export: --om-fallback onehot: exports in that form\n" in said
+    of_the_seeds_form(exported)
+
+    # What measures it, and what feeds it.
+    given = as_flags(exported=exported, dataset=machine / "dataset")
+    quick = as_flags(batch_sizes=(1,), rounds=2, warmup=1, max_pictures=1, device="cpu")
+    model = as_flags(model=machine / "plain" / "model", report=tmp_path / "report")
+    benchmark_main([*given, *model, *quick])
+    report = BenchmarkReport.read(tmp_path / "report")
+    assert [row.problem for row in report.speed if row.runtime == "ais_bench"] == [""]
+    assert ("om", "npu") in {(parity.runtime, parity.device) for parity in report.parity}
+    main(["offline", "inputs", *given, "--out", f"{tmp_path}/inputs"])
+    assert left(tmp_path / "inputs") == ["input_concat"]
+
+
+@pytest.mark.slow
+def test_a_fallback_that_fails_leaves_the_earlier_export(
+    machine, plain, tmp_path, monkeypatch, capsys
+):
+    exported = shutil.copytree(plain, tmp_path / "exported")
+    monkeypatch.setenv("ATC_STAND_IN_REFUSES", "UINT8")
+    monkeypatch.setenv("ATC_STAND_IN_SCALES", "1.5")
+    assert export(machine, "plain", exported, "--om-fallback", "onehot") == 1
+    said = capsys.readouterr()
+    assert "exports in that form" in said.out
+    assert "the file differs from the PyTorch model" in said.err
+    for file in ("export.json", "generator.onnx", "generator_bs1.om", "generator_bs4.om"):
+        assert (exported / file).read_bytes() == (plain / file).read_bytes(), file
 
 
 def test_a_file_that_computes_something_else_does_not_stay(machine, tmp_path, monkeypatch, capsys):
