@@ -9,14 +9,18 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 
+from shared.ascend import card, chips
 from shared.ascend.problems import find_problem, mismatch_remark
 from shared.device_names import DeviceName, MemoryFormatName, PrecisionName
 from shared.errors import InputError
 from shared.terminal import ranks
+
+ROUNDING = ("tf32", "hf32")  # fp32 in memory, rounded where it is multiplied
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Runtime:
     """A device with its arithmetic: what the steps ask instead of asking torch."""
 
     torch_device: torch.device
-    precision: str  # fp32, tf32, bf16 or fp16
+    precision: str  # fp32, tf32, hf32, bf16 or fp16
 
     @property
     def name(self) -> str:
@@ -98,7 +102,9 @@ class Runtime:
 
     def autocast(self):
         """A context in which convolutions run in the chosen precision; networks and losses outside
-        stay fp32."""
+        stay fp32. Their backward passes belong after it, before that of another runtime."""
+        # Of the process: the benchmark has runtimes of several precisions.
+        _round_fp32(self.name, self.precision in ROUNDING)
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
         return torch.autocast(self.name, dtype=dtype, enabled=dtype is not None)
 
@@ -166,14 +172,16 @@ class Runtime:
 
 @contextlib.contextmanager
 def in_fp32(device: str) -> Iterator[None]:
-    """A context in which convolutions run in fp32, whatever the autocast and TF32 around it."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    """A context in which convolutions and products of matrices run in fp32, whatever the autocast,
+    TF32 and HF32 around it."""
+    before = [getattr(*switch) for switch in _rounding_switches(device)]
+    _round_fp32(device, False)
     try:
         with torch.autocast(device, enabled=False):
             yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        for switch, value in zip(_rounding_switches(device), before, strict=True):
+            setattr(*switch, value)
 
 
 def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runtime:
@@ -198,11 +206,11 @@ def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runt
     if name == "npu" and (remark := mismatch_remark()):
         _say_once(f"--device {device}: {remark}")
     runtime = Runtime(torch.device(name), _pick_precision(name, precision))
+    _round_fp32(name, runtime.precision in ROUNDING)
     if name == "cuda":
-        tf32 = runtime.precision == "tf32"
-        torch.backends.cuda.matmul.allow_tf32 = tf32
-        torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True
+    if name == "npu" and runtime.precision == "fp32":
+        card.keep_fp32()
     return runtime
 
 
@@ -231,9 +239,27 @@ def _say_once(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+def _round_fp32(name: str, rounds: bool) -> None:
+    """Whether this process rounds fp32, to TF32 or HF32, where it multiplies on such a device."""
+    for switch in _rounding_switches(name):
+        if getattr(*switch) != rounds:
+            setattr(*switch, rounds)
+
+
+def _rounding_switches(name: str) -> list[tuple[Any, str]]:
+    """Objects and attributes that say it, of convolutions and of products of matrices."""
+    match name:
+        case "cuda":
+            of_torch = torch.backends
+            return [(of_torch.cudnn, "allow_tf32"), (of_torch.cuda.matmul, "allow_tf32")]
+        case "npu":
+            return [(torch.npu.conv, "allow_hf32"), (torch.npu.matmul, "allow_hf32")]
+    return []
+
+
 def _pick_precision(name: str, precision: str) -> str:
     """The precision asked for; auto is fp32 on a CPU, bf16 on a GPU that has it (else fp16), fp16
-    on an NPU (no bf16 transposed convolution). Raises InputError for one that the device lacks."""
+    on an NPU, which every chip has. Raises InputError for one that the device lacks."""
     match name, precision:
         case "cpu", "auto":
             return "fp32"
@@ -242,18 +268,21 @@ def _pick_precision(name: str, precision: str) -> str:
         case "npu", "auto":
             return "fp16"
         case (("cpu" | "npu"), "tf32"):
+            remedy = "fp32" if name == "cpu" else "hf32 or fp32"
             raise InputError(
-                f"--precision tf32 is an NVIDIA GPU mode, but the device is {name}: use fp32."
+                f"--precision tf32 is an NVIDIA GPU mode, but the device is {name}: use {remedy}."
+            )
+        case (("cpu" | "cuda"), "hf32"):
+            remedy = "fp32" if name == "cpu" else "tf32 or fp32"
+            raise InputError(
+                f"--precision hf32 is an Ascend NPU mode, but the device is {name}: use {remedy}."
             )
         case "cpu", "fp16":
             raise InputError(
                 "--precision fp16 needs a GPU or NPU, but the device is cpu: use bf16 or fp32."
             )
-        case "npu", "bf16":
-            raise InputError(
-                "--precision bf16: transposed convolutions and reflection padding have no bf16 on "
-                "an NPU: use fp16."
-            )
+        case "npu", _:
+            chips.refuse_lacking(precision)
     return precision
 
 

@@ -15,7 +15,12 @@ from components.benchmark.config import BenchmarkConfig
 from components.benchmark.measure.contest import open_contest
 from components.benchmark.measure.method import environment, method
 from components.benchmark.measure.quality import QualityMeter
-from components.benchmark.measure.runtimes import file_runners, parities, torch_runners
+from components.benchmark.measure.runtimes import (
+    file_runners,
+    parities,
+    reference_runner,
+    torch_runners,
+)
 from components.benchmark.measure.segmentation import SegmentationNetwork
 from components.benchmark.measure.speed import measure_speed
 from components.benchmark.measure.workload import Workload
@@ -86,6 +91,7 @@ def run(
     form = replace(Form.of_export(export), size=size)
     pairs = min(max(config.batch_sizes), len(manifest.test) + len(manifest.train))
     workload = Workload(dataset, manifest, form, pairs, card.architecture.output_nc)
+    reference = reference_runner(form, generator, runtime.name)
     of_torch = torch_runners(form, generator, config)
     of_files = file_runners(form, exported, export, runtime.name, config.runtimes)
     beside = [runner for runner in of_files if runner.device == runtime.name]
@@ -96,7 +102,7 @@ def run(
     contest = open_contest(config, export, workload, deployed, of_tests)
 
     # Correct first, then speed.
-    parity = parities(of_torch, of_files, generator, export, workload)
+    parity = parities(of_torch, of_files, reference, export, workload)
     runners = [*of_torch, *of_files]
     in_process = [runner for runner in runners if runner.name != "om"]
     speed = measure_speed(in_process, workload, config.batch_sizes, config.rounds, config.warmup)

@@ -50,7 +50,7 @@ def prove(
     """
     found = []
     for runner in runners:
-        limit = largest_difference(options.limit(runner.precision), output)
+        limit = largest_difference(options.limit(runner.precision, runner.device), output)
         parity = prove_equal("export", runner, reference, samples, limit, output)
         print(f"export: equal to PyTorch: {describe(parity)}", flush=True)
         found.append(parity)

@@ -67,6 +67,9 @@ def method(options: BenchmarkConfig, painter: str, rounds: int) -> str:
         f"Quality: pictures of {painter}, batch 1, rounded to uint8; {', '.join(metrics)}; means "
         "over pairs that have a photo: all test pairs, and the training pairs shown."
     )
-    parity = "Parity: against PyTorch in fp32, on the first of the maps, before anything is timed."
+    parity = (
+        "Parity: against PyTorch in fp32 on the CPU, on the first of the maps, before anything is "
+        "timed."
+    )
     gate = f" {GATE.format(rounds, 100 * options.gate_confidence)}" if rounds else ""
     return f"{speed} {quality} {parity}{gate}"

@@ -1,5 +1,6 @@
 """Which runtimes are measured, and whether they compute the same."""
 
+import copy
 from pathlib import Path
 from typing import get_args
 
@@ -13,12 +14,11 @@ from shared.deployed.painter import ExportedFile, RuntimeName, open_runner
 from shared.deployed.parity import describe, largest_difference, measure_parity, prove_equal
 from shared.deployed.runners import Runner
 from shared.device import pick
-from shared.device_names import PARITY_LIMITS
+from shared.device_names import parity_limit
 from shared.errors import InputError
 
 TORCH = ("torch", "torch-compile")  # run the generator itself; the other runtimes open files
 SAMPLES = 2  # on which runtimes are compared
-OTHER_KERNELS = 1e-3  # a GPU's sums have another order than the CPU's, on which a file was proven
 
 
 def torch_runners(form: Form, generator: nn.Module, config: BenchmarkConfig) -> list[Runner]:
@@ -56,31 +56,40 @@ def file_runners(
     return runners
 
 
+def reference_runner(form: Form, generator: nn.Module, device: str) -> Runner:
+    """PyTorch as a file was proven against: on the CPU, in fp32.
+
+    device: where `generator`, which runners move, will compute."""
+    own = generator if device == "cpu" else copy.deepcopy(generator)
+    return open_runner(form, "torch", own, "cpu", "fp32")
+
+
 def parities(
     of_torch: list[Runner],
     of_files: list[Runner],
-    generator: nn.Module,
+    reference: Runner,
     export: ExportCard,
     workload: Workload,
 ) -> list[Parity]:
-    """How every runtime differs from eager PyTorch in fp32. Raises WorkFailed where an exported
-    file is another function.
+    """How every runtime differs from `reference`. Raises WorkFailed where an exported file is
+    another function.
 
     Random pictures cannot be compared: for a file with dropout it is what the export measured
     without."""
     if export.dropout:
         return export.parity
 
-    device = of_torch[0].device if of_torch else "cpu"
-    reference = open_runner(workload.form, "torch", generator, device, "fp32")
+    allowed = {(each.runtime, each.device): each.limit for each in export.parity}
     samples = workload.named(SAMPLES)
     found = []
     for runner in [*of_torch, *of_files]:
-        # How far from the reference it may be; atc has other names of precisions.
-        limit = PARITY_LIMITS.get(runner.precision, PARITY_LIMITS["fp16"])
+        # How far from the reference it may be: a file what its export allowed, on a device on which
+        # it was not proven perhaps more.
+        limit = parity_limit(runner.precision, runner.device)
         limit = largest_difference(limit, export.graph.output)
-        if runner.name == "onnxruntime":
-            limit = max(export.parity[0].limit, 0 if runner.device == "cpu" else OTHER_KERNELS)
+        if runner in of_files:
+            limit = max(limit, allowed.get((runner.name, "cpu"), 0))
+            limit = allowed.get((runner.name, runner.device), limit)
 
         # How far it is.
         compared = runner, reference, samples, limit
