@@ -45,6 +45,10 @@ class Runtime:
         return self.name != "npu"
 
     @property
+    def has_bf16(self) -> bool:
+        return self.name != "npu" or chips.is_910b_or_later()
+
+    @property
     def collectives(self) -> str:
         """The library by which processes on such devices exchange tensors."""
         return {"cuda": "nccl", "npu": "hccl", "cpu": "gloo"}[self.name]
@@ -164,10 +168,14 @@ class Runtime:
         if self.name != "cpu":
             _accelerator(self.name).set_rng_state(states[self.name])
 
+    @property
+    def hardware(self) -> str:
+        """Name of the card or of the processor."""
+        return _cpu_name() if self.name == "cpu" else _accelerator(self.name).get_device_name(0)
+
     def describe(self) -> str:
         """The device, its arithmetic and torch's version, for people."""
-        hardware = _cpu_name() if self.name == "cpu" else _accelerator(self.name).get_device_name(0)
-        return f"{self.name} ({hardware}), {self.precision}, torch {torch.__version__}"
+        return f"{self.name} ({self.hardware}), {self.precision}, torch {torch.__version__}"
 
 
 @contextlib.contextmanager
@@ -280,6 +288,12 @@ def _pick_precision(name: str, precision: str) -> str:
         case "cpu", "fp16":
             raise InputError(
                 "--precision fp16 needs a GPU or NPU, but the device is cpu: use bf16 or fp32."
+            )
+        case "cuda", "tf32" if not torch.cuda.is_tf32_supported():
+            gpu = torch.cuda.get_device_name(0)
+            raise InputError(
+                f"--precision tf32: this {gpu} has no TF32, and would compute in fp32 without an "
+                "error: use fp32 or fp16."
             )
         case "npu", _:
             chips.refuse_lacking(precision)

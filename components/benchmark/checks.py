@@ -8,7 +8,7 @@ from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard
 from shared.contracts.forecast import Forecast, PreparedData
 from shared.contracts.model import ModelCard
-from shared.device import pick
+from shared.device import Runtime, pick
 from shared.errors import InputError
 from shared.scorers.networks import foresee
 from shared.scorers.onnx_file import check_file
@@ -44,6 +44,27 @@ def check_same_model(
     card.architecture.refuse_other_data(dataset, manifest)
 
 
+def runtimes_of_torch(config: BenchmarkConfig) -> tuple[list[Runtime], str]:
+    """What PyTorch is measured on and in, without what is the same here; and what is left out, ""
+    = nothing.
+
+    fp32, beside which the other rows are read, is left out where a chip has none. Raises
+    InputError for what else is not here."""
+    found, lacking = {}, None
+    for wanted in config.precisions:
+        try:
+            runtime = pick(config.device, wanted)
+        except InputError as refusal:
+            if wanted != "fp32":
+                raise
+            lacking = refusal
+        else:
+            found.setdefault(runtime.precision, runtime)
+    if not found:
+        raise lacking
+    return list(found.values()), f"not measured: {lacking}" if lacking else ""
+
+
 def check_champion(folder: str) -> None:
     """Raises InputError for a --champion that is no folder of an export."""
     if folder and not (Path(folder) / ExportCard.FILE).is_file():
@@ -72,9 +93,8 @@ def preflight(
     forecast, device = Forecast(), "cpu"
     if not here:
         return forecast
-    for precision in config.precisions:
-        if runtime := forecast.refusals.of(pick, config.device, precision):
-            device = runtime.name
+    if found := forecast.refusals.of(runtimes_of_torch, config):
+        device, forecast.remarks = found[0][-1].name, [found[1]] * bool(found[1])
     forecast.refusals.of(check_champion, config.champion)
     found = [f"on {device}", *foresee(config, size, device, forecast)]
     if file := config.segmentation_network:

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from components.benchmark.ais_bench.rows import measure_om
-from components.benchmark.checks import check_champion, check_same_model
+from components.benchmark.checks import check_champion, check_same_model, runtimes_of_torch
 from components.benchmark.config import BenchmarkConfig
 from components.benchmark.measure.contest import open_contest
 from components.benchmark.measure.method import environment, method
@@ -47,7 +47,7 @@ from shared.data.pictures import side_by_side
 from shared.data.reader import PairReader
 from shared.deployed.form import Form
 from shared.deployed.painter import Painter, open_runner
-from shared.device import pick
+from shared.device import Runtime
 from shared.errors import WorkFailed
 from shared.files.exchanged import exchanged
 from shared.files.writing import write_atomically
@@ -68,7 +68,8 @@ def run(
     """Measure an exported generator against PyTorch: speed, parity, quality, pictures."""
     # Folders that must belong together.
     check_champion(config.champion)
-    runtime = pick(config.device, config.precisions[-1])
+    runtimes, left_out = runtimes_of_torch(config)
+    runtime = runtimes[-1]
     export = ExportCard.read(exported)
     manifest = DatasetManifest.read(dataset)
     hints = dict(num_labels=manifest.num_labels, input_nc=manifest.input_nc)
@@ -92,7 +93,9 @@ def run(
     pairs = min(max(config.batch_sizes), len(manifest.test) + len(manifest.train))
     workload = Workload(dataset, manifest, form, pairs, card.architecture.output_nc)
     reference = reference_runner(form, generator, runtime.name)
-    of_torch = torch_runners(form, generator, config)
+    if left_out:
+        print(f"benchmark: {left_out}", flush=True)
+    of_torch = torch_runners(form, generator, runtimes, config)
     of_files = file_runners(form, exported, export, runtime.name, config.runtimes)
     beside = [runner for runner in of_files if runner.device == runtime.name]
     slower = [runner for runner in of_files if runner.device != runtime.name]
@@ -113,7 +116,7 @@ def run(
 
     # Quality, of the exported file; where it would run on a slower device than PyTorch, only if it
     # has to be compared with the champion's.
-    eager = open_runner(form, "torch", generator, config.device, config.precisions[-1])
+    eager = open_runner(form, "torch", generator, runtime.name, runtime.precision)
     order = (*beside, *slower, eager) if contest else (*beside, eager, *slower)
     painters = [Painter(form, runner) for runner in order]
     shown, meters = [], {"train": QualityMeter(), "test": of_tests()}
@@ -133,7 +136,7 @@ def run(
                     gallery.add(row)
 
         # What the styles are worth.
-        sheet = paint_styles(workload, generator, table, config) if table else None
+        sheet = paint_styles(workload, generator, table, runtime, config) if table else None
         styles = label_styles(table, picture_differences(sheet), manifest.labels) if sheet else []
 
         # The report.
@@ -183,12 +186,16 @@ def run(
 
 
 def paint_styles(
-    workload: Workload, generator: nn.Module, table: ClusterTable, config: BenchmarkConfig
+    workload: Workload,
+    generator: nn.Module,
+    table: ClusterTable,
+    runtime: Runtime,
+    config: BenchmarkConfig,
 ) -> StyleSheet:
     """The first test maps with each style of their largest labels, by PyTorch: a file may have its
     style fixed."""
     form = replace(workload.form, graph=Graph(style="label"), style=None)
-    runner = open_runner(form, "torch", generator, config.device, config.precisions[-1])
+    runner = open_runner(form, "torch", generator, runtime.name, runtime.precision)
     split = "test" if workload.manifest.test else "train"
     reader = PairReader(workload.dataset, workload.manifest, split)
     count = min(config.max_styled_maps, len(reader))

@@ -1,6 +1,7 @@
 """What cannot be trained, refused before any work."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -131,9 +132,14 @@ def check_runtime(config: TrainConfig) -> Runtime:
     for."""
     if config.amp_backend == "apex":
         check_apex(config)
-    # apex casts by itself.
-    precision = "fp32" if config.amp_backend == "apex" else config.precision
-    return pick(config.device, precision)
+        runtime = replace(pick(config.device), precision="fp32")  # apex casts by itself
+    else:
+        runtime = pick(config.device, config.precision)
+    if config.compress_gradients and not runtime.has_bf16:
+        raise InputError(
+            f"--compress-gradients sends bf16, which {runtime.hardware} has not: leave it out."
+        )
+    return runtime
 
 
 def check_shared_memory(config: TrainConfig, manifest: DatasetManifest, has_cache: bool) -> None:

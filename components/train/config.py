@@ -177,7 +177,8 @@ class PrecisionOptions(Options):
     device: DeviceName = "auto"
     """auto takes an NPU, else a GPU, else the CPU."""
     precision: PrecisionName = "auto"
-    """auto: fp32 on CPU, bf16 on GPU, fp16 with loss scaling on NPU."""
+    """auto: fp32 on CPU, bf16 on GPU, fp16 with loss scaling on NPU. tf32 of a GPU, hf32 of an NPU:
+    fp32 whose factors are rounded where it multiplies."""
     memory_format: MemoryFormatName = "auto"
     """Memory format of feature maps. auto: nhwc for networks with BatchNorm where it gains: U-Nets
     on a GPU in tf32, bf16 or fp16, ResNets on a CPU; else nchw."""

@@ -43,6 +43,7 @@ def test_bf16_reaches_convolutions_and_leaves_weights_alone():
     "precision, problem",
     [
         ("tf32", "is an NVIDIA GPU mode, but the device is cpu: use fp32."),
+        ("hf32", "is an Ascend NPU mode, but the device is cpu: use fp32."),
         ("fp16", "needs a GPU or NPU, but the device is cpu: use bf16 or fp32."),
     ],
 )
@@ -62,7 +63,11 @@ def test_cuda_without_a_gpu_is_one_sentence():
 def fake_npu(keeps_infinities: bool):
     amp = types.SimpleNamespace(GradScaler=lambda **constants: ("torch_npu's", constants))
     return types.SimpleNamespace(
-        is_available=lambda: True, is_bf16_supported=lambda: keeps_infinities, amp=amp
+        is_available=lambda: True,
+        is_bf16_supported=lambda: keeps_infinities,
+        amp=amp,
+        conv=types.SimpleNamespace(allow_hf32=True),
+        matmul=types.SimpleNamespace(allow_hf32=False),
     )
 
 
@@ -75,8 +80,23 @@ def test_npu_takes_fp16_and_the_scaler_that_sees_saturation(monkeypatch):
         init_scale=65536.0, growth_factor=2.0, growth_interval=2000, backoff_factor=0.5
     )
     assert runtime.scaler(**CONSTANTS) == ("torch_npu's", constants)
-    with pytest.raises(InputError, match="--precision bf16: transposed convolutions"):
-        device.pick("npu", "bf16")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+def test_gpu_rounds_fp32_for_the_runtime_that_computes_not_the_one_picked_last():
+    """Runtimes of several precisions stand beside each other in the benchmark."""
+    x, conv = torch.randn(1, 64, 32, 32, device="cuda"), torch.nn.Conv2d(64, 64, 3).cuda()
+    exact = torch.nn.functional.conv2d(x.double(), conv.weight.double(), conv.bias.double())
+    runtimes = [device.pick("cuda", precision) for precision in ("fp32", "tf32", "bf16")]
+    errors = []
+    for runtime in runtimes:
+        with runtime.autocast():
+            errors.append((conv(x).double() - exact).abs().max().item())
+    assert errors[0] < 1e-5 < errors[1] < errors[2]
+    with runtimes[1].autocast(), device.in_fp32("cuda"):
+        assert (conv(x).double() - exact).abs().max() < 1e-5
+    assert torch.backends.cudnn.allow_tf32  # as it was around
 
 
 @pytest.mark.gpu

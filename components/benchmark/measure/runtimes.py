@@ -13,7 +13,7 @@ from shared.deployed.form import Form
 from shared.deployed.painter import ExportedFile, RuntimeName, open_runner
 from shared.deployed.parity import describe, largest_difference, measure_parity, prove_equal
 from shared.deployed.runners import Runner
-from shared.device import pick
+from shared.device import Runtime
 from shared.device_names import parity_limit
 from shared.errors import InputError
 
@@ -21,14 +21,15 @@ TORCH = ("torch", "torch-compile")  # run the generator itself; the other runtim
 SAMPLES = 2  # on which runtimes are compared
 
 
-def torch_runners(form: Form, generator: nn.Module, config: BenchmarkConfig) -> list[Runner]:
-    """Eager and compiled PyTorch, in each of the precisions that differ here."""
-    precisions = {pick(config.device, wanted).precision: None for wanted in config.precisions}
+def torch_runners(
+    form: Form, generator: nn.Module, runtimes: list[Runtime], config: BenchmarkConfig
+) -> list[Runner]:
+    """Eager and compiled PyTorch in each of the precisions."""
     return [
-        open_runner(form, runtime, generator, config.device, precision)
-        for precision in precisions
-        for runtime in TORCH
-        if runtime in config.runtimes
+        open_runner(form, name, generator, runtime.name, runtime.precision)
+        for runtime in runtimes
+        for name in TORCH
+        if name in config.runtimes
     ]
 
 

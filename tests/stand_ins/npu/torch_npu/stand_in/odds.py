@@ -11,12 +11,22 @@ _pin_memory = Tensor.pin_memory
 
 
 def mend_torch() -> None:
-    # Views of normal tensors cannot be made in inference mode.
-    torch.inference_mode = torch.no_grad
+    # Views of normal tensors cannot be made in inference mode, which has decorated functions.
+    torch.inference_mode.__enter__ = _without_grad
+    torch.inference_mode.__exit__ = _with_grad_as_before
     # A copy of the storage is a copy of nothing.
     Tensor.__deepcopy__ = _copied
     # Pinning asks for an allocator in C++.
     Tensor.pin_memory = _pinned
+
+
+def _without_grad(self: torch.inference_mode) -> None:
+    self.before = torch.is_grad_enabled()
+    torch.set_grad_enabled(self.before and not self.mode)
+
+
+def _with_grad_as_before(self: torch.inference_mode, *error: object) -> None:
+    torch.set_grad_enabled(self.before)
 
 
 def _copied(self: Tensor, memo: dict) -> Tensor:
