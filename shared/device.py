@@ -8,6 +8,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -260,8 +261,9 @@ def _rounding_switches(name: str) -> list[tuple[Any, str]]:
         case "cuda":
             of_torch = torch.backends
             return [(of_torch.cudnn, "allow_tf32"), (of_torch.cuda.matmul, "allow_tf32")]
-        case "npu":
-            return [(torch.npu.conv, "allow_hf32"), (torch.npu.matmul, "allow_hf32")]
+        case "npu":  # each from some version on
+            kinds = filter(partial(hasattr, torch.npu), ("conv", "matmul"))
+            return [(getattr(torch.npu, kind), "allow_hf32") for kind in kinds]
     return []
 
 
