@@ -41,7 +41,12 @@ from shared.pipeline.doctor.verb import doctor
 from shared.pipeline.engines import running
 from shared.pipeline.engines.checks import check_containers, images_here, on_any_device, start_again
 from shared.pipeline.graph import component_name, images_of, parameters_of, task, write_yaml
-from shared.pipeline.images.named import refuse_unqualified, with_images
+from shared.pipeline.images.named import (
+    refuse_other_code,
+    refuse_other_device,
+    refuse_unqualified,
+    with_images,
+)
 from shared.pipeline.nights import NightlyOptions, run_night
 from shared.pipeline.preflight import look_ahead, run_preflight
 from shared.pipeline.promotion import (
@@ -174,8 +179,11 @@ def compile_(
     name, numbers = recipe_name(recipe), read_recipe(recipe, CONFIGS, overrides, init_from)
     site = with_images(read_cluster(cluster), images)
     graph = build(name, numbers, site)
+    refuse_other_device(numbers, site, images)
     if cluster:
         refuse_unqualified(graph, "--cluster")
+    for unknown in refuse_other_code(images):
+        print(f"not looked at: {unknown}", file=sys.stderr)
     write_yaml(graph, output, f"Recipe {name}, by `python pipeline.py compile`. {cards_of(site)}")
     print(f"wrote {output}")
     if not site.accelerator:
@@ -226,6 +234,7 @@ def submit(config: SubmitOptions) -> None:
         access_of(config)  # a token that is not there is said before the preflight
         refuse_unseen(raw_data, site)
         graph = build(name, numbers, site)
+        refuse_other_device(numbers, site, config.images)
         refuse_unqualified(graph, "--host")
         run_preflight(**asked, host="server", images=config.images, cluster=config.cluster)
         print(cards_of(site))
@@ -301,7 +310,11 @@ def preflight(
     configs = {step: CONFIGS[step].check(numbers[step]) for step in numbers}
     preflights = dict(prepare=of_prepare, train_global=of_train, cluster=of_cluster)
     preflights |= dict(train_local=of_train, export=of_export, benchmark=of_benchmark)
-    in_pods = images_of(build(name, numbers, site)) if host else None
+    in_pods = None
+    if host:
+        in_pods = images_of(build(name, numbers, site))
+        several = [step for step in numbers if numbers[step].get("nodes", 1) > 1]
+        in_pods |= {f"{step} (nodes)": site.images["train"] for step in several}
     containers = None
     if by.engine == "docker" and not host:
         kept = {} if continue_ is None or by != run.record.engine else run.record.images
@@ -351,6 +364,7 @@ def schedule(config: ScheduleOptions) -> None:
         site = with_images(read_cluster(config.cluster), config.images)
         refuse_unseen(config.raw_data, site)
         graph = build(config.recipe_name, numbers, site)
+        refuse_other_device(numbers, site, config.images)
         refuse_unqualified(graph, "--host")
         run_preflight(**asked, host="server", images=config.images, cluster=config.cluster)
         recurring.create(config, graph)

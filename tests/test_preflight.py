@@ -1,9 +1,7 @@
 """What a run will need is said before its first step, of all steps at once."""
 
-import http.server
 import shutil
 import sys
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -316,55 +314,6 @@ def test_workers_need_shared_memory(tmp_path, monkeypatch):
 
 
 # Images.
-
-
-class Registry(http.server.BaseHTTPRequestHandler):
-    """Has one image, for those with a token that it gives to anybody; one is private."""
-
-    def do_HEAD(self):
-        if self.path == "/v2/team/private/manifests/1":
-            self.send_response(403)
-        elif self.headers.get("Authorization") != "Bearer open":
-            self.send_response(401)
-            realm = f"http://{self.headers['Host']}/token"
-            self.send_header("WWW-Authenticate", f'Bearer realm="{realm}",service="here"')
-        else:
-            self.send_response(200 if self.path == "/v2/team/there/manifests/1.0" else 404)
-        self.end_headers()
-
-    def do_GET(self):
-        assert self.path == "/token?service=here"
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b'{"token": "open"}')
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def registry():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Registry)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-def test_images_are_looked_for_in_their_registries(registry):
-    names = {
-        "prepare": f"{registry}/team/there:1.0",
-        "train_global": f"{registry}/team/there:2.0",
-        "train_local": f"{registry}/team/private:1",
-        "export": "pix2pixhd-export:cpu",
-        "benchmark": "127.0.0.1:1/team/there:1.0",
-    }
-    lacking, unknown = images.check_images(names)
-    begins(lacking, f"train_global: image {registry}/team/there:2.0 is not in {registry}: build")
-    private, local, nowhere = unknown
-    assert "train_local" in private and "without a login (HTTP 403)" in private
-    assert local.startswith("export: image pix2pixhd-export:cpu names no registry")
-    assert nowhere.startswith("benchmark") and "is not reached from here" in nowhere
 
 
 @pytest.mark.parametrize(

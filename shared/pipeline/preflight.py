@@ -105,7 +105,9 @@ def look_ahead(
             missing += [f"containers: {sentence}" for sentence in lacking]
         missing += [f"runs: {sentence}" for sentence in of_run]
     else:
-        lacking, unknown = check_images({step: images[step] for step in coming})
+        lacking, unknown = check_images(
+            {step: image for step, image in images.items() if step.partition(" ")[0] in coming}
+        )
         missing, notes = missing + lacking, notes + unknown
 
     # All at once.

@@ -19,7 +19,8 @@ from shared.code_version import code_version
 from shared.errors import InputError
 from shared.pipeline.doctor.findings import Finding
 from shared.pipeline.engines.daemon import SILENT, connect
-from shared.pipeline.images.named import CODE, CODE_LABEL
+from shared.pipeline.images.named import CODE
+from shared.pipeline.images.registry import CODE_LABEL
 from shared.pipeline.preflight import ROOT, STORE, check_runs_folder, check_store
 from shared.secrets import without_secrets
 

@@ -17,7 +17,8 @@ from shared.pipeline.cluster.config import ANY, Cluster
 from shared.pipeline.engines.cards import cards_for, device_of
 from shared.pipeline.engines.daemon import SILENT, ask, connect, refusal
 from shared.pipeline.engines.mounts import binds
-from shared.pipeline.images.named import CODE, CODE_LABEL, image_name
+from shared.pipeline.images.named import CODE, image_name
+from shared.pipeline.images.registry import CODE_LABEL
 from shared.pipeline.runs import EngineOptions, Run
 from shared.servers import said
 

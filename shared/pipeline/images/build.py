@@ -2,6 +2,7 @@
 --images what came of it."""
 
 import contextlib
+import hashlib
 import os
 import re
 import shlex
@@ -19,19 +20,19 @@ import tyro
 from shared.code_version import code_version
 from shared.command import command_line
 from shared.errors import InputError, WorkFailed
+from shared.files.digests import sha256_of
 from shared.files.owned import refuse_unwritable
 from shared.files.writing import write_atomically
 from shared.flags import as_flag
 from shared.pipeline.images.named import (
     CODE,
-    CODE_LABEL,
     REPOSITORY,
     TAG,
     BuiltImage,
     BuiltImages,
     image_name,
 )
-from shared.pipeline.images.registry import parse
+from shared.pipeline.images.registry import CODE_LABEL, parse
 from shared.pipeline.processes import run_step
 from shared.servers import patience_s, plain, said
 
@@ -64,8 +65,8 @@ def images(
     Args:
         device: cpu, cuda or npu.
         registry: Where the images are pushed, such as registry.example/team; empty: nowhere.
-        tag: Of all images; empty: commit and device, such as 1a2b3c4d5e6f-cuda, with -dirty before
-            the device where the checkout has changes.
+        tag: Of all images; empty: commit and device, such as 1a2b3c4d5e6f-cuda, with -dirty and a
+            digest of the changes before the device where the checkout has some.
         engine: docker or podman; empty: the first of them that answers.
         build_args: More words for `docker build`: --build-args="--build-arg TORCH=2.12.0".
         out: File for --images; empty: docker/images.DEVICE.json of the checkout.
@@ -85,7 +86,9 @@ def images(
         raise InputError(f"{_given('build_args', build_args)}: {str(error).lower()}.") from None
     prefix = f"{_check_registry(registry)}/{PREFIX}" if registry else PREFIX
     revision = _revision()
-    commit = revision.removesuffix("-dirty")[:12] + "-dirty" * revision.endswith("-dirty")
+    commit = revision[:12]
+    if revision.endswith("-dirty"):  # what is not committed has no name of its own
+        commit += f"-dirty-{_changes()}"
     tag = tag or f"{commit}-{device}"
     if not commit and tag == f"-{device}":
         raise InputError(f"there is no commit of git here: give {_given('tag', '...')}")
@@ -291,6 +294,16 @@ def _revision() -> str:
     """The commit of the checkout, with -dirty where it has changes; "" outside of git."""
     commit = _git("rev-parse", "HEAD")
     return f"{commit}-dirty" if commit and _git("status", "--porcelain") else commit
+
+
+def _changes() -> str:
+    """A digest of what the checkout has beside its commit: the same tag is never of other content,
+    and nodes that hold it need not ask whether it is another image by now."""
+    sha = hashlib.sha256(_git("diff", "--binary", "HEAD").encode("utf-8", "surrogateescape"))
+    new = _git("ls-files", "--others", "--exclude-standard", "-z").split("\0")
+    for name in sorted(name for name in new if (ROOT / name).is_file()):
+        sha.update(f"{name} {sha256_of(ROOT / name).hex()}\n".encode("utf-8", "surrogateescape"))
+    return sha.hexdigest()[:8]
 
 
 def _git(*arguments: str) -> str:

@@ -12,14 +12,15 @@ from shared.bounds import reason_of
 from shared.code_version import code_version
 from shared.errors import InputError
 from shared.files.documents import read_document
+from shared.pipeline.cluster.cards import with_cards
 from shared.pipeline.cluster.config import Cluster
 from shared.pipeline.graph import images_of
-from shared.pipeline.images.registry import parse
+from shared.pipeline.images.registry import look_at, parse
+from shared.pipeline.recipes import Recipe
 
 # Components that have an image, and the folder of components/ whose code it holds.
 CODE = {"prepare": "prepare", "train": "train", "cluster": "cluster", "export": "export"}
 CODE |= {"benchmark": "benchmark", "train_on_nodes": "train"}
-CODE_LABEL = "pix2pixhd.code-version"  # of an image: `shared/code_version.py` of what it holds
 BUILD = "build and push them with `make images DEVICE=cuda REGISTRY=registry.example/team`"
 EXAMPLE = "write for example registry.example/team/pix2pixhd:1a2b3c-cuda"
 
@@ -78,7 +79,7 @@ def read_images(given: str) -> dict[str, str]:
     """
     if not given:
         return {}
-    if not given.endswith(".json") and not Path(given).is_file():
+    if not _is_file(given):
         return _names(given)
     built = _read_file(Path(given))
     for component, image in built.images.items():
@@ -94,6 +95,10 @@ def read_images(given: str) -> dict[str, str]:
 def with_images(site: Cluster, given: str) -> Cluster:
     """A cluster with the images of --images over its own. Raises InputError as `read_images`."""
     return site.model_copy(update={"images": {**site.images, **read_images(given)}})
+
+
+def _is_file(given: str) -> bool:
+    return given.endswith(".json") or Path(given).is_file()
 
 
 def _read_file(file: Path) -> BuiltImages:
@@ -158,3 +163,45 @@ def refuse_unqualified(graph: GraphComponent, flag: str) -> None:
                 f"registry: {BUILD} and give --images docker/images.cuda.json, or the common name "
                 "of images that are there, --images registry.example/team/pix2pixhd:1a2b3c-cuda."
             )
+
+
+def refuse_other_device(recipe: Recipe, site: Cluster, given: str) -> None:
+    """Raises InputError for a step that has a card of the cluster, and an image for another
+    device: it would find no card, or no torch for it.
+
+    given: the value of --images."""
+    _, placed = with_cards(recipe, site)
+    of_file = _read_file(Path(given)) if given and _is_file(given) else None
+    for step in recipe:
+        component = step.partition("_")[0]
+        image = site.images.get(component, "")
+        device = of_file.device if of_file and component in of_file.images else _device_in(image)
+        if placed.needs(step).accelerators and device not in ("", site.device):
+            flag = f"--images {given}" if given else f"--cluster: images.{component}"
+            raise InputError(
+                f"{flag}: {image} is for {device}, but {step} computes on {site.device} "
+                f"({site.accelerator.resource} of --cluster): give those that `make images "
+                f"DEVICE={site.device}` builds, or say accelerators: 0 under steps.{step} there."
+            )
+
+
+def _device_in(image: str) -> str:
+    """What the tag of an image says, as those of `make images` do; "" where it says none."""
+    tag = image.partition("@")[0].rpartition("/")[2].partition(":")[2]
+    named = {*re.split(r"[-_.]", tag)} & {"cpu", "cuda", "npu"}
+    return named.pop() if len(named) == 1 else ""
+
+
+def refuse_other_code(given: str) -> list[str]:
+    """What is not known of the images of --images, where that is a name: their registry is asked.
+
+    Raises InputError for images of other code than that of this checkout; a file of `make images`
+    says itself what they hold."""
+    if not given or _is_file(given):
+        return []
+    unknown = []
+    for one in look_at(_names(given)):
+        if one.state == "other code":
+            raise InputError(f"--images {given}: {one}")
+        unknown += [str(one)] if one.state != "there" else []
+    return unknown

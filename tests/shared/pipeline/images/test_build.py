@@ -104,7 +104,7 @@ def test_an_image_says_what_it_is_and_has_the_code_of_its_step(engine, images):
     engine.put()
     noted = images("--device", "npu", "--build-args=--build-arg TORCH=2.12.0 --pull", *FEW)
     commit, _, dirty = noted["revision"].partition("-")
-    tag = f"{commit[:12]}{'-dirty' if dirty else ''}-npu"
+    tag = f"{commit[:12]}{f'-dirty-{build._changes()}' if dirty else ''}-npu"
     assert noted["images"]["export"]["name"] == f"pix2pixhd-export:{tag}"
     assert not noted["images"]["export"]["digest"] and not engine.calls("push")
 
