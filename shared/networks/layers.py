@@ -53,7 +53,9 @@ class InstanceNorm(nn.InstanceNorm2d):
         # scale for each sample: not a number that is not finite is hidden by 0.
         maps = x.contiguous().view(1, n * c, height, width)
         y = F.batch_norm(maps, None, None, scale.view(-1), bias, training=True, eps=self.eps)
-        return y.view(n, c, height, width)
+        # A view of one picture gives its gradient in NHWC strides that batch_norm's backward on a
+        # CPU misreads (torch 2.13).
+        return y if n == 1 else y.view(n, c, height, width)
 
 
 def instance_norm(channels: int) -> nn.Module:

@@ -21,6 +21,7 @@ from shared.device import Runtime
 from shared.errors import InputError
 from shared.networks.checkpoint import save_tensors, save_weights
 from shared.networks.chosen import digest_of
+from shared.networks.layers import instance_norm
 from shared.networks.weight_file import load_tensors
 from tests import tiny
 from tests.training import config, trainer_for
@@ -71,6 +72,18 @@ def test_a_training_in_nhwc_equals_one_in_nchw(labels, case):
     averages = (trainer.ema.network.parameters() for trainer in (nhwc, nchw))
     for average, wanted in zip(*averages, strict=True):
         torch.testing.assert_close(average, wanted, rtol=0, atol=4e-4)
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_a_gradient_in_nhwc_goes_through_instance_norm(images):
+    """Of one picture too, where torch's batch_norm behind a view gives another gradient."""
+    norm, found = instance_norm(4), []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        maps = torch.randn(images, 4, 6, 8, generator=torch.Generator().manual_seed(0))
+        maps.requires_grad_()
+        norm(maps).backward(maps.detach().square().contiguous(memory_format=layout))
+        found.append(maps.grad)
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
 def test_in_a_unet_with_batch_norm_every_map_stays_nhwc(labels):
