@@ -14,6 +14,10 @@ class Stats:
     """Counts of this process."""
 
     def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget all counts, though not what the device was told."""
         self.kernels: Counter[str] = Counter()  # by operator, without what only views a tensor
         self.views: Counter[str] = Counter()
         self.copies: Counter[str] = Counter()  # by direction, such as "npu->cpu"
@@ -23,7 +27,7 @@ class Stats:
         self.fp16_cubes: Counter[str] = Counter()  # in fp16, of float32 that was given
         self.calls: Counter[str] = Counter()  # of torch.npu's functions, such as "synchronize"
         self.trace: list[dict] | None = None  # kernels one by one, while a profiler records
-        self.options: dict[str, bool] = {}  # as they were set
+        self.options: dict[str, bool] = getattr(self, "options", {})  # as they were set
 
     def fetched(self) -> None:
         """Note a copy to the host, with the line of the project that asked for it."""
@@ -50,10 +54,12 @@ def place() -> str:
 
 
 def write_at_exit() -> None:
+    if os.environ.get("NPU_STAND_IN_STATS"):
+        atexit.register(append)
+
+
+def append() -> None:
+    """Add what was done to the file of the environment, where there is one."""
     if file := os.environ.get("NPU_STAND_IN_STATS"):
-        atexit.register(_append, Path(file))
-
-
-def _append(file: Path) -> None:
-    with file.open("a") as out:
-        out.write(json.dumps(STATS.as_json()) + "\n")
+        with open(file, "a") as out:
+            out.write(json.dumps(STATS.as_json()) + "\n")
