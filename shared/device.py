@@ -17,6 +17,7 @@ import torch
 
 from shared.ascend import card, chips
 from shared.ascend.problems import find_problem, mismatch_remark
+from shared.ascend.saturation import scaler_by_flag
 from shared.device_names import DeviceName, MemoryFormatName, PrecisionName
 from shared.errors import InputError
 from shared.terminal import ranks
@@ -42,7 +43,8 @@ class Runtime:
 
     @property
     def has_fused_adam(self) -> bool:
-        """Whether torch has Adam in one kernel here; an NPU takes the foreach form."""
+        """Whether torch has Adam in one kernel here. torch_npu 2.13 takes all weights through the
+        CPU for it, on chips before Ascend950 (op-plugin, FusedAdamKernelNpuOpApi.cpp)."""
         return self.name != "npu"
 
     @property
@@ -130,8 +132,8 @@ class Runtime:
             growth_interval=growth_interval,
             backoff_factor=backoff_factor,
         )
-        if self.name == "npu" and not _npu_keeps_infinities():
-            return torch.npu.amp.GradScaler(**constants)
+        if self.name == "npu" and not chips.keeps_infinities():
+            return scaler_by_flag(**constants)
         return torch.amp.GradScaler(self.name, **constants)
 
     def synchronize(self) -> None:
@@ -313,9 +315,3 @@ def _cpu_name() -> str:
 
 def _accelerator(name: str):
     return torch.cuda if name == "cuda" else torch.npu
-
-
-def _npu_keeps_infinities() -> bool:
-    """Ascend 910A and 310P saturate overflow, so only torch_npu's own scaler sees it; newer chips
-    keep INF and NaN."""
-    return bool(torch.npu.is_bf16_supported())

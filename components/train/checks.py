@@ -9,6 +9,7 @@ import torch
 from components.train.config import SMALLEST_SIDE, TrainConfig
 from components.train.data.held import check_frames_fit
 from components.train.data.sizes import deployed_size, padding_remark, trained_sizes
+from components.train.devices.adam import check_adam
 from components.train.devices.loss_scale import check_apex
 from components.train.devices.world import World
 from components.train.networks.build import architecture_for, build_empty
@@ -139,6 +140,7 @@ def check_runtime(config: TrainConfig) -> Runtime:
         raise InputError(
             f"--compress-gradients sends bf16, which {runtime.hardware} has not: leave it out."
         )
+    check_adam(config, runtime)
     return runtime
 
 

@@ -36,6 +36,7 @@ SMALLEST_SIDE = 16  # pixels; below, VGG19 and the coarsest scale of D have noth
 InitType = Literal["normal", "xavier", "kaiming", "orthogonal"]
 GanMode = Literal["lsgan", "vanilla"]
 CacheName = Literal["auto", "off", "memory", "device"]
+AdamName = Literal["auto", "fused", "foreach", "npu-fused"]
 BestBy = Literal["psnr_db", "ssim", "L1", "lpips", "fid"]  # figures of `shared/quality.py`
 
 
@@ -201,6 +202,9 @@ class PrecisionOptions(Options):
     """apex: its amp does the mixed precision, where it is installed."""
     opt_level: Literal["O1", "O2"] = "O1"
     """apex: O1 casts the inputs of functions, O2 the weights."""
+    adam: AdamName = "auto"
+    """fused: one kernel an update, on a CPU and a GPU. foreach: one for each of its operations.
+    npu-fused: torch_npu's, over one buffer. auto: fused, on an NPU foreach."""
     compile: bool = False
     """torch.compile G and E; the first steps then take minutes. Needs a C++ compiler."""
     activation_checkpointing: bool = False
@@ -287,6 +291,17 @@ class TrainConfig(
     def _averages_what_apex_trains(self) -> Self:
         if self.amp_backend == "apex" and self.opt_level == "O2" and self.ema_decay:
             raise ValueError("--ema-decay cannot follow the weights of --opt-level O2: use O1")
+        return self
+
+    @model_validator(mode="after")
+    def _has_an_adam_that_learns_all(self) -> Self:
+        if self.adam == "npu-fused" and self.amp_backend == "apex":
+            raise ValueError("--adam npu-fused does not go with --amp-backend apex: leave one out")
+        if self.adam == "npu-fused" and self.netG == "local" and self.epochs_fix_global:
+            raise ValueError(
+                "--adam npu-fused never learns what was fixed in its first step: say "
+                "--epochs-fix-global 0, or leave it out"
+            )
         return self
 
     @model_validator(mode="after")

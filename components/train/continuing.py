@@ -120,7 +120,7 @@ TABLE = (
         where="with several devices",
         applies=lambda now: now["devices"] > 1,
     ),
-    Row(("device", "precision", "memory_format", "compile", "torch"), LINE, ROUNDING),
+    Row(("device", "precision", "memory_format", "compile", "torch", "adam"), LINE, ROUNDING),
     Row(("code",), LINE, "as the code has it now"),
     Row(
         (

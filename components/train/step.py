@@ -11,7 +11,7 @@ from components.train.config import LossOptions, TrainConfig
 from components.train.data.batches import Batch
 from components.train.devices.exchange import gathered, mean_over_ranks
 from components.train.devices.loss_scale import add_finite, means, start_apex
-from components.train.devices.update import Update
+from components.train.devices.update import Update, update_all
 from components.train.devices.world import ALONE, World
 from components.train.losses import discriminator_losses, generator_losses
 from components.train.networks.build import Networks
@@ -177,8 +177,7 @@ class Trainer:
             fake.backward(towards_fake)
 
         # Update, once nobody reads the old weights any more.
-        self.update_G.step()
-        self.update_D.step()
+        update_all(self.update_G, self.update_D)
         return losses_G | losses_D
 
     def _step_pix2pix(self, batch: Batch) -> dict[str, Tensor]:
@@ -194,7 +193,7 @@ class Trainer:
             losses_D = discriminator_losses(self.loss_options, D(real), D(shown))
         with self.update_D.gradients(0.5 * sum(losses_D.values())) as loss_D:
             loss_D.backward()
-        self.update_D.step()
+        self.update_D.step_ahead()
 
         # G learns from the new D, whose weights get no gradient from it.
         D.requires_grad_(False)
@@ -206,7 +205,7 @@ class Trainer:
             )
         with self.update_G.gradients(sum(losses_G.values())) as loss_G:
             loss_G.backward()
-        self.update_G.step()
+        update_all(self.update_G, ahead=self.update_D)
         D.requires_grad_(True)
         return losses_G | losses_D
 

@@ -18,6 +18,14 @@ def is_910b_or_later() -> bool:
     return torch.npu.is_bf16_supported()
 
 
+def keeps_infinities() -> bool:
+    """Whether what overflows becomes infinite, else the largest number: by chip, and by
+    INF_NAN_MODE_* of the environment."""
+    from torch_npu.npu.utils import is_support_inf_nan
+
+    return is_support_inf_nan()
+
+
 def refuse_lacking(precision: str) -> None:
     """Raises InputError for a precision that the chip of this machine does not have."""
     if precision in OF_910B and not is_910b_or_later():

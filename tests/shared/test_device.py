@@ -1,6 +1,7 @@
 """The device resolver: what it picks, what it refuses, and that its settings reach the
 arithmetic."""
 
+import sys
 import types
 
 import pytest
@@ -60,26 +61,36 @@ def test_cuda_without_a_gpu_is_one_sentence():
         device.pick("cuda")
 
 
-def fake_npu(keeps_infinities: bool):
-    amp = types.SimpleNamespace(GradScaler=lambda **constants: ("torch_npu's", constants))
-    return types.SimpleNamespace(
-        is_available=lambda: True,
-        is_bf16_supported=lambda: keeps_infinities,
-        amp=amp,
-        conv=types.SimpleNamespace(allow_hf32=True),
-        matmul=types.SimpleNamespace(allow_hf32=False),
-    )
+class OfTorchNpu(torch.amp.GradScaler):
+    """Its own GradScaler, as far as it is made."""
+
+    def __init__(self, **constants):
+        super().__init__("cpu", **constants)
 
 
-def test_npu_takes_fp16_and_the_scaler_that_sees_saturation(monkeypatch):
-    monkeypatch.setattr(torch, "npu", fake_npu(keeps_infinities=False), raising=False)
+def fake_npu(monkeypatch, keeps_infinities: bool) -> None:
+    utils = types.ModuleType("torch_npu.npu.utils")
+    utils.is_support_inf_nan = lambda: keeps_infinities
+    npu = types.ModuleType("torch_npu.npu")
+    npu.utils, npu.amp = utils, types.SimpleNamespace(GradScaler=OfTorchNpu)
+    npu.is_available = npu.is_bf16_supported = lambda: True
+    npu.conv = types.SimpleNamespace(allow_hf32=True)
+    npu.matmul = types.SimpleNamespace(allow_hf32=False)
+    for module in (types.ModuleType("torch_npu"), npu, utils):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(torch, "npu", npu, raising=False)
     monkeypatch.setattr(torch, "device", lambda name: types.SimpleNamespace(type=name))
+
+
+@pytest.mark.parametrize("keeps_infinities", [True, False])
+def test_npu_takes_fp16_and_the_scaler_that_sees_saturation(monkeypatch, keeps_infinities):
+    """By what torch_npu says of infinities: an environment may make a new chip saturate."""
+    fake_npu(monkeypatch, keeps_infinities)
     runtime = device.pick("auto")
     assert (runtime.name, runtime.precision) == ("npu", "fp16")
-    constants = dict(
-        init_scale=65536.0, growth_factor=2.0, growth_interval=2000, backoff_factor=0.5
-    )
-    assert runtime.scaler(**CONSTANTS) == ("torch_npu's", constants)
+    scaler = runtime.scaler(**CONSTANTS)
+    assert isinstance(scaler, OfTorchNpu) is not keeps_infinities
+    assert (scaler.get_scale(), scaler.get_growth_interval()) == (65536.0, 2000)
 
 
 @pytest.mark.gpu

@@ -20,7 +20,7 @@ from components.train.continuing import (
     Place,
     compare,
 )
-from components.train.devices.update import Adam
+from components.train.devices.adam import Adam
 from components.train.run import run
 from components.train.step import Trainer
 from shared.contracts.model import Architecture, ModelCard

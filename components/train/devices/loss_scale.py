@@ -25,12 +25,12 @@ class LossScaler:
 
     torch's GradScaler does it in every precision; except in fp16 with a scale of 1, which changes
     no bit. A fused Adam reads on the device that it must leave weights and moments alone, so that
-    nothing is fetched; zeros in place of the gradients would still move them, by its momentum.
-    Without fused Adam (NPU) the scaler fetches one number an update."""
+    nothing is fetched; zeros in place of the gradients would still move them, by its momentum. For
+    another Adam `step` fetches; `Update` leaves out what it can without that."""
 
     def __init__(self, runtime: Runtime, options: PrecisionOptions):
         options = options if runtime.scales_losses else UNSCALED
-        self.precision = runtime.precision
+        self.precision, self.is_needed = runtime.precision, runtime.scales_losses
         self.initial = options.loss_scale_initial
         self.hysteresis = options.loss_scale_hysteresis
         self.is_static = options.loss_scale == "static"
@@ -47,6 +47,7 @@ class LossScaler:
         self.updates = 0
         self.reported = (0, 0)  # updates and skipped ones at the last check
         self.scaler.scale(self.one)  # puts the scale on the device
+        self.scaler.update(float(options.loss_scale_initial))  # which ends that step
 
     @contextmanager
     def scaled(self, loss: Tensor, optimizer: Optimizer) -> Iterator[Tensor]:
@@ -60,14 +61,19 @@ class LossScaler:
         if max_norm:
             clip(optimizer, max_norm)
         self.scaler.step(optimizer)
-        overflow = sum(self.scaler._found_inf_per_device(optimizer).values()).reshape(()) > 0
+        self.settle(self.overflow(optimizer))
+
+    def overflow(self, optimizer: Optimizer) -> Tensor:
+        """Whether a gradient was not finite, a truth on the device; between `scaled` and
+        `settle`."""
+        (found_inf,) = self.scaler._found_inf_per_device(optimizer).values()
+        return found_inf > 0
+
+    def settle(self, overflow: Tensor) -> None:
+        """Count an update that was made or left out, and adapt the scale, all on the device."""
         self.updates += 1
         self.skipped += overflow
         self.in_a_row.add_(1).mul_(overflow)
-        self._adapt_scale(overflow)
-
-    def _adapt_scale(self, overflow: Tensor) -> None:
-        """Grow the scale or back off, all on the device."""
         if self.is_static:
             self.scaler.update(self.initial)
         elif self.hysteresis == 1:

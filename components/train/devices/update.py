@@ -4,30 +4,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from components.train.config import PrecisionOptions
-from components.train.devices.loss_scale import ApexScaler, LossScaler
+from components.train.devices.adam import MOMENTS, Adam, ForeachAdam, build_adam
+from components.train.devices.loss_scale import ApexScaler, LossScaler, clip
 from components.train.devices.world import World
 from components.train.schedule import ScheduleOptions
 from shared.device import Runtime
 
 BUCKET_BYTES = 25 * 2**20  # of gradients that are sent together
-
-
-class Adam(torch.optim.Adam):
-    """Goes on with the moments of a state, but by its own betas and kind of kernel."""
-
-    def load_state_dict(self, state: dict) -> None:
-        """Take moments and numbers of steps. A state also has the options of the optimiser that
-        left it, which may be others than were asked for now."""
-        own = [{**group, "params": None} for group in self.param_groups]
-        saved = [{"params": group["params"]} for group in state["param_groups"]]
-        groups = [one | other for one, other in zip(own, saved, strict=True)]
-        super().load_state_dict({**state, "param_groups": groups})
 
 
 class Update:
@@ -43,15 +33,11 @@ class Update:
     ):
         """parameters: in the order in which the forward pass uses them, on their device."""
         parameters = list(parameters)
-        self.optimizer = Adam(
-            parameters,
-            lr=schedule.learning_rate,
-            betas=(schedule.beta1, 0.999),
-            fused=runtime.has_fused_adam,
-        )
+        self.optimizer = build_adam(parameters, schedule, precision.adam, runtime)
         self.scaler: LossScaler | ApexScaler = LossScaler(runtime, precision)
         self.sync = GradientSync(parameters, world, precision.compress_gradients)
         self.max_norm = schedule.clip_gradient_norm
+        self.overflow: Tensor | None = None  # what the host is still to be told
 
     @contextmanager
     def gradients(self, loss: Tensor) -> Iterator[Tensor]:
@@ -62,9 +48,53 @@ class Update:
             yield scaled
             self.sync.wait()
 
+    @property
+    def decided_by(self) -> Literal["kernel", "device", "host"]:
+        """Who leaves out an update by gradients that are not finite.
+
+        The kernel of a fused Adam; else the host, which must fetch what was found. Where no loss is
+        scaled and it hardly ever happens, the device keeps what it overwrites, and puts it back."""
+        match self.optimizer:
+            case _ if isinstance(self.scaler, ApexScaler):  # which leaves them out itself
+                return "kernel"
+            case ForeachAdam():
+                return "host" if self.scaler.is_needed else "device"
+            case Adam():
+                return "kernel"
+        return "host"
+
     def step(self) -> None:
         """Clip the gradients and update the weights, unless a gradient is not finite."""
-        self.scaler.step(self.optimizer, self.max_norm)
+        if self.decided_by == "device":
+            self._step_on_device()
+        else:
+            self.scaler.step(self.optimizer, self.max_norm)
+
+    def step_ahead(self) -> None:
+        """The same, before the other player has its gradients; `update_all` of that one follows.
+
+        What the host is to decide it is told then, once for both: whether the step counts."""
+        if self.decided_by == "host" and isinstance(self.optimizer, ForeachAdam):
+            self.overflow = self._step_on_device()
+        else:
+            self.step()
+
+    def _step_on_device(self) -> Tensor:
+        """Returns whether the step was left out, on the device."""
+        overflow = self.scaler.overflow(self.optimizer)
+        if self.max_norm:
+            clip(self.optimizer, self.max_norm)
+        self.optimizer.step_unless(overflow)
+        self.scaler.settle(overflow)
+        return overflow
+
+    def step_by_host(self, overflow: bool) -> None:
+        """The same as `step`, by what was fetched."""
+        if not overflow:
+            if self.max_norm:
+                clip(self.optimizer, self.max_norm)
+            self.optimizer.step()
+        self.scaler.settle(self.scaler.overflow(self.optimizer))
 
     def lay_out_as_weights(self) -> None:
         """Give loaded moments the memory format of the weights.
@@ -72,9 +102,28 @@ class Update:
         Fused Adam pairs weights and moments by their place in memory, but files hold moments in
         NCHW."""
         for weight, moments in self.optimizer.state.items():
-            for name, moment in moments.items():
-                if moment.shape == weight.shape:  # not the number of steps
-                    moments[name] = torch.empty_like(weight, dtype=moment.dtype).copy_(moment)
+            for name in MOMENTS:
+                loaded = moments[name]
+                moments[name] = torch.empty_like(weight, dtype=loaded.dtype).copy_(loaded)
+
+
+def update_all(*players: Update, ahead: Update | None = None) -> None:
+    """Update the weights of players that all have their gradients, with one fetch where the host
+    decides. ahead: one that stepped ahead."""
+    asking = [player for player in players if player.decided_by == "host"]
+    told = [player.scaler.overflow(player.optimizer) for player in asking]
+    if ahead and ahead.overflow is not None:
+        told.append(ahead.overflow)
+    overflows = torch.stack(told).tolist() if told else []
+    if ahead and ahead.overflow is not None:
+        ahead.overflow = None
+        if overflows.pop():
+            ahead.optimizer.forget_step()
+    for player, overflow in zip(asking, overflows, strict=True):
+        player.step_by_host(overflow)
+    for player in players:
+        if player not in asking:
+            player.step()
 
 
 @dataclass
