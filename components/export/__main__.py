@@ -1,10 +1,13 @@
 """`python -m components.export`: the step, pictures of a model, and files for ais_bench."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from components.export.config import ExportConfig
 from components.export.synthesise.config import MapsName, SynthesiseConfig
+from shared.bounds import MANY
 from shared.command import command_line, run_tracked
 from shared.contracts.dataset import DatasetManifest, parse_size
 from shared.errors import InputError
@@ -37,6 +40,34 @@ def export(
 
     folders = dict(model=model, exported=exported, dataset=dataset, clusters=clusters)
     run_tracked(run, config, **folders)
+
+
+def compare_norms(
+    model: Path,
+    out: Path,
+    dataset: Path | None = None,
+    clusters: Path | None = None,
+    rounds: Annotated[int, Field(ge=2, le=MANY)] = 30,
+    *,
+    config: ExportConfig,
+) -> None:
+    """Compile both forms of --instance-norm, prove and time them on the NPU, and say which to take.
+
+    Args:
+        model: As of the step.
+        out: Folder to write: both exports, and norms.json.
+        dataset: As of the step.
+        clusters: As of the step.
+        rounds: Timed executions of each file, in turn.
+
+    Example:
+        python -m components.export compare-norms --model runs/model --dataset runs/dataset \\
+            --out runs/norms
+    """
+    from components.export import norm_choice
+
+    with only_writer(out, "--out"):
+        norm_choice.compare_norms(model, out, dataset, clusters, rounds, config)
 
 
 def synthesise(config: SynthesiseConfig) -> None:
@@ -145,6 +176,7 @@ def pictures(
 
 def main(argv: list[str] | None = None) -> None:
     commands = {
+        "compare-norms": compare_norms,
         "synthesise": synthesise,
         "offline inputs": inputs,
         "offline pictures": pictures,

@@ -34,17 +34,14 @@ class OmRunner:
             batch_size: The one that the file was compiled for, or one of its gears.
             precision: Which ATC was told; fp16 is its own choice.
         """
-        try:
-            from ais_bench.infer.interface import InferSession
-        except ImportError as error:
-            raise unavailable(str(error)) from None
+        session_class = ais_bench_session()
         if not file.is_file():
             raise InputError(
                 f"there is no {file}: compile it with `python -m components.export --format om`."
             )
         self.file, self.graph, self.batch_size, self.precision = file, graph, batch_size, precision
         try:
-            self.session = InferSession(DEVICE, str(file.resolve()))
+            self.session = session_class(DEVICE, str(file.resolve()))
         except (RuntimeError, ValueError) as error:
             raise InputError(
                 f"{file} cannot be loaded on NPU {DEVICE} ({one_clause(str(error))}): see the "
@@ -143,6 +140,15 @@ class OmRunner:
                 "same export."
             )
         return np.ascontiguousarray(array)
+
+
+def ais_bench_session() -> type:
+    """The class that runs compiled files. Raises InputError where ais_bench is not there."""
+    try:
+        from ais_bench.infer.interface import InferSession
+    except ImportError as error:
+        raise unavailable(str(error)) from None
+    return InferSession
 
 
 def unavailable(reason: str) -> InputError:

@@ -4,8 +4,8 @@ batch that was asked.
 Words and exit statuses are those of ASCEND.md 5.2. What it shall do else than compile is said by
 environment variables:
   ATC_STAND_IN_FAILS   an error, such as "E10041: Failed to load the model."
-  ATC_STAND_IN_REFUSES a type, such as UINT8: a file that takes it as input has no kernel for the
-                       operator that reads it
+  ATC_STAND_IN_REFUSES a type, such as UINT8: there is no kernel for the first operator that reads
+                       an input of it; or an operator, such as InstanceNormalization
   ATC_STAND_IN_SCALES  a factor: the weights of the last convolution are multiplied by it
 """
 
@@ -38,7 +38,7 @@ def main() -> int:
     if "ATC_STAND_IN_FAILS" in os.environ:
         return fail(os.environ["ATC_STAND_IN_FAILS"])
     model = onnx.load(given["model"])
-    if block := refusal(model, os.environ.get("ATC_STAND_IN_REFUSES", "")):
+    if block := refusal(model, os.environ.get("ATC_STAND_IN_REFUSES", "nothing")):
         return fail(block)
     shapes = {}
     for entry in given["input_shape"].split(";"):
@@ -69,22 +69,30 @@ def fail(error: str) -> int:
     return 255
 
 
-def refusal(model: onnx.ModelProto, type_name: str) -> str:
-    """The block of CANN (op_common's log.cpp, FE's sub_ops_store.cc) for the first operator that
-    reads an input of that type; "" for a file without."""
-    for value in model.graph.input:
-        if onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type) == type_name:
-            node = next(node for node in model.graph.node if value.name in node.input)
-            return (
-                f"EZ3002: Optype [{node.op_type}] of Ops kernel [AIcoreEngine] is unsupported. "
-                f"Reason: [tbe-custom]:op type {node.op_type} is not found in this op store."
-                f"[Dynamic shape check]: data type DT_{type_name} of input [x] is not supported. "
+def refusal(model: onnx.ModelProto, refused: str) -> str:
+    """The block of CANN (op_common's log.cpp, FE's sub_ops_store.cc) for the first operator that is
+    refused; "" for a file without."""
+    types = {
+        value.name: onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
+        for value in model.graph.input
+    }
+    for node in model.graph.node:
+        read = [types.get(name) for name in node.input]
+        if refused not in (node.op_type, *read):
+            continue
+        reason = f"[tbe-custom]:op type {node.op_type} is not found in this op store."
+        if refused in read:
+            reason += (
+                f"[Dynamic shape check]: data type DT_{refused} of input [x] is not supported. "
                 "All supported data type and format of tensor input0.x is: Data Type: "
-                "{DT_FLOAT16,DT_FLOAT}Format:{ND,ND}.\n"
-                "        TraceBack (most recent call last):\n"
-                "        No supported Ops kernel and engine are found for "
-                f"[{node.name}], optype [{node.op_type}]."
+                "{DT_FLOAT16,DT_FLOAT}Format:{ND,ND}."
             )
+        return (
+            f"EZ3002: Optype [{node.op_type}] of Ops kernel [AIcoreEngine] is unsupported. "
+            f"Reason: {reason}\n        TraceBack (most recent call last):\n"
+            "        No supported Ops kernel and engine are found for "
+            f"[{node.name}], optype [{node.op_type}]."
+        )
     return ""
 
 

@@ -4,6 +4,7 @@
 Contract tests: no NPU took part. What each of the two refuses, and how it fails, is in test_om and
 test_ais_bench."""
 
+import json
 import re
 import shlex
 import shutil
@@ -258,6 +259,74 @@ def test_a_file_that_computes_something_else_does_not_stay(machine, tmp_path, mo
     )
     assert "equal to PyTorch: onnxruntime on cpu" in said.out
     check_onnx_stays(tmp_path)
+
+
+# The choice of a norm.
+
+
+def compared_norms(machine: Path, out: Path, *flags: str) -> int:
+    folders = dict(model=machine / "plain" / "model", dataset=machine / "dataset", out=out)
+    how = dict(soc_version="Ascend310P3", parity_samples=1, rounds=4)
+    try:
+        main(["compare-norms", *as_flags(**folders, **how), *flags])
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+
+def test_both_norms_are_compiled_proven_timed_and_one_is_named(machine, tmp_path, capsys):
+    assert compared_norms(machine, tmp_path, "--om-batch-sizes", "1", "2") == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    found = json.loads(line)
+    assert json.loads((tmp_path / "norms.json").read_text()) == found
+    assert [(row["instance_norm"], row["batch_size"]) for row in found["rows"]] == [
+        ("precise", 1),
+        ("precise", 2),
+        ("native", 1),
+        ("native", 2),
+    ]
+    for row in found["rows"]:
+        assert row["passes"] and row["limit"] == 0.05 and 0 < row["max_abs_error"] < 1e-4
+        assert 0 < row["ms_p25"] <= row["ms_p50"] <= row["ms_p75"] < 1000
+    for norm, operators in (("precise", 0), ("native", 7)):
+        graph = onnx.load(tmp_path / norm / "generator_bs2.om").graph
+        named = [node for node in graph.node if node.op_type == "InstanceNormalization"]
+        assert len(named) == operators, norm
+    assert found["instance_norm"] in ("precise", "native") and found["reason"]
+    assert (found["soc_version"], found["rounds"]) == ("Ascend310P3", 4)
+
+
+@pytest.mark.slow
+def test_a_chip_without_the_native_norm(machine, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ATC_STAND_IN_REFUSES", "InstanceNormalization")
+    assert compared_norms(machine, tmp_path) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    problem = "atc did not compile generator_bs1.om: exit status 255"
+    assert found["instance_norm"] == "precise"
+    assert found["reason"] == f"native cannot be used: {problem}"
+    assert [row["problem"] for row in found["rows"]] == ["", problem]
+
+
+@pytest.mark.slow
+def test_a_chip_that_takes_neither(machine, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ATC_STAND_IN_REFUSES", "Conv")
+    assert compared_norms(machine, tmp_path) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("compare-norms failed: neither form of InstanceNorm can be used: ")
+    assert json.loads((tmp_path / "norms.json").read_text())["instance_norm"] == ""
+
+
+def test_norms_are_not_compared_in_vain(machine, tmp_path, monkeypatch, capsys):
+    tiny.model(tmp_path / "model", tiny.architecture(norm="batch"))
+    flags = ["--model", f"{tmp_path}/model"]
+    assert compared_norms(machine, tmp_path / "out", *flags) == 2
+    assert "has no InstanceNorm: there is nothing to compare" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(STAND_INS)])
+    for name in [name for name in sys.modules if name.partition(".")[0] == "ais_bench"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert compared_norms(machine, tmp_path / "out") == 2
+    assert "ais_bench is not there for" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 # Afterwards.
