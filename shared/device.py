@@ -3,6 +3,7 @@ memory, random numbers, collectives."""
 
 import contextlib
 import functools
+import importlib
 import platform
 import resource
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psutil
@@ -157,6 +159,13 @@ class Runtime:
         """Give back to the device what PyTorch keeps of it for later: other programs lack it."""
         if self.name != "cpu":
             _accelerator(self.name).empty_cache()
+
+    def profiler(self) -> ModuleType:
+        """What records the operators of a process: torch's module, or torch_npu's of the same
+        face."""
+        return (
+            importlib.import_module("torch_npu").profiler if self.name == "npu" else torch.profiler
+        )
 
     def random_state(self) -> dict[str, torch.Tensor]:
         """The states of the generators that dropout draws from, on the CPU and on the device."""

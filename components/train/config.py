@@ -240,6 +240,9 @@ class SavingOptions(Options):
     performance_run: int = Field(0, ge=0, le=MANY)
     """Steps to time instead of training, with and without data loading; the model folder stays as
     it is. 0: train."""
+    profile: int = Field(0, ge=0, le=1000)
+    """Steps, after a warm-up of three, whose operators are recorded: a trace beside the model
+    folder and in MLflow, a table of the most expensive ones. 0: none."""
     log_every_steps: int = Field(10, ge=1, le=10**9)
     """Steps between two points of the loss curves; losses are fetched from the device only then."""
     sample_every_epochs: int = Field(1, ge=1, le=MANY)

@@ -171,7 +171,7 @@ TABLE = (
                 "max_skipped_updates",
             ),
             *("validate_every_epochs", "log_every_steps", "sample_every_epochs"),
-            *("save_every_epochs", "save_every_steps", "performance_run"),
+            *("save_every_epochs", "save_every_steps", "performance_run", "profile"),
             "nodes",  # as `devices` are those of all nodes
         ),
         EXACT,

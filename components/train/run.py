@@ -25,6 +25,7 @@ from components.train.devices.exchange import broadcast_weights, gathered
 from components.train.devices.joined import joined
 from components.train.devices.launch import launch
 from components.train.devices.meeting import meeting
+from components.train.devices.profiling import Profiler
 from components.train.devices.world import World
 from components.train.figures import final_table
 from components.train.loop import train
@@ -208,8 +209,13 @@ def train_model(
     hold_frames(pairs, config.cache, runtime)
     check_shared_memory(config, manifest, has_cache=reader.cache is not None)
     loader = EpochLoader(pairs, config.batch_size, config.workers, runtime.pins_memory, world)
+    profiler = Profiler(config.profile if world.is_main else 0, runtime, model)
+    trainer.after_step = profiler.step
     if config.performance_run:
-        return publish(performance_run(trainer, loader, config.performance_run))
+        with profiler:
+            report = performance_run(trainer, loader, config.performance_run)
+        profiler.tell()
+        return publish(report)
     unchanged = Augmentation(crop=None, flip=False, seed=config.seed)
     whole = PairDataset(reader, size, unchanged, features, config.feature_regions)
     samples = collate([whole[i] for i in range(min(SAMPLE_PAIRS, len(whole)))])
@@ -220,10 +226,13 @@ def train_model(
 
     # Train; every save leaves a complete model folder.
     try:
-        figures, images_per_second = train(trainer, loader, samples, validation, folder, config)
+        with profiler:
+            arguments = (trainer, loader, samples, validation, folder, config)
+            figures, images_per_second = train(*arguments)
     except NotAsPrepared as refusal:
         raise WorkFailed(f"{str(refusal).removesuffix('.')}; {folder.kept()}.") from None
     print(final_table(figures, trainer.epoch, folder.best), flush=True)
+    profiler.tell()
 
     # What the run leaves in MLflow.
     speed = {

@@ -1,7 +1,7 @@
 """One step of the training: an update of G, with E, and of D."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -73,6 +73,7 @@ class Trainer:
         self.pool = ImagePool(config.pool_size, config.seed)
         self.ema = Ema(networks.G, config.ema_decay) if config.ema_decay else None
         self.plateau = Plateau(config.learning_rate) if config.lr_policy == "plateau" else None
+        self.after_step: Callable[[], object] | None = None  # a profiler's
 
     # An epoch.
 
@@ -147,6 +148,8 @@ class Trainer:
         if self.ema:
             self.ema.update()
         self.images_seen += len(batch) * self.world.size
+        if self.after_step:
+            self.after_step()
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _step_pix2pixHD(self, batch: Batch) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 Source: torch_npu 2.13.0, profiler/{profiler,scheduler,_profiler_path_creator}.py. The real one
 catches its own errors and says nothing of them."""
 
+import csv
 import json
 import os
 import socket
@@ -48,6 +49,7 @@ def tensorboard_trace_handler(dir_name=None, worker_name=None, analyse_flag=True
         folder = Path(dir_name or ".") / name / "ASCEND_PROFILER_OUTPUT"
         folder.mkdir(parents=True)
         profiler.export_chrome_trace(str(folder / "trace_view.json"))
+        profiler.write_kernels(folder / "kernel_details.csv")
 
     return write
 
@@ -111,3 +113,14 @@ class profile:
 
     def export_chrome_trace(self, output_path: str) -> None:
         Path(output_path).write_text(json.dumps(self._kernels))
+
+    def write_kernels(self, file: Path) -> None:
+        """Columns of OP_SUMMARY_KERNEL_BASE_HEADERS in analysis/prof_common_func/_csv_headers.py;
+        the type of a kernel is the name of its operator without the domain."""
+        with open(file, "w", newline="") as table:
+            rows = csv.writer(table)
+            names = ["Device_id", "Name", "Type", "Accelerator Core", "Start Time(us)"]
+            rows.writerow([*names, "Duration(us)", "Wait Time(us)"])
+            for kernel in self._kernels:
+                kind = kernel["name"].partition("::")[2]
+                rows.writerow([0, kernel["name"], kind, "AI_CORE", kernel["ts"], kernel["dur"], 0])
