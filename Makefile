@@ -5,9 +5,13 @@
 # make test       set up and run the tests (about 10 minutes on 2 cores, and 4 for the first installation)
 # make test-all   also the slow ones, and those for GPU, NPU and containers where these are there
 # make fuzz       every reader of files, options and answers on made inputs, for MINUTES (10) in one process at a time
+# make npu-check  what the owner of an Ascend card runs once, ten minutes at most: the device, a step against the CPU,
+#                 kernels, images a second, atc, ais_bench; a table and a JSON to send back (docs/ascend.md)
+# make gpu-check  the same on an NVIDIA GPU, eight minutes at most
 # make audit      what is known against any package of constraints.txt, where pypi.org can be asked
 #
-# Each sets up .venv first, with the command pix2pixhd-pipeline, which is pipeline.py from any folder.
+# Each sets up .venv first, with the command pix2pixhd-pipeline, which is pipeline.py from any folder; but the two
+# checks, which need no network, take the torch of PYTHON=..., else of .venv where it is there, else of python3.
 # TORCH_INDEX names an extra index for torch: without an NVIDIA driver, that of the CPU wheels, which bring no CUDA
 # packages. `make demo TORCH_INDEX=` takes what pip is configured for.
 
@@ -15,7 +19,7 @@ PYTHON ?= python3
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 BIN := .venv/bin
 
-.PHONY: demo images ui test test-all fuzz lint audit constraints clean
+.PHONY: demo images ui test test-all fuzz npu-check gpu-check lint audit constraints clean
 
 demo: .venv/ready
 	$(BIN)/python pipeline.py submit --recipe demo
@@ -37,6 +41,10 @@ test-all: .venv/ready lint
 MINUTES ?= 10
 fuzz: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.fuzz --minutes $(MINUTES)
+
+CHECK_PYTHON = $(if $(filter file default undefined,$(origin PYTHON)),$(firstword $(wildcard $(BIN)/python) $(PYTHON)),$(PYTHON))
+npu-check gpu-check:
+	@$(CHECK_PYTHON) -m tests.benchmarks.card_check --device $(if $(filter npu-check,$@),npu,cuda) $(FLAGS)
 
 lint: .venv/ready
 	$(BIN)/python -m ruff check .

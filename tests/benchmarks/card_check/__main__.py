@@ -1,0 +1,85 @@
+"""`make npu-check` and `make gpu-check`: what an owner of a card runs once.
+
+    python -m tests.benchmarks.card_check --device npu|cuda|cpu [--tiny] [--out DIR] [--only PART]
+
+Ten minutes at most. Exit code 0: every part ran, and what was promised held; 1: not; 2: misuse.
+`--device cpu` and `--tiny` try the check itself."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from tests.benchmarks.card_check import frame
+from tests.benchmarks.card_check.frame import Part
+
+TOTAL_S = {"npu": 600, "cuda": 480, "cpu": 600}
+OF_TORCH = (
+    "torch",
+    "numpy",
+    "psutil",
+    "pydantic",
+    "tyro",
+    "yaml",
+    "tabulate",
+    "imagecodecs",
+    "PIL",
+)
+OF_EXPORT = (*OF_TORCH, "onnx", "onnxruntime", "scipy", "skimage", "jinja2", "mlflow")
+REPORT = Part("report", "the device, its driver and what is installed", 60)
+STEP = Part("step", "a training step against the CPU", 150, OF_TORCH)
+COUNTS = Part("counts", "kernels and fetches of a step", 90, OF_TORCH)
+SPEED = Part("speed", "images a second", 150, OF_TORCH)
+PARTS = {
+    "npu": [
+        REPORT,
+        STEP,
+        COUNTS,
+        SPEED,
+        Part("om_precise", "export `precise`, atc, ais_bench", 150, OF_EXPORT),
+        Part("om_native", "export `native`, atc, ais_bench", 150, OF_EXPORT),
+    ],
+    "cuda": [
+        REPORT,
+        STEP,
+        COUNTS,
+        SPEED,
+        Part("runtimes", "the generator elsewhere", 90, OF_EXPORT),
+    ],
+    "cpu": [
+        REPORT,
+        STEP,
+        COUNTS,
+        SPEED,
+        Part("runtimes", "the generator elsewhere", 90, OF_EXPORT),
+    ],
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.card_check", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("--device", choices=sorted(PARTS), required=True)
+    parser.add_argument("--out", type=Path, help="folder to write; default: runs/<device>-check")
+    parser.add_argument("--tiny", action="store_true", help="networks and pictures of seconds")
+    parser.add_argument("--only", nargs="+", metavar="PART", help="these parts alone")
+    given = parser.parse_args(argv)
+
+    name = f"{'gpu' if given.device == 'cuda' else given.device}-check"
+    parts = PARTS[given.device]
+    if unknown := set(given.only or ()) - {part.name for part in parts}:
+        names = ", ".join(part.name for part in parts)
+        parser.error(f"--only {' '.join(sorted(unknown))}: choose among {names}")
+    parts = [part for part in parts if not given.only or part.name in given.only]
+
+    out = (given.out or Path("runs", name)).resolve()
+    flags = ["--device", given.device, *(["--tiny"] if given.tiny else [])]
+    started = time.monotonic()
+    outcomes = frame.run_parts(name, parts, out, flags, TOTAL_S[given.device])
+    frame.write(name, outcomes, out, time.monotonic() - started)
+    return 0 if all(outcome.is_well for outcome in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""How many operators a step gives the device, and how often the host waits for a number from it."""
+
+from collections import Counter
+from contextlib import contextmanager
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from shared.device import pick
+from tests.benchmarks.card_check.work import Case, precisions
+
+CASES = [
+    Case("global, labels", 128, 256, ngf=16),
+    Case("global, features", 128, 256, ngf=16, feat_num=3),
+    Case("local, labels", 128, 256, ngf=8, netG="local"),
+]
+WARMUP, STEPS = 2, 3
+MOST_FETCHES = 1  # a step; between two points of the curves (--log-every-steps)
+aten = torch.ops.aten
+
+
+class Count(TorchDispatchMode):
+    """Counts what reaches the device: operators that only view a tensor give it nothing."""
+
+    def __init__(self, device: str):
+        super().__init__()
+        self.device = device
+        self.operators: Counter[str] = Counter()
+        self.fetches: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        result = function(*args, **kwargs)
+        if self.is_fetch(function, args, result):
+            self.fetches[function._schema.name] += 1
+        elif not is_view(function) and any(self.is_there(one) for one in tree_leaves(result)):
+            self.operators[function._schema.name] += 1
+        return result
+
+    def is_there(self, value: object) -> bool:
+        return isinstance(value, torch.Tensor) and value.device.type == self.device
+
+    def is_fetch(self, function, args, result) -> bool:
+        """Whether the host waits for it: a number, or a copy to it."""
+        if function.overloadpacket is aten._local_scalar_dense:
+            return self.is_there(args[0])
+        copies = function.overloadpacket in (aten._to_copy, aten.copy_)
+        if not copies or self.device == "cpu":
+            return False
+        source = args[0] if function.overloadpacket is aten._to_copy else args[1]
+        return self.is_there(source) and result.device.type == "cpu"
+
+
+def is_view(function) -> bool:
+    """Whether what it returns shares the memory of an argument that it does not write to."""
+    return any(
+        one.alias_info is not None and not one.alias_info.is_write
+        for one in function._schema.returns
+    )
+
+
+@contextmanager
+def counted(device: str):
+    with Count(device) as count:
+        yield count
+
+
+def run(given) -> None:
+    available = precisions(given)
+    for case in CASES:
+        case = case.small() if given.tiny else case
+        for precision in available:
+            if precision in ("tf32", "hf32"):  # the operators of fp32
+                continue
+            runtime = pick(given.device, precision)
+            trainer = case.trainer(runtime)
+            batch = case.batch().to(runtime.torch_device)
+            for _ in range(WARMUP):
+                trainer.step(batch)
+            with counted(runtime.name) as count:
+                for _ in range(STEPS):
+                    trainer.step(batch)
+            what = f"{case.name}, {precision}"
+            given.say(f"{what}: operators a step", count.operators.total() / STEPS)
+            fetches = count.fetches.total() / STEPS
+            wanted = f"at most {MOST_FETCHES}"
+            given.say(f"{what}: fetches a step", fetches, "", wanted, fetches <= MOST_FETCHES)

@@ -1,0 +1,58 @@
+"""`python -m tests.benchmarks.card_check.part NAME --rows FILE --work DIR --device D [--tiny]`: one
+part of the check, in this process. Its last line on an error is the reason."""
+
+import argparse
+import importlib
+import json
+import math
+import sys
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.benchmarks.card_check.frame import Row
+
+MODULES = {"om_precise": "compiled", "om_native": "compiled"}  # others are called as the part
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a part is told."""
+
+    name: str
+    device: str  # npu, cuda or cpu
+    tiny: bool
+    work: Path  # a folder of its own
+    rows: Path
+
+    def say(self, what: str, value, unit: str = "", wanted: str = "", holds=None) -> None:
+        """Keep a figure at once, and print it into the log."""
+        value = value if isinstance(value, str | int) or math.isfinite(value) else str(value)
+        row = Row(what, value, unit, wanted, holds)
+        with self.rows.open("a") as file:
+            file.write(json.dumps(asdict(row)) + "\n")
+        print(row, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    parser.add_argument("--rows", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--tiny", action="store_true")
+    given = Given(**vars(parser.parse_args()))
+    module = MODULES.get(given.name, given.name)
+    try:
+        importlib.import_module(f"tests.benchmarks.card_check.{module}").run(given)
+    except Exception as error:
+        traceback.print_exc()
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        kind = type(error).__name__
+        print(first if kind in ("InputError", "WorkFailed") else f"{kind}: {first}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
