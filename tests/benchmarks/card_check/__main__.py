@@ -6,6 +6,7 @@ Ten minutes at most. Exit code 0: every part ran, and what was promised held; 1:
 `--device cpu` and `--tiny` try the check itself."""
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -73,12 +74,27 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--only {' '.join(sorted(unknown))}: choose among {names}")
     parts = [part for part in parts if not given.only or part.name in given.only]
 
+    # Where it goes.
     out = (given.out or Path("runs", name)).resolve()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".here").touch()
+        (out / ".here").unlink()
+    except OSError as error:
+        parser.error(f"--out {out} cannot be written ({error.strerror}): name another folder")
+
+    # The parts; what was found is written however they end.
     flags = ["--device", given.device, *(["--tiny"] if given.tiny else [])]
-    started = time.monotonic()
-    outcomes = frame.run_parts(name, parts, out, flags, TOTAL_S[given.device])
-    frame.write(name, outcomes, out, time.monotonic() - started)
-    return 0 if all(outcome.is_well for outcome in outcomes) else 1
+    started, outcomes, code = time.monotonic(), [], 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        for outcome in frame.run_parts(name, parts, out, flags, TOTAL_S[given.device]):
+            outcomes.append(outcome)
+    except KeyboardInterrupt:
+        code = 130
+    finally:
+        frame.write(name, outcomes, out, time.monotonic() - started)
+    return code or int(not all(outcome.is_well for outcome in outcomes))
 
 
 if __name__ == "__main__":

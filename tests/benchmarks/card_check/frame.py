@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -62,13 +62,12 @@ class Outcome:
 
 def run_parts(
     name: str, parts: Iterable[Part], out: Path, flags: list[str], total_s: float
-) -> list[Outcome]:
+) -> Iterator[Outcome]:
     """Run one part after the other; no longer than `total_s` seconds all together.
 
     Rows are kept as they come: a part that is stopped has left those that it was done with. What it
     printed is in OUT/<part>.log."""
-    out.mkdir(parents=True, exist_ok=True)
-    parts, started, outcomes = list(parts), time.monotonic(), []
+    parts, started = list(parts), time.monotonic()
     for number, part in enumerate(parts, 1):
         left = total_s - (time.monotonic() - started)
         limit = min(part.limit_s, left)
@@ -81,9 +80,8 @@ def run_parts(
         else:
             say(f"{name}: {number} of {len(parts)}, {part.title}: at most {limit:.0f} s")
             outcome = run_part(part, out, flags, limit)
-        outcomes.append(outcome)
         say(f"{name}: {part.title} {outcome.ended}{tail(outcome)}")
-    return outcomes
+        yield outcome
 
 
 def tail(outcome: Outcome) -> str:
