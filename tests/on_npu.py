@@ -70,6 +70,16 @@ class OnNpu:
         return self._total("hf32")
 
     @cached_property
+    def refused(self) -> Counter[str]:
+        """Why the chip refused operators, or torch_npu has none such."""
+        return self._total("refused")
+
+    @cached_property
+    def unlisted(self) -> Counter[str]:
+        """Operators that stand_in/dtypes.csv has no line for."""
+        return self._total("unlisted")
+
+    @cached_property
     def fp16_cubes(self) -> Counter[str]:
         """Kernels of a 910 or 310P that computed in fp16 what was float32."""
         return self._total("fp16_cubes")
@@ -115,7 +125,8 @@ def script_on_npu(script: str, *arguments, timeout: float = 600, **how) -> OnNpu
     return run([sys.executable, "-c", start + script, *map(str, arguments)], timeout, **how)
 
 
-def run(words: list[str], timeout: float, **how) -> OnNpu:
+def run(words: list[str], timeout: float, may_refuse: bool = False, **how) -> OnNpu:
+    """Fails where an operator was refused, unless the test is about that."""
     with tempfile.TemporaryDirectory() as folder:
         stats = Path(folder) / "stats.jsonl"
         done = subprocess.run(
@@ -128,7 +139,9 @@ def run(words: list[str], timeout: float, **how) -> OnNpu:
         )
         lines = stats.read_text().splitlines() if stats.exists() else []
     processes = [json.loads(line) for line in lines]
-    return OnNpu(done.returncode, done.stdout, done.stderr, processes)
+    result = OnNpu(done.returncode, done.stdout, done.stderr, processes)
+    assert may_refuse or not result.refused, "; ".join(result.refused)
+    return result
 
 
 def main() -> None:

@@ -1,10 +1,13 @@
 """The stand-in of an NPU keeps the contract of the real one, so far as it has one."""
 
 import ast
+import csv
 import os
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.on_npu import script_on_npu
 from tests.places import STAND_INS
@@ -98,6 +101,26 @@ def test_an_old_chip_saturates_and_has_no_float32_in_its_cubes(chip):
     assert done.returncode == 0, done.stderr
 
 
+REFUSED = """
+import sys, torch
+
+x = torch.ones(1, 3, 8, 8, device="npu")
+torch.nn.functional.pad(x.to(torch.bfloat16), (1, 1, 1, 1), mode="reflect")
+torch.special.bessel_j0(x)
+"""
+
+
+def test_an_operator_that_the_chip_has_not_is_refused_by_name():
+    """In its dtype, or at all; the helper fails the test with the sentence."""
+    source = "(ops-math/conversion/mirror_pad: aclnnReflectionPad2d)"
+    for chip, sentence in {
+        "910": f"aten::reflection_pad2d takes no bfloat16 on Ascend910A {source}",
+        "910B": "aten::special_bessel_j0 is not registered in torch_npu 2.13.0",
+    }.items():
+        with pytest.raises(AssertionError, match=re.escape(sentence)):
+            script_on_npu(REFUSED, chip=chip)
+
+
 # The real package.
 
 WHEEL = os.environ.get("TORCH_NPU_WHEEL", "")
@@ -153,6 +176,24 @@ def test_its_names_and_parameters_are_those_of_the_real_package(folder):
                     # Without __init__ it is C++ that takes them.
                     assert arguments == known.get(method, arguments), f"{name}.{method}"
                     assert method in known or method == "__init__", f"{name} has no {method}"
+
+
+@needs_wheel
+def test_the_list_of_registered_operators_is_that_of_the_wheel():
+    """And what has dtypes is registered."""
+    found: dict[str, set[str]] = {}
+    for name in ("npu_native_functions", "npu_native_functions_by_codegen"):
+        file = Path(WHEEL) / "torch_npu" / "csrc" / "aten" / f"{name}.yaml"
+        content = yaml.safe_load(file.read_text())
+        for entry in (content.get("supported") or []) + (content.get("symint") or []):
+            operator = (entry["func"] if isinstance(entry, dict) else entry).partition("(")[0]
+            packet, _, overload = operator.partition(".")
+            found.setdefault(packet, set()).add(overload or "-")
+    lines = (PACKAGE / "stand_in" / "registered.txt").read_text().splitlines()
+    assert {line.split()[0]: set(line.split()[1:]) for line in lines} == found
+    with (PACKAGE / "stand_in" / "dtypes.csv").open() as table:
+        operators = [row["operator"] for row in csv.DictReader(table)]
+    assert len(set(operators)) == len(operators) and set(operators) <= found.keys()
 
 
 TWINS = """

@@ -63,6 +63,7 @@ def test_fp32_weights_of_both_stages_are_those_of_the_cpu(on_both, stage):
         ours, theirs = (load_tensors(at / stage / f"latest_net_{network}.pth") for at in (npu, cpu))
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) for key in ours), network
+    assert not done.unlisted, "look up their dtypes for stand_in/dtypes.csv"
     assert not done.hf32 and done.kernels["aten::convolution_backward"]
 
 

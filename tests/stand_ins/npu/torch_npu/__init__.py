@@ -17,12 +17,11 @@ can have such a device."""
 from torch_npu import npu as npu
 from torch_npu import optim as optim
 from torch_npu import profiler as profiler
-from torch_npu.stand_in import autocast, collectives, kernels, odds, operators, overflow, wheel
+from torch_npu.stand_in import autocast, collectives, kernels, odds, overflow, wheel
 from torch_npu.stand_in.stats import write_at_exit
 from torch_npu.version import __version__ as __version__
 
 kernels.register(npu)
-operators.register()
 autocast.register()
 collectives.register()
 odds.mend_torch()

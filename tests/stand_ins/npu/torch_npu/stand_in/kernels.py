@@ -11,7 +11,7 @@ from torch.library import Library
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from torch_npu.stand_in import cubes, overflow, random
+from torch_npu.stand_in import cubes, operators, overflow, random
 from torch_npu.stand_in.chips import CHIP
 from torch_npu.stand_in.overflow import saturate
 from torch_npu.stand_in.stats import STATS
@@ -72,6 +72,7 @@ def run(operator, *args, **kwargs):
     name = operator.name()
     given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     _refuse_mixed(name, given)
+    operators.check(operator, given)
     _count(operator, name, args[0] if args else None, given)
 
     # The kernel on the CPU's tensors, with what the chip sees of them.
@@ -114,8 +115,10 @@ def _refuse_mixed(name: str, given: list[Tensor]) -> None:
 
 
 def _count(operator, name: str, first: object, given: list[Tensor]) -> None:
-    # Over a list an old chip runs one kernel a tensor: torch_npu takes torch's loop there.
-    lists = str(operator._schema.arguments[0].type) == "List[Tensor]" and CHIP.is_old
+    # Over a list an old chip runs one kernel a tensor: torch_npu takes torch's loop there, and
+    # everywhere for what it has no kernel for.
+    lists = str(operator._schema.arguments[0].type) == "List[Tensor]" and "_foreach" in name
+    lists = lists and (CHIP.is_old or not operators.is_registered(name))
     (STATS.views if operator.is_view else STATS.kernels)[name] += len(first) if lists else 1
     STATS.dtypes[name] |= {str(tensor.dtype).removeprefix("torch.") for tensor in given}
     if name in FETCHES:

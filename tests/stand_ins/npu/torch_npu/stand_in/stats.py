@@ -25,6 +25,8 @@ class Stats:
         self.dtypes: dict[str, set[str]] = defaultdict(set)  # of the tensors given, by operator
         self.hf32: Counter[str] = Counter()  # kernels that computed in HF32
         self.fp16_cubes: Counter[str] = Counter()  # in fp16, of float32 that was given
+        self.refused: Counter[str] = Counter()  # what the chip does not take, as a sentence
+        self.unlisted: Counter[str] = Counter()  # operators whose dtypes nobody looked up
         self.calls: Counter[str] = Counter()  # of torch.npu's functions, such as "synchronize"
         self.trace: list[dict] | None = None  # kernels one by one, while a profiler records
         self.options: dict[str, bool] = getattr(self, "options", {})  # as they were set
