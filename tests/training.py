@@ -27,11 +27,16 @@ def trainer_for(
     precision: str = "fp32",
 ) -> Trainer:
     """A trainer whose random weights are those of the seed."""
+    networks = networks_for(architecture, seed)
+    return Trainer(networks, architecture, options, pick("cpu", precision), world)
+
+
+def networks_for(architecture: Architecture, seed: int = 3) -> Networks:
+    """On the CPU."""
     torch.manual_seed(seed)
-    networks = Networks(
+    return Networks(
         G=build_generator(architecture).apply(init_weights),
         D=build_discriminator(architecture).apply(init_weights),
         E=build_encoder(architecture).apply(init_weights) if architecture.feat_num else None,
         vgg=None,
     )
-    return Trainer(networks, architecture, options, pick("cpu", precision), world)
