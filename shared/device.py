@@ -22,6 +22,7 @@ from shared.ascend.problems import find_problem, mismatch_remark
 from shared.ascend.saturation import scaler_by_flag
 from shared.device_names import DeviceName, MemoryFormatName, PrecisionName
 from shared.errors import InputError
+from shared.host_memory import keep_freed_memory
 from shared.terminal import ranks
 
 ROUNDING = ("tf32", "hf32")  # fp32 in memory, rounded where it is multiplied
@@ -114,8 +115,13 @@ class Runtime:
         stay fp32. Their backward passes belong after it, before that of another runtime."""
         # Of the process: the benchmark has runtimes of several precisions.
         _round_fp32(self.name, self.precision in ROUNDING)
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
-        return torch.autocast(self.name, dtype=dtype, enabled=dtype is not None)
+        is_on = self.dtype is not torch.float32
+        return torch.autocast(self.name, dtype=self.dtype if is_on else None, enabled=is_on)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What convolutions compute in under `autocast`."""
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision, torch.float32)
 
     @property
     def scales_losses(self) -> bool:
@@ -207,6 +213,7 @@ def in_fp32(device: str) -> Iterator[None]:
 def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runtime:
     """The device asked for, or the best one here (npu, cuda, cpu). Raises InputError when it is not
     available."""
+    keep_freed_memory()
     match device:
         case "auto":
             name = _best()

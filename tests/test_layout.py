@@ -40,6 +40,7 @@ ONE_SUBJECT = {  # though one step alone uses a part of it
     "shared.data.names": "which files are images, and which are not read",
     "shared.data.labels": "what ids mean, from the file to the picture",
     "shared.condition.paint": "the way back of instance_mean",
+    "shared.networks.checkpoint.TensorFile": "writes what all read",
     "shared.networks.checkpoint.save_tensors": "writes what all read",
     "shared.networks.checkpoint.save_weights": "writes what all read",
 }

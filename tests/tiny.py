@@ -42,7 +42,7 @@ def architecture(**changes) -> Architecture:
 
 
 # The same networks as options of `python -m components.train`.
-TRAIN = SMALL | dict(workers=0)
+TRAIN = SMALL | dict(workers=0, save_every_minutes=0, sample_every_minutes=0)
 
 
 def model(folder: Path, a: Architecture, gain: float = 0.02, **changes) -> ModelCard:

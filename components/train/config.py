@@ -246,11 +246,18 @@ class SavingOptions(Options):
     log_every_steps: int = Field(10, ge=1, le=10**9)
     """Steps between two points of the loss curves; losses are fetched from the device only then."""
     sample_every_epochs: int = Field(1, ge=1, le=MANY)
-    """Epochs between two sample pictures."""
+    """Epochs between two sample pictures, once --sample-every-minutes are over."""
+    sample_every_minutes: float = Field(0.5, ge=0, le=MANY)
+    """Least minutes between two sample pictures; the last epoch always has one. 0: by epochs
+    alone."""
     save_every_epochs: int = Field(1, ge=1, le=MANY)
-    """Epochs between two checkpoints; the last epoch is always saved (save_epoch_freq)."""
-    save_every_steps: int = Field(1000, ge=0, le=10**9)
-    """Steps within an epoch between two saves of the state that resuming needs; 0: none."""
+    """Epochs between two checkpoints (save_epoch_freq), once --save-every-minutes are over; the
+    last epoch and the best are always saved, and with --keep-checkpoints each of these."""
+    save_every_minutes: float = Field(2.0, ge=0, le=MANY)
+    """Minutes after which the state that resuming needs is saved, within an epoch too: what a kill
+    costs. 0: by epochs and steps alone."""
+    save_every_steps: int = Field(0, ge=0, le=10**9)
+    """Steps within an epoch between two saves of that state; 0: by minutes alone."""
     keep_checkpoints: int = Field(0, ge=0, le=MANY)
     """Number of latest checkpoints whose weights are kept as EPOCH_net_G.pth as well."""
 

@@ -170,8 +170,9 @@ TABLE = (
                 "activation_checkpointing",
                 "max_skipped_updates",
             ),
-            *("validate_every_epochs", "log_every_steps", "sample_every_epochs"),
-            *("save_every_epochs", "save_every_steps", "performance_run", "profile"),
+            *("validate_every_epochs", "log_every_steps", "performance_run", "profile"),
+            *("sample_every_epochs", "sample_every_minutes"),
+            *("save_every_epochs", "save_every_minutes", "save_every_steps"),
             "nodes",  # as `devices` are those of all nodes
         ),
         EXACT,

@@ -2,6 +2,8 @@
 
 import time
 
+import torch
+
 from components.train.config import SavingOptions
 from components.train.data.batches import Batch, EpochLoader
 from components.train.devices.exchange import gathered, mean_over_ranks
@@ -13,6 +15,20 @@ from components.train.validation import Validation, sample_picture
 from shared import tracking
 from shared.data.images import write_picture
 from shared.data.labels import colours_of
+
+
+class Clock:
+    """Tells whether so many minutes are over since something was done."""
+
+    def __init__(self, minutes: float):
+        self.seconds = 60 * minutes
+        self.begin()
+
+    def begin(self) -> None:
+        self.begun = time.monotonic()
+
+    def is_over(self) -> bool:
+        return time.monotonic() - self.begun >= self.seconds
 
 
 def train(
@@ -28,6 +44,10 @@ def train(
     samples: the pairs of the sample pictures. Returns the figures of the last epoch and the images
     per second over all epochs."""
     is_main, total = trainer.world.is_main, trainer.schedule.total_epochs
+    since_save, since_sample = (
+        Clock(options.save_every_minutes),
+        Clock(options.sample_every_minutes),
+    )
     progress = Progress(total, loader.steps(), quiet=not is_main)
     all_images, all_seconds = 0, 0.0
     if is_main and trainer.images_seen == 0:  # the series begins where the curves do
@@ -35,13 +55,15 @@ def train(
     for epoch in range(trainer.epoch + 1, total + 1):
         # The steps of the epoch.
         seen_before, start = trainer.images_seen, time.perf_counter()
-        train_epoch(trainer, loader, folder, progress, epoch, options)
+        train_epoch(trainer, loader, folder, progress, epoch, since_save, options)
         seconds, images = time.perf_counter() - start, trainer.images_seen - seen_before
         all_seconds, all_images = all_seconds + seconds, all_images + images
         figures = EpochFigures(trainer.finish_epoch(epoch))
 
         # Pictures of the sample pairs, and how far they are from the photos.
-        if is_main and (epoch == total or epoch % options.sample_every_epochs == 0):
+        is_due = epoch % options.sample_every_epochs == 0 and since_sample.is_over()
+        if is_main and (epoch == total or is_due):
+            since_sample.begin()
             figures.sample_l1 = show_samples(trainer, samples, folder, epoch)
 
         # Test pairs, and whether they were never done better.
@@ -63,8 +85,11 @@ def train(
 
         # A checkpoint.
         folder.metrics = figures.metrics()
-        if epoch == total or improved or epoch % options.save_every_epochs == 0:
-            folder.save()
+        is_due = options.keep_checkpoints or any(gathered(since_save.is_over(), trainer.world))
+        is_due = is_due and epoch % options.save_every_epochs == 0
+        if epoch == total or improved or is_due:
+            folder.save(goes_on=epoch < total)
+            since_save.begin()
     return figures, all_images / all_seconds
 
 
@@ -83,6 +108,7 @@ def train_epoch(
     folder: ModelFolder,
     progress: Progress,
     epoch: int,
+    since_save: Clock,
     options: SavingOptions,
 ) -> None:
     """The steps of an epoch that are not done yet; at the end the device is idle."""
@@ -96,14 +122,13 @@ def train_epoch(
         losses = trainer.step(batch.to(device))
         trainer.count(losses, len(batch))
 
-        # The state, so that a kill costs few steps.
-        is_last = step == steps
-        if options.save_every_steps and step % options.save_every_steps == 0 and not is_last:
-            folder.save_state()
-
         # Curves: losses are fetched from the device only now.
+        is_due = options.save_every_steps and step % options.save_every_steps == 0
         if step % options.log_every_steps == 0:
-            means = mean_over_ranks(losses, trainer.world)
+            is_over = options.save_every_minutes and since_save.is_over()
+            is_over = torch.tensor(float(is_over), device=device)
+            means = mean_over_ranks(losses | {"is_over": is_over}, trainer.world)
+            is_due = is_due or means.pop("is_over").item() > 0
             fetched = {name: loss.item() for name, loss in means.items()}
             rates = progress.measure(trainer.images_seen)
             progress.show(fetched, trainer.learning_rate, rates)
@@ -111,5 +136,10 @@ def train_epoch(
             curves["data_wait_share"] = rates.data_wait_share
             curves["skipped_updates"] = trainer.check_updates()
             tracking.log_metrics(curves, trainer.images_seen)
+
+        # The state, so that a kill costs little; the next steps do not wait for the disk.
+        if is_due and step < steps:
+            folder.save_state()
+            since_save.begin()
     trainer.check_updates()
     trainer.runtime.synchronize()

@@ -226,7 +226,7 @@ def train_model(
 
     # Train; every save leaves a complete model folder.
     try:
-        with profiler:
+        with profiler, folder.finished():
             arguments = (trainer, loader, samples, validation, folder, config)
             figures, images_per_second = train(*arguments)
     except NotAsPrepared as refusal:

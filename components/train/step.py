@@ -55,9 +55,12 @@ class Trainer:
         self.memory_format = runtime.memory_format(
             config.memory_format, stays_nhwc(architecture, runtime)
         )
-        for network in (*networks.trained().values(), networks.vgg):
-            if network is not None:
-                network.to(runtime.torch_device, memory_format=self.memory_format)
+        for network in networks.trained().values():
+            network.to(runtime.torch_device, memory_format=self.memory_format)
+        if networks.vgg:
+            # Frozen, so cast once; convolutions and ReLUs alone, which keep NHWC.
+            format_ = runtime.memory_format(config.memory_format, stays_nhwc=True)
+            networks.vgg.to(runtime.torch_device, runtime.dtype, memory_format=format_)
 
         # Two players.
         encoder = networks.E.parameters() if networks.E else ()

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 # What a disk answers that does not take a file.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -144,7 +145,15 @@ def make_folder(folder: Path) -> None:
         sync(one.parent)
 
 
-Write = Callable[[Path, bytes | Path], None]
+class Streamed(Protocol):
+    """Content that is never in memory as a whole."""
+
+    nbytes: int  # about
+
+    def write_to(self, file: BinaryIO) -> None: ...
+
+
+Write = Callable[[Path, bytes | Path | Streamed], None]
 
 
 @contextlib.contextmanager
@@ -152,14 +161,14 @@ def written_together(synced: bool = True) -> Iterator[Write]:
     """Files that are written in the block appear at its end, each whole, or none where it fails (a
     full disk: NoRoom).
 
-    What is given to write: the content; or a file that takes no room where the disk knows hard
-    links, one written before in the block or one that is there.
+    What is given to write: the content, as bytes or streamed; or a file that takes no room where
+    the disk knows hard links, one written before in the block or one that is there.
 
     synced: whether they stay when power is lost; of many files the caller may see to that at once,
     by `sync_all`."""
     places: dict[Path, Path] = {}
 
-    def write(path: Path, content: bytes | Path) -> None:
+    def write(path: Path, content: bytes | Path | Streamed) -> None:
         if synced:
             make_folder(path.parent)
         else:
@@ -170,8 +179,7 @@ def written_together(synced: bool = True) -> Iterator[Write]:
             written = partial_of(content)
             link_or_copy(written if written in places else content, partial)
         else:
-            with taken_by_disk(path, len(content)):
-                partial.write_bytes(content)
+            _write_content(partial, content, path)
 
     try:
         yield write
@@ -189,7 +197,16 @@ def written_together(synced: bool = True) -> Iterator[Write]:
         sync(folder)
 
 
-def write_atomically(path: Path, content: bytes, synced: bool = True) -> None:
+def _write_content(partial: Path, content: bytes | Streamed, path: Path) -> None:
+    if isinstance(content, bytes | memoryview):
+        with taken_by_disk(path, len(content)):
+            partial.write_bytes(content)
+    else:
+        with taken_by_disk(path, content.nbytes), partial.open("wb") as file:
+            content.write_to(file)
+
+
+def write_atomically(path: Path, content: bytes | Streamed, synced: bool = True) -> None:
     """The file appears whole or not at all, also when the process is killed while it writes.
 
     synced: see `written_together`."""

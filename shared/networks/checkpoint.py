@@ -5,10 +5,10 @@ Files of NVIDIA's pix2pixHD and of junyanz' pix2pix load as they are, and theirs
 """
 
 import hashlib
-import io
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import nn
@@ -39,15 +39,59 @@ from shared.networks.weight_file import check_values, load_state, load_tensors, 
 OF_WEIGHTS = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".h5", ".index", ".npz")
 
 
+class TensorFile:
+    """What torch.save writes of tensors, streamed; its SHA-256 is known once it is written."""
+
+    def __init__(self, content: object):
+        """content: dicts and lists of tensors, numbers and texts; files hold tensors of the CPU."""
+        self.content = _to_cpu(content)
+        self.nbytes = _nbytes(self.content)
+        self.sha256 = ""
+
+    def write_to(self, file: BinaryIO) -> None:
+        """Raises OSError where the disk does not take it."""
+        sink = _Sink(file)
+        torch.save(self.content, sink)
+        if sink.failure:
+            raise sink.failure
+        self.sha256 = sink.digest.hexdigest()
+
+
+class _Sink:
+    """A file for torch.save. What the disk refuses is told at the end: an exception within leaves
+    torch's writer half open, and its own words for it name no disk."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.digest = file, hashlib.sha256()
+        self.failure: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        if not self.failure:
+            try:
+                self.file.write(data)
+            except OSError as error:
+                self.failure = error
+        self.digest.update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+
+def _nbytes(content: object) -> int:
+    match content:
+        case torch.Tensor():
+            return content.nbytes
+        case dict():
+            return sum(map(_nbytes, content.values()))
+        case list():
+            return sum(map(_nbytes, content))
+    return 0
+
+
 def save_tensors(path: Path, content: object, write: Write = write_atomically) -> None:
     """torch.save of CPU copies through a temporary file: a kill leaves the old file whole."""
-    write(path, _serialised(content))
-
-
-def _serialised(content: object) -> memoryview:
-    buffer = io.BytesIO()
-    torch.save(_to_cpu(content), buffer)
-    return buffer.getbuffer()
+    write(path, TensorFile(content))
 
 
 def _to_cpu(content: object) -> object:
@@ -64,23 +108,25 @@ def _to_cpu(content: object) -> object:
 
 def save_weights(
     model: Path,
-    networks: Mapping[str, nn.Module | bytes],
+    networks: Mapping[str, nn.Module | Mapping[str, torch.Tensor] | bytes],
     write: Write = write_atomically,
     names: tuple[str, ...] = (LATEST,),
 ) -> dict[str, str]:
-    """Write <name>_net_<G|D|E>.pth under each of the names, a network or what a file of one held;
-    returns the SHA-256 of each file of the first name."""
+    """Write <name>_net_<G|D|E>.pth under each of the names, a network, its state dict or what a
+    file of one held; returns the SHA-256 of each file of the first name."""
     files = {}
     for network, weights in networks.items():
-        if isinstance(weights, bytes):
-            content = weights
-        else:
-            content = _serialised(without_wrappers(weights.state_dict()))
         first, *others = [weights_path(model, network, name) for name in names]
-        write(first, content)
+        if isinstance(weights, bytes):
+            write(first, weights)
+            files[first.name] = hashlib.sha256(weights).hexdigest()
+        else:
+            state = weights.state_dict() if isinstance(weights, nn.Module) else weights
+            content = TensorFile(without_wrappers(state))
+            write(first, content)
+            files[first.name] = content.sha256
         for other in others:
             write(other, first)
-        files[first.name] = hashlib.sha256(content).hexdigest()
     return files
 
 

@@ -50,7 +50,7 @@ def test_an_image_that_changes_ends_a_training_with_its_name(
     tiny.dataset(data)
     save = ModelFolder.save
 
-    def save_and_change(folder):
+    def save_and_change(folder, goes_on):
         save(folder)
         change(data / PHOTO)
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -69,6 +70,29 @@ def test_l1_is_the_mean_distance_in_float32():
     fake, real = torch.tensor([[1.0, -1.0]], dtype=torch.bfloat16), torch.tensor([[0.25, -0.875]])
     loss = l1_loss(fake, real)
     assert loss.dtype == torch.float32 and loss.item() == (0.75 + 0.125) / 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_l1_of_maps_in_any_form_has_the_gradient_of_copies_in_float32(dtype, memory_format):
+    maps = [torch.randn(2, 8, 31, 17).to(dtype, memory_format=memory_format) for _ in range(2)]
+    fake, real = maps[0].requires_grad_(), maps[1]
+    gradients = []
+    wanted = F.l1_loss(fake.float(), real.float())
+    for loss in (wanted, l1_loss(fake, real)):
+        (gradient,) = torch.autograd.grad(loss, fake)
+        gradients.append(gradient)
+    assert loss.dtype == torch.float32
+    exact = dtype is torch.float32
+    torch.testing.assert_close(loss, wanted, rtol=0 if exact else 1e-3, atol=1e-7 if exact else 0)
+    assert torch.equal(*gradients)
+
+
+def test_l1_of_16_bits_is_summed_in_float32():
+    """In float16 the sum of 2 million ones would be infinite, in bfloat16 256."""
+    for dtype in (torch.float16, torch.bfloat16):
+        ones = torch.ones(1, 2, 1024, 1024, dtype=dtype)
+        assert l1_loss(ones, torch.zeros_like(ones)).item() == 1.0
 
 
 def test_feature_matching_ignores_scores_and_gives_no_gradient_to_real():

@@ -30,6 +30,7 @@ from shared.data.images import read_ids, read_picture
 from shared.data.labels import colours_of
 from shared.device import Runtime, pick
 from shared.errors import InputError, WorkFailed
+from shared.networks.checkpoint import TensorFile
 from shared.networks.weight_file import load_tensors
 from tests import reference, tiny
 from tests.asking import as_flags
@@ -395,15 +396,15 @@ def test_policy_plateau_lowers_the_rate_by_the_losses_of_G_and_remembers_them(
 def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint(dataset, tmp_path, monkeypatch, capsys):
     run(dataset, tmp_path, config=config(epochs=1, epochs_decay=0))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    write_bytes = type(tmp_path).write_bytes
+    write_to = TensorFile.write_to
 
-    def full(path, content):
-        if path.name == ".training.pt.partial":  # the last of a checkpoint's files
-            write_bytes(path, content[:100])
+    def full(content, file):
+        if file.name.endswith(".training.pt.partial"):
+            file.write(bytes(100))
             raise OSError(errno.ENOSPC, "No space left on device")
-        return write_bytes(path, content)
+        write_to(content, file)
 
-    monkeypatch.setattr(type(tmp_path), "write_bytes", full)
+    monkeypatch.setattr(TensorFile, "write_to", full)
     flags = dict(dataset=dataset, model=tmp_path, **tiny.TRAIN, epochs=2, epochs_decay=0)
     with pytest.raises(SystemExit) as end:
         main(as_flags(**flags, device="cpu"))

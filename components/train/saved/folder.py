@@ -3,7 +3,8 @@ weights, copies of earlier ones."""
 
 import contextlib
 import math
-from collections.abc import Set
+from collections.abc import Iterator, Set
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from components.train.config import TrainConfig
 from components.train.continuing import Facts
 from components.train.networks.ema import Ema
 from components.train.saved.fitting import misfit
+from components.train.saved.snapshot import snapshot
 from components.train.saved.state import (
     FORMAT,
     L1_RANGE,
@@ -57,6 +59,7 @@ class ModelFolder:
         self.weights: dict[str, SavedWeights] = {}  # that the folder's card names
         self.state = state_file(path)
         self.is_state_whole = True  # else it is not to become the one before
+        self.writing: Future | None = None  # of a checkpoint, while training goes on
 
     # The state to continue from.
 
@@ -187,22 +190,93 @@ class ModelFolder:
         here = all(one and one.epoch == self.trainer.epoch and self._is_there(one) for one in saved)
         return here and (self.path / ModelCard.FILE).is_file()
 
-    def save_state(self) -> None:
-        """Write what resuming needs, within an epoch. All ranks call it."""
-        self._refuse_broken_networks()
-        with written_together() as write:
-            self._write_state(write)
+    # Checkpoints.
 
-    def _write_state(self, write: Write) -> None:
+    def save_state(self) -> None:
+        """Write what resuming needs, within an epoch, beside the steps that follow: see `written`.
+        All ranks call it."""
+        self._save({}, goes_on=True)
+
+    def save(self, goes_on: bool = False) -> None:
+        """Write a complete model folder of the last finished epoch. All ranks call it.
+
+        goes_on: Whether training does meanwhile: see `written`."""
+        networks = {name: one.state_dict() for name, one in self.trainer.published().items()}
+        self._save(networks | ({"E": self.encoder} if self.encoder else {}), goes_on)
+
+    @contextlib.contextmanager
+    def finished(self) -> Iterator[None]:
+        """After the block nothing is being written any more, however it ends."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):  # what ended it is told
+                self.written()
+            raise
+        self.written()
+
+    def written(self) -> None:
+        """Wait until the last checkpoint is on the disk. Raises OSError where that does not take
+        it."""
+        writing, self.writing = self.writing, None
+        if writing:
+            writing.result()
+
+    def _save(self, networks: dict[str, dict[str, Tensor] | bytes], goes_on: bool) -> None:
+        self._refuse_broken_networks()
+        self.written()
+
+        # All that is written follows from it.
         state = self.trainer.state_dict()
-        if self.trainer.world.is_main:
-            state |= {"metrics": self.metrics, "best": self.best.state_dict(), L1_RANGE: 1.0}
-            state |= {"format": FORMAT, "facts": self.facts}
-            state["architecture"] = self.trainer.architecture.model_dump()
+        state |= {"metrics": self.metrics, "best": self.best.state_dict(), L1_RANGE: 1.0}
+        state |= {"format": FORMAT, "facts": self.facts}
+        state["architecture"] = self.trainer.architecture.model_dump()
+        if not self.trainer.world.is_main:
+            return
+
+        # From a copy where the next steps change it.
+        if not goes_on:
+            self._write(state, networks)
+            return
+        pool = ThreadPoolExecutor(1, "checkpoint")
+        self.writing = pool.submit(self._write, *snapshot([state, networks]))
+        pool.shutdown(wait=False)
+
+    def _write(self, state: dict, networks: dict[str, dict[str, Tensor] | bytes]) -> None:
+        with written_together() as write:
+            # First: a kill in between leaves a state, from which the model is written again.
             if self.state.is_file() and self.is_state_whole:
                 write(state_before(self.path), self.state)
             save_tensors(self.state, state, write)
-            self.is_state_whole = True
+            if networks:
+                self._write_model(state, networks, write)
+        self.is_state_whole = True
+        if networks:
+            self._remove_copies(state["epoch"])
+
+    def _write_model(
+        self, state: dict, networks: dict[str, dict[str, Tensor] | bytes], write: Write
+    ) -> None:
+        # The files, under each name that these weights get.
+        epoch, names = state["epoch"], [LATEST]
+        names += [BEST] * (state["best"]["epoch"] == epoch)
+        names += [str(epoch)] * (self.keep_checkpoints > 0)
+        files = save_weights(self.path, networks, write, tuple(names))
+        saved = SavedWeights(
+            epoch=epoch,
+            images_seen=state["images_seen"],
+            digest=digest_of(files),
+            files=files,
+            metrics=state["metrics"],
+        )
+
+        # The card: these, and of those before what is there and stays.
+        before = {name: one for name, one in self.weights.items() if self._is_there(one)}
+        self.weights = before | {name: saved.under(name) for name in names}
+        kept = sorted(filter(str.isdecimal, self.weights), key=int)
+        order = [LATEST, BEST, *(kept[-self.keep_checkpoints :] if self.keep_checkpoints else kept)]
+        self.weights = {name: self.weights[name] for name in order if name in self.weights}
+        self.card.model_copy(update={"weights": self.weights}).of(LATEST).write(self.path, write)
 
     def _refuse_broken_networks(self) -> None:
         """Raises WorkFailed before networks that are not finite replace a checkpoint: an update by
@@ -218,53 +292,15 @@ class ModelFolder:
         trainer = self.trainer
         return trainer.networks.trained() | ({"ema": trainer.ema} if trainer.ema else {})
 
-    # The whole model.
-
-    def save(self) -> None:
-        """Write a complete model folder of the last finished epoch. All ranks call it."""
-        self._refuse_broken_networks()
-        is_main = self.trainer.world.is_main
-        with written_together() as write:
-            # First: a kill in between leaves a state, from which the model is written again.
-            self._write_state(write)
-            if is_main:
-                self._write_model(write)
-        if is_main:
-            self._remove_copies()
-
-    def _write_model(self, write: Write) -> None:
-        trainer, epoch = self.trainer, self.trainer.epoch
-
-        # The files, under each name that these weights get.
-        names = [LATEST]
-        names += [BEST] * (self.best.epoch == epoch) + [str(epoch)] * (self.keep_checkpoints > 0)
-        networks = trainer.published() | ({"E": self.encoder} if self.encoder else {})
-        files = save_weights(self.path, networks, write, tuple(names))
-        saved = SavedWeights(
-            epoch=epoch,
-            images_seen=trainer.images_seen,
-            digest=digest_of(files),
-            files=files,
-            metrics=self.metrics,
-        )
-
-        # The card: these, and of those before what is there and stays.
-        before = {name: one for name, one in self.weights.items() if self._is_there(one)}
-        self.weights = before | {name: saved.under(name) for name in names}
-        kept = sorted(filter(str.isdecimal, self.weights), key=int)
-        order = [LATEST, BEST, *(kept[-self.keep_checkpoints :] if self.keep_checkpoints else kept)]
-        self.weights = {name: self.weights[name] for name in order if name in self.weights}
-        self.card.model_copy(update={"weights": self.weights}).of(LATEST).write(self.path, write)
-
     def _is_there(self, saved: SavedWeights) -> bool:
         files = [self.path / file for file in saved.files]
         return all(file.is_file() and file.stat().st_size for file in files)
 
-    def _remove_copies(self) -> None:
+    def _remove_copies(self, epoch: int) -> None:
         """Remove the copies of epochs that the card does not name any more."""
         for path in self.path.glob("[0-9]*_net_*.pth") if self.keep_checkpoints else ():
             name = path.name.partition("_")[0]
-            if name.isdecimal() and name not in self.weights and int(name) < self.trainer.epoch:
+            if name.isdecimal() and name not in self.weights and int(name) < epoch:
                 path.unlink()
 
 

@@ -1,19 +1,24 @@
 """VGG19's features are those of torchvision's weights, which come by themselves."""
 
+import copy
+import dataclasses
 import hashlib
 
 import pytest
 import torch
 
 from components.train.config import TrainConfig
+from components.train.losses import vgg_loss
 from components.train.networks import vgg as networks
 from components.train.networks.vgg import VGG19Features, find_vgg, load_vgg
 from components.train.run import run
+from components.train.step import Trainer
 from shared.networks.checkpoint import save_tensors
 from shared.published.files import VGG19, WeightFile
 from tests import tiny
 from tests.asking import refusal
 from tests.loopback import serving
+from tests.training import config, trainer_for
 
 
 @pytest.fixture(autouse=True)
@@ -97,3 +102,25 @@ def test_a_training_downloads_what_it_needs_and_learns_from_it(tmp_path, monkeyp
     assert sentence.startswith("--vgg-weights auto needs ") and "was published" in sentence
     other = str(tmp_path / "none.pth")
     assert "is no file" in refusal(find_vgg, TrainConfig(lambda_vgg=1, vgg_weights=other))
+
+
+@pytest.mark.parametrize("asked", ["auto", "nchw"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_training_has_vgg_in_its_precision_and_memory_format(asked, precision):
+    """Cast once, it computes what weights do that autocast casts anew in every pass; NHWC is kept
+    from layer to layer."""
+    a, options = tiny.architecture(), config(memory_format=asked)
+    trainer = trainer_for(a, options, precision=precision)
+    vgg = VGG19Features()
+    with_vgg = dataclasses.replace(trainer.networks, vgg=copy.deepcopy(vgg))
+    Trainer(with_vgg, a, options, trainer.runtime)
+
+    pictures = [torch.rand(1, 3, 32, 32) * 2 - 1 for _ in range(2)]
+    with trainer.runtime.autocast():
+        wanted, found = vgg_loss(vgg, *pictures), vgg_loss(with_vgg.vgg, *pictures)
+        maps = with_vgg.vgg(pictures[0])
+    torch.testing.assert_close(found, wanted, rtol=1e-5 if precision == "fp32" else 1e-2, atol=0)
+    for features in maps[:3]:  # the last are of 2x2 pixels and less, which may be either
+        assert features.is_contiguous(memory_format=torch.channels_last) == (asked == "auto")
+    weight = with_vgg.vgg.features[0].weight
+    assert weight.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
