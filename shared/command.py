@@ -22,9 +22,17 @@ from types import TracebackType
 from typing import Annotated, Any, ClassVar, NoReturn, Self, get_type_hints
 
 import tyro
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from shared import tracking
+from shared import cards, tracking
+from shared.ascend.environment import keep_operators_on
 from shared.bounds import reason_of
 from shared.code_version import code_version
 from shared.errors import InputError, WorkFailed, note_call, runnable
@@ -64,6 +72,32 @@ class CheckOptions(Options):
     check_dataset: bool = False
     """Read the data set and its cache to the end before work, and compare them with the SHA-256
     that prepare noted. Sizes, types and checksums are compared at each read in any case."""
+
+
+Card = Annotated[int, Field(ge=0, lt=1024)]
+
+
+class CardOptions(Options):
+    """Which GPUs or NPUs of this machine."""
+
+    cards: tuple[Card, ...] = Field((), max_length=64)
+    """Numbers of the GPUs or NPUs to use, from 0, as nvidia-smi or npu-smi counts them. Empty: all
+    that CUDA_VISIBLE_DEVICES or ASCEND_RT_VISIBLE_DEVICES lets be seen; the first is used first."""
+
+    @field_validator("cards")
+    @classmethod
+    def _ascend(cls, cards: tuple[int, ...]) -> tuple[int, ...]:
+        if list(cards) != sorted(set(cards)):  # CANN takes no other order
+            raise ValueError("should be different numbers, the smallest first")
+        return cards
+
+    @model_validator(mode="after")
+    def _are_of_a_device(self) -> Self:
+        if self.cards and getattr(self, "device", "auto") == "cpu":
+            raise ValueError(
+                "--cards names GPUs or NPUs but --device is cpu: leave one of them out"
+            )
+        return self
 
 
 def _as_flag_has_it(field: str, value: Any) -> str:
@@ -145,6 +179,8 @@ def execute(
     """
     values = numbers | (given or {})
     step = config.model_construct(**values).step_name
+    if workspace:
+        keep_operators_on(workspace)
     with refusals(config.STEP, workspace, step), stopping.listening(config.STEP):
         _refuse_other_code(config.STEP, version)
         parameters = inspect.signature(run).parameters
@@ -154,6 +190,7 @@ def execute(
         }
         with _in_words_of_recipe(config.model_construct(**values), places.values()):
             checked = config.check(values)
+            _take_cards(checked)
             places = where_they_lie(places, {config.OUTPUT})
             if not is_tracked:
                 with room.said(_options_in(places, checked)):
@@ -189,6 +226,12 @@ def _on_workspace(
     artifact = Path(folders[output])
     with output_on(workspace, config.step_name, output, artifact, config.STAYS) as place:
         yield {**folders, output: place}
+
+
+def _take_cards(config: Options | None) -> None:
+    """Before anything asks which there are. Raises InputError."""
+    if isinstance(config, CardOptions):
+        cards.take(config.cards)
 
 
 def _refuse_other_code(step: str, version: str) -> None:
@@ -355,6 +398,7 @@ def _run_command(
                 print(_example(function))
             raise
 
+        _take_cards(values.get("config"))
         if step:  # of a component, whose folders these are
             values = _where_they_lie(values, get_type_hints(step).get("config"), is_step=not words)
         with (

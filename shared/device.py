@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 import torch
 
-from shared.ascend import card, chips
+from shared import cards
+from shared.ascend import card, chips, environment
 from shared.ascend.problems import find_problem, mismatch_remark
 from shared.ascend.saturation import scaler_by_flag
 from shared.device_names import DeviceName, MemoryFormatName, PrecisionName
@@ -192,8 +193,11 @@ class Runtime:
         return _cpu_name() if self.name == "cpu" else _accelerator(self.name).get_device_name(0)
 
     def describe(self) -> str:
-        """The device, its arithmetic and torch's version, for people."""
-        return f"{self.name} ({self.hardware}), {self.precision}, torch {torch.__version__}"
+        """The device, its arithmetic, torch's version, and what an owner has set up otherwise, for
+        people."""
+        kept = environment.kept() if self.name == "npu" else []
+        found = (f"{self.name} ({self.hardware})", self.precision, f"torch {torch.__version__}")
+        return ", ".join((*found, *kept))
 
 
 @contextlib.contextmanager
@@ -224,15 +228,19 @@ def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runt
         case "cuda":
             if not has_gpu():
                 raise InputError(
-                    "--device cuda: torch sees no NVIDIA GPU here; install a CUDA build of torch "
-                    "and the driver, or use --device cpu."
+                    f"--device cuda: torch sees no NVIDIA GPU here{cards.hidden()}; install a CUDA "
+                    "build of torch and the driver, or use --device cpu."
                 )
             name = "cuda"
         case "cpu":
             name = "cpu"
-    if name == "npu" and (remark := mismatch_remark()):
-        _say_once(f"--device {device}: {remark}")
+    if name == "npu":
+        if remark := mismatch_remark():
+            _say_once(f"--device {device}: {remark}")
+        card.set_up()
     runtime = Runtime(torch.device(name), _pick_precision(name, precision))
+    if name != device or name != "cpu":  # which computes beside a card too
+        cards.refuse_missing(name, runtime.count)
     _round_fp32(name, runtime.precision in ROUNDING)
     if name == "cuda":
         torch.backends.cudnn.benchmark = True

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from shared.bounds import MANY, BatchSizes
-from shared.command import CheckOptions, Options, StepConfig
+from shared.command import CardOptions, CheckOptions, Options, StepConfig
 from shared.contracts.measured import BenchmarkReport
 from shared.device_names import DeviceName, PrecisionName
 from shared.networks.chosen import WeightsOptions
@@ -97,6 +97,7 @@ class BenchmarkConfig(
     GateOptions,
     PageOptions,
     SpeedOptions,
+    CardOptions,
     CheckOptions,
     WeightsOptions,
     StepConfig,

@@ -5,13 +5,13 @@ from typing import ClassVar
 from pydantic import Field
 
 from shared.bounds import BatchSize, Seed
-from shared.command import CheckOptions, StepConfig
+from shared.command import CardOptions, CheckOptions, StepConfig
 from shared.contracts.clusters import ClusterTable
 from shared.device_names import DeviceName, PrecisionName
 from shared.networks.chosen import WeightsOptions
 
 
-class ClusterConfig(CheckOptions, WeightsOptions, StepConfig):
+class ClusterConfig(CardOptions, CheckOptions, WeightsOptions, StepConfig):
     STEP: ClassVar[str] = "cluster"
     OUTPUT: ClassVar[str] = "clusters"
     MADE: ClassVar[tuple[str, ...]] = (

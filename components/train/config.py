@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from components.train.schedule import ScheduleOptions
 from shared.bounds import MANY, BatchSize, Seed
-from shared.command import CheckOptions, Options, StepConfig
+from shared.command import CardOptions, CheckOptions, Options, StepConfig
 from shared.contracts.dataset import parse_size
 from shared.contracts.model import (
     MOST_FEATURES,
@@ -268,6 +268,7 @@ class TrainConfig(
     ValidationOptions,
     PrecisionOptions,
     DataOptions,
+    CardOptions,
     CheckOptions,
     ScheduleOptions,
     LossOptions,
@@ -296,6 +297,14 @@ class TrainConfig(
     def step_name(self) -> str:
         """The stage: networks of pix2pix, which have one, are trained as `train_global` too."""
         return "train_local" if self.netG == "local" else "train_global"
+
+    @model_validator(mode="after")
+    def _has_a_card_for_each_device(self) -> Self:
+        if self.cards and len(self.cards) < self.devices:
+            raise ValueError(
+                f"--devices is {self.devices} but --cards names {len(self.cards)}: name as many"
+            )
+        return self
 
     @model_validator(mode="after")
     def _averages_what_apex_trains(self) -> Self:

@@ -173,7 +173,7 @@ TABLE = (
             *("validate_every_epochs", "log_every_steps", "performance_run", "profile"),
             *("sample_every_epochs", "sample_every_minutes"),
             *("save_every_epochs", "save_every_minutes", "save_every_steps"),
-            "nodes",  # as `devices` are those of all nodes
+            *("nodes", "cards"),  # as `devices` are those of all nodes
         ),
         EXACT,
         "no weight depends on it",

@@ -137,7 +137,9 @@ def train_model(
         is_damaged = pool.submit(is_not_as_saved, stopped.file)
         pool.shutdown(wait=False)
     inputs = {as_flag(name): facts[name] for name in ("dataset", "init_from", "clusters")}
-    check_alike(inputs | {as_flag(name): value for name, value in config}, world)
+    # Each node may have its own cards.
+    options = {as_flag(name): value for name, value in config if name != "cards"}
+    check_alike(inputs | options, world)
 
     # What it measures with, and learns from.
     vgg_file = find_vgg(config)

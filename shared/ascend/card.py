@@ -1,9 +1,33 @@
 """An Ascend card as the steps want it."""
 
+import contextlib
+import functools
+import os
+from pathlib import Path
+
 import torch
 
+from shared.ascend import environment
 from shared.ascend.chips import is_910b_or_later
 from shared.errors import InputError
+
+
+@functools.cache
+def set_up() -> None:
+    """Say to torch_npu, once, how it is to work here. Raises InputError for variables that mean
+    nothing."""
+    environment.set_defaults()  # where others have loaded torch_npu, for what it reads later
+    environment.refuse_two_allocators()
+    # With it a 910 or 310P compiles each operator for each new shape, which takes minutes.
+    jit_compile = environment.is_on(environment.JIT_COMPILE)
+    # Formats of their own pay where weights are brought into them, which is with jit_compile alone.
+    internal_format = environment.is_on(environment.INTERNAL_FORMAT)
+    if hasattr(torch.npu, "set_compile_mode"):  # as all that computes has
+        torch.npu.set_compile_mode(jit_compile=jit_compile)
+        torch.npu.config.allow_internal_format = internal_format
+    if folder := os.environ.get(environment.OPERATORS):
+        with contextlib.suppress(OSError):  # CANN goes on without
+            Path(folder).mkdir(parents=True, exist_ok=True)
 
 
 def keep_fp32() -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from shared.ascend import versions
+from shared.ascend import environment, versions
 from shared.servers import said
 
 DEV = Path("/dev")
@@ -92,6 +92,7 @@ def _import() -> str:
             return f"{name} is {place}, which is not there: {SOURCE} of the CANN that is, {CPU}."
 
     # Its own words: ImportError on a library, RuntimeError, a bare Exception of its check of CANN.
+    environment.set_defaults()
     try:
         import torch_npu  # noqa: F401
     except Exception as error:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 import tyro
 from pydantic import Field, field_validator, model_validator
 
-from shared.command import CheckOptions, Options, StepConfig
+from shared.command import CardOptions, CheckOptions, Options, StepConfig
 from shared.contracts.dataset import parse_size
 from shared.contracts.model import LATEST
 from shared.device_names import DeviceName, PrecisionName
@@ -183,7 +183,9 @@ class StyleOptions(Options):
             raise InputError(f"{given[0]} was given but {reason}.")
 
 
-class SynthesiseConfig(StyleOptions, SceneOptions, CheckOptions, PainterOptions, StepConfig):
+class SynthesiseConfig(
+    StyleOptions, SceneOptions, CardOptions, CheckOptions, PainterOptions, StepConfig
+):
     STEP: ClassVar[str] = "synthesise"
 
     out: Path

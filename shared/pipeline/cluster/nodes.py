@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from shared.ascend.environment import OPERATORS, operators_below
 from shared.errors import InputError
 from shared.pipeline.cluster.config import Cluster, StepNeeds
 from shared.pipeline.recipes import Recipe
@@ -108,6 +109,9 @@ def _environment(site: Cluster, needs: StepNeeds) -> list[Json]:
     plain = ({"MLFLOW_TRACKING_URI": site.mlflow_uri} if site.mlflow_uri else {}) | {
         **site.environment
     }
+    if site.device == "npu" and needs.accelerators:  # an owner's own value comes later, and wins
+        path = site.workspace.path if site.workspace.claim else WORKSPACE_OF_KFP
+        plain = {OPERATORS: str(operators_below(path))} | plain
     env: list[Json] = [{"name": name, "value": value} for name, value in plain.items()]
     for kind, sources in (("secretKeyRef", site.secrets), ("configMapKeyRef", site.config_maps)):
         for source, variables in sources.items():

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from shared.ascend.environment import OPERATORS, operators_below
 from shared.errors import InputError
 from shared.pipeline.engines.cards import cards_for, device_of
 from shared.pipeline.engines.daemon import RUN, connect, labels_of, ours, remove
@@ -35,7 +36,8 @@ HOST_NETWORK = "host"
 TAKEN = re.compile(
     r"PIPELINE_\w+|MLFLOW_\w+|(AWS|AZURE|GOOGLE|GCS|HF|S3)_\w+|WEIGHTS_MIRROR|\w+_proxy|\w+_PROXY"
     r"|(SSL|REQUESTS|CURL)_\w*(CA|CERT)\w*|(OMP|MKL|KMP|OPENBLAS|TORCH|PYTORCH|CUDA|CUDNN|NCCL|NVIDIA"
-    r"|ASCEND|HCCL|NPU|GLOO|TRITON)_\w+|TERM|COLUMNS|NO_COLOR|TZ|LANG|LC_\w+|XDG_CACHE_HOME"
+    r"|ASCEND|HCCL|NPU|ACL|TASK_QUEUE|CPU_AFFINITY|INF_NAN|GLOO|TRITON)_\w+|TERM|COLUMNS|NO_COLOR"
+    r"|TZ|LANG|LC_\w+|XDG_CACHE_HOME"
 )
 # But for open files and the programs of this machine.
 NOT_TAKEN = re.compile(r"PIPELINE_(LOCKS|CODE_IS_KNOWN)")
@@ -144,10 +146,14 @@ class Containers:
         if database := store.database(uri):
             written.append(database.parent / store.ARTIFACTS)
         caches, variables = [hub_folder()], {"TORCH_HOME": str(hub_folder().parents[1])}
+        cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
         if task.component == "prepare":
-            cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
             caches.append(cache / "pix2pix-pipeline")
             variables["XDG_CACHE_HOME"] = str(cache)
+        if device_of(self.options.container_device) == "npu":
+            operators = Path(os.environ.get(OPERATORS) or operators_below(str(cache)))
+            caches.append(operators)
+            variables[OPERATORS] = str(operators)
         for cache in caches:
             with contextlib.suppress(OSError):
                 cache.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """What a card computes in, by its chip, and how it is set up."""
 
+import sys
 import types
 
 import pytest
@@ -9,12 +10,14 @@ from shared.ascend import card
 from shared.errors import InputError
 from tests import tiny
 from tests.asking import as_flags
-from tests.on_npu import on_npu, script_on_npu
+from tests.on_npu import on_npu, run
 
 PRECISIONS = """
+import sys
 from shared.device import pick
 from shared.errors import InputError
-for asked in ("auto", "fp16", "bf16", "hf32", "tf32"):
+import torch
+for asked in ("auto", "bf16", "hf32", "tf32", "fp32", "fp16"):
     try:
         runtime = pick("npu", asked)
         with runtime.autocast():
@@ -25,31 +28,46 @@ for asked in ("auto", "fp16", "bf16", "hf32", "tf32"):
 """
 
 
-def lines_on(chip: str, script: str) -> list[str]:
-    done = script_on_npu(f"import torch{script}", chip=chip)
+def picked_on(chip: str) -> tuple[list[str], dict]:
+    """What came of each precision, and what the process did; an owner has set one variable."""
+    done = run([sys.executable, "-c", PRECISIONS], 100, chip=chip, HCCL_CONNECT_TIMEOUT="1800")
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    return done.stdout.splitlines(), done.processes[0]
 
 
-@pytest.mark.parametrize("chip, name", [("910", "Ascend910A"), ("310P", "Ascend310P3")])
-def test_a_chip_refuses_what_it_lacks_instead_of_computing_in_something_else(chip, name):
-    assert lines_on(chip, PRECISIONS) == [
+def test_a_chip_refuses_what_it_lacks_instead_of_computing_in_something_else():
+    lines, process = picked_on("910")
+    assert lines == [
         "auto is fp16 torch.float16",
-        "fp16 is fp16 torch.float16",
-        f"--precision bf16: this {name} has no bf16, for which torch_npu would compute in fp32 "
+        "--precision bf16: this Ascend910A has no bf16, for which torch_npu would compute in fp32 "
         "without an error: use fp16.",
-        f"--precision hf32: this {name} has no HF32, which came with Ascend910B: use fp16.",
+        "--precision hf32: this Ascend910A has no HF32, which came with Ascend910B: use fp16.",
         "--precision tf32 is an NVIDIA GPU mode, but the device is npu: use hf32 or fp32.",
-    ]
-
-
-def test_chips_from_910B_on_have_bf16_and_hf32():
-    assert lines_on("910B", PRECISIONS)[:4] == [
-        "auto is fp16 torch.float16",
+        "--precision fp32: this Ascend910A has no convolutions of fp32 (aten::convolution: aclnn "
+        "failed, error code is 161002: KEEP_DTYPE of FLOAT): use fp16.",
         "fp16 is fp16 torch.float16",
+    ]
+    assert process["fp16_cubes"] == {}  # nothing that was fp32 became fp16 in silence
+
+
+def test_chips_from_910B_on_have_all_and_the_card_is_set_up_before_torch_npu_is_loaded():
+    lines, process = picked_on("910B")
+    assert lines == [
+        "auto is fp16 torch.float16",
         "bf16 is bf16 torch.bfloat16",
         "hf32 is hf32 torch.float32",
+        "--precision tf32 is an NVIDIA GPU mode, but the device is npu: use hf32 or fp32.",
+        "fp32 is fp32 torch.float32",
+        "fp16 is fp16 torch.float16",
     ]
+    assert process["hf32"] == {"aten::convolution": 1}  # of the one that asked for it
+    said = {"jit_compile": False, "allow_internal_format": False, "conv.allow_hf32": False}
+    assert said.items() <= process["options"].items()
+    found = process["environment"]
+    assert found["HCCL_CONNECT_TIMEOUT"] == "1800"  # an owner's
+    assert found["TASK_QUEUE_ENABLE"] == "1"
+    assert found["PYTORCH_NPU_ALLOC_CONF"] == "expandable_segments:True"
+    assert found["ACL_OP_COMPILER_CACHE_DIR"].endswith("/pix2pix-pipeline/npu-operators")
 
 
 def npu(monkeypatch, has_fp32: bool) -> list[dict]:

@@ -46,6 +46,8 @@ def operands(name: str, values: list) -> list:
         return values
     switch = CONV if name in OF_CONV else MATMUL
     if CHIP.is_old:
+        if STATS.options.get("ACL_PRECISION_MODE") == "must_keep_origin_dtype":
+            raise RuntimeError(f"{name}: aclnn failed, error code is 161002: KEEP_DTYPE of FLOAT")
         seen_as, kept = STATS.fp16_cubes, lambda one: one.half().nan_to_num_(nan=0.0).float()
     elif switch.allow_hf32 and MANTISSA < 23:
         seen_as, kept = STATS.hf32, rounded
