@@ -70,7 +70,7 @@ def on_any_device(options: EngineOptions, configs: Configs) -> Configs:
     the devices that it may not know."""
     if device_of(options.container_device) == "cpu":
         return configs
-    free = {"device": "cpu", "precision": "auto", "precisions": ("fp32",)}
+    free = {"device": "cpu", "precision": "auto", "precisions": ("auto",)}
     return {
         step: config.model_copy(update={name: free[name] for name in free if hasattr(config, name)})
         for step, config in configs.items()
@@ -83,7 +83,9 @@ def _arithmetic_of(configs: Configs) -> dict[str, list[Arithmetic]]:
     for step, config in configs.items():
         wanted = found.setdefault(step.partition("_")[0], [])
         if hasattr(config, "device"):
-            precisions = getattr(config, "precisions", None) or [config.precision]
+            asked = getattr(config, "precisions", None) or [config.precision]
+            # Among others the benchmark leaves out fp32 where a chip has none.
+            precisions = [one for one in asked if one != "fp32"] or asked
             wanted += [(config.device, precision) for precision in precisions]
     return found
 

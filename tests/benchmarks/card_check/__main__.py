@@ -28,7 +28,7 @@ OF_TORCH = (
 )
 OF_EXPORT = (*OF_TORCH, "onnx", "onnxruntime", "scipy", "skimage", "jinja2", "mlflow")
 REPORT = Part("report", "the device, its driver and what is installed", 60)
-STEP = Part("step", "a training step against the CPU", 150, OF_TORCH)
+STEP = Part("step", "a training step against the CPU", 150, OF_TORCH, may_fall_back=False)
 COUNTS = Part("counts", "kernels and fetches of a step", 90, OF_TORCH)
 SPEED = Part("speed", "images a second", 150, OF_TORCH)
 PARTS = {

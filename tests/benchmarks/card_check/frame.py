@@ -31,6 +31,7 @@ class Part:
     title: str
     limit_s: float
     needs: tuple[str, ...] = ()  # modules, without which it is left out
+    may_fall_back: bool = True  # what an NPU lacks may run on the CPU, with torch_npu's warning
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,12 @@ def run_part(part: Part, out: Path, flags: list[str], limit_s: float) -> Outcome
     shutil.rmtree(out / part.name, ignore_errors=True)  # of an earlier check
     command = [*COMMAND, part.name, "--rows", str(rows), "--work", str(out / part.name), *flags]
     started, ended = time.monotonic(), RAN
+    variables = {} if part.may_fall_back else {"TORCH_NPU_FALLBACK_CPU_DISABLE": "1"}
     with log.open("wb") as words:
         process = subprocess.Popen(
             command,
             cwd=ROOT,
+            env=variables | os.environ,
             stdin=subprocess.DEVNULL,
             stdout=words,
             stderr=subprocess.STDOUT,

@@ -2,6 +2,7 @@
 torch_npu is loaded."""
 
 import os
+import re
 
 import pytest
 
@@ -10,6 +11,7 @@ from shared.ascend import environment
 from tests import tiny
 from tests.asking import as_flags, refusal
 from tests.on_npu import on_npu
+from tests.places import ROOT
 
 OURS = {
     "TASK_QUEUE_ENABLE": "1",
@@ -62,6 +64,22 @@ def test_an_owners_values_are_said(monkeypatch):
     monkeypatch.setenv("TASK_QUEUE_ENABLE", "2")
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "3")
     assert environment.kept() == ["TASK_QUEUE_ENABLE=2", "ASCEND_RT_VISIBLE_DEVICES=3"]
+
+
+def test_the_page_has_every_variable_with_its_value_and_reason():
+    page = (ROOT / "docs" / "ascend_setup.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    values = {
+        name: value
+        for row in rows
+        for name in re.findall("`([A-Z_]+)`", row[0])
+        for value in row[1:2]
+    }
+    switches = (environment.JIT_COMPILE, environment.INTERNAL_FORMAT, environment.VISIBLE)
+    assert {*OURS, "CPU_AFFINITY_CONF", *switches} <= values.keys()
+    for name, value in environment.VALUES.items():
+        assert values[name].strip("`").startswith(value), name
+    assert all(len(row) >= 3 and row[2] for row in rows if row[0] != "`ASCEND_RT_VISIBLE_DEVICES`")
 
 
 def test_switches_of_ours_are_0_or_1(monkeypatch):

@@ -14,6 +14,7 @@ class Stats:
     """Counts of this process."""
 
     def __init__(self) -> None:
+        self.environment = dict(os.environ)  # as torch_npu found it when it was loaded
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -30,7 +31,6 @@ class Stats:
         self.calls: Counter[str] = Counter()  # of torch.npu's functions, such as "synchronize"
         self.trace: list[dict] | None = None  # kernels one by one, while a profiler records
         self.options: dict[str, bool] = getattr(self, "options", {})  # as they were set
-        self.environment = dict(os.environ)  # as torch_npu found it when it was loaded
 
     def fetched(self) -> None:
         """Note a copy to the host, with the line of the project that asked for it."""
