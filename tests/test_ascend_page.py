@@ -9,10 +9,11 @@ import pytest
 from tests.places import ROOT
 
 PAGE = ROOT / "docs" / "ascend.md"
+TABLES = re.findall(r"(?m)^\| what .*\n\|---.*\n((?:\|.*\n)+)", PAGE.read_text())
 ROWS = [
     [cell.strip() for cell in line.strip("|").split(" | ")]
-    for line in PAGE.read_text().splitlines()
-    if line.startswith("| ") and not line.startswith("| what ")
+    for table in TABLES
+    for line in table.splitlines()
 ]
 COMMANDS = sorted(set(re.findall(r"`(python -m components\.[^`]+)`", PAGE.read_text())))
 
