@@ -106,6 +106,8 @@ def test_the_job_of_a_site_is_one_by_its_description(name):
         assert pod["nodeSelector"] == {"zone": "a", "accelerator": "huawei-Ascend910"}
         assert pod["tolerations"] == [{"key": "huawei.com/Ascend910", "operator": "Exists"}]
         assert container["volumeMounts"][0]["subPath"] == "runs"
+        operators = f"{container['volumeMounts'][0]['mountPath']}/pix2pix-pipeline/npu-operators"
+        assert {"name": "ACL_OP_COMPILER_CACHE_DIR", "value": operators} in container["env"]
         assert template.pod_labels["ring-controller.atlas"] == "ascend-910b"
     else:
         assert body["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "night"

@@ -164,6 +164,23 @@ def test_the_run_and_the_files_of_mlflow_are_written(asked, tmp_path, monkeypatc
     assert [path.name for path in tmp_path.iterdir() if "27" in path.name] == []
 
 
+def test_operators_that_an_npu_compiled_are_kept_on_this_machine(asked, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    monkeypatch.delenv("ACL_OP_COMPILER_CACHE_DIR", raising=False)
+    monkeypatch.setenv("TASK_QUEUE_ENABLE", "2")
+    place = str(tmp_path / "caches" / "pix2pix-pipeline" / "npu-operators")
+    container, environment = asked(container_device="npu")
+    assert environment["ACL_OP_COMPILER_CACHE_DIR"] == place
+    assert {"ACL_OP_COMPILER_CACHE_DIR", "TASK_QUEUE_ENABLE"} <= set(container["names"])
+    assert {one["target"]: one["read_only"] for one in container["mounts"]}[place] is False
+    names = asked(container_device="cpu")[0]["names"]
+    assert "ACL_OP_COMPILER_CACHE_DIR" not in names
+
+    monkeypatch.setenv("ACL_OP_COMPILER_CACHE_DIR", str(tmp_path / "his"))
+    container, _ = asked(container_device="npu")
+    assert str(tmp_path / "his") in [one["target"] for one in container["mounts"]]
+
+
 def test_who_and_how_much_a_container_is(asked):
     options = asked()[0]["options"]
     assert options["user"] == f"{os.getuid()}:{os.getgid()}" and options["network_mode"] == "host"
