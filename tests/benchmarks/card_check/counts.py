@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from shared.device import pick
+from shared.device import Runtime, pick
 from tests.benchmarks.card_check.work import Case, precisions
 
 CASES = [
@@ -73,16 +73,20 @@ def run(given) -> None:
         for precision in available:
             if precision in ("tf32", "hf32"):  # the operators of fp32
                 continue
-            runtime = pick(given.device, precision)
-            trainer = case.trainer(runtime)
-            batch = case.batch().to(runtime.torch_device)
-            for _ in range(WARMUP):
-                trainer.step(batch)
-            with counted(runtime.name) as count:
-                for _ in range(STEPS):
-                    trainer.step(batch)
             what = f"{case.name}, {precision}"
-            given.say(f"{what}: operators a step", count.operators.total() / STEPS)
-            fetches = count.fetches.total() / STEPS
-            wanted = f"at most {MOST_FETCHES}"
-            given.say(f"{what}: fetches a step", fetches, "", wanted, fetches <= MOST_FETCHES)
+            with given.attempt(what):
+                count_steps(given, what, case, pick(given.device, precision))
+
+
+def count_steps(given, what: str, case: Case, runtime: Runtime) -> None:
+    trainer = case.trainer(runtime)
+    batch = case.batch().to(runtime.torch_device)
+    for _ in range(WARMUP):
+        trainer.step(batch)
+    with counted(runtime.name) as count:
+        for _ in range(STEPS):
+            trainer.step(batch)
+    given.say(f"{what}: operators a step", count.operators.total() / STEPS)
+    fetches = count.fetches.total() / STEPS
+    holds = fetches <= MOST_FETCHES
+    given.say(f"{what}: fetches a step", fetches, "", f"at most {MOST_FETCHES}", holds)

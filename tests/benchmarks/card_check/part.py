@@ -7,6 +7,8 @@ import json
 import math
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -33,6 +35,21 @@ class Given:
             file.write(json.dumps(asdict(row)) + "\n")
         print(row, flush=True)
 
+    @contextmanager
+    def attempt(self, what: str) -> Iterator[None]:
+        """A figure that fails is a row that does not hold, and the part goes on."""
+        try:
+            yield
+        except Exception as error:  # whatever a driver, a compiler or an operator raises
+            traceback.print_exc()
+            self.say(what, f"failed: {reason_of(error)}", holds=False)
+
+
+def reason_of(error: Exception) -> str:
+    first = (str(error).strip().splitlines() or [""])[0][:200]
+    kind = type(error).__name__
+    return first if kind in ("InputError", "WorkFailed") else f"{kind}: {first}"
+
 
 def main() -> int:
     parser = argparse.ArgumentParser()
@@ -47,9 +64,7 @@ def main() -> int:
         importlib.import_module(f"tests.benchmarks.card_check.{module}").run(given)
     except Exception as error:
         traceback.print_exc()
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        kind = type(error).__name__
-        print(first if kind in ("InputError", "WorkFailed") else f"{kind}: {first}")
+        print(reason_of(error))
         return 1
     return 0
 

@@ -28,7 +28,8 @@ def run(given) -> None:
         of_cpu = first_step(case.trainer(pick("cpu", "fp32")), case)
         for precision in available:
             what = f"{case.name}, {precision}"
-            compare(given, what, pick(given.device, precision), case, of_cpu)
+            with given.attempt(what):
+                compare(given, what, pick(given.device, precision), case, of_cpu)
 
 
 def first_step(trainer: Trainer, case: Case) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -106,8 +106,10 @@ def test_all_parts_together_have_their_time(made_parts):
 
 @pytest.mark.parametrize("device, total_s", check.TOTAL_S.items())
 def test_the_limits_of_all_parts_fit_into_the_time_of_the_check(device, total_s):
-    assert total_s <= 600 and len({part.name for part in check.PARTS[device]}) >= 5
-    assert max(part.limit_s for part in check.PARTS[device]) <= total_s / 3
+    assert (total_s <= 600 or device == "cpu") and len(
+        {part.name for part in check.PARTS[device]}
+    ) >= 5
+    assert max(part.limit_s for part in check.PARTS[device]) <= 0.6 * total_s
 
 
 # What parts measure, by answers that are known.
@@ -198,6 +200,21 @@ def test_make_npu_check_runs_from_end_to_end(tmp_path, stand_ins):
     for form in ("om_precise", "om_native"):
         assert values(form)["om against PyTorch, largest error"] < 1e-4
         assert values(form)["ais_bench, device_images_per_second"] > 0
+
+
+@pytest.mark.slow
+def test_what_make_gpu_check_runs_is_tried_on_the_cpu(tmp_path):
+    """All but the part `step`, which has nothing to compare there, and is tried above."""
+    parts = ["report", "counts", "speed", "runtimes"]
+    code = check.main(["--device", "cpu", "--tiny", "--out", str(tmp_path), "--only", *parts])
+    sent = json.loads((tmp_path / "cpu_check.json").read_text())
+    assert [one["ended"] for one in sent["parts"]] == [RAN] * 4 and code == 0, sent
+    rows = {row["what"] for one in sent["parts"] for row in one["rows"]}
+    for case in ("512p features, ngf 2, 32x64", "unet_256, ngf 2, 256x256"):
+        assert f"training, {case}, fp32" in rows
+    assert "training, 512p features, ngf 2, 32x64, fp32, plain" in rows
+    assert "training, 512p features, ngf 2, 32x64, bf16, compiled" in rows
+    assert "generator, 512p, ngf 2, 32x64, ONNX Runtime CPU fp16: largest error" in rows
 
 
 @pytest.mark.slow

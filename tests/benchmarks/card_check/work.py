@@ -55,7 +55,7 @@ class Case:
         """The same of next to nothing, to try a check."""
         large = self.netG == "unet_256"  # it halves its input eight times
         size = dict(height=256 if large else 32, width=256 if large else 64)
-        same = dict(name=self.name, netG=self.netG, feat_num=self.feat_num)
+        same = dict(name=self.name, netG=self.netG, feat_num=self.feat_num, vgg=self.vgg)
         return Case(**same, **size, ngf=2, batch_size=min(self.batch_size, 2), tiny=True)
 
     def architecture(self) -> Architecture:
@@ -104,7 +104,9 @@ class Case:
 
 def precisions(given) -> list[str]:
     """Those that the device has; of the others a row says why not. What is computed in one is to be
-    picked anew before: TF32 and HF32 are switches of the whole process."""
+    picked anew before: TF32 and HF32 are switches of the whole process. Raises InputError where the
+    device itself is not there."""
+    pick(given.device, "auto")
     found = []
     for precision in PRECISIONS[given.device]:
         try:
