@@ -7,6 +7,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from components.train.devices.profiling import WARMUP as PROFILED_AFTER
+from components.train.devices.profiling import Profiler
 from shared.device import Runtime, pick
 from tests.benchmarks.card_check.work import Case, precisions
 
@@ -16,6 +18,7 @@ CASES = [
     Case("local, labels", 128, 256, ngf=8, netG="local"),
 ]
 WARMUP, STEPS = 2, 3
+DEAREST = 10  # kinds of kernels
 MOST_FETCHES = 1  # a step; between two points of the curves (--log-every-steps)
 aten = torch.ops.aten
 
@@ -76,6 +79,10 @@ def run(given) -> None:
             what = f"{case.name}, {precision}"
             with given.attempt(what):
                 count_steps(given, what, case, pick(given.device, precision))
+    if given.device == "npu":
+        case = CASES[0].small() if given.tiny else CASES[0]
+        with given.attempt("torch_npu.profiler"):
+            profile_steps(given, case, pick("npu", "fp16"))
 
 
 def count_steps(given, what: str, case: Case, runtime: Runtime) -> None:
@@ -90,3 +97,19 @@ def count_steps(given, what: str, case: Case, runtime: Runtime) -> None:
     fetches = count.fetches.total() / STEPS
     holds = fetches <= MOST_FETCHES
     given.say(f"{what}: fetches a step", fetches, "", f"at most {MOST_FETCHES}", holds)
+
+
+def profile_steps(given, case: Case, runtime: Runtime) -> None:
+    """The kernels that torch_npu itself records, and which take the most of a step."""
+    trainer = case.trainer(runtime)
+    batch = case.batch().to(runtime.torch_device)
+    with Profiler(STEPS, runtime, given.work / "model") as profiler:
+        for _ in range(PROFILED_AFTER + STEPS):
+            trainer.step(batch)
+            profiler.step()
+    if not profiler.calls:
+        raise RuntimeError(f"no kernels were recorded: {profiler.trouble or profiler.folder}")
+    what = f"{case.name}, {runtime.precision}, torch_npu.profiler"
+    given.say(f"{what}: kernels a step", profiler.calls.total() / STEPS)
+    for name, microseconds in profiler.times.most_common(DEAREST):
+        given.say(f"{what}: {name}", microseconds / STEPS / 1000, "ms a step")

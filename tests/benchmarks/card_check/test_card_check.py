@@ -196,6 +196,7 @@ def test_make_npu_check_runs_from_end_to_end(tmp_path, stand_ins):
     assert steps["global, features, fp32: losses"] == 0
     assert steps["global, features, hf32: gradients of G"] > 1e-3
     assert counts["global, labels, fp16: operators a step"] > 100
+    assert counts["global, labels, fp16, torch_npu.profiler: kernels a step"] > 100
     assert sum("img/s" in row["unit"] for row in found["speed"]["rows"]) == 4 * 4
     for form in ("om_precise", "om_native"):
         assert values(form)["om against PyTorch, largest error"] < 1e-4
