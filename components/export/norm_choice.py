@@ -105,7 +105,9 @@ def rows_of(norm: str, card: ExportCard, config: ExportConfig) -> list[NormRow]:
         return [NormRow(norm, problem="it was not run on an NPU, as the lines above say")]
     rows = []
     for om, measured in zip(card.om, parities, strict=True):
-        limit = largest_difference(config.limit(measured.precision), card.graph.output)
+        limit = largest_difference(
+            config.limit(measured.precision, measured.device), card.graph.output
+        )
         parity = measured.model_copy(update={"limit": limit})
         is_equal = passes(parity, card.graph.output)
         rows += [
