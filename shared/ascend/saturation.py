@@ -39,10 +39,23 @@ def scaler_by_flag(**constants: float | int) -> torch.amp.GradScaler:
             return {found_inf.device: found_inf}
 
         def update(self, new_scale: float | Tensor | None = None) -> None:
-            torchs.update(self, new_scale)
+            torchs.update(self, _adapted(self) if new_scale is None else new_scale)
             self._clear_overflow_flag = False  # the next `scale` clears it
 
         # A state is one of torch's, so that a run goes on on another chip.
         state_dict, load_state_dict = torchs.state_dict, torchs.load_state_dict
 
     return ScalerByFlag(**constants)
+
+
+def _adapted(scaler: torch.amp.GradScaler) -> Tensor:
+    """The next scale as torch's, but by kernels that the chip has: CANN has AmpUpdateScale for A2
+    and A3 alone (its aclnnAmpUpdateScale.md)."""
+    scale, tracker = scaler._check_scale_growth_tracker("update")
+    states = scaler._per_optimizer_states.values()
+    found = [one for state in states for one in state["found_inf_per_device"].values()]
+    overflow = torch.stack(found).sum() > 0
+    grows = tracker + 1 == scaler.get_growth_interval()
+    larger = torch.where(grows, scale * scaler.get_growth_factor(), scale)
+    tracker.copy_(torch.where(overflow | grows, 0, tracker + 1))
+    return torch.where(overflow, scale * scaler.get_backoff_factor(), larger)

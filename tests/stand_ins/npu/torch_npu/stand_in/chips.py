@@ -32,5 +32,6 @@ CHIPS = {
     "910": Chip("Ascend910A", True, 32, 32, 32 * 2**30),
     "310P": Chip("Ascend310P3", True, 8, 15, 24 * 2**30),
 }
-CHIP = CHIPS[os.environ.get("NPU_STAND_IN_CHIP", "910B")]
+NAME = os.environ.get("NPU_STAND_IN_CHIP", "910B")
+CHIP = CHIPS[NAME]
 COUNT = int(os.environ.get("NPU_STAND_IN_COUNT", "8"))

@@ -5,7 +5,9 @@ that without a name); its npu_native_functions*.yaml.
 
 dtypes.csv: what their tensors may be on A2 and A3, by the tables of CANN's operators of August 2026
 (docs/aclnn*.md of hicann/ops-nn e5c3fa93 and hicann/ops-math c4193324). A 910 and a 310P have no
-bfloat16. Operators that are registered and have no line are counted as unlisted."""
+bfloat16, and nothing of what has their names in `not_on`: neither CANN's manual nor the lists of
+kernels of CANN 8.1 (aic-*-ops-info.json) have it there, and torch_npu no other way to compute it.
+Operators that are registered and have no line are counted as unlisted."""
 
 import csv
 from functools import partial
@@ -14,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from torch_npu.stand_in.chips import CHIP
+from torch_npu.stand_in.chips import CHIP, NAME
 from torch_npu.stand_in.stats import STATS
 
 HERE = Path(__file__).parent
@@ -33,7 +35,10 @@ def _long(name: str) -> torch.dtype:
 
 with (HERE / "dtypes.csv").open() as _table:
     DTYPES = {
-        row["operator"]: ({_long(name) for name in row["dtypes"].split()}, row["source"])
+        row["operator"]: (
+            set() if NAME in row["not_on"].split() else set(map(_long, row["dtypes"].split())),
+            row["source"],
+        )
         for row in csv.DictReader(_table)
     }
 

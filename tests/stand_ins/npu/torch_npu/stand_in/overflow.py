@@ -36,5 +36,6 @@ def npu_get_float_status(self: Tensor) -> Tensor:
 
 
 def npu_clear_float_status(self: Tensor) -> Tensor:
+    STATS.calls["npu_clear_float_status"] += 1
     FLAG.zero_()
     return self.zero_()
