@@ -36,7 +36,7 @@ def run(given) -> None:
     # What torch says; without a device this part ends with the reason.
     from shared.device import pick
 
-    runtime = pick(given.device, "fp32")
+    runtime = pick(given.device)  # which every chip has
     given.say("device", runtime.describe())
     given.say("devices", runtime.count)
     given.say("free memory", runtime.free_memory_bytes() / 2**20, "MiB")
