@@ -22,6 +22,7 @@ from shared.pipeline.server.submitting import (
     find_or_create_experiment,
     service_account,
     spec_of,
+    upload,
 )
 from shared.servers import said
 
@@ -76,18 +77,22 @@ def create(options: ScheduleOptions, graph: GraphComponent) -> None:
     wanted = {
         "display_name": name,
         "mode": "ENABLE",
-        "pipeline_spec": spec_of(graph, "data"),
         "runtime_config": {"parameters": run_parameters(graph, options.raw_data)},
         "trigger": {"cron_schedule": {"cron": to_kfp(cron)}},
         "no_catchup": True,
         "max_concurrency": "1",
     } | service_account(options)
-    content = json.dumps(wanted | {"experiment": options.experiment}, sort_keys=True)
-    wanted["description"] = MARK + hashlib.sha256(content.encode()).hexdigest()[:16]
 
-    # The new one first, so that there is one at any moment.
     with connect(options) as server:
+        # The pipeline in this version, whose page shows it; earlier schedules have a graph of their
+        # own.
         there = _find_mine(server, options)
+        version = upload(server, options.recipe_name, spec_of(graph, "data"))
+        wanted["pipeline_version_reference"] = version
+        content = json.dumps(wanted | {"experiment": options.experiment}, sort_keys=True)
+        wanted["description"] = MARK + hashlib.sha256(content.encode()).hexdigest()[:16]
+
+        # The new one first, so that there is one at any moment.
         old = {run.recurring_run_id for run in there}
         as_wanted = (run for run in there if run.description == wanted["description"])
         known = next((run for run in as_wanted if run.status == "ENABLED"), None)

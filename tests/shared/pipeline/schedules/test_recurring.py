@@ -40,13 +40,15 @@ def test_a_recurring_run_starts_what_was_asked_and_nothing_twice(kfp_server, nig
     assert run["no_catchup"] is True and int(run["max_concurrency"]) == 1
     given = run["runtime_config"]["parameters"]
     assert (given["raw_data"], given["epochs"], given["train_global"]) == ("s3://b/raw", 3, {})
-    assert recipe_in(run["pipeline_spec"])["train_global"]["epochs"] == 3
+    assert "pipeline_spec" not in run, "its graph is that of an uploaded version"
+    spec = kfp_server.spec_of(run)
+    assert recipe_in(spec)["train_global"]["epochs"] == 3
     (experiment,) = kfp_server.experiments.values()
     assert experiment["display_name"] == "demo"
     out = capsys.readouterr().out
     assert "At 02:00 every day, UTC time" in out and "CRON_SCHEDULE_TIMEZONE" in out
 
-    tasks = run["pipeline_spec"]["root"]["dag"]["tasks"]
+    tasks = spec["root"]["dag"]["tasks"]
     assert {step.replace("_", "-") for step in CONFIGS} <= tasks.keys()
     cached = {name for name, task in tasks.items() if task.get("cachingOptions")}
     assert cached <= {"prepare"}, "a night trains and measures anew"
@@ -109,6 +111,43 @@ def test_a_recurring_run_of_somebody_else_is_not_touched(kfp_server, nightly, as
     for call in (nightly, lambda: ask(disable=True), lambda: ask(delete=True)):
         assert "choose another name" in refusal(call)
     assert kfp_server.recurring_runs == before
+
+
+def test_one_of_an_earlier_version_is_replaced_disabled_and_deleted(kfp_server, nightly, ask):
+    """It has the graph in itself, and the digest of that in its description."""
+    nightly()
+    (version,), (pipeline,) = kfp_server.versions.values(), kfp_server.pipelines.values()
+    (now,) = kfp_server.recurring_runs.values()
+    spec = {"pipeline_spec": kfp_server.spec_of(now)}
+    old = {key: one for key, one in now.items() if key != "pipeline_version_reference"}
+    old |= spec | {"description": f"{recurring.MARK}{'0' * 16}", "recurring_run_id": "old"}
+
+    # Replaced by one of the same version: nothing is uploaded twice.
+    kfp_server.recurring_runs = {"old": dict(old)}
+    nightly()
+    (new,) = kfp_server.recurring_runs.values()
+    assert new["pipeline_version_reference"] == {
+        "pipeline_id": pipeline["pipeline_id"],
+        "pipeline_version_id": version["pipeline_version_id"],
+    }
+    assert len(kfp_server.versions) == 1
+
+    # Disabled and deleted as it is.
+    kfp_server.recurring_runs = {"old": dict(old)}
+    ask(disable=True)
+    assert kfp_server.recurring_runs["old"]["status"] == "DISABLED"
+    ask(delete=True)
+    assert not kfp_server.recurring_runs
+
+
+def test_a_version_that_was_deleted_is_uploaded_again(kfp_server, nightly):
+    """A night of the recurring run that is there would find no graph."""
+    nightly()
+    ((name, run),) = kfp_server.recurring_runs.items()
+    kfp_server.versions.clear()
+    nightly()
+    ((new, _),) = kfp_server.recurring_runs.items()
+    assert new != name and len(kfp_server.versions) == 1
 
 
 def test_one_that_could_not_be_made_leaves_the_old_one(kfp_server, nightly):
