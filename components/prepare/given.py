@@ -9,7 +9,7 @@ from typing import Any
 from shared.command import StepConfig
 from shared.errors import InputError
 from shared.recipes.values import value_of
-from shared.recipes.whole import COMMON, Steps, refuse_other_weights
+from shared.recipes.whole import COMMON, Steps, refuse_other_stages, refuse_other_weights
 from shared.recipes.words import in_words_of_recipe, owners_of
 
 
@@ -61,7 +61,9 @@ def lay_over(
     if "output_nc" in given.get("train_global", {}) and "train_local" in recipe:
         given["train_local"].setdefault("output_nc", given["train_global"]["output_nc"])
     if any(given.values()):
-        refuse_other_weights({step: {**recipe[step], **given[step]} for step in recipe})
+        together = {step: {**recipe[step], **given[step]} for step in recipe}
+        refuse_other_weights(together)
+        refuse_other_stages(together)
     return given
 
 

@@ -9,7 +9,7 @@ from shared.command import StepConfig
 from shared.errors import InputError
 from shared.recipes.files import Numbers, numbers_of, read_sections, recipe_name
 from shared.recipes.values import is_list, value_of
-from shared.recipes.whole import refuse_other_weights
+from shared.recipes.whole import refuse_other_stages, refuse_other_weights
 from shared.recipes.words import in_words_of_recipe, owners_of
 
 Configs = Mapping[str, type[StepConfig]]
@@ -71,6 +71,7 @@ def read_recipe(
     refuse_other_weights(checked)
     if init_from:
         _start_from(init_from, checked, known, numbers)
+    refuse_other_stages(checked)
     return checked
 
 

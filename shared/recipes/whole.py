@@ -57,3 +57,63 @@ def refuse_other_weights(recipe: Steps) -> None:
         said = ", ".join(f"{step}.weights {name}" for step, name in weights.items())
         remedy = " ".join(f"{step}.weights={named[0]}" for step in weights)
         raise InputError(f"{said}: these steps read one model: say --set {remedy}.")
+
+
+def refuse_other_stages(recipe: Steps) -> None:
+    """Raises InputError where the networks of stage two cannot hold those of stage one, or where
+    features have no encoder, or no styles. What a model before decides, the recipe leaves open."""
+    one, two = recipe.get("train_global", {}), recipe.get("train_local", {})
+    _refuse_features(recipe, one, two)
+    if not two:
+        return
+
+    # Stage two's generator has stage one's inside, at half the width for each enhancer around it.
+    if (netG := two.get("netG", "local")) != "local":
+        raise InputError(
+            f"train_local.netG {netG} has no place for stage one: say --set train_local.netG=local."
+        )
+    if (netG := one.get("netG", "global")) != "global":
+        raise InputError(
+            f"train_global.netG {netG} is no stage one for train_local: say --set "
+            "train_global.netG=global, or choose a recipe of one stage."
+        )
+    if {"ngf", "n_local_enhancers"} <= two.keys() and "ngf" in one:
+        width = two["ngf"] * 2 ** two["n_local_enhancers"]
+        if width != one["ngf"]:
+            raise InputError(
+                f"train_local.ngf {two['ngf']} around {two['n_local_enhancers']} enhancers needs a "
+                f"train_global.ngf of {width}, which is {one['ngf']}: say --set "
+                f"train_global.ngf={width}, or another train_local.ngf."
+            )
+    same = ["n_downsample_global", "n_blocks_global", "norm", "output_nc"]
+    if recipe.get("prepare", {}).get("instances") != "none":
+        same.append("use_instances")
+    for field in same:
+        if field in one and field in two and one[field] != two[field]:
+            value = f"{one[field]}".lower() if isinstance(one[field], bool) else one[field]
+            raise InputError(
+                f"train_local.{field} {two[field]} but train_global.{field} {one[field]}, whose "
+                f"networks stage two takes over: say --set train_local.{field}={value}."
+            )
+
+
+def _refuse_features(recipe: Steps, one: Mapping[str, Any], two: Mapping[str, Any]) -> None:
+    """Features come of stage one's encoder; what they are later is said by the cluster step."""
+    if "instance_features" not in one:
+        return
+    has_table = "cluster" in recipe
+    if has_table and not one["instance_features"]:
+        raise InputError(
+            "train_global.instance_features is false, but the recipe clusters features: say --set "
+            "train_global.instance_features=true, or choose a recipe without cluster."
+        )
+    if one["instance_features"] and not has_table:
+        raise InputError(
+            "train_global.instance_features is true, but the recipe has no cluster step, whose "
+            "styles export needs: leave it out, or choose a recipe with cluster."
+        )
+    if not has_table and two.get("instance_features"):
+        raise InputError(
+            "train_local.instance_features is true, but train_global has none and the recipe no "
+            "cluster step: leave it out, or choose a recipe with cluster."
+        )

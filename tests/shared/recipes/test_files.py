@@ -35,7 +35,8 @@ def test_a_file_is_a_recipe_called_after_its_stem(write):
     assert list(recipe) == ["prepare", "train_global", "export", "benchmark"]
     assert (recipe["train_global"]["ngf"], recipe["train_global"]["ndf"]) == (8, 4)
     assert recipe["benchmark"]["registered_model"] == recipe_name("x/My_cats-2.yaml") == "My_cats-2"
-    shuffled = "".join(f"{step}:\n" for step in reversed(SECTIONS))
+    two = {"train_local": "{netG: local, ngf: 32}", "train_global": "{instance_features: yes}"}
+    shuffled = "".join(f"{step}: {two.get(step, '')}\n" for step in reversed(SECTIONS))
     assert list(read_recipe(write(shuffled), CONFIGS)) == list(SECTIONS) == list(CONFIGS)
 
 

@@ -60,7 +60,8 @@ def test_a_remedy_of_every_flag_is_one_that_set_takes(step, name):
     except InputError as refusal:  # a value of the right type that this field does not take alone
         problem = str(refusal)
     if problem:
-        assert override == f"{step}.{name}={text}" and "unknown" not in problem
+        given = text or str(value).lower()
+        assert override == f"{step}.{name}={given}" and "unknown" not in problem
     else:
         assert parsed == value or str(parsed) == text
 
