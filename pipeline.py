@@ -244,7 +244,7 @@ def submit(config: SubmitOptions) -> None:
     run_preflight(**asked, runs=runs, **here)
     raw_data = running.find_raw_data(raw_data, runs)
     run = begin(name, numbers, raw_data, tags, tracking.code_version(), runs)
-    run.start_by(config, images)
+    run.start_by(config, images, site.needs_here())
     site = site.here().model_copy(update={"images": images})
     running.run_here(run, build(name, numbers, site), raw_data, config.reuse)
 

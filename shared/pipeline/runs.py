@@ -93,6 +93,7 @@ class RunRecord(Folder):
     host: str  # the machine
     engine: EngineOptions = EngineOptions()
     images: dict[str, str] = {}  # of every component, for containers
+    needs: dict[str, dict[str, Any]] = {}  # of steps here, by --cluster: its StepNeeds
     started: str  # UTC
     ended: str = ""
     state: Literal["running", "finished", "failed", "stopped"] = "running"
@@ -121,14 +122,22 @@ class Run:
         """The folder of its benchmark's report."""
         return self.folder / "benchmark" / "report"
 
-    def start_by(self, options: EngineOptions, images: Mapping[str, str] | None = None) -> None:
-        """From now on start steps as those options say that were given, and in these images; what
-        is not given stays. Noted when the run begins, by whoever holds its lock."""
+    def start_by(
+        self,
+        options: EngineOptions,
+        images: Mapping[str, str] | None = None,
+        needs: Mapping[str, dict[str, Any]] | None = None,
+    ) -> None:
+        """From now on start steps as those options say that were given, in these images, and as
+        often as they need; what is not given stays. Noted when the run begins, by whoever holds its
+        lock."""
         said = options.model_fields_set & EngineOptions.model_fields.keys()
         given = {name: getattr(options, name) for name in said}
         engine = EngineOptions.model_validate(self.record.engine.model_dump() | given)
         images = self.record.images if images is None else dict(images)
-        self.record = self.record.model_copy(update={"engine": engine, "images": images})
+        needs = self.record.needs if needs is None else dict(needs)
+        update = {"engine": engine, "images": images, "needs": needs}
+        self.record = self.record.model_copy(update=update)
 
     def raw_data(self, given: str | None) -> str:
         """Where its raw data are; `given` is needed only for a URL whose secrets were not kept.

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -320,16 +320,17 @@ class Cluster(Table):
             return ""
         return self.accelerator.device or DEVICES[self.accelerator.resource.partition("/")[0]]
 
+    def needs_here(self) -> dict[str, dict[str, Any]]:
+        """What of its steps' needs has a meaning on this machine, where it says something."""
+        kept = {"shm", "retries", "backoff_s", "backoff_factor"}
+        steps = get_args(StepName)
+        said = {step: self.needs(step).model_dump(include=kept) for step in steps}
+        none = StepNeeds().model_dump(include=kept)
+        return {step: needs for step, needs in said.items() if needs != none}
+
     def here(self) -> Self:
         """What of it has a meaning on this machine: images, shared memory, and retries."""
-        kept = {"shm", "retries", "backoff_s", "backoff_factor"}
-        said = self.model_dump(include={"images"}, exclude_unset=True)
-        said["defaults"] = self.defaults.model_dump(include=kept, exclude_unset=True)
-        said["steps"] = {
-            step: needs.model_dump(include=kept, exclude_unset=True)
-            for step, needs in self.steps.items()
-        }
-        return type(self).model_validate(said)
+        return type(self)(images=self.images, steps=self.needs_here())
 
 
 ANY = Cluster()

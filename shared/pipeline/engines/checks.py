@@ -15,7 +15,7 @@ from shared.contracts.forecast import Refusals
 from shared.errors import InputError
 from shared.pipeline.cluster.config import ANY, Cluster
 from shared.pipeline.engines.cards import cards_for, device_of
-from shared.pipeline.engines.daemon import SILENT, ask, connect, refusal
+from shared.pipeline.engines.daemon import SILENT, ask, connect, refusal, sweep_probes
 from shared.pipeline.engines.mounts import binds
 from shared.pipeline.images.named import CODE, image_name
 from shared.pipeline.images.registry import CODE_LABEL
@@ -62,7 +62,7 @@ def start_again(run: Run, options: EngineOptions) -> Cluster:
     run.start_by(options)
     if not run.record.images or "container_device" in options.model_fields_set:
         run.start_by(options, images_here(run.record.engine, ANY, ""))
-    return ANY.model_copy(update={"images": run.record.images})
+    return Cluster(images=run.record.images, steps=run.record.needs)
 
 
 def on_any_device(options: EngineOptions, configs: Configs) -> Configs:
@@ -110,6 +110,8 @@ def check_containers(
         return "", [*missing, str(error)]
     with contextlib.closing(client):
         engine = client.info() | client.version()
+        with contextlib.suppress(APIError, *SILENT):  # whoever asks later does it
+            sweep_probes(client)
         cards = cards_for(device, engine)
         with ThreadPoolExecutor(3) as pool:
             asked = [

@@ -20,7 +20,7 @@ import psutil
 from shared.ascend.environment import OPERATORS, operators_below
 from shared.errors import InputError
 from shared.pipeline.engines.cards import cards_for, device_of
-from shared.pipeline.engines.daemon import RUN, connect, labels_of, ours, remove
+from shared.pipeline.engines.daemon import RUN, connect, labels_of, ours, remove, sweep_probes
 from shared.pipeline.engines.mounts import binds
 from shared.pipeline.engines.steps import StepTask
 from shared.pipeline.runs import LOCK, EngineOptions, Run
@@ -65,6 +65,7 @@ class Containers:
     def made_ready(self, run: Run, screen: Screen) -> Iterator[None]:
         """Inside, MLflow can be reached from containers; what killed runs have left is gone."""
         with contextlib.closing(connect()) as client:
+            sweep_probes(client)
             for container in ours(client, RUN):
                 folder = Path(container.labels[RUN])
                 if folder == run.folder or not _is_worked_on(folder):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 from docker.types import DeviceRequest, LogConfig, Mount
@@ -19,6 +20,9 @@ HOST = "DOCKER_HOST"
 PATIENCE_S = 60  # for one answer; a container itself is waited for as long as it works
 # Labels of our containers: the machine, the folder of the run, and that of the task.
 MACHINE, RUN, TASK = "pix2pixhd.machine", "pix2pixhd.run", "pix2pixhd.task"
+PROBE = (
+    "pix2pixhd.probe"  # of one that only answers a question: the process that asks, and its begin
+)
 # What docker's library raises where the engine does not answer.
 SILENT = (RequestException, DockerException, OSError)
 
@@ -93,13 +97,32 @@ def remove(container: Container) -> None:
             raise
 
 
+def _me() -> str:
+    """This process, told from a later one of its number."""
+    me = psutil.Process()
+    return f"{me.pid} {me.create_time()}"
+
+
+def sweep_probes(client: docker.DockerClient) -> None:
+    """Remove the containers that only answered a question, of processes that were killed while they
+    asked. Raises APIError and what is in SILENT."""
+    for container in ours(client, PROBE):
+        number, _, begin = container.labels[PROBE].partition(" ")
+        try:
+            is_asking = f"{psutil.Process(int(number)).create_time()}" == begin
+        except (psutil.NoSuchProcess, ValueError):
+            is_asking = False
+        if not is_asking:
+            remove(container)
+
+
 def ask(
     client: docker.DockerClient, image: str, command: list[str], cards: dict[str, Any]
 ) -> tuple[int, str]:
     """Run a short command in an image: its exit status, and what it wrote to stdout. Raises
     APIError where no container can be started, and what is in SILENT."""
     given = dict(
-        labels={MACHINE: platform.node()},
+        labels={MACHINE: platform.node(), PROBE: _me()},
         mounts=[Mount(type="bind", **one) for one in cards["mounts"]],
         device_requests=[DeviceRequest(**one) for one in cards["device_requests"]] or None,
         environment=cards.get("environment"),

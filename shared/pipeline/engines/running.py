@@ -65,7 +65,7 @@ def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse) -> No
     keeps(f"what is done is kept in {nearby(run.folder)}", f"go on with: {command}")
     with hold(run.folder / LOCK), Log(run.log) as log:
         # Nobody else works on it; who did until now may have got further.
-        said = {"engine": run.record.engine, "images": run.record.images}
+        said = run.record.model_dump(include={"images", "needs"}) | {"engine": run.record.engine}
         run.record = record = RunRecord.read(run.folder).model_copy(update=said)
         screen = Screen(sys.stdout, log)
         for line in head_lines(run):

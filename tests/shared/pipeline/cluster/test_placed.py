@@ -1,5 +1,6 @@
 """What the compiled YAML asks for on each example cluster."""
 
+import json
 import shutil
 
 import pytest
@@ -23,8 +24,9 @@ from shared.pipeline.cluster.config import (
 )
 from shared.pipeline.cluster.place import refuse_unseen
 from shared.pipeline.cluster.reading import read_cluster
+from shared.pipeline.engines.checks import start_again
 from shared.pipeline.recipes import read_recipe
-from shared.pipeline.runs import runs_in
+from shared.pipeline.runs import EngineOptions, Run, RunRecord, begin, runs_in
 from shared.recipes.files import built_in
 from tests.asking import refusal, refusal_of_command
 from tests.calling import SMALL, call
@@ -175,6 +177,30 @@ def test_here_a_cluster_is_its_images_shared_memory_and_retries():
     assert asked(text)["train_global"]["device"] == "cuda", "on the cluster itself"
 
 
+def test_a_run_that_goes_on_has_the_retries_of_its_begin(tmp_path):
+    """--continue takes no --cluster."""
+    steps = "{train_global: {retries: 3, backoff_s: 5}, export: {retries: 0}}"
+    (tmp_path / "c.yaml").write_text(f"{{defaults: {{retries: 1}}, steps: {steps}}}")
+    site = read_cluster(tmp_path / "c.yaml")
+    run = begin("demo", {"prepare": {}, "export": {}}, "/raw", {}, {}, tmp_path / "runs")
+    run.start_by(EngineOptions(), {}, site.needs_here())
+    run.note(state="stopped")
+    again = Run(run.folder, RunRecord.read(run.folder))
+    here = start_again(again, EngineOptions())
+    for step in ("fingerprint", "prepare", "train_global", "export", "benchmark"):
+        kept, given = here.needs(step), site.needs(step)
+        assert (kept.retries, kept.backoff_s) == (given.retries, given.backoff_s)
+    assert site.here() == here
+
+    # One of an earlier version, which has not noted them.
+    file = run.folder / RunRecord.FILE
+    noted = json.loads(file.read_text())
+    del noted["needs"], noted["sha256_of_all_above"]
+    file.write_text(json.dumps(noted))
+    old = start_again(Run(run.folder, RunRecord.read(run.folder)), EngineOptions())
+    assert old.needs("train_global").retries == 0
+
+
 def test_the_command_refuses_a_wrong_file_before_it_asks_the_server(tmp_path, capsys):
     (tmp_path / "c.yaml").write_text("defaults: {memory_limit: 16GB}")
     wrong = ("--cluster", tmp_path / "c.yaml")
@@ -220,6 +246,7 @@ def test_a_graph_with_a_cluster_runs_here_and_takes_over_what_is_done(
     (new,) = [one for one in runs_in(folder / "runs") if one.record.steps["export"].reused_from]
     steps = {name: state.state for name, state in new.record.steps.items()}
     assert steps.pop("benchmark") == "finished" and set(steps.values()) == {"reused"}
+    assert new.record.needs["train_global"]["retries"] == 3, "it goes on as it began"
 
 
 def test_the_readme_has_every_field():

@@ -3,16 +3,20 @@ said where no engine is."""
 
 import json
 import os
+import platform
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from shared.errors import InputError
 from shared.pipeline.engines.cards import cards_for, device_of
 from shared.pipeline.engines.containers import Containers
-from shared.pipeline.engines.daemon import connect
+from shared.pipeline.engines.daemon import MACHINE, PROBE, RUN, TASK, connect, sweep_probes
 from shared.pipeline.engines.mounts import binds
 from shared.pipeline.runs import EngineOptions
 from tests.calling import call
@@ -234,3 +238,36 @@ def test_preflight_says_that_there_is_no_engine(tmp_path, monkeypatch):
     assert done.returncode == 2, done.stderr
     assert "containers: --engine docker: no container engine answers" in done.stderr
     assert Path(tmp_path / "runs").exists() is False
+
+
+# Containers that only answer a question.
+
+
+def test_a_probe_whose_process_was_killed_is_removed_at_the_next_start():
+    """Of this machine's alone, and of nobody who still asks."""
+    waits = [sys.executable, "-S", "-c", "input()"]
+    asking = [subprocess.Popen(waits, stdin=subprocess.PIPE) for _ in range(2)]
+    begins = [f"{one.pid} {psutil.Process(one.pid).create_time()}" for one in asking]
+    asking[0].kill()
+    asking[0].wait()
+    here, removed = {MACHINE: platform.node()}, []
+    labels = {
+        "of a killed one": here | {PROBE: begins[0]},
+        "of one that asks": here | {PROBE: begins[1]},
+        "of a number that is another's by now": here | {PROBE: f"{asking[1].pid} 1.0"},
+        "without a number": here | {PROBE: "x"},
+        "of another machine": {MACHINE: "other", PROBE: begins[0]},
+        "a step": here | {RUN: "/runs/demo-1", TASK: "/runs/demo-1/prepare"},
+    }
+    containers = [
+        SimpleNamespace(labels=one, remove=lambda force, name=name: removed.append(name))
+        for name, one in labels.items()
+    ]
+    listed = SimpleNamespace(list=lambda **_: containers)
+    sweep_probes(SimpleNamespace(containers=listed))
+    asking[1].communicate(b"\n")
+    assert removed == [
+        "of a killed one",
+        "of a number that is another's by now",
+        "without a number",
+    ]
