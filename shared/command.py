@@ -42,7 +42,7 @@ from shared.flags import as_flag, first_paragraph, flag_of, name_of, read_flags,
 from shared.recipes.files import Numbers, read_section
 from shared.recipes.words import in_words_of_recipe, owners_of, owners_of_folders
 from shared.secrets import restored, without_secrets
-from shared.servers import plain
+from shared.servers import keep_loopback, plain
 from shared.terminal import ranks, stopping
 from shared.terminal.screen import FittingLines
 from shared.workspace.attempts import refused_once
@@ -353,6 +353,7 @@ def command_line(
 
     argv: None: those of the program, which this is then all of: signals are its own.
     """
+    keep_loopback()
     if argv is not None:
         return _run_command(prog, step, commands, argv)
     note_call()

@@ -5,6 +5,7 @@ A time-out of a socket ends silence alone. A byte every ten seconds, or one inte
 other, would hold whoever reads; so that `bound` limits all that is read by http.client, which
 urllib, MLflow's and KFP's clients are built on."""
 
+import base64
 import http.client
 import io
 import os
@@ -14,8 +15,10 @@ import socket
 import ssl
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from shared.errors import InputError
 from shared.secrets import without_secrets
@@ -75,6 +78,69 @@ def is_final(error: BaseException) -> bool:
     if isinstance(error, socket.gaierror):
         return error.errno == socket.EAI_NONAME
     return isinstance(error, ssl.SSLCertVerificationError)
+
+
+# The proxy on the way, by HTTPS_PROXY, HTTP_PROXY and NO_PROXY, which the libraries know too.
+
+
+class Proxy(NamedTuple):
+    """Who passes on what is asked."""
+
+    address: str  # http://host:port, without user and password
+    headers: dict[str, str]  # by which it knows us
+
+
+def keep_loopback() -> None:
+    """From now on, here and in all that is started from here, this machine is asked by no proxy,
+    which would be another machine's loopback."""
+    proxies = urllib.request.getproxies_environment()
+    if not proxies.keys() - {"no"}:
+        return
+    known = [one.strip() for one in proxies.get("no", "").split(",") if one.strip()]
+    if known != ["*"]:
+        known += [one for one in ("localhost", "127.0.0.1", "::1") if one not in known]
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(known)
+
+
+def proxy_of(url: str) -> Proxy | None:
+    """By whom this environment asks a URL; None: nobody. Raises InputError for what is no address
+    of a proxy, and does not show it: it may hold a password."""
+    parts = urlsplit(url)
+    scheme = parts.scheme.lower()
+    given = urllib.request.getproxies_environment().get(scheme, "")
+    if not given or urllib.request.proxy_bypass_environment(parts.netloc.rpartition("@")[2]):
+        return None
+    try:
+        proxy = urlsplit(given if "://" in given else f"http://{given}")
+        host = f"[{proxy.hostname}]" if ":" in (proxy.hostname or "") else proxy.hostname
+        if proxy.scheme not in ("http", "https") or not host:
+            raise ValueError
+        address = f"{proxy.scheme}://{host}" + (f":{proxy.port}" if proxy.port else "")
+    except ValueError:
+        raise InputError(
+            f"{scheme.upper()}_PROXY is no address of an HTTP proxy: write for example "
+            "http://proxy.example:3128."
+        ) from None
+    if proxy.username is None:
+        return Proxy(address, {})
+    pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()
+    return Proxy(address, {"proxy-authorization": f"Basic {base64.b64encode(pair).decode()}"})
+
+
+def let_proxy(settings: Any) -> None:
+    """Let a client of Kubernetes, which asks no environment itself, go by its proxy."""
+    proxy = proxy_of(settings.host)
+    if proxy and not settings.proxy:
+        settings.proxy, settings.proxy_headers = proxy.address, proxy.headers
+
+
+def by_proxy(url: str) -> str:
+    """By whom a URL is asked, for a sentence, with a blank before it; "" where by nobody."""
+    try:
+        proxy = proxy_of(url)
+    except InputError:
+        return f" by the proxy of {urlsplit(url).scheme.upper()}_PROXY, which is no address"
+    return f" by the proxy {proxy.address}" if proxy else ""
 
 
 class Pace:

@@ -193,7 +193,7 @@ def _ask(file: WeightFile, start: int, timeout: float) -> Iterator[http.client.H
     headers = {"User-Agent": "pix2pixhd-pipeline", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    with _as_unreachable(timeout):
+    with _as_unreachable(timeout, servers.by_proxy(file.address)):
         request = urllib.request.Request(file.address, headers=headers)
         answer = urllib.request.urlopen(request, timeout=timeout)
     with answer:
@@ -206,19 +206,21 @@ def _ask(file: WeightFile, start: int, timeout: float) -> Iterator[http.client.H
 
 
 @contextlib.contextmanager
-def _as_unreachable(timeout: float) -> Iterator[None]:
-    """Turns what a connection may raise into Unreachable with a reason for people."""
+def _as_unreachable(timeout: float, way: str = "") -> Iterator[None]:
+    """Turns what a connection may raise into Unreachable with a reason for people.
+
+    way: The proxy that was asked, in words."""
     try:
         yield
     except urllib.error.HTTPError as error:
-        raise Unreachable(f"HTTP {error.code}", error.code in FINAL) from None
+        raise Unreachable(f"HTTP {error.code}{way}", error.code in FINAL) from None
     except TimeoutError as error:
         came = str(error) if "bytes came" in str(error) else f"nothing came in {timeout:g} s"
         raise Unreachable(came) from None
     except (OSError, http.client.HTTPException, ValueError, OverflowError) as error:
         cause = getattr(error, "reason", None) or error
         reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-        raise Unreachable(said(reason), servers.is_final(cause)) from None
+        raise Unreachable(f"{said(reason)}{way}", servers.is_final(cause)) from None
 
 
 def _length(path: Path) -> int:

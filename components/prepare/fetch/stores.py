@@ -18,7 +18,7 @@ import fsspec
 from components.prepare.fetch.paths import why_no_path
 from shared.errors import InputError
 from shared.secrets import restored
-from shared.servers import Pace, is_final, patience_s, within
+from shared.servers import Pace, by_proxy, is_final, patience_s, said, within
 
 VARIABLE = "env"  # scheme of the name of a variable that holds the URL
 CHUNK = 4 * 2**20  # bytes read at once
@@ -118,7 +118,7 @@ class Store:
     Unreachable."""
 
     def __init__(self, url: str, shown: str):
-        self.shown = shown
+        self.url, self.shown = url, shown
         self.stopped = threading.Event()
         self.trusts_etags = True  # until one that looks like an MD5 is none
 
@@ -147,6 +147,10 @@ class Store:
             if self.is_http and isinstance(error, FileNotFoundError):
                 error = error.__cause__ or error
             status = getattr(error, "status", None) or getattr(error, "code", None)
+            way = by_proxy(self.url) if self.is_http else ""
+            if status == 407 or "Proxy" in type(error).__name__:  # aiohttp's, of a proxy itself
+                found = f"HTTP {status}" if status else str(error)
+                raise Unreachable(f"{said(found)}{way}", is_final=status is not None) from None
             if (
                 isinstance(error, PermissionError)
                 or status in (401, 403)
@@ -163,7 +167,7 @@ class Store:
             reason = str(error) if isinstance(error, TimeoutError) else ""
             found = f"HTTP {status}" if status else reason or type(error).__name__
             lost = status in FINAL or is_final(getattr(error, "os_error", error))
-            raise Unreachable(found, lost) from None
+            raise Unreachable(f"{found}{way}", lost) from None
 
     def with_retries(self, call: Callable[[], Any], reached: Callable[[], int] = lambda: 0) -> Any:
         """Call again after each of the pauses, which begin anew whenever `reached` has grown."""

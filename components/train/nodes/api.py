@@ -72,6 +72,7 @@ class Api:
                 return cls(settings, OUR_NAMESPACE.read_text().strip())
             config.load_kube_config(client_configuration=settings)
             _, context = config.list_kube_config_contexts()
+            servers.let_proxy(settings)
         except (ConfigException, OSError) as error:
             raise InputError(
                 f"there is no Kubernetes API to start the nodes with ({servers.said(error)}): run "

@@ -29,6 +29,8 @@ def cluster(site: Cluster, namespace: str) -> list[Finding]:
             config.load_incluster_config()
         else:
             config.load_kube_config(os.environ.get("KUBECONFIG") or None)
+            servers.let_proxy(settings := client.Configuration.get_default_copy())
+            client.Configuration.set_default(settings)
     except (ConfigException, OSError, ValueError, TypeError) as error:
         about = f"no kubeconfig and no account of a pod ({servers.said(error)})"
         return [Finding("Kubernetes", "not seen", about)]

@@ -98,7 +98,7 @@ def _look(step: str, image: str) -> Looked:
         said = "names no registry, so that every node of the cluster must hold it already: give "
         return Looked(step, image, "unknown", said + "--images, see docker/README.md")
     scheme = "http" if registry.startswith(LOOPBACK) else "https"
-    asked = _Asked(f"{scheme}://{registry}/v2/{name}")
+    asked = _Asked(url := f"{scheme}://{registry}/v2/{name}")
 
     # Whether it is there.
     try:
@@ -107,11 +107,17 @@ def _look(step: str, image: str) -> Looked:
         if error.code == 404:
             gone = f"is not in {registry}: build and push it, see docker/README.md."
             return Looked(step, image, "gone", gone)
-        unseen = f"{registry} does not show it without a login (HTTP {error.code})"
+        way = servers.by_proxy(url)
+        unseen = f"{registry} does not show it{way} without a login (HTTP {error.code})"
         return Looked(step, image, "unknown", unseen)
     except UNANSWERED as error:
         reason = servers.said(getattr(error, "reason", None) or error)
-        return Looked(step, image, "unknown", f"{registry} is not reached from here ({reason})")
+        return Looked(
+            step,
+            image,
+            "unknown",
+            f"{registry} is not reached from here{servers.by_proxy(url)} ({reason})",
+        )
 
     # What it holds.
     try:

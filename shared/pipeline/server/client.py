@@ -43,7 +43,8 @@ def connect(options: ServerOptions) -> Iterator["Server"]:
     try:
         yield Server(access, namespace)
     except NoAnswer as failed:
-        raise InputError(f"--host {access.url} {failed}") from None
+        way = servers.by_proxy(access.url)
+        raise InputError(f"--host {access.url}{way} {failed}") from None
 
 
 class _Page(Answer, extra="allow"):
@@ -56,7 +57,7 @@ class Server:
     def __init__(self, access: Access, namespace: str = ""):
         self.access, self.namespace = access, namespace
         servers.bound()
-        self._pool = urllib3.PoolManager(ssl_context=_trust(access))
+        self._pool = _pool(access)
         self._has_answered = False
         self.has_users = self.ask("GET", "healthz", Health).multi_user
 
@@ -143,6 +144,15 @@ class Server:
             preload_content=False,
             **sent,
         )
+
+
+def _pool(access: Access) -> urllib3.PoolManager:
+    """The connections, by a proxy where the environment names one. Raises InputError."""
+    trust, proxy = _trust(access), servers.proxy_of(access.url)
+    if proxy is None:
+        return urllib3.PoolManager(ssl_context=trust)
+    headers = urllib3.HTTPHeaderDict(proxy.headers)
+    return urllib3.ProxyManager(proxy.address, proxy_headers=headers, ssl_context=trust)
 
 
 def _trust(access: Access) -> ssl.SSLContext | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import ssl
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from urllib3.exceptions import (
     HTTPError,
     LocationValueError,
     NewConnectionError,
+    ProxyError,
     ReadTimeoutError,
     SSLError,
 )
@@ -19,6 +21,7 @@ from urllib3.exceptions import (
 from shared import servers
 from shared.pipeline.server.credentials import COOKIE, TOKEN
 
+WANTS_LOGIN = re.compile(r"\b(401|403|407)\b")  # of a proxy that passes nothing on
 BUSY = (408, 425, 429)  # and all from 500 on
 IN_TEXT = (400, 409, 413, 422)  # whose reason KFP's upload says without JSON
 HOW = f"--token-file, --cookie-file, {TOKEN}, {COOKIE}, or user and password in the URL"
@@ -67,6 +70,9 @@ def of_status(
     match status:
         case 301 | 302 | 303 | 307 | 308:
             return NoAnswer(_elsewhere(status, location or "", url), status)
+        case 407:
+            reason = f"is not reached: the proxy wants a login ({code}): write user and password "
+            reason += "into HTTP_PROXY, as in http://user:password@proxy.example:3128."
         case 401 if sources:
             reason = f"refuses access ({code}) to {sources}: it is wrong, or too old: renew it."
         case 401:
@@ -126,6 +132,15 @@ def said_why() -> Iterator[None]:
         raise NoAnswer("gave no answer in time.", is_silence=True) from None
     except SSLError as error:
         raise _of_tls(error) from None
+    except ProxyError as error:
+        cause = error.original_error
+        reason = servers.said(getattr(cause, "strerror", None) or cause).rstrip(".")
+        raise NoAnswer(
+            f"cannot be reached ({reason}): check HTTP_PROXY, HTTPS_PROXY and NO_PROXY, and user "
+            "and password in them.",
+            passes=not WANTS_LOGIN.search(reason),
+            is_unsent=True,
+        ) from None
     except (ConnectTimeoutError, NewConnectionError) as error:
         cause = error.__cause__ or error
         reason = servers.said(getattr(cause, "strerror", None) or "no answer in time")
