@@ -1,10 +1,8 @@
 """The pipeline on one page, and its verbs: `python pipeline.py --help`."""
 
 import shared  # noqa: F401 # isort: skip - for it listens to Ctrl-C while the rest is imported
-import os
 import sys
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,44 +23,28 @@ from components.prepare.config import PrepareConfig
 from components.train.component import train as train_step
 from components.train.component import train_on_nodes
 from components.train.config import TrainConfig
-from shared import tracking
 from shared.command import StepConfig, command_line
 from shared.device_names import DeviceName
 from shared.errors import InputError
 from shared.files.owned import refuse_unwritable
-from shared.pipeline.after_night.notify import notify
+from shared.pipeline import started
 from shared.pipeline.after_night.sync import sync
 from shared.pipeline.cluster.cards import cards_of, with_cards
 from shared.pipeline.cluster.config import ANY, Cluster
 from shared.pipeline.cluster.nodes import refuse_nodes, template_of
-from shared.pipeline.cluster.place import pipeline_config, place, refuse_unseen, workspace_of
+from shared.pipeline.cluster.place import pipeline_config, place, workspace_of
 from shared.pipeline.cluster.reading import read_cluster
 from shared.pipeline.doctor.verb import doctor
-from shared.pipeline.engines import running
-from shared.pipeline.engines.checks import check_containers, images_here, on_any_device, start_again
-from shared.pipeline.graph import component_name, images_of, parameters_of, task, write_yaml
-from shared.pipeline.images.named import (
-    refuse_other_code,
-    refuse_other_device,
-    refuse_unqualified,
-    with_images,
-)
-from shared.pipeline.nights import NightlyOptions, run_night
-from shared.pipeline.preflight import look_ahead, run_preflight
-from shared.pipeline.promotion import (
-    best,
-    find_model,
-    promote,
-    rollback,
-    start_from,
-    tags_of_start,
-)
+from shared.pipeline.engines.checks import on_any_device
+from shared.pipeline.graph import component_name, images_of_pods, parameters_of, task, write_yaml
+from shared.pipeline.images.named import refuse_other_code, refuse_wrong, with_images
+from shared.pipeline.nights import NightlyOptions
+from shared.pipeline.preflight import look_ahead
+from shared.pipeline.promotion import best, find_model, promote, rollback, start_from
 from shared.pipeline.recipes import Recipe, read_recipe
-from shared.pipeline.runs import LATEST, EngineOptions, begin, find, refuse_changes, tags_by_name
+from shared.pipeline.runs import EngineOptions
 from shared.pipeline.schedules import manage, recurring
 from shared.pipeline.schedules.manage import ScheduleOptions
-from shared.pipeline.server import submitting as server
-from shared.pipeline.server.credentials import access_of
 from shared.pipeline.server.verbs import logs, status, terminate
 from shared.pipeline.submitting import RawData, SubmitOptions
 from shared.pipeline.ui import ui
@@ -179,9 +161,7 @@ def compile_(
     name, numbers = recipe_name(recipe), read_recipe(recipe, CONFIGS, overrides, init_from)
     site = with_images(read_cluster(cluster), images)
     graph = build(name, numbers, site)
-    refuse_other_device(numbers, site, images)
-    if cluster:
-        refuse_unqualified(graph, "--cluster")
+    refuse_wrong(graph, numbers, site, images, "--cluster" if cluster else "")
     for unknown in refuse_other_code(images):
         print(f"not looked at: {unknown}", file=sys.stderr)
     write_yaml(graph, output, f"Recipe {name}, by `python pipeline.py compile`. {cards_of(site)}")
@@ -200,53 +180,13 @@ def submit(config: SubmitOptions) -> None:
         python pipeline.py submit --continue latest
     """
     warnings.filterwarnings("ignore", module="kfp")
-    recipe, raw_data, runs, host = config.recipe, config.raw_data, config.runs, config.host
-    overrides, init_from = config.overrides, config.init_from
-
-    # A run that was interrupted.
     if config.continue_ is not None:
-        if host:
-            raise InputError("--continue goes on with a run of this machine: leave out --host.")
-        changes = {"--recipe": recipe != "demo", "--set": overrides, "--tag": config.tags}
-        changes |= {"--from": config.start, "--init-from": init_from, "--cluster": config.cluster}
-        changes["--images"] = config.images
-        refuse_changes(changes)
-        run = find(runs, *config.continue_ or (LATEST,), flag="--continue")
-        if run.record.state == "finished":
-            print(f"run {run.name} is finished already")
-            return running.print_result(run)
-        os.chdir(run.record.working_directory)
-        site, here = start_again(run, config), run.record.engine.for_preflight()
-        run_preflight(continue_=run.name, raw_data=raw_data, runs=run.folder.parent, **here)
-        graph = build(run.record.recipe, run.record.config, site)
-        return running.run_here(run, graph, run.raw_data(raw_data), config.reuse)
-
-    # A new one, on a server or here.
-    site = with_images(read_cluster(config.cluster), config.images)
-    name, init_from = recipe_name(recipe), find_model(init_from, host)
-    numbers = read_recipe(recipe, CONFIGS, overrides, init_from)
-    numbers = start_from(config.start, name, numbers, runs, host)
-    tags = tags_by_name(config.tags) | tags_of_start("" if host else init_from)
-    asked = dict(recipe=recipe, raw_data=raw_data, set=overrides, init_from=init_from)
-    if host:
-        # Without the address, which may hold a password.
-        server.check_raw_data(raw_data)
-        access_of(config)  # a token that is not there is said before the preflight
-        refuse_unseen(raw_data, site)
-        graph = build(name, numbers, site)
-        refuse_other_device(numbers, site, config.images)
-        refuse_unqualified(graph, "--host")
-        run_preflight(**asked, host="server", images=config.images, cluster=config.cluster)
-        print(cards_of(site))
-        return server.submit(config, name, graph, tags)
-    images = images_here(config, site, config.images)
-    here = config.for_preflight() | dict(images=config.images, cluster=config.cluster)
-    run_preflight(**asked, runs=runs, **here)
-    raw_data = running.find_raw_data(raw_data, runs)
-    run = begin(name, numbers, raw_data, tags, tracking.code_version(), runs)
-    run.start_by(config, images, site.needs_here())
-    site = site.here().model_copy(update={"images": images})
-    running.run_here(run, build(name, numbers, site), raw_data, config.reuse)
+        return started.go_on(config, build)
+    name, init_from = recipe_name(config.recipe), find_model(config.init_from, config.host)
+    numbers = read_recipe(config.recipe, CONFIGS, config.overrides, init_from)
+    numbers = start_from(config.start, name, numbers, config.runs, config.host)
+    start = started.start_on_server if config.host else started.start_here
+    start(config, build, name, numbers, init_from)
 
 
 def preflight(
@@ -294,34 +234,27 @@ def preflight(
     keeps("it writes nothing")
 
     # What is asked for; of a run what it has still to do.
-    finished: list[str] = []
-    by = EngineOptions(engine=engine or "embedded", container_device=container_device)
+    engine_ = EngineOptions(engine=engine or "embedded", container_device=container_device)
     if continue_ is None:
-        name, init_from = recipe_name(recipe), find_model(init_from, host)
-        numbers = read_recipe(recipe, CONFIGS, overrides, init_from)
+        init_from = find_model(init_from, host)
+        about = dict(raw_data=raw_data, runs=runs, engine=engine_)
+        coming = started.new_run(CONFIGS, recipe, overrides, init_from, **about)
     else:
-        run, runs = find(runs, *continue_ or (LATEST,), flag="--continue"), runs.resolve()
-        os.chdir(run.record.working_directory)
-        name, numbers, raw_data = run.name, run.record.config, run.raw_data(raw_data)
-        finished = [step for step, state in run.record.steps.items() if state.is_done]
-        by = run.record.engine.model_copy(update=by.for_preflight() if engine else {})
+        coming = started.run_to_go_on(continue_, raw_data, runs, engine_ if engine else None)
 
     # Every step says what it needs.
+    numbers, finished = coming.recipe, coming.finished
     configs = {step: CONFIGS[step].check(numbers[step]) for step in numbers}
     preflights = dict(prepare=of_prepare, train_global=of_train, cluster=of_cluster)
     preflights |= dict(train_local=of_train, export=of_export, benchmark=of_benchmark)
-    in_pods = None
+    more = dict(finished=finished, init_from=init_from)
     if host:
-        in_pods = images_of(build(name, numbers, site))
-        several = [step for step in numbers if numbers[step].get("nodes", 1) > 1]
-        in_pods |= {f"{step} (nodes)": site.images["train"] for step in several}
-    containers = None
-    if by.engine == "docker" and not host:
-        kept = {} if continue_ is None or by != run.record.engine else run.record.images
-        coming = {step: configs[step] for step in configs if step not in finished}
-        given = (by, kept or images_here(by, site, images), coming, raw_data)
-        containers, configs = partial(check_containers, *given), on_any_device(by, configs)
-    look_ahead(configs, preflights, raw_data, runs, name, in_pods, finished, init_from, containers)
+        more["images"] = images_of_pods(build(coming.name, numbers, site), numbers, site)
+    elif coming.engine.engine == "docker":
+        rest = {step: configs[step] for step in configs if step not in finished}
+        more["containers"] = started.containers_of(coming, rest, site, images)
+        configs = on_any_device(coming.engine, configs)
+    look_ahead(configs, preflights, coming.raw_data, coming.runs, coming.name, **more)
 
 
 def nightly(config: NightlyOptions) -> None:
@@ -334,15 +267,7 @@ def nightly(config: NightlyOptions) -> None:
     Example:
         python pipeline.py nightly --raw-data /data/cityscapes --timeout-min 480
     """
-    try:
-        init_from = find_model(config.init_from)
-        numbers = read_recipe(config.recipe, CONFIGS, config.overrides, init_from)
-        numbers = start_from(config.start, config.recipe_name, numbers, config.runs)
-        code = run_night(config, numbers)
-    except InputError as refusal:
-        notify(config.notify, Path(config.recipe).stem, code=2, reason=str(refusal))
-        raise
-    sys.exit(code)
+    sys.exit(started.start_night(config, CONFIGS))
 
 
 def schedule(config: ScheduleOptions) -> None:
@@ -352,28 +277,14 @@ def schedule(config: ScheduleOptions) -> None:
     Example:
         python pipeline.py schedule --cron "0 2 * * *" --recipe demo --timeout-min 60
     """
-    place = recurring if config.host else manage
     if config.wish != "create":
-        place.change(config)
-        return
+        return (recurring if config.host else manage).change(config)
     init_from = find_model(config.init_from, config.host)
     numbers = read_recipe(config.recipe, CONFIGS, config.overrides, init_from)
-    asked = dict(recipe=config.recipe, raw_data=config.raw_data, set=config.overrides)
-    asked["init_from"] = init_from
     if config.host:
-        site = with_images(read_cluster(config.cluster), config.images)
-        refuse_unseen(config.raw_data, site)
-        graph = build(config.recipe_name, numbers, site)
-        refuse_other_device(numbers, site, config.images)
-        refuse_unqualified(graph, "--host")
-        run_preflight(**asked, host="server", images=config.images, cluster=config.cluster)
-        recurring.create(config, graph)
-        print(cards_of(site))
+        started.schedule_on_server(config, build, numbers, init_from)
     else:
-        images_here(config, ANY, config.images)
-        here = config.for_preflight() | dict(images=config.images)
-        run_preflight(**asked, runs=config.runs, **here)
-        manage.create(config)
+        started.schedule_here(config, init_from)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -14,6 +14,7 @@ from kfp.dsl.graph_component import GraphComponent
 from shared.code_version import code_version
 from shared.files.owned import unwritable
 from shared.files.writing import write_atomically
+from shared.pipeline.cluster.config import Cluster
 from shared.pipeline.recipes import Recipe
 from shared.recipes.files import SECTIONS
 from shared.recipes.whole import COMMON
@@ -100,6 +101,12 @@ def images_of(graph: GraphComponent) -> dict[str, str]:
         step_of(name.removeprefix("exec-")): executor["container"]["image"]
         for name, executor in executors.items()
     }
+
+
+def images_of_pods(graph: GraphComponent, recipe: Recipe, site: Cluster) -> dict[str, str]:
+    """Image of every step of a built graph, and of the nodes that a step starts."""
+    several = [step for step, values in recipe.items() if values.get("nodes", 1) > 1]
+    return images_of(graph) | {f"{step} (nodes)": site.images["train"] for step in several}
 
 
 def write_yaml(graph: GraphComponent, file: Path, title: str) -> None:

@@ -106,7 +106,7 @@ def look_ahead(
         missing += [f"runs: {sentence}" for sentence in of_run]
     else:
         lacking, unknown = check_images(
-            {step: image for step, image in images.items() if step.partition(" ")[0] in coming}
+            {one: images[one] for step in coming for one in images if one.partition(" ")[0] == step}
         )
         missing, notes = missing + lacking, notes + unknown
 

@@ -85,6 +85,8 @@ def refuse_other_stages(recipe: Steps) -> None:
                 f"train_global.ngf of {width}, which is {one['ngf']}: say --set "
                 f"train_global.ngf={width}, or another train_local.ngf."
             )
+
+    # The rest of it is as it was.
     same = ["n_downsample_global", "n_blocks_global", "norm", "output_nc"]
     if recipe.get("prepare", {}).get("instances") != "none":
         same.append("use_instances")

@@ -158,7 +158,7 @@ class Store:
                 or str(error).startswith("Forbidden")  # gcsfs
             ):
                 raise InputError(
-                    f"--raw-data {self.shown}: access denied: check the credentials."
+                    f"--raw-data {self.shown}: access denied{way}: check the credentials."
                 ) from None
             if isinstance(error, (FileNotFoundError, NotADirectoryError)) or status in (404, 410):
                 raise InputError(

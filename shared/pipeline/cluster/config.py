@@ -323,10 +323,11 @@ class Cluster(Table):
     def needs_here(self) -> dict[str, dict[str, Any]]:
         """What of its steps' needs has a meaning on this machine, where it says something."""
         kept = {"shm", "retries", "backoff_s", "backoff_factor"}
-        steps = get_args(StepName)
-        said = {step: self.needs(step).model_dump(include=kept) for step in steps}
-        none = StepNeeds().model_dump(include=kept)
-        return {step: needs for step, needs in said.items() if needs != none}
+        said = {
+            step: self.needs(step).model_dump(include=kept, exclude_defaults=True)
+            for step in get_args(StepName)
+        }
+        return {step: needs for step, needs in said.items() if needs}
 
     def here(self) -> Self:
         """What of it has a meaning on this machine: images, shared memory, and retries."""

@@ -165,6 +165,19 @@ def refuse_unqualified(graph: GraphComponent, flag: str) -> None:
             )
 
 
+def refuse_wrong(
+    graph: GraphComponent, recipe: Recipe, site: Cluster, given: str, flag: str
+) -> None:
+    """Raises InputError for images that the steps of a built graph cannot use.
+
+    Args:
+        given: The value of --images.
+        flag: What a server is named by, --host or --cluster; "" = none is."""
+    refuse_other_device(recipe, site, given)
+    if flag:
+        refuse_unqualified(graph, flag)
+
+
 def refuse_other_device(recipe: Recipe, site: Cluster, given: str) -> None:
     """Raises InputError for a step that has a card of the cluster, and an image for another
     device: it would find no card, or no torch for it.

@@ -128,6 +128,8 @@ def said_why() -> Iterator[None]:
     """Raise NoAnswer for what urllib3 raises of a call, or of reading its answer."""
     try:
         yield
+
+    # The way there, and back.
     except ReadTimeoutError:
         raise NoAnswer("gave no answer in time.", is_silence=True) from None
     except SSLError as error:

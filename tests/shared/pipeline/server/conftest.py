@@ -2,8 +2,8 @@
 
 import pytest
 
-import pipeline
 from shared import servers
+from shared.pipeline import started
 from shared.pipeline.server.credentials import COOKIE, ENDPOINT, TOKEN, TOKEN_PATH
 from shared.pipeline.server.runs import UI
 
@@ -19,4 +19,4 @@ def no_settings_of_ours(monkeypatch):
 @pytest.fixture(autouse=True)
 def no_preflight(monkeypatch):
     """It takes seconds, and has tests of its own."""
-    monkeypatch.setattr(pipeline, "run_preflight", lambda **_: None)
+    monkeypatch.setattr(started, "run_preflight", lambda **_: None)

@@ -12,6 +12,7 @@ from components.prepare.given import lay_over
 from pipeline import CONFIGS
 from shared.pipeline.recipes import read_recipe
 from shared.pipeline.reuse import Reuse
+from shared.pipeline.schedules.manage import ScheduleOptions
 from shared.pipeline.server import submitting as server
 from shared.pipeline.submitting import SubmitOptions
 from tests.asking import refusal, refusal_of_command
@@ -75,6 +76,30 @@ def test_a_run_has_our_name_experiment_tags_and_numbers(kfp_server, capsys):
     pipeline.submit(asked(kfp_server.host))
     names = [known["display_name"] for known in kfp_server.experiments.values()]
     assert names == ["demo", "facades"]
+
+
+def test_namespace_and_service_account_are_those_of_the_cluster_file(kfp_server, tmp_path):
+    """Of runs and of schedules; --namespace lies over it."""
+    file = tmp_path / "c.yaml"
+    file.write_text("{namespace: team, service_account: trainer, mlflow_uri: 'http://mlflow:5000'}")
+    pipeline.submit(asked(kfp_server.host, cluster=file))
+    (run,) = kfp_server.runs.values()
+    (experiment,) = kfp_server.experiments.values()
+    (uploaded,) = kfp_server.pipelines.values()
+    assert (run["service_account"], experiment["namespace"]) == ("trainer", "team")
+    assert uploaded["namespace"] == "team"
+
+    nights = dict(host=kfp_server.host, raw_data=RAW_DATA, images=IMAGES, cluster=file)
+    pipeline.schedule(ScheduleOptions.check(nights | {"cron": "@daily"}))
+    (night,) = kfp_server.recurring_runs.values()
+    assert night["service_account"] == "trainer"
+    assert night["experiment_id"] == experiment["experiment_id"]
+
+    pipeline.submit(asked(kfp_server.host, cluster=file, namespace="other"))
+    namespaces = [one["namespace"] for one in kfp_server.experiments.values()]
+    assert namespaces == ["team", "other"]
+    pipeline.submit(asked(kfp_server.host, experiment="plain"))
+    assert "service_account" not in [*kfp_server.runs.values()][-1]
 
 
 # KFP's cache.
