@@ -105,11 +105,12 @@ def test_what_was_pushed_is_what_the_registry_has_and_a_pipeline_names(pushed, r
     assert [one.state for one in found] == ["there", "other code"]
 
 
-def test_the_doctor_sees_engine_and_image(pushed, tmp_path):
-    done = call("doctor", "--engine", "docker", "--images", pushed, cwd=tmp_path)
+def test_the_doctor_sees_engine_and_images(pushed, registry, tmp_path):
+    """By their common name: one of them was built."""
+    images = f"{registry}/team/pix2pixhd:pushed-cpu"
+    done = call("doctor", "--engine", "docker", "--images", images, cwd=tmp_path)
     rows = {line.split("  ")[0]: line for line in done.stdout.splitlines() if "  " in line}
-    assert " there " in rows["container engine"] and "Traceback" not in done.stderr
-    # By its digest the engine that has pushed it knows it too.
-    assert (
-        " there " in rows["image prepare"] and "pix2pixhd-prepare@sha256:" in rows["image prepare"]
-    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert " there " in rows["container engine"] and " there " in rows["image prepare"]
+    assert " missing " in rows["image train"] and "`make images` builds it" in rows["image train"]
+    assert "image train" in done.stderr and "image prepare" not in done.stderr
