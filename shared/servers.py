@@ -6,17 +6,20 @@ other, would hold whoever reads; so that `bound` limits all that is read by http
 urllib, MLflow's and KFP's clients are built on."""
 
 import base64
+import contextlib
 import http.client
 import io
 import os
 import queue
 import re
+import signal
 import socket
 import ssl
+import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -187,6 +190,21 @@ def within(
             if is_answer:
                 return found
             raise found
+
+
+def answer_of(command: Sequence[str], seconds: float) -> str:
+    """What a program prints to either stream, however it ends. Raises OSError where it cannot be
+    started, TimeoutError where it has not ended by then: it is killed with all that it started."""
+    quiet = dict(stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, **quiet)
+    with process.stdout:
+        try:
+            return process.communicate(timeout=seconds)[0].decode(errors="replace")
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs in its driver
+                process.wait(timeout=1)
+            raise TimeoutError(f"no answer within {seconds:g} s") from None
 
 
 # What is read.

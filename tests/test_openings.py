@@ -25,7 +25,6 @@ OPENERS = {
 # Nothing that was read starts a program. What does, and why.
 STARTERS = {
     "components.export.om.atc": "Ascend's compiler",
-    "components.export.om.chip": "npu-smi, for the chip's name",
     "components.benchmark.ais_bench.tool": "Ascend's tool that times an .om",
     "components.benchmark.ais_bench.failures": "what that tool said; starts nothing",
     "shared.pipeline.after_night.notify": "the person's own command, of --notify",
@@ -38,8 +37,8 @@ STARTERS = {
     "shared.pipeline.schedules.schedule": "crontab and systemctl, of which it knows the time",
     "shared.pipeline.schedules.systemd": "loginctl",
     "shared.pipeline.ui": "MLflow's server, for `ui`",
+    "shared.servers": "npu-smi, for chips and their load, and nvidia-smi",
     "shared.tracking": "git, for the commit of our own checkout",
-    "shared.tracking.system": "npu-smi and nvidia-smi, for the load of devices",
 }
 
 

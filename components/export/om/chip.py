@@ -1,21 +1,15 @@
 """The chip that a file is compiled for: as it was given, or of this machine's NPU."""
 
 import re
-import shutil
-import subprocess
 
+from shared.ascend import smi
 from shared.errors import InputError
 
 # Chips that CANN 8.1 knows, and the 950 family, which is named Ascend950PR_9579 and so on.
 KNOWN_SOC = re.compile(
     r"Ascend(310|310B[1-4]|310P[1-9]|610|910(A|B(\d(C|-1)?)?|Pro[AB]|PremiumA)|910_\d{2,4}.*|950\w*_\d+\w*)"
 )
-# The row of an NPU in `npu-smi info`, `| 0 310P3 | OK |`, or `| 0 | Ascend950PR | OK |`. Rows of
-# chips and processes are alike, but have no such name, or no word of health after it.
-NPU_ROW = re.compile(
-    r"^\|\s*(\d+)\s+(?:\|\s+)?((?:Ascend)?(?:310|610|910|950)\w*(?:-\d)?)\s*\|\s*[A-Za-z]+\s*\|",
-    re.MULTILINE,
-)
+PATIENCE_S = 60.0
 
 
 def soc_version(wanted: str) -> str:
@@ -45,21 +39,18 @@ def _chip_of_torch() -> str | None:
 
 def _chip_of_npu_smi() -> str:
     give = "give the chip that the file is for, such as --soc-version Ascend310P3"
-    if shutil.which("npu-smi") is None:
+    if not smi.is_there():
         raise InputError(
             f"--soc-version auto finds neither torch_npu with an NPU nor npu-smi here: {give}."
         )
 
     # One NPU of each kind.
     output = _npu_smi()
-    npus = {name: npu for npu, name in NPU_ROW.findall(output)}
+    npus = {row["name"]: row["card"] for row in smi.CARD_ROW.finditer(output)}
     if not npus:
-        first = next(
-            (line.strip(" |.") for line in output.splitlines() if line.strip(" |+-=")), "nothing"
-        )
         raise InputError(
             "--soc-version auto found no chip in what npu-smi says "
-            f"({first.replace('. ', '; ')!r}): {give}."
+            f"({smi.first_words(output)!r}): {give}."
         )
 
     # The chip as atc has it; a file is for one.
@@ -88,9 +79,7 @@ def _full_name(name: str, npu: str, give: str) -> str:
 
 
 def _npu_smi(*arguments: str) -> str:
-    command = ["npu-smi", "info", *arguments]
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
-    except subprocess.TimeoutExpired:
-        return "no answer within 60 s"
-    return done.stdout.decode(errors="replace")
+        return smi.ask(*arguments, seconds=PATIENCE_S)
+    except TimeoutError as silence:
+        return str(silence)

@@ -18,6 +18,8 @@ from components.export.om.atc import Target, atc_command, check_atc, compile_om
 from components.export.om.chip import soc_version
 from shared.contracts.exported import TensorSpec
 from tests.asking import refusal
+from tests.stand_ins import npu_smi
+from tests.stand_ins.npu_smi import A3, A3_CHIP, A910, B310, B910, P310, P950, P950_BOARD
 
 # The installed `atc` is a shell script around atc.bin, as here: the process id in the logs is not
 # the one we start.
@@ -555,98 +557,7 @@ def test_an_aipp_file_that_is_not_there(cann):
     )
 
 
-# The chip. Layouts of `npu-smi info`: ASCEND.md 7.1, and of A3 and 950 as hicann/driver prints
-# them.
-
-NARROW = """\
-+------------------------------------------------------------------------------------------------+
-| npu-smi 24.1.0.3                 Version: 24.1.0.3                                              |
-+---------------------------+---------------+----------------------------------------------------+
-| NPU   Name                | Health        | Power(W)    Temp(C)           Hugepages-Usage(page)|
-| Chip                      | Bus-Id        | AICore(%)   Memory-Usage(MB)  HBM-Usage(MB)        |
-+===========================+===============+====================================================+
-{rows}
-+===========================+===============+====================================================+
-| NPU     Chip              | Process id    | Process name             | Process memory(MB)      |
-+===========================+===============+====================================================+
-| 0       0                 | 310123        | python                   | 910                     |
-"""
-WIDE = """\
-+--------------------------------------------------------------------------------------------------------+
-| npu-smi 23.0.0                                   Version: 23.0.0                                       |
-+-------------------------------+-----------------+------------------------------------------------------+
-| NPU     Name                  | Health          | Power(W)     Temp(C)           Hugepages-Usage(page) |
-| Chip    Device                | Bus-Id          | AICore(%)    Memory-Usage(MB)                        |
-+===============================+=================+======================================================+
-{rows}
-+===============================+=================+======================================================+
-"""
-P310 = WIDE.format(
-    rows="""\
-| 0       310P3                 | OK              | 15.8         42                0    / 0              |
-| 0       0                     | 0000:86:00.0    | 0            1074 / 21534                            |
-+-------------------------------+-----------------+------------------------------------------------------+
-| 0       310P3                 | Warning         | NA           43                0    / 0              |
-| 1       1                     | 0000:86:00.0    | 0            1070 / 21534                            |"""
-)
-B310 = WIDE.format(
-    rows="""\
-| 0       310B4                 | Alarm           | 0.0          65                15    / 15            |
-| 0       0                     | NA              | 0            3628 / 15609                            |"""
-)
-A910 = NARROW.format(
-    rows="""\
-| 3     910A                | OK            | 62.2        26                0    / 0             |
-| 0                         | 0000:01:00.0  | 0           2280 / 15039      0    / 32768         |"""
-)
-B910 = NARROW.format(
-    rows="""\
-| 0     910B3               | OK            | 94.7        54                0    / 0             |
-| 0                         | 0000:C1:00.0  | 0           0    / 0          3396 / 65536         |
-+===========================+===============+====================================================+
-| 1     910B3               | Warning       | 94.7        54                0    / 0             |
-| 0                         | 0000:C2:00.0  | 0           0    / 0          3396 / 65536         |"""
-)
-A3 = NARROW.replace("| Chip      ", "| Chip  Phy-ID").format(
-    rows="""\
-| 2     Ascend910           | OK            | 178.7       37                0    / 0             |
-| 0     4                   | 0000:9D:00.0  | 0           0    / 0          3419 / 65536         |
-+------------------------------------------------------------------------------------------------+
-| 2     Ascend910           | OK            | -           36                0    / 0             |
-| 1     5                   | 0000:9F:00.0  | 0           0    / 0          3196 / 65536         |"""
-)
-P950 = """\
-| npu-smi 25.7.rc1.6                               Version: 25.7.rc1.6                            |
-| NPU ID | Name             | Health        | Power(W)    Temp(C)           Hugepages-Usage(page) |
-|        |                  | Bus-Id        | NPU Util(%) Memory-Usage(MB)  HBM-Usage(MB)         |
-| 0      | Ascend950PR      | OK            | 195.6       56                0     / 0             |
-|        |                  | 0000:61:00.0  | 0           0    / 0          5239  / 131072        |
-"""
-A3_CHIP = """\
-        NPU ID                         : 2
-        NPU Name                       : 9392
-        Chip ID                        : 0
-        Chip Name                      : Ascend910
-"""
-P950_BOARD = """\
-NPU ID                         : 0
-Product Name                   : A310-50-C00MM304A1
-NPU Name                       : 9579
-Chip Name                      : Ascend950PR
-Chip Version                   : V100
-"""
-
-
-def npu_smi(machine, answers):
-    """A stand-in that answers the given arguments alone, as the tool does: what it does not know is
-    an error."""
-    cases = "".join(
-        f"{shlex.quote(call)}) cat <<'END'\n{text}\nEND\n;;\n" for call, text in answers.items()
-    )
-    unknown = 'echo "Error parameter of -t"; exit 1'
-    executable(
-        machine / "bin" / "npu-smi", f'#!/bin/sh\ncase "$*" in\n{cases}*) {unknown};;\nesac\n'
-    )
+# The chip.
 
 
 @pytest.mark.parametrize(
@@ -664,7 +575,7 @@ def npu_smi(machine, answers):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_the_chip_of_this_machine(machine, capsys, answers, chip):
-    npu_smi(machine, answers)
+    npu_smi.install(machine / "bin", answers)
     assert soc_version("auto") == chip
     assert soc_version(chip) == chip and capsys.readouterr().out == "", (
         "a name that we find must be one that we know"
@@ -694,7 +605,7 @@ def test_the_chip_of_this_machine(machine, capsys, answers, chip):
 )
 def test_no_chip_that_is_certain(machine, answers, found):
     if answers is not None:
-        npu_smi(machine, answers)
+        npu_smi.install(machine / "bin", answers)
     assert refusal(soc_version, "auto") == (
         f"--soc-version auto {found}: give the chip that the file is for, such as --soc-version "
         "Ascend310P3."
@@ -707,7 +618,7 @@ def test_no_chip_that_is_certain(machine, answers, found):
 def test_torch_npu_is_asked_first(machine, monkeypatch, name, chip):
     npu = SimpleNamespace(get_device_name=lambda device: name)
     monkeypatch.setitem(sys.modules, "torch_npu", SimpleNamespace(npu=npu))
-    npu_smi(machine, {"info": P310})
+    npu_smi.install(machine / "bin", {"info": P310})
     assert soc_version("auto") == chip
 
 
@@ -716,7 +627,7 @@ def test_torch_npu_without_cann_leaves_the_word_to_npu_smi(machine, monkeypatch)
         "raise ImportError('libhccl.so: cannot open shared object file')"
     )
     monkeypatch.syspath_prepend(machine)
-    npu_smi(machine, {"info": P310})
+    npu_smi.install(machine / "bin", {"info": P310})
     assert soc_version("auto") == "Ascend310P3"
 
 

@@ -26,7 +26,7 @@ from shared.tracking.journal import (
 from shared.tracking.names import LONGEST_FILE, legal_file, legal_folder, legal_key
 from shared.tracking.replay import close_dead, count_left
 from shared.tracking.sending import _call
-from shared.tracking.system import Sampler, cpu_and_memory, of_npu_smi, of_nvidia_smi
+from shared.tracking.system import Sampler, cpu_and_memory, of_nvidia_smi
 
 ODD = st.text(st.characters(codec="utf-8"), max_size=300) | st.sampled_from(
     ["straße (1).png", "a//b", "../x", ".", "/", "a b/c#d%e?f.png", "", "x" * 300 + ".png"]
@@ -260,40 +260,6 @@ def test_positions_of_another_version_are_read(tmp_path):
 
 
 # How busy the machine is.
-
-NPU_910B = """
-| npu-smi 24.1.0.3                 Version: 24.1.0.3                                              |
-| NPU   Name                | Health        | Power(W)    Temp(C)           Hugepages-Usage(page)|
-| Chip                      | Bus-Id        | AICore(%)   Memory-Usage(MB)  HBM-Usage(MB)        |
-| 0     910B3               | OK            | 94.7        54                0    / 0             |
-| 0                         | 0000:C1:00.0  | 12          0    / 0          3396 / 65536         |
-| 1     910B3               | Warning       | -           55                0    / 0             |
-| 0                         | 0000:C2:00.0  | 0           0    / 0          65536 / 65536        |
-| NPU     Chip              | Process id    | Process name             | Process memory(MB)      |
-| 0       0                 | 4242          | python                   | 3000                    |
-"""
-NPU_310P = """
-| NPU     Name      | Health          | Power(W)     Temp(C)           Hugepages-Usage(page)      |
-| Chip    Device    | Bus-Id          | AICore(%)    Memory-Usage(MB)                             |
-| 0       310P3     | OK              | 15.8         42                0     / 0                  |
-| 0       0         | 0000:86:00.0    | 7            1829 / 21527                                 |
-"""
-
-
-def test_figures_of_npu_smi():
-    assert of_npu_smi(NPU_910B) == {
-        "npu_0_power_usage_watts": 94.7,
-        "npu_0_temperature_celsius": 54,
-        "npu_0_utilization_percentage": 12,
-        "npu_0_memory_usage_megabytes": 3396,
-        "npu_0_memory_usage_percentage": 100 * 3396 / 65536,
-        "npu_1_temperature_celsius": 55,
-        "npu_1_utilization_percentage": 0,
-        "npu_1_memory_usage_megabytes": 65536,
-        "npu_1_memory_usage_percentage": 100,
-    }
-    assert of_npu_smi(NPU_310P)["npu_0_memory_usage_megabytes"] == 1829
-    assert of_npu_smi("no device") == {}
 
 
 def test_figures_of_nvidia_smi():
