@@ -19,7 +19,7 @@ import torch
 
 from shared import cards
 from shared.ascend import card, chips, environment
-from shared.ascend.problems import find_problem, mismatch_remark
+from shared.ascend.problems import find_problem, mismatch_remark, refused_card
 from shared.ascend.saturation import scaler_by_flag
 from shared.device_names import DeviceName, MemoryFormatName, PrecisionName
 from shared.errors import InputError
@@ -64,8 +64,11 @@ class Runtime:
         """Let this process compute on device `number` of the machine. Raises InputError where there
         are fewer."""
         self.check_count(number + 1)
-        if self.name != "cpu":
-            _accelerator(self.name).set_device(number)
+        if self.name == "cuda":
+            torch.cuda.set_device(number)
+        elif self.name == "npu":
+            with refused_card(f"--device npu, card {number}"):
+                torch.npu.set_device(number)
 
     @property
     def count(self) -> int:
@@ -218,6 +221,8 @@ def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runt
     """The device asked for, or the best one here (npu, cuda, cpu). Raises InputError when it is not
     available."""
     keep_freed_memory()
+
+    # Which.
     match device:
         case "auto":
             name = _best()
@@ -234,18 +239,21 @@ def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runt
             name = "cuda"
         case "cpu":
             name = "cpu"
-    if name == "npu":
-        if remark := mismatch_remark():
-            _say_once(f"--device {device}: {remark}")
-        card.set_up()
-    runtime = Runtime(torch.device(name), _pick_precision(name, precision))
-    if name != device or name != "cpu":  # which computes beside a card too
-        cards.refuse_missing(name, runtime.count)
-    _round_fp32(name, runtime.precision in ROUNDING)
-    if name == "cuda":
-        torch.backends.cudnn.benchmark = True
-    if name == "npu" and runtime.precision == "fp32":
-        card.keep_fp32()
+
+    # Set up, with its arithmetic; torch_npu meets the card now.
+    with refused_card(f"--device {device}") if name == "npu" else contextlib.nullcontext():
+        if name == "npu":
+            card.set_up()
+        runtime = Runtime(torch.device(name), _pick_precision(name, precision))
+        if name != device or name != "cpu":  # which computes beside a card too
+            cards.refuse_missing(name, runtime.count)
+        _round_fp32(name, runtime.precision in ROUNDING)
+        if name == "cuda":
+            torch.backends.cudnn.benchmark = True
+        if name == "npu" and runtime.precision == "fp32":
+            card.keep_fp32()
+    if name == "npu" and (remark := mismatch_remark()):
+        _say_once(f"--device {device}: {remark}")
     return runtime
 
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import pipeline
+from shared.ascend.versions import RELEASED_FOR, Installed, mismatch, release_of
 from shared.code_version import code_version
 from shared.contracts.dataset import DatasetManifest
 from shared.flags import read_flags
@@ -24,18 +25,6 @@ from tests.places import ROOT, STEPS
 from tests.shared.pipeline.engines.built import skip_where_nothing_can_be_built
 
 DOCKERFILES = {path.stem: path for path in sorted((ROOT / "docker").glob("*.Dockerfile"))}
-
-# (CANN, torch, torch_npu) that the vendor's release notes call matching, or compatible (TorchNPU
-# 26.2 with CANN 9.1).
-SUPPORTED_ON_NPU = {
-    ("9.2.0", "2.14.0", "2.14.0"),
-    ("9.2.0", "2.13.0", "2.13.0"),
-    ("9.1.0", "2.13.0", "2.13.0"),
-    ("9.1.0", "2.12.0", "2.12.0.post2"),
-    ("9.1.0", "2.12.0", "2.12.0"),
-    ("9.1.0", "2.7.1", "2.7.1.post10"),
-    ("9.0.0", "2.10.0", "2.10.0"),
-}
 
 IMPORT_NAMES = {
     "pillow": "PIL",
@@ -167,7 +156,9 @@ def test_dockerfiles_differ_only_in_base_and_torch():
 
 def test_npu_versions_are_a_supported_row():
     given = arguments("npu")
-    assert (given["CANN_TAG"].split("-")[0], given["TORCH"], given["TORCH_NPU"]) in SUPPORTED_ON_NPU
+    cann = given["CANN_TAG"].split("-")[0]
+    assert given["TORCH_NPU"] in RELEASED_FOR and release_of(cann)
+    assert mismatch(Installed(given["TORCH"], given["TORCH_NPU"], cann, driver="")) == ""
     assert given["TORCH"] == requirements("train")["torch"]
 
 

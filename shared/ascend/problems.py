@@ -1,16 +1,19 @@
 """Why there is no NPU to compute on here, as sentences that say what to do."""
 
+import contextlib
 import functools
 import grp
 import importlib.util
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from shared.ascend import environment, versions
+from shared.errors import InputError
 from shared.servers import said
 
 DEV = Path("/dev")
@@ -57,6 +60,20 @@ def mismatch_remark() -> str:
     where they do."""
     wrong = versions.mismatch(versions.Installed.here(torch.__version__))
     return f"{wrong}." if wrong else ""
+
+
+@contextlib.contextmanager
+def refused_card(flag: str) -> Iterator[None]:
+    """Make it a refusal of a flag where CANN cannot use a card that is there: somebody has it, or
+    the driver does not do. torch_npu meets the card when it is first told something."""
+    try:
+        yield
+    except RuntimeError as error:
+        remedy = mismatch_remark().rstrip(".") or (
+            "check `npu-smi info` for its health and for who holds it, and the driver"
+        )
+        sentence = f"the NPU cannot be used ({reason_of(error)}): {remedy}, {CPU}."
+        raise InputError(f"{flag}: {sentence}") from None
 
 
 def reason_of(error: BaseException) -> str:

@@ -18,12 +18,20 @@ torch._register_device_module("npu", npu("npu"))
 """
 SEES_NONE = LOADED.format(available="return False")
 SEES_ONE = LOADED.format(available="return True")
-DRIVER_FAILS = LOADED.format(
-    available="""raise RuntimeError(
+FAILS = """raise RuntimeError(
         "Initialize:build/CMakeFiles/torch_npu.dir/compiler_depend.ts:217 NPU function error: "
         "aclrtSetDevice, error code is 507899\\n[ERROR] 2026-11-30-10:00:00 (PID:7, Device:0, "
         "RankID:-1) ERR00100 PTA call acl api failed\\n[Error]: The driver reports an error. \\n"
         "        Rectify the fault based on the error information in the ascend log.")"""
+DRIVER_FAILS = LOADED.format(available=FAILS)
+# It counts a card, and meets it when it is first told something (`_lazy_init`).
+CARD_FAILS = (
+    SEES_ONE
+    + f"""
+def set_compile_mode(jit_compile):
+    {FAILS}
+torch.npu.set_compile_mode = set_compile_mode
+"""
 )
 
 

@@ -101,6 +101,8 @@ MACHINES = {
     "hidden cards": dict(code=fake.SEES_NONE, ASCEND_RT_VISIBLE_DEVICES="7", **CARDS),
     "an older driver": dict(code=fake.SEES_NONE, cann="9.2.0", driver="25.0.rc1.1", **CARDS),
     "a busy card": dict(code=fake.DRIVER_FAILS, cann="9.2.0", driver="26.2.rc1", **CARDS),
+    "a card that fails": dict(code=fake.CARD_FAILS, cann="9.1.0", driver="25.5.0", **CARDS),
+    "a card, an older driver": dict(code=fake.CARD_FAILS, cann="9.2.0", driver="25.0.0", **CARDS),
     "a card": dict(code=fake.SEES_ONE, cann="9.1.0", driver="25.5.0", **CARDS),
 }
 AUTO = ("no torch_npu", "CANN is not sourced", "no card", "no card but a driver", "another torch")
@@ -176,6 +178,14 @@ def said(tmp_path_factory) -> dict[str, tuple[int, str]]:
         (
             "an older driver",
             "the driver 25.0.rc1.1 is older than 25.3, with which CANN 9.2.0 does not work",
+        ),
+        (
+            "a card that fails",
+            "the NPU cannot be used (error 507899: The driver reports an error): check `npu-smi",
+        ),
+        (
+            "a card, an older driver",
+            "(error 507899: The driver reports an error): the driver 25.0.0 is older than 25.3",
         ),
         (
             "a busy card",
