@@ -66,6 +66,16 @@ def test_speed_has_a_row_of_each_and_hf32_reaches_its_kernels_alone(measured):
     assert 0 < done.hf32["aten::convolution"] < convolutions / 3  # of four runtimes one
 
 
+@pytest.mark.slow
+def test_fp32_is_left_out_on_a_chip_that_has_none(folders, tmp_path):
+    words = as_flags(**folders | {"report": tmp_path / "report"}, **NUMBERS, device="npu")
+    done = on_npu("benchmark", *words, chip="910")
+    assert done.returncode == 0, done.stderr
+    assert "benchmark: not measured: --precision fp32: this Ascend910A has no conv" in done.stdout
+    rows = BenchmarkReport.read(tmp_path / "report").speed
+    assert [(row.device, row.precision) for row in rows] == [("npu", "fp16"), ("cpu", "fp32")]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
 def test_a_gpu_is_compared_with_the_cpu_too(folders, tmp_path):
