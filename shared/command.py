@@ -31,10 +31,11 @@ from pydantic import (
     model_validator,
 )
 
-from shared import cards, tracking
+from shared import tracking
 from shared.ascend.environment import keep_operators_on
 from shared.bounds import reason_of
 from shared.code_version import code_version
+from shared.device_names import take_cards
 from shared.errors import InputError, WorkFailed, note_call, runnable
 from shared.files import room
 from shared.files.owned import only_writer
@@ -231,7 +232,7 @@ def _on_workspace(
 def _take_cards(config: Options | None) -> None:
     """Before anything asks which there are. Raises InputError."""
     if isinstance(config, CardOptions):
-        cards.take(config.cards)
+        take_cards(config.cards)
 
 
 def _refuse_other_code(step: str, version: str) -> None:

@@ -17,11 +17,16 @@ from typing import Any
 import psutil
 import torch
 
-from shared import cards
 from shared.ascend import card, chips, environment
 from shared.ascend.problems import find_problem, mismatch_remark, refused_card
 from shared.ascend.saturation import scaler_by_flag
-from shared.device_names import DeviceName, MemoryFormatName, PrecisionName
+from shared.device_names import (
+    DeviceName,
+    MemoryFormatName,
+    PrecisionName,
+    hiding_gpus,
+    refuse_missing_cards,
+)
 from shared.errors import InputError
 from shared.host_memory import keep_freed_memory
 from shared.terminal import ranks
@@ -233,7 +238,7 @@ def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runt
         case "cuda":
             if not has_gpu():
                 raise InputError(
-                    f"--device cuda: torch sees no NVIDIA GPU here{cards.hidden()}; install a CUDA "
+                    f"--device cuda: torch sees no NVIDIA GPU here{hiding_gpus()}; install a CUDA "
                     "build of torch and the driver, or use --device cpu."
                 )
             name = "cuda"
@@ -246,7 +251,7 @@ def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runt
             card.set_up()
         runtime = Runtime(torch.device(name), _pick_precision(name, precision))
         if name != device or name != "cpu":  # which computes beside a card too
-            cards.refuse_missing(name, runtime.count)
+            refuse_missing_cards(name, lambda: runtime.count)
         _round_fp32(name, runtime.precision in ROUNDING)
         if name == "cuda":
             torch.backends.cudnn.benchmark = True
