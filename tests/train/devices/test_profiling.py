@@ -92,6 +92,7 @@ def test_a_training_of_few_steps_has_no_trace_and_a_large_trace_stays_here(
     assert place == f"profile: a trace of 3 steps is in {other}.profile"
 
 
+@pytest.mark.slow
 def test_a_performance_run_is_recorded_and_ends_with_its_line(folder, capsys):
     main(options(folder, profile=3, performance_run=1))
     (
