@@ -132,8 +132,8 @@ def check_runtime(config: TrainConfig) -> Runtime:
     """The device with its arithmetic. Raises InputError where this machine has not what is asked
     for."""
     if config.amp_backend == "apex":
-        check_apex(config)
         runtime = replace(pick(config.device), precision="fp32")  # apex casts by itself
+        check_apex(config, runtime.name)
     else:
         runtime = pick(config.device, config.precision)
     if config.compress_gradients and not runtime.has_bf16:

@@ -202,6 +202,8 @@ class PrecisionOptions(Options):
     """apex: its amp does the mixed precision, where it is installed."""
     opt_level: Literal["O1", "O2"] = "O1"
     """apex: O1 casts the inputs of functions, O2 the weights."""
+    combine_grad: bool = False
+    """Ascend's apex: gradients lie in one buffer, which is unscaled at once."""
     adam: AdamName = "auto"
     """fused: one kernel an update, on a CPU and a GPU. foreach: one for each of its operations.
     npu-fused: torch_npu's, over one buffer. auto: fused, on an NPU foreach."""
@@ -313,13 +315,19 @@ class TrainConfig(
         return self
 
     @model_validator(mode="after")
-    def _has_an_adam_that_learns_all(self) -> Self:
+    def _learns_all_that_is_combined(self) -> Self:
         if self.adam == "npu-fused" and self.amp_backend == "apex":
             raise ValueError("--adam npu-fused does not go with --amp-backend apex: leave one out")
-        if self.adam == "npu-fused" and self.netG == "local" and self.epochs_fix_global:
+        if self.combine_grad and self.amp_backend != "apex":
             raise ValueError(
-                "--adam npu-fused never learns what was fixed in its first step: say "
-                "--epochs-fix-global 0, or leave it out"
+                "--combine-grad is an option of apex: say --amp-backend apex, or leave it out"
+            )
+        flag = "--adam npu-fused" if self.adam == "npu-fused" else "--combine-grad"
+        is_combined = self.adam == "npu-fused" or self.combine_grad
+        if is_combined and self.netG == "local" and self.epochs_fix_global:
+            raise ValueError(
+                f"{flag} never learns what was fixed in its first step: say --epochs-fix-global 0, "
+                "or leave it out"
             )
         return self
 

@@ -132,6 +132,13 @@ TABLE = (
         where="in fp16",
         applies=lambda now: now["precision"] == "fp16",
     ),
+    Row(
+        ("combine_grad",),
+        LINE,
+        ROUNDING,
+        where="with apex",
+        applies=lambda now: now["amp_backend"] == "apex",
+    ),
     Row(("amp_backend",), REFUSED, "each keeps weights and scales in its own form"),
     Row(
         ("opt_level",),

@@ -74,6 +74,7 @@ def fake_npu(monkeypatch, keeps_infinities: bool) -> None:
     npu = types.ModuleType("torch_npu.npu")
     npu.utils, npu.amp = utils, types.SimpleNamespace(GradScaler=OfTorchNpu)
     npu.is_available = npu.is_bf16_supported = lambda: True
+    npu.device_count = lambda: 1
     npu.conv = types.SimpleNamespace(allow_hf32=True)
     npu.matmul = types.SimpleNamespace(allow_hf32=False)
     for module in (types.ModuleType("torch_npu"), npu, utils):

@@ -1,7 +1,8 @@
 """Updates by finite gradients only: losses scaled, bad updates skipped, counted and in the end
 refused."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
@@ -192,11 +193,28 @@ def apex_amp() -> ModuleType:
     return amp
 
 
-def check_apex(options: PrecisionOptions) -> ModuleType:
-    """apex's amp module. Raises InputError where it is not installed, or has constants of its own
-    for what is asked for."""
+def check_apex(options: PrecisionOptions, device: str = "cpu") -> ModuleType:
+    """apex's amp module. Raises InputError where it is not installed, is another device's, or has
+    no such constants as are asked for."""
     amp, default = apex_amp(), PrecisionOptions()
-    constants = [name for name in PrecisionOptions.model_fields if name.startswith("loss_scale_")]
+
+    # Whose it is. Ascend's is NVIDIA's with a patch, which `initialize` shows.
+    is_ascends = "combine_grad" in _taken_by(amp.initialize)
+    if device != "cpu" and is_ascends != (device == "npu"):
+        whose, kind = ("Ascend's", "GPU") if is_ascends else ("NVIDIA's", "NPU")
+        raise InputError(
+            f"--amp-backend apex: the apex that is installed is {whose}, which knows no {kind}: "
+            "install the other, or use --amp-backend torch."
+        )
+    if options.combine_grad and not is_ascends:
+        raise InputError(
+            "--combine-grad is an option of Ascend's apex, but NVIDIA's is installed: leave it out."
+        )
+
+    # What it takes of a dynamic scale.
+    taken = OF_ASCEND if is_ascends else {}
+    names = [name for name in PrecisionOptions.model_fields if name.startswith("loss_scale_")]
+    constants = [name for name in names if name not in taken]
     is_dynamic = options.loss_scale == "dynamic"
     if is_dynamic and any(getattr(options, n) != getattr(default, n) for n in constants):
         raise InputError(
@@ -204,6 +222,20 @@ def check_apex(options: PrecisionOptions) -> ModuleType:
             "asked for: leave them out, make the scale static, or use --amp-backend torch."
         )
     return amp
+
+
+# Constants of a dynamic scale as Ascend's apex calls them.
+OF_ASCEND = {
+    "loss_scale_initial": "dynamic_init_scale",
+    "loss_scale_growth_factor": "scale_growth_factor",
+    "loss_scale_backoff_factor": "scale_backoff_factor",
+    "loss_scale_growth_interval": "scale_window",
+}
+MOST_OF_ASCEND = 2.0**24  # of its scale, unless it is told another
+
+
+def _taken_by(function: Callable) -> Collection[str]:
+    return inspect.signature(function).parameters
 
 
 def start_apex(
@@ -215,12 +247,18 @@ def start_apex(
     To be called once, on networks that are on their device. Raises InputError where apex is not
     installed, or has constants of its own for what is asked for."""
     amp = check_apex(options)
+    more = {}
+    if "combine_grad" in _taken_by(amp.initialize):
+        more = {theirs: getattr(options, ours) for ours, theirs in OF_ASCEND.items()}
+        more |= dict(max_loss_scale=max(MOST_OF_ASCEND, options.loss_scale_initial))
+        more |= dict(combine_grad=options.combine_grad)
     amp.initialize(
         networks,
         optimizers,
         opt_level=options.opt_level,
         loss_scale=options.loss_scale_initial if options.loss_scale == "static" else "dynamic",
         num_losses=len(optimizers),
+        **more,
     )
     return [ApexScaler(amp, loss_id) for loss_id in range(len(optimizers))]
 

@@ -43,7 +43,7 @@ class Update:
     def gradients(self, loss: Tensor) -> Iterator[Tensor]:
         """Inside: the loss to go backward from, once. After: gradients of their true size, averaged
         over all ranks."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()  # without arguments: apex puts one in its place that has none
         with self.scaler.scaled(loss, self.optimizer) as scaled:
             yield scaled
             self.sync.wait()

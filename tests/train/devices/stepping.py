@@ -133,6 +133,7 @@ def main() -> None:
             "pix2pix": case(fp32 | PIX2PIX, on_cpu, **pix2pix_networks()),
             "global bf16": case(dict(precision="bf16")),
         }
+    found["global npu-fused"] = case(dict(precision="fp16", adam="npu-fused"))
     overflows = {"pix2pix D": overflow(fp16 | PIX2PIX, "D", **pix2pix_networks())}
     overflows["pix2pix GD"] = overflow(fp16 | PIX2PIX, "GD", **pix2pix_networks())
     for players in ("G", "D", "GD"):

@@ -11,10 +11,21 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from components.train.config import PrecisionOptions
-from components.train.devices.loss_scale import LossScaler, add_finite, apex_amp, means, start_apex
+from components.train.devices.loss_scale import (
+    LossScaler,
+    add_finite,
+    apex_amp,
+    check_apex,
+    means,
+    start_apex,
+)
+from components.train.devices.update import Update, update_all
+from components.train.devices.world import ALONE
 from components.train.losses import gan_loss, l1_loss
+from components.train.schedule import ScheduleOptions
 from shared.device import Runtime
 from shared.errors import InputError, WorkFailed
+from tests.training import config
 
 INF, NAN = float("inf"), float("nan")
 
@@ -311,6 +322,90 @@ def test_apex_takes_a_static_scale_and_refuses_other_constants(monkeypatch):
         "--amp-backend apex has constants of its own for a dynamic loss scale, but others are "
         "asked for: leave them out, make the scale static, or use --amp-backend torch."
     )
+
+
+def ascends_apex() -> types.ModuleType:
+    """The same with Ascend's parameters (README of its repository): what it was given stands in
+    `asked`."""
+    apex = fake_apex()
+    nvidias = apex.amp.initialize
+
+    def initialize(
+        models,
+        optimizers,
+        opt_level,
+        loss_scale,
+        num_losses,
+        dynamic_init_scale=2.0**16,
+        scale_growth_factor=2.0,
+        scale_backoff_factor=0.5,
+        scale_window=2000,
+        max_loss_scale=2.0**24,
+        combine_grad=None,
+    ):
+        given = {name: value for name, value in locals().items() if name in ASCENDS}
+        nvidias(models, optimizers, opt_level, loss_scale, num_losses)
+        apex.amp.asked |= given
+
+        def zero_grad():  # without parameters, as apex has it in O2 and with combine_grad
+            for group in optimizers[0].param_groups:
+                for weight in group["params"]:
+                    weight.grad = None
+
+        optimizers[0].zero_grad = zero_grad
+
+    apex.amp.initialize = initialize
+    return apex
+
+
+ASCENDS = ("dynamic_init_scale", "scale_growth_factor", "scale_backoff_factor", "scale_window")
+ASCENDS += ("max_loss_scale", "combine_grad")
+
+
+def test_ascends_apex_takes_constants_of_the_scale_and_combines_gradients(monkeypatch):
+    apex = ascends_apex()
+    monkeypatch.setitem(sys.modules, "apex", apex)
+    fit, options = Fit(), scaling(2.0**32, growth_interval=1000, backoff_factor=0.8)
+    start_apex([fit.layer], [fit.optimizer], options.model_copy(update=dict(combine_grad=True)))
+    given = [apex.amp.asked[name] for name in ASCENDS]
+    assert given == [2.0**32, 2.0, 0.8, 1000, 2.0**32, True]
+    with pytest.raises(InputError, match="has constants of its own"):
+        check_apex(scaling(hysteresis=2))
+
+
+@pytest.mark.parametrize("apex, device", [(fake_apex(), "npu"), (ascends_apex(), "cuda")])
+def test_apex_of_another_device_is_refused(monkeypatch, apex, device):
+    monkeypatch.setitem(sys.modules, "apex", apex)
+    with pytest.raises(InputError) as refusal:
+        check_apex(DYNAMIC, device)
+    whose, kind = ("NVIDIA's", "NPU") if device == "npu" else ("Ascend's", "GPU")
+    assert str(refusal.value) == (
+        f"--amp-backend apex: the apex that is installed is {whose}, which knows no {kind}: "
+        "install the other, or use --amp-backend torch."
+    )
+
+
+def test_combine_grad_is_refused_of_nvidias_apex_and_without_apex(monkeypatch):
+    monkeypatch.setitem(sys.modules, "apex", fake_apex())
+    with pytest.raises(InputError, match="--combine-grad is an option of Ascend's apex"):
+        check_apex(DYNAMIC.model_copy(update=dict(combine_grad=True)))
+    with pytest.raises(InputError, match="--combine-grad is an option of apex"):
+        config(combine_grad=True)
+    for options in (dict(amp_backend="apex", combine_grad=True), dict(adam="npu-fused")):
+        with pytest.raises(InputError, match="never learns what was fixed in its first step"):
+            config(netG="local", epochs_fix_global=1, **options)
+
+
+def test_updates_go_on_where_apex_has_put_a_zero_grad_of_its_own(monkeypatch):
+    monkeypatch.setitem(sys.modules, "apex", ascends_apex())
+    update = Update(Fit().layer.parameters(), ScheduleOptions(), DYNAMIC, on_cpu("fp32"), ALONE)
+    (update.scaler,) = start_apex([], [update.optimizer], DYNAMIC)
+    weight, bias = update.optimizer.param_groups[0]["params"]
+    before = weight.detach().clone()
+    with update.gradients(weight.sum() + bias.sum()) as loss:
+        loss.backward()
+    update_all(update)
+    assert update.decided_by == "kernel" and not torch.equal(weight, before)
 
 
 @pytest.mark.parametrize("installed", [None, types.ModuleType("apex")])
