@@ -266,7 +266,7 @@ def test_help_loads_no_torch(step):
     shown = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    of_step = {"prepare": 2, "train": 1, "cluster": 3, "export": 3, "benchmark": 2}
+    of_step = {"prepare": 2, "train": 1, "cluster": 3, "export": 4, "benchmark": 2}
     assert shown.stdout.split() == [str(of_step[step])]
 
 
