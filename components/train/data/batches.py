@@ -3,7 +3,7 @@ channels on the device, in `condition`."""
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,9 +34,16 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The one place where data moves to the device."""
+        return self._moved(lambda tensor: tensor.to(device, non_blocking=True))
 
+    def pin_memory(self) -> "Batch":
+        """In page-locked memory, from which a copy to the device need not be waited for. DataLoader
+        calls it; without it a dataclass is handed on as it is."""
+        return self._moved(Tensor.pin_memory)
+
+    def _moved(self, moved: Callable[[Tensor], Tensor]) -> "Batch":
         def move(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=True)
+            return None if tensor is None else moved(tensor)
 
         dense_ids = move(self.dense_ids)
         return Batch(
