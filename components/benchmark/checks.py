@@ -8,6 +8,7 @@ from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard
 from shared.contracts.forecast import Forecast, PreparedData
 from shared.contracts.model import ModelCard
+from shared.deployed.openvino_runner import check_openvino
 from shared.device import Runtime, pick
 from shared.errors import InputError
 from shared.scorers.networks import foresee
@@ -96,6 +97,8 @@ def preflight(
     if found := forecast.refusals.of(runtimes_of_torch, config):
         device, forecast.remarks = found[0][-1].name, [found[1]] * bool(found[1])
     forecast.refusals.of(check_champion, config.champion)
+    if "openvino" in config.runtimes:
+        forecast.refusals.of(check_openvino)
     found = [f"on {device}", *foresee(config, size, device, forecast)]
     if file := config.segmentation_network:
         if size and dataset and dataset.knows_num_labels:

@@ -17,12 +17,13 @@ class SpeedOptions(Options):
 
     batch_sizes: BatchSizes = (1, 4, 8)
     """Pictures per call; every one of them is measured."""
-    runtimes: tuple[Literal["torch", "torch-compile", "onnxruntime", "ais_bench"], ...] = Field(
-        ("torch", "onnxruntime", "ais_bench"), min_length=1
-    )
+    runtimes: tuple[
+        Literal["torch", "torch-compile", "onnxruntime", "openvino", "ais_bench"], ...
+    ] = Field(("torch", "onnxruntime", "ais_bench"), min_length=1)
     """What is measured. torch-compile takes a minute to compile for each batch size and, on a CPU,
-    a C++ compiler; ais_bench runs the compiled files for NPUs where there are such and an NPU is
-    here."""
+    a C++ compiler; openvino runs the ONNX file on a CPU, in fp32 and where the CPU has it in bf16,
+    and is to be installed; ais_bench runs the compiled files for NPUs where there are such and an
+    NPU is here."""
     precisions: tuple[PrecisionName, ...] = Field(("fp32", "auto"), min_length=1)
     """Arithmetic of PyTorch, each is measured; the exported files have their own."""
     rounds: int = Field(10, ge=1, le=MANY)

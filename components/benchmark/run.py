@@ -46,6 +46,7 @@ from shared.data.checking import check_dataset
 from shared.data.pictures import side_by_side
 from shared.data.reader import PairReader
 from shared.deployed.form import Form
+from shared.deployed.openvino_runner import check_openvino
 from shared.deployed.painter import Painter, open_runner
 from shared.device import Runtime
 from shared.errors import WorkFailed
@@ -68,6 +69,8 @@ def run(
     """Measure an exported generator against PyTorch: speed, parity, quality, pictures."""
     # Folders that must belong together.
     check_champion(config.champion)
+    if "openvino" in config.runtimes:
+        check_openvino()
     runtimes, left_out = runtimes_of_torch(config)
     runtime = runtimes[-1]
     export = ExportCard.read(exported)

@@ -13,6 +13,7 @@ from shared.data.maps import Sample
 from shared.data.reader import resize_sample
 from shared.deployed.form import Form
 from shared.deployed.om_runner import OmRunner
+from shared.deployed.openvino_runner import OpenVinoRunner
 from shared.deployed.runners import OnnxRunner, Runner, TorchRunner
 from shared.deployed.styles import Style
 from shared.deployed.synthesiser import input_names, to_pixels
@@ -20,7 +21,7 @@ from shared.device import pick
 from shared.device_names import DeviceName, PrecisionName
 from shared.errors import InputError
 
-RuntimeName = Literal["torch", "torch-compile", "onnxruntime", "om"]
+RuntimeName = Literal["torch", "torch-compile", "onnxruntime", "om", "openvino"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def open_runner(
         source: The generator, for PyTorch; for the other runtimes the exported file.
         device: Where to run; ONNX Runtime takes the CPU where it has no provider for it, an .om
             the NPU.
-        precision: Arithmetic of PyTorch; exported files have their own.
+        precision: Arithmetic of PyTorch, and of OpenVINO (fp32, bf16), which runs on the CPU alone;
+            other exported files have their own.
     """
     match runtime:
         case "torch" | "torch-compile":
@@ -79,11 +81,15 @@ def open_runner(
             runner = OnnxRunner(source.path, source.precision, device)
             _refuse_other_file(runner, form, source.path)
             return runner
+        case "openvino":
+            runner = OpenVinoRunner(source.path, source.precision, precision)
+            _refuse_other_file(runner, form, source.path)
+            return runner
         case "om":
             return OmRunner(source.path, form.graph, source.batch_size, precision=source.precision)
 
 
-def _refuse_other_file(runner: OnnxRunner, form: Form, file: Path) -> None:
+def _refuse_other_file(runner: OnnxRunner | OpenVinoRunner, form: Form, file: Path) -> None:
     """Raises InputError for a file that takes other inputs than its card says."""
     found, names = runner.inputs, input_names(form.reads, form.graph)
     sides = found[names[0]][-2:] if found.keys() == set(names) else []

@@ -2,6 +2,7 @@
 memory."""
 
 import copy
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -131,6 +132,26 @@ def open_session(file: Path | bytes, device: str) -> onnxruntime.InferenceSessio
     return onnxruntime.InferenceSession(file, options, providers=providers)
 
 
+def filled(
+    feeds: Feeds, inputs: Collection[str], batch_size: int | None, file: Path
+) -> tuple[Feeds, int]:
+    """A batch filled up to what a file takes, and of how many it was. Raises InputError for other
+    inputs than the file's."""
+    if feeds.keys() != set(inputs):
+        raise InputError(
+            f"{file} takes {', '.join(inputs)} but is given {', '.join(feeds)}: export the model "
+            "again."
+        )
+    count = len(next(iter(feeds.values())))
+    fill = max((batch_size or 0) - count, 0)
+    if fill:
+        feeds = {
+            name: np.concatenate([array, np.repeat(array[-1:], fill, 0)])
+            for name, array in feeds.items()
+        }
+    return feeds, count
+
+
 class OnnxRunner:
     """ONNX Runtime on an exported file."""
 
@@ -154,18 +175,7 @@ class OnnxRunner:
         self.batch_size = batch if isinstance(batch, int) else None
 
     def __call__(self, feeds: Feeds) -> np.ndarray:
-        if feeds.keys() != self.inputs.keys():
-            raise InputError(
-                f"{self.file} takes {', '.join(self.inputs)} but is given {', '.join(feeds)}: "
-                "export the model again."
-            )
-        count = len(next(iter(feeds.values())))
-        if self.batch_size and count < self.batch_size:
-            fill = self.batch_size - count
-            feeds = {
-                name: np.concatenate([array, np.repeat(array[-1:], fill, 0)])
-                for name, array in feeds.items()
-            }
+        feeds, count = filled(feeds, self.inputs, self.batch_size, self.file)
         try:
             return self.session.run(None, feeds)[0][:count]
         except Exception as error:  # as above

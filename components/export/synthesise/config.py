@@ -27,12 +27,12 @@ class PainterOptions(WeightsOptions):
     pix2pix."""
     exported: Path | None = None
     """Folder of the export step, in place of --model."""
-    runtime: Literal["onnx", "om"] = "onnx"
-    """Of --exported: ONNX Runtime, or the compiled file on an NPU."""
+    runtime: Literal["onnx", "openvino", "om"] = "onnx"
+    """Of --exported: ONNX Runtime, OpenVINO on a CPU, or the compiled file on an NPU."""
     device: DeviceName = "auto"
     """auto takes an NPU, else a GPU, else the CPU."""
     precision: PrecisionName = "auto"
-    """Arithmetic of --model; auto: fp32 on CPU, bf16 on GPU, fp16 on NPU."""
+    """Arithmetic of --model, and of OpenVINO; auto: fp32 on CPU, bf16 on GPU, fp16 on NPU."""
     batch_norm: Literal["running", "picture"] = "running"
     """Statistics of the BatchNorms of --model. running: those of the training. picture: of each
     picture itself, as pix2pix tests by default."""
@@ -63,16 +63,16 @@ class PainterOptions(WeightsOptions):
             raise ValueError(
                 "--model and --exported were both given: give the one that is to paint"
             )
-        if self.model and self.runtime == "om":
+        if self.model and self.runtime != "onnx":
             raise ValueError(
-                "--runtime om runs exported files: give --exported in place of --model"
+                f"--runtime {self.runtime} runs exported files: give --exported in place of --model"
             )
         if self.exported and self.weights != LATEST:
             raise ValueError(
                 f"--weights {self.weights} is for --model but --exported was made from some: leave "
                 "it out"
             )
-        if self.exported and self.precision != "auto":
+        if self.exported and self.precision != "auto" and self.runtime != "openvino":
             raise ValueError(
                 f"--precision {self.precision} is for --model but --exported keeps its own: leave "
                 "it out"

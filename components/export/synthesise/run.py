@@ -103,7 +103,12 @@ def open_exported(config: SynthesiseConfig) -> Opened:
     runtime = "onnxruntime" if config.runtime == "onnx" else config.runtime
     file = ExportedFile.of(exported, card, runtime)
     with card.promise(exported).kept(card.parts_of(file.path.name)):
-        runner = open_runner(form, runtime, file, config.device)
+        runner = open_runner(form, runtime, file, config.device, config.precision)
+    if runtime == "openvino" and config.device not in ("auto", "cpu"):
+        raise InputError(
+            f"--device {config.device}: OpenVINO is for CPUs here: leave it out, or use --runtime "
+            "onnx."
+        )
     if runtime == "onnxruntime" and config.device not in ("auto", runner.device):
         if config.device == "npu":
             raise InputError(

@@ -3,14 +3,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper
 from torch import nn
 from torch._dynamo.utils import counters
 
@@ -26,6 +23,7 @@ from shared.networks.build import build_generator
 from shared.quality import psnr_db
 from tests import tiny
 from tests.places import ROOT
+from tests.shared.deployed.doubling import doubling_file
 
 STYLE = Style(np.random.default_rng(1).uniform(-1, 1, (36, 3)).astype(np.float32))
 
@@ -172,18 +170,6 @@ def test_a_missing_compiler_is_said_shortly(tmp_path):
 
 
 # ONNX Runtime.
-
-
-def doubling_file(path: Path, batch_size: int | str) -> Path:
-    """y = x + x for (N, 2) float32."""
-    x, y = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch_size, 2]) for name in "xy"
-    )
-    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "doubling", [x], [y])
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
-    )
-    return path
 
 
 def test_a_file_of_one_batch_size_is_filled_up(tmp_path):
