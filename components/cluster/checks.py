@@ -9,7 +9,6 @@ from shared.contracts.forecast import Forecast, PreparedData
 from shared.contracts.model import ModelCard
 from shared.device import pick
 from shared.errors import InputError
-from shared.files.owned import LOCK
 from shared.networks.checkpoint import read_model
 from shared.networks.chosen import choose
 
@@ -55,8 +54,13 @@ def refuse_labelless(manifest: DatasetManifest, flag: str) -> None:
 
 
 def refuse_occupied(clusters: Path) -> None:
-    """Tables of one source must not lie beside features of another."""
-    if clusters.exists() and any(path.name != LOCK for path in clusters.iterdir()):
+    """A finished table is not written over, nor what is somebody else's; what a killed command left
+    is."""
+    if not clusters.exists():
+        return
+    # The card comes last.
+    left = {ClusterTable.FEATURES} if not (clusters / ClusterTable.FILE).exists() else set()
+    if any(path.name not in left and path.name[0] != "." for path in clusters.iterdir()):
         raise InputError(f"--clusters {clusters} is not empty: give a new folder.")
 
 

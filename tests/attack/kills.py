@@ -192,7 +192,9 @@ def afterwards(
 
     # Again.
     again = target.run(writer.command)
-    if again.code:
+    if again.code:  # of some commands the folder must be new: all of it is there
+        if again.outcome is Outcome.SENTENCE and made_by(target, writer) == whole:
+            return None
         outcome = again.outcome
         return Outcome.LOST if outcome in GOOD else outcome, f"again: {again.last_words}"
     made = made_by(target, writer)

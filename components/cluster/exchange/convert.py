@@ -70,7 +70,7 @@ def read_reference_files(
         model_digest=card.digest,
         dataset_digest=manifest.digest,
     )
-    table.write(clusters)
+    write_clusters(clusters, table, {})
     styles = sum(len(of_label.centres) for of_label in labels.values())
     print(f"exchange: wrote {styles} styles of {len(labels)} labels to {clusters}")
     return table

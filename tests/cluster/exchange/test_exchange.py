@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -337,6 +338,20 @@ def test_centres_with_features_know_their_members(folders, tmp_path):
     assert table.labels[8].fallback and set(table.labels) == {7, 8}
 
 
+def test_read_fills_what_a_killed_read_left(folders, tmp_path):
+    """Hidden folders of it, and features without the card that comes last."""
+    features = folders / "clusters" / "features.npy"
+    left = tmp_path / "read"
+    (left / ".work").mkdir(parents=True)
+    (left / ".work" / "clusters.json").write_text("{")
+    (left / "features.npz").write_bytes(b"half")
+    read(folders, left, features=features)
+    read(folders, tmp_path / "new", features=features)
+    assert {path.name for path in left.iterdir()} == {"clusters.json"}
+    made = (left / "clusters.json").read_bytes()
+    assert made == (tmp_path / "new" / "clusters.json").read_bytes()
+
+
 def test_read_refuses(folders, tmp_path):
     np.save(tmp_path / "wide.npy", {7: np.ones((1, 5))})
     np.save(tmp_path / "label.npy", {35: np.ones((1, 4))})
@@ -355,6 +370,10 @@ def test_read_refuses(folders, tmp_path):
     features = folders / "clusters" / "features.npy"
     with pytest.raises(InputError, match="is not empty: give a new folder"):
         read(folders, folders / "clusters", features=features)
+    (tmp_path / "own").mkdir()
+    shutil.copy(features, tmp_path / "own" / "features.npy")
+    with pytest.raises(InputError, match="is not empty: give a new folder"):
+        read(folders, tmp_path / "own", features=features)
     with pytest.raises(InputError, match="--clusters .* lies inside --dataset"):
         read(folders, folders / "dataset" / "clusters", features=features)
     write_model(tmp_path / "plain", feat_num=0)
