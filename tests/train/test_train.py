@@ -15,7 +15,7 @@ from components.cluster.__main__ import main as cluster
 from components.train import step
 from components.train.__main__ import main
 from components.train.config import TrainConfig
-from components.train.data.batches import EpochLoader, collate
+from components.train.data.batches import COLUMNS, EpochLoader, collate
 from components.train.data.held import FRAMES_SHARE, features_by_image
 from components.train.networks.build import architecture_for, build
 from components.train.run import run
@@ -710,7 +710,7 @@ def test_batches_of_frames_on_the_device_fetch_nothing_from_it(dataset):
     batch = collate([pairs[0], pairs[1]])
     assert batch.photos.is_meta and batch.dense_ids.is_meta and batch.photos.shape == (2, 3, 16, 16)
     most = max(len(instances.unique()) for instances in instances_of(dataset, 2))
-    assert batch.num_regions == most
+    assert most <= batch.num_regions < most + COLUMNS
 
 
 # Refusals.

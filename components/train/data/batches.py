@@ -18,12 +18,15 @@ from shared.data.frames import ALL_ROWS
 from shared.data.reader import PairReader
 from shared.errors import InputError
 
+# Tables of regions have a multiple of so many columns: with as many as a frame has regions, shapes
+# would change from step to step, and a compiled or captured step with them.
+COLUMNS = 32
 PER_FRAME = ("num_regions", "features")  # tables of the whole frame: a crop leaves them as they are
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch; `num_regions` is the most that one of its images has."""
+    """One batch; `num_regions` is at least the most that one of its images has."""
 
     inputs: Tensor  # labels (N, H, W) uint8, or pictures (N, C, H, W) uint8
     photos: Tensor  # (N, 1 or 3, H, W) uint8
@@ -180,9 +183,10 @@ def _tensor(array: np.ndarray) -> Tensor:
 
 
 def collate(items: list[dict[str, Tensor]]) -> Batch:
-    """Stack a batch; feature tables are padded to the longest."""
+    """Stack a batch; feature tables are padded beyond the longest."""
     # What differs between pairs: the number of regions, and with it the narrowest type of ids.
-    num_regions = max(int(item.get("num_regions", 0)) for item in items)
+    most = max(int(item.get("num_regions", 0)) for item in items)
+    num_regions = math.ceil(most / COLUMNS) * COLUMNS
     if "dense_ids" in items[0] and len({item["dense_ids"].dtype for item in items}) > 1:
         for item in items:
             item["dense_ids"] = item["dense_ids"].int()

@@ -209,6 +209,6 @@ def test_frames_of_different_positions_types_make_one_batch(tmp_path):
     pairs = tiny.pairs(tmp_path)
     pairs.keep(torch.device("cpu"))
     (batch,) = batches(pairs)
-    assert batch.dense_ids.dtype == torch.int32 and batch.num_regions == 300
+    assert batch.dense_ids.dtype == torch.int32 and batch.num_regions == 320
     assert {int(ids.max()) for ids in batch.dense_ids} == {int(pairs[0]["dense_ids"].max()), 299}
     assert pairs[0]["dense_ids"].dtype == torch.uint8 and pairs[1]["dense_ids"].dtype == torch.int16
