@@ -17,7 +17,7 @@ FP16 = as_flags(precision="fp16", device="npu", loss_scale_initial=2**24, adam="
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
-    tiny.dataset(folder, train=3, test=0, input_nc=3)
+    tiny.dataset(folder, train=2, test=0, input_nc=3)
     return folder
 
 

@@ -95,7 +95,7 @@ assert not torch.npu.is_bf16_supported() and not torch.npu.utils.is_support_inf_
 """
 
 
-@pytest.mark.parametrize("chip", ["910", "310P"])
+@pytest.mark.parametrize("chip", [pytest.param("910", marks=pytest.mark.slow), "310P"])
 def test_an_old_chip_saturates_and_has_no_float32_in_its_cubes(chip):
     done = script_on_npu(OLD_CHIP, chip=chip)
     assert done.returncode == 0, done.stderr
