@@ -34,7 +34,7 @@ IMPORT_NAMES = {
     "pyyaml": "yaml",
 }
 # What a user's machine has or has not: the steps look.
-VENDORS = {"torch_npu", "apex", "ais_bench"}
+VENDORS = {"torch_npu", "apex", "ais_bench", "openvino"}
 PARTS = {"pydantic_core": "pydantic", "requests": "mlflow"}  # of what is installed
 PARTS |= {"urllib3": "kubernetes"}
 NODES = "train/nodes"  # starts a training on other machines, in an image of its own without torch

@@ -172,6 +172,7 @@ def test_flags_that_are_called_otherwise_than_their_fields_are_not_lost():
 def test_all_repeated_overrides_are_used(tmp_path):
     output = tmp_path / "p.yaml"
     overrides = "--set prepare.max_images=7 --set train_global.ngf=4 train_global.seed=5".split()
+    overrides += ["--set", "train_local.ngf=2"]
     pipeline.main(["compile", *overrides, "--output", str(output)])
     numbers = recipe_in(yaml.safe_load(output.read_text()))
     assert numbers["prepare"]["max_images"] == 7

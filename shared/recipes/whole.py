@@ -79,11 +79,11 @@ def refuse_other_stages(recipe: Steps) -> None:
         )
     if {"ngf", "n_local_enhancers"} <= two.keys() and "ngf" in one:
         width = two["ngf"] * 2 ** two["n_local_enhancers"]
-        if width != one["ngf"]:
+        if width != one["ngf"]:  # a server's numbers are floats
             raise InputError(
-                f"train_local.ngf {two['ngf']} around {two['n_local_enhancers']} enhancers needs a "
-                f"train_global.ngf of {width}, which is {one['ngf']}: say --set "
-                f"train_global.ngf={width}, or another train_local.ngf."
+                f"train_local.ngf {two['ngf']:g} around {two['n_local_enhancers']:g} enhancers "
+                f"needs a train_global.ngf of {width:g}, which is {one['ngf']:g}: say --set "
+                f"train_global.ngf={width:g}, or another train_local.ngf."
             )
 
     # The rest of it is as it was.

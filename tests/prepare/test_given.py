@@ -71,8 +71,8 @@ def test_a_number_that_is_edited_back_is_the_recipes():
 @pytest.mark.parametrize(
     "field, value, meant",
     [
-        ("ngf", 8.0, 8),
-        ("ngf", "8", 8),
+        ("ndf", 8.0, 8),
+        ("ndf", "8", 8),
         ("learning_rate", 1, 1.0),
         ("learning_rate", "1e-3", 1e-3),
         ("flip", False, False),

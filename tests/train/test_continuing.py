@@ -160,6 +160,7 @@ NOWHERE_HERE = [
     ("epochs_fix_global", 3, LINE),
     *((name, 3, LINE) for name in TrainConfig.model_fields if name.startswith("loss_scale")),
     ("opt_level", "O2", REFUSED),
+    ("combine_grad", True, LINE),
     ("model", "b", EXACT),
     ("performance_run", 3, EXACT),
 ]

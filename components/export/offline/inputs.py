@@ -207,7 +207,8 @@ def check_out(out: Path, files: set[Path], total: int) -> None:
     """Refuses a folder with other than these files, which ais_bench would read too, or a disk
     without `total` bytes."""
     # Also of a killed run, and what is ours.
-    known = files | {partial_of(file) for file in files} | {out / LOCK, out / UNFINISHED}
+    known = {*files, out / UNFINISHED}
+    known |= {partial_of(file) for file in known} | {out / LOCK}
     for path in out.rglob("*"):
         if not path.is_dir() and path not in known:
             raise InputError(

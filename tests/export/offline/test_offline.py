@@ -319,6 +319,19 @@ def test_a_full_disk_can_be_written_over(dataset, tmp_path, capsys, monkeypatch)
     )
 
 
+def test_what_a_killed_command_left_is_written_over(dataset, tmp_path, capsys):
+    """Its mark of being unfinished, whole or on the way, and half a file."""
+    out = tmp_path / "out"
+    command = ["inputs", "--dataset", dataset, "--out", out]
+    run(*command)
+    made = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for name in (".unfinished", "..unfinished.partial"):
+        (out / name).write_bytes(b"")
+    next(iter(made)).unlink()
+    run(*command)
+    assert {path: path.read_bytes() for path in made} == made and not (out / ".unfinished").exists()
+
+
 def test_inputs_refuses_a_folder_of_other_files(dataset, tmp_path, capsys):
     out = tmp_path / "out"
     command = ["inputs", "--dataset", dataset, "--out", out]

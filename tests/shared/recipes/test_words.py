@@ -26,7 +26,7 @@ def other_value(kind: Any, now: Any) -> tuple[str, Any]:
     if kind is bool:
         return "", not now
     if get_origin(kind) is tuple:
-        text, value = other_value(get_args(kind)[0], now[0])
+        text, value = other_value(get_args(kind)[0], now[0] if now else None)
         return f"{text} {text}", [value, value]
     for one in get_args(kind) or [kind]:
         if get_origin(kind) is Literal and one == now:
@@ -60,7 +60,7 @@ def test_a_remedy_of_every_flag_is_one_that_set_takes(step, name):
     except InputError as refusal:  # a value of the right type that this field does not take alone
         problem = str(refusal)
     if problem:
-        given = text or str(value).lower()
+        given = str(text).replace(" ", ",") or str(value).lower()
         assert override == f"{step}.{name}={given}" and "unknown" not in problem
     else:
         assert parsed == value or str(parsed) == text

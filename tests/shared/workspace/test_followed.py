@@ -29,6 +29,7 @@ WRITTEN = {
     "cluster exchange read-maps": {"clusters"},
     "export": {"exported"},
     "export synthesise": {"out"},
+    "export compare-norms": {"out"},
     "export offline inputs": {"out", "exported"},  # an export, which never lies elsewhere
     "export offline pictures": {"out"},
     "benchmark": {"report"},
