@@ -20,6 +20,7 @@ from tests.asking import as_flags, refusal_of_command
 from tests.shared.deployed.doubling import doubling_file
 
 pytest.importorskip("openvino")
+pytestmark = pytest.mark.slow  # its threads stay in the process of the tests
 
 
 @pytest.fixture(scope="module")

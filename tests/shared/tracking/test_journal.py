@@ -222,10 +222,11 @@ def test_a_local_store_that_was_moved_puts_no_file_where_it_was(
     before, now = tmp_path / "before", tmp_path / "now"
     before.mkdir()
     shutil.copy(empty_database, before / "mlflow.db")
+    (tmp_path / "table.txt").write_text("a file")
     for folder in (before, now):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
         with tracking.step_run("train", {}, folder / "out"):
-            tracking.log_files(tmp_path / "before" / "mlflow.lock")
+            tracking.log_files(tmp_path / "table.txt")
             tracking.log_metrics({"a": 1.0}, step=1)
             run_id = tracking.run_id()
         if folder == before:

@@ -162,6 +162,7 @@ def test_one_that_could_not_be_made_leaves_the_old_one(kfp_server, nightly):
 @pytest.mark.parametrize("cron", ["0 2 * * *", "0 5 * * *"])
 def test_of_two_that_are_made_at_once_one_stays(cron, kfp_server, nightly, monkeypatch):
     real = kfp_server.RecurringRunService_CreateRecurringRun
+    monkeypatch.setenv(servers.PATIENCE, "30")  # the other one uploads before this one is answered
 
     def create_with_another(query, body):
         monkeypatch.setattr(kfp_server, "RecurringRunService_CreateRecurringRun", real)
