@@ -42,27 +42,29 @@ OF_WEIGHTS = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".h5", ".index", 
 class TensorFile:
     """What torch.save writes of tensors, streamed; its SHA-256 is known once it is written."""
 
-    def __init__(self, content: object):
-        """content: dicts and lists of tensors, numbers and texts; files hold tensors of the CPU."""
+    def __init__(self, content: object, is_hashed: bool = True):
+        """content: dicts and lists of tensors, numbers and texts; files hold tensors of the CPU.
+        is_hashed: Whether somebody asks for the SHA-256, seconds of a large file."""
+        self.is_hashed = is_hashed
         self.content = _to_cpu(content)
         self.nbytes = _nbytes(self.content)
         self.sha256 = ""
 
     def write_to(self, file: BinaryIO) -> None:
         """Raises OSError where the disk does not take it."""
-        sink = _Sink(file)
+        sink = _Sink(file, self.is_hashed)
         torch.save(self.content, sink)
         if sink.failure:
             raise sink.failure
-        self.sha256 = sink.digest.hexdigest()
+        self.sha256 = sink.digest.hexdigest() if self.is_hashed else ""
 
 
 class _Sink:
     """A file for torch.save. What the disk refuses is told at the end: an exception within leaves
     torch's writer half open, and its own words for it name no disk."""
 
-    def __init__(self, file: BinaryIO):
-        self.file, self.digest = file, hashlib.sha256()
+    def __init__(self, file: BinaryIO, is_hashed: bool):
+        self.file, self.digest, self.is_hashed = file, hashlib.sha256(), is_hashed
         self.failure: OSError | None = None
 
     def write(self, data: bytes) -> int:
@@ -71,7 +73,8 @@ class _Sink:
                 self.file.write(data)
             except OSError as error:
                 self.failure = error
-        self.digest.update(data)
+        if self.is_hashed:
+            self.digest.update(data)
         return len(data)
 
     def flush(self) -> None:
@@ -91,7 +94,7 @@ def _nbytes(content: object) -> int:
 
 def save_tensors(path: Path, content: object, write: Write = write_atomically) -> None:
     """torch.save of CPU copies through a temporary file: a kill leaves the old file whole."""
-    write(path, TensorFile(content))
+    write(path, TensorFile(content, is_hashed=False))
 
 
 def _to_cpu(content: object) -> object:
