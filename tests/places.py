@@ -1,6 +1,8 @@
 """Where the tests find what is outside of them."""
 
 import importlib
+import shlex
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -23,3 +25,13 @@ def config_of(step: str) -> type:
     """The class of a step's config."""
     module = importlib.import_module(f"components.{step}.config")
     return getattr(module, f"{step.capitalize()}Config")
+
+
+def put_atc(folder: Path) -> Path:
+    """A folder for PATH in which `atc` is the stand-in of CANN's compiler; returns the program."""
+    folder.mkdir(parents=True, exist_ok=True)
+    atc = folder / "atc"
+    program = shlex.join([sys.executable, str(STAND_INS / "atc.py")])
+    atc.write_text(f'#!/bin/sh\nexec {program} "$@"\n')
+    atc.chmod(0o755)
+    return atc

@@ -25,7 +25,7 @@ from shared.contracts.model import ModelCard
 from shared.data.images import write_picture
 from shared.pipeline.recipes import read_recipe
 from tests.calling import call
-from tests.places import ROOT, STAND_INS
+from tests.places import ROOT, STAND_INS, put_atc
 
 PAGE = ROOT / "docs" / "seeds.md"
 DOCUMENTED = ROOT.parent / "shared" / "seeds"  # the five systems' own words; not everywhere
@@ -232,10 +232,7 @@ def machine(tmp_path_factory):
             rng = np.random.default_rng(number)
             picture = rng.integers(0, 256, (3, 4, 8), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
             write_picture(root / "FACADES" / split / f"{number + 1}.png", picture)
-    atc = root / "bin" / "atc"
-    atc.parent.mkdir()
-    atc.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STAND_INS / "atc.py"}" "$@"\n')
-    atc.chmod(0o755)
+    atc = put_atc(root / "bin")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setenv("PATH", f"{atc.parent}:/usr/bin:/bin")

@@ -7,7 +7,6 @@ ais-bench_workload/tool/ais_bench of https://gitcode.com/Ascend/tools (tried: 8d
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from shared.contracts.exported import ExportCard
 from shared.contracts.measured import BenchmarkReport
 from tests import tiny
 from tests.asking import as_flags
-from tests.places import ROOT, STAND_INS
+from tests.places import ROOT, STAND_INS, put_atc
 
 SOURCES = os.environ.get("AIS_BENCH_SOURCES", "")
 pytestmark = [
@@ -45,11 +44,7 @@ def run(root: Path, package: str, step: str, *words: str, **flags) -> str:
 def root(tmp_path_factory):
     """A machine with atc, a data set and a model; with each package an export."""
     root = tmp_path_factory.mktemp("machine")
-    atc = root / "bin" / "atc"
-    atc.parent.mkdir()
-    program = shlex.join([sys.executable, str(STAND_INS / "atc.py")])
-    atc.write_text(f'#!/bin/sh\nexec {program} "$@"\n')
-    atc.chmod(0o755)
+    put_atc(root / "bin")
     tiny.dataset(root / "dataset", test=3, height=32, width=64)
     tiny.model(root / "model", tiny.architecture(), gain=0.1)
     om = dict(format="om", soc_version="Ascend310P3", parity_samples=2, om_batch_sizes=(1, 2))

@@ -19,7 +19,7 @@ from tests.benchmarks.card_check.counts import counted
 from tests.benchmarks.card_check.frame import FAILED, LATE, LEFT_OUT, RAN, Part
 from tests.benchmarks.card_check.work import Case
 from tests.on_npu import environment
-from tests.places import ROOT, STAND_INS
+from tests.places import ROOT, STAND_INS, put_atc
 
 # The frame.
 
@@ -162,10 +162,7 @@ def test_operators_and_fetches_of_known_lines():
 @pytest.fixture
 def stand_ins(tmp_path):
     """The environment of a machine with an A2 card, atc and ais_bench."""
-    atc = tmp_path / "bin" / "atc"
-    atc.parent.mkdir()
-    atc.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STAND_INS / "atc.py"}" "$@"\n')
-    atc.chmod(0o755)
+    atc = put_atc(tmp_path / "bin")
     values = environment(AIS_STAND_IN_SOC="Ascend910B3", HOME=str(tmp_path))
     values["PYTHONPATH"] += f"{os.pathsep}{STAND_INS}"
     return values | {"PATH": f"{atc.parent}{os.pathsep}{os.environ['PATH']}"}

@@ -6,7 +6,6 @@ test_ais_bench."""
 
 import json
 import re
-import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -28,7 +27,7 @@ from shared.deployed.synthesiser import Synthesiser, to_pixels
 from shared.networks.checkpoint import load_generator
 from tests import tiny
 from tests.asking import as_flags
-from tests.places import STAND_INS
+from tests.places import STAND_INS, put_atc
 
 H, W = 32, 64
 
@@ -38,11 +37,7 @@ def machine(tmp_path_factory):
     """A machine with CANN and an NPU; on it a data set and two models, "styled" one with instance
     features."""
     root = tmp_path_factory.mktemp("machine")
-    atc = root / "bin" / "atc"
-    atc.parent.mkdir()
-    program = shlex.join([sys.executable, str(STAND_INS / "atc.py")])
-    atc.write_text(f'#!/bin/sh\nexec {program} "$@"\n')
-    atc.chmod(0o755)
+    atc = put_atc(root / "bin")
     tiny.dataset(root / "dataset", test=3, height=H, width=W)
     # The gain is large enough for pictures with contrast.
     tiny.model(root / "plain" / "model", tiny.architecture(), gain=0.1)
