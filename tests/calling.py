@@ -1,10 +1,14 @@
-"""pipeline.py as a user starts it, from any folder."""
+"""pipeline.py as a user starts it, from any folder; and command lines of which nothing is
+started."""
 
+import functools
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from shared.command import command_line
 from tests.places import ROOT
 
 # A demo recipe of seconds.
@@ -34,3 +38,21 @@ def call(*arguments, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=900
     )
+
+
+def recording(asked: list[dict]) -> Callable[..., None]:
+    """What stands in for `command_line` of a program: it reads words and flags as ever, and puts
+    the values of whatever they ask for into `asked`."""
+
+    def recorded(verb: Callable) -> Callable:
+        @functools.wraps(verb)
+        def record(**values):
+            asked.append(values)
+
+        return record
+
+    def record_all(prog, step, verbs, argv):
+        verbs = {name: recorded(verb) for name, verb in verbs.items()}
+        command_line(prog, step and recorded(step), verbs, argv)
+
+    return record_all

@@ -13,8 +13,8 @@ import sys
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 from tests.places import ROOT, STAND_INS
 
@@ -41,57 +41,28 @@ class OnNpu:
     stderr: str
     processes: list[dict]  # what each that loaded torch_npu did; see stand_in/stats.py
 
-    def _total(self, name: str) -> Counter[str]:
-        return sum((Counter(process[name]) for process in self.processes), Counter())
+    # All processes together.
+    kernels: Counter[str]  # how often each operator ran
+    copies: Counter[str]  # by direction, such as "npu->cpu"
+    fetches: Counter[str]  # copies to the host, by the line that asked for them
+    calls: Counter[str]  # of torch.npu's functions
+    hf32: Counter[str]  # kernels that computed in HF32
+    fp16_cubes: Counter[str]  # kernels of a 910 or 310P that computed in fp16 what was float32
+    refused: Counter[str]  # why the chip refused operators, or torch_npu has none such
+    unlisted: Counter[str]  # operators that stand_in/dtypes.csv has no line for
+    dtypes: dict[str, set[str]]  # of the tensors that each operator was given
 
-    @cached_property
-    def kernels(self) -> Counter[str]:
-        """How often each operator ran, all processes together."""
-        return self._total("kernels")
-
-    @cached_property
-    def copies(self) -> Counter[str]:
-        """Copies by direction, such as "npu->cpu"."""
-        return self._total("copies")
-
-    @cached_property
-    def fetches(self) -> Counter[str]:
-        """Copies to the host by the line that asked for them."""
-        return self._total("fetches")
-
-    @cached_property
-    def calls(self) -> Counter[str]:
-        """Of torch.npu's functions."""
-        return self._total("calls")
-
-    @cached_property
-    def hf32(self) -> Counter[str]:
-        """Kernels that computed in HF32."""
-        return self._total("hf32")
-
-    @cached_property
-    def refused(self) -> Counter[str]:
-        """Why the chip refused operators, or torch_npu has none such."""
-        return self._total("refused")
-
-    @cached_property
-    def unlisted(self) -> Counter[str]:
-        """Operators that stand_in/dtypes.csv has no line for."""
-        return self._total("unlisted")
-
-    @cached_property
-    def fp16_cubes(self) -> Counter[str]:
-        """Kernels of a 910 or 310P that computed in fp16 what was float32."""
-        return self._total("fp16_cubes")
-
-    @cached_property
-    def dtypes(self) -> dict[str, set[str]]:
-        """Of the tensors that each operator was given."""
-        found: dict[str, set[str]] = {}
-        for process in self.processes:
-            for name, dtypes in process["dtypes"].items():
-                found.setdefault(name, set()).update(dtypes)
-        return found
+    @classmethod
+    def of(cls, done: subprocess.CompletedProcess, processes: list[dict]) -> Self:
+        counted = ("kernels", "copies", "fetches", "calls", "hf32", "fp16_cubes", "refused")
+        totals = {
+            name: sum((Counter(process[name]) for process in processes), Counter())
+            for name in (*counted, "unlisted")
+        }
+        dtypes: dict[str, set[str]] = {}
+        for name, found in (pair for process in processes for pair in process["dtypes"].items()):
+            dtypes.setdefault(name, set()).update(found)
+        return cls(done.returncode, done.stdout, done.stderr, processes, dtypes=dtypes, **totals)
 
 
 def on_npu(step: str, *arguments, timeout: float = 600, **how) -> OnNpu:
@@ -139,7 +110,7 @@ def run(words: list[str], timeout: float, may_refuse: bool = False, **how) -> On
         )
         lines = stats.read_text().splitlines() if stats.exists() else []
     processes = [json.loads(line) for line in lines]
-    result = OnNpu(done.returncode, done.stdout, done.stderr, processes)
+    result = OnNpu.of(done, processes)
     assert may_refuse or not result.refused, "; ".join(result.refused)
     return result
 

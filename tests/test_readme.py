@@ -1,6 +1,5 @@
 """The commands of the READMEs, run as they stand there."""
 
-import functools
 import importlib
 import os
 import re
@@ -13,10 +12,10 @@ import pytest
 
 import pipeline
 from pipeline import CONFIGS
-from shared.command import command_line
 from shared.flags import as_flag, groups_of, help_texts
 from shared.pipeline.cluster.reading import read_cluster
 from shared.pipeline.recipes import read_recipe
+from tests.calling import recording
 from tests.places import ROOT, STEPS, config_of
 
 
@@ -105,18 +104,7 @@ def test_the_command_line_takes_every_command_of_the_page_on_clusters(monkeypatc
     """As it is written there; the verbs are recorded, and nothing is started."""
     monkeypatch.chdir(ROOT)
     asked = []
-
-    def recorded(verb):
-        @functools.wraps(verb)
-        def record(**values):
-            asked.append(values)
-
-        return record
-
-    def record_all(prog, step, verbs, argv):
-        command_line(prog, step, {name: recorded(verb) for name, verb in verbs.items()}, argv)
-
-    monkeypatch.setattr(pipeline, "command_line", record_all)
+    monkeypatch.setattr(pipeline, "command_line", recording(asked))
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for line in "".join(blocks(CLUSTER_PAGE)).replace("\\\n", "").splitlines():
         match shlex.split(line, comments=True):

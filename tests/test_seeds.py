@@ -1,7 +1,6 @@
 """docs/seeds.md: every command of ours runs as it stands there, at tiny sizes, and leaves what its
 row promises; every option that the five systems document has a row."""
 
-import functools
 import importlib
 import json
 import re
@@ -17,14 +16,13 @@ import onnx
 import pytest
 
 from pipeline import CONFIGS
-from shared.command import command_line
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.measured import BenchmarkReport
 from shared.contracts.model import ModelCard
 from shared.data.images import write_picture
 from shared.pipeline.recipes import read_recipe
-from tests.calling import call
+from tests.calling import call, recording
 from tests.places import ROOT, STAND_INS, put_atc
 
 PAGE = ROOT / "docs" / "seeds.md"
@@ -102,18 +100,6 @@ def test_every_command_is_taken_as_it_stands(monkeypatch, tmp_path):
     """Its flags exist and their values are within bounds; nothing is started."""
     monkeypatch.chdir(tmp_path)
     asked = []
-
-    def recorded(verb):
-        @functools.wraps(verb)
-        def record(**values):
-            asked.append(values)
-
-        return record
-
-    def record_all(prog, step, verbs, argv):
-        verbs = {name: recorded(verb) for name, verb in verbs.items()}
-        command_line(prog, recorded(step), verbs, argv)
-
     commands = [shlex.split(command) for row in rows() for command in row.commands]
     for words in commands:
         if words[1] == "pipeline.py":
@@ -122,7 +108,7 @@ def test_every_command_is_taken_as_it_stands(monkeypatch, tmp_path):
             asked.append(words)
             continue
         module = importlib.import_module(f"{words[2]}.__main__")
-        monkeypatch.setattr(module, "command_line", record_all)
+        monkeypatch.setattr(module, "command_line", recording(asked))
         module.main(words[3:])
     assert len(asked) == len(commands)
 

@@ -66,6 +66,12 @@ def runtimes_of_torch(config: BenchmarkConfig) -> tuple[list[Runtime], str]:
     return list(found.values()), f"not measured: {lacking}" if lacking else ""
 
 
+def check_runtimes(config: BenchmarkConfig) -> None:
+    """Raises InputError for one of --runtimes that is not installed, and that is not left out."""
+    if "openvino" in config.runtimes:
+        check_openvino()
+
+
 def check_champion(folder: str) -> None:
     """Raises InputError for a --champion that is no folder of an export."""
     if folder and not (Path(folder) / ExportCard.FILE).is_file():
@@ -97,8 +103,7 @@ def preflight(
     if found := forecast.refusals.of(runtimes_of_torch, config):
         device, forecast.remarks = found[0][-1].name, [found[1]] * bool(found[1])
     forecast.refusals.of(check_champion, config.champion)
-    if "openvino" in config.runtimes:
-        forecast.refusals.of(check_openvino)
+    forecast.refusals.of(check_runtimes, config)
     found = [f"on {device}", *foresee(config, size, device, forecast)]
     if file := config.segmentation_network:
         if size and dataset and dataset.knows_num_labels:

@@ -10,7 +10,12 @@ from pathlib import Path
 from torch import nn
 
 from components.benchmark.ais_bench.rows import measure_om
-from components.benchmark.checks import check_champion, check_same_model, runtimes_of_torch
+from components.benchmark.checks import (
+    check_champion,
+    check_runtimes,
+    check_same_model,
+    runtimes_of_torch,
+)
 from components.benchmark.config import BenchmarkConfig
 from components.benchmark.measure.contest import open_contest
 from components.benchmark.measure.method import environment, method
@@ -46,7 +51,6 @@ from shared.data.checking import check_dataset
 from shared.data.pictures import side_by_side
 from shared.data.reader import PairReader
 from shared.deployed.form import Form
-from shared.deployed.openvino_runner import check_openvino
 from shared.deployed.painter import Painter, open_runner
 from shared.device import Runtime
 from shared.errors import WorkFailed
@@ -69,8 +73,7 @@ def run(
     """Measure an exported generator against PyTorch: speed, parity, quality, pictures."""
     # Folders that must belong together.
     check_champion(config.champion)
-    if "openvino" in config.runtimes:
-        check_openvino()
+    check_runtimes(config)
     runtimes, left_out = runtimes_of_torch(config)
     runtime = runtimes[-1]
     export = ExportCard.read(exported)

@@ -114,7 +114,8 @@ class OmRunner:
 
     def close(self) -> None:
         """Free the NPU's memory, for the next file."""
-        self.session.free_resource()
+        free = getattr(self.session, "free_resource", None) or self.session.finalize  # of 2023
+        free()
 
     def _arrays(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         """The arrays in the file's order, filled up to its batch. The NPU is given bytes: what does

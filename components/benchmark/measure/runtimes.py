@@ -10,7 +10,7 @@ from components.benchmark.config import BenchmarkConfig
 from components.benchmark.measure.workload import Workload
 from shared.contracts.exported import ExportCard, Parity
 from shared.deployed.form import Form
-from shared.deployed.openvino_runner import check_openvino, has_bf16
+from shared.deployed.openvino_runner import has_bf16
 from shared.deployed.painter import ExportedFile, RuntimeName, open_runner
 from shared.deployed.parity import describe, largest_difference, measure_parity, prove_equal
 from shared.deployed.runners import Runner
@@ -52,7 +52,6 @@ def file_runners(
             file = ExportedFile.of(exported, export, runtime)
             precisions = ["auto"]
             if runtime == "openvino":
-                check_openvino()
                 precisions += ["bf16"] * has_bf16()
             runners += [open_runner(form, runtime, file, device, one) for one in precisions]
         except InputError as missing:
