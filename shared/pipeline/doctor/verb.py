@@ -13,8 +13,8 @@ from tabulate import tabulate
 from shared.command import StepConfig
 from shared.pipeline.cluster.reading import read_cluster
 from shared.pipeline.doctor.findings import Check, Finding, look
-from shared.pipeline.engines.cards import device_of
-from shared.pipeline.images.named import CODE, image_name, read_images
+from shared.pipeline.engines.checks import images_here
+from shared.pipeline.images.named import with_images
 from shared.pipeline.images.registry import check_images
 from shared.pipeline.preflight import STORE
 from shared.pipeline.runs import EngineOptions
@@ -47,11 +47,9 @@ def doctor(config: DoctorOptions) -> None:
     from shared.pipeline.doctor import here, kubernetes_api
 
     keeps("it changes nothing")
-    site = read_cluster(config.cluster)
-    images = dict(site.images) | read_images(config.images)
+    site = with_images(read_cluster(config.cluster), config.images)
     is_docker = config.engine == "docker"
-    device = device_of(config.container_device)
-    here_images = images or {one: image_name(one, "pix2pixhd", device) for one in CODE}
+    here_images = images_here(config, site, config.images) if is_docker else {}
     if site.launcher.kind == "none":
         here_images.pop("train_on_nodes", None)
     uri = os.environ.get(STORE) or site.mlflow_uri
@@ -62,11 +60,11 @@ def doctor(config: DoctorOptions) -> None:
         "devices": here.devices,
         "disk": partial(here.disk, config.runs),
         "MLflow": partial(here.mlflow, uri, config.runs, uri == site.mlflow_uri),
-        "container engine": partial(here.engine, is_docker, here_images if is_docker else {}),
+        "container engine": partial(here.engine, is_docker, here_images),
     }
     if config.host:
         checks["KFP server"] = partial(kfp_server, config)
-        checks["images"] = partial(images_of_server, images)
+        checks["images"] = partial(images_of_server, dict(site.images))
     if config.host or config.cluster:
         namespace = config.namespace or site.namespace
         checks["Kubernetes"] = partial(kubernetes_api.cluster, site, namespace)

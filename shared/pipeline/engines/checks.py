@@ -17,7 +17,7 @@ from shared.pipeline.cluster.config import ANY, Cluster
 from shared.pipeline.engines.cards import cards_for, device_of
 from shared.pipeline.engines.daemon import SILENT, ask, connect, refusal, sweep_probes
 from shared.pipeline.engines.mounts import binds
-from shared.pipeline.images.named import CODE, image_name
+from shared.pipeline.images.named import CODE, built_images, image_name
 from shared.pipeline.images.registry import CODE_LABEL
 from shared.pipeline.runs import EngineOptions, Run
 from shared.servers import said
@@ -54,7 +54,30 @@ def images_here(options: EngineOptions, site: Cluster, given: str) -> dict[str, 
             )
         return {}
     device = device_of(options.container_device)
-    return {one: image_name(one, "pix2pixhd", device) for one in CODE} | dict(site.images)
+    images = {one: image_name(one, "pix2pixhd", device) for one in CODE} | dict(site.images)
+    return images | _ids_of_pushed(given)
+
+
+def _ids_of_pushed(given: str) -> dict[str, str]:
+    """Of the images of a file those that this engine has, but not by the digest of their registry:
+    Podman names what it has pushed by its own layers, which the registry gets compressed."""
+    pushed = {one: image for one, image in built_images(given).items() if image.digest}
+    found = {}
+    with contextlib.suppress(InputError, *SILENT):  # the preflight says so of a silent engine
+        with contextlib.closing(connect()) as client:
+            for component, image in pushed.items():
+                if not _has(client, image.reference) and _has(client, image.id):
+                    found[component] = image.id
+    return found
+
+
+def _has(client: docker.DockerClient, image: str) -> bool:
+    """Raises what is in SILENT."""
+    try:
+        client.images.get(image)
+    except ImageNotFound:
+        return False
+    return True
 
 
 def start_again(run: Run, options: EngineOptions) -> Cluster:
@@ -139,7 +162,8 @@ def _look(
     try:
         labels = client.images.get(image).labels
     except ImageNotFound:
-        raise InputError(f"--engine docker: there is no image {image}: {build}.") from None
+        get = f"`docker pull {image}`, or Podman's, brings it" if "@" in image else build
+        raise InputError(f"--engine docker: there is no image {image}: {get}.") from None
     except (APIError, *SILENT) as error:
         raise InputError(f"--engine docker: image {image}: {said(error)}.") from None
 

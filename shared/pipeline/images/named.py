@@ -92,6 +92,12 @@ def read_images(given: str) -> dict[str, str]:
     return {component: image.reference for component, image in built.images.items()}
 
 
+def built_images(given: str) -> Mapping[str, BuiltImage]:
+    """By component, what --images says of them where it is a file; of a name nothing is known.
+    Raises InputError."""
+    return _read_file(Path(given)).images if given and _is_file(given) else {}
+
+
 def with_images(site: Cluster, given: str) -> Cluster:
     """A cluster with the images of --images over its own. Raises InputError as `read_images`."""
     return site.model_copy(update={"images": {**site.images, **read_images(given)}})
