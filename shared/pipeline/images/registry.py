@@ -108,7 +108,7 @@ def _look(step: str, image: str) -> Looked:
             gone = f"is not in {registry}: build and push it, see docker/README.md."
             return Looked(step, image, "gone", gone)
         way = servers.by_proxy(url)
-        unseen = f"{registry} does not show it{way} without a login (HTTP {error.code})"
+        unseen = f"is not shown{way} without a login (HTTP {error.code})"
         return Looked(step, image, "unknown", unseen)
     except UNANSWERED as error:
         reason = servers.said(getattr(error, "reason", None) or error)
@@ -116,7 +116,7 @@ def _look(step: str, image: str) -> Looked:
             step,
             image,
             "unknown",
-            f"{registry} is not reached from here{servers.by_proxy(url)} ({reason})",
+            f"is not seen: {registry} is not reached from here{servers.by_proxy(url)} ({reason})",
         )
 
     # What it holds.

@@ -77,7 +77,8 @@ def status(config: StatusOptions, run: RunName = "") -> None:
         if found.ended in ("FAILED", "CANCELED"):
             reason = reason_of(server, found, options)
         print(said(f"{found.name} {state.lower()}{took}{reason}"))
-        print(_table((step.name, step.words, _took(step)) for step in steps_of(found)))
+        if steps := steps_of(found):
+            print(_table((step.name, step.words, _took(step)) for step in steps))
         print(page_of(server, found))
 
 

@@ -231,6 +231,8 @@ def test_a_signal_ends_the_wait_and_says_how_to_end_the_run(sign, code, kfp_serv
 def test_status_shows_the_newest_runs_and_one(kfp_server, run, ask):
     code, out, _ = ask("status")
     assert code == 0 and re.search(rf"demo-1 +pending .*{run}", out)
+    code, out, _ = ask("status", "demo-1")
+    assert len(out.splitlines()) == 2, "there is no step yet"
     kfp_server.course = [("FAILED", {"prepare": "SUCCEEDED", "export": "FAILED"})]
     kfp_server.complaints = {"export": "\x1b[31mno room\x1b[0m\nmore"}
     for name in ("demo-1", run):
