@@ -1,6 +1,6 @@
-"""A plain training step, written as the reference has it: a pass of D on the fake for each of its
-two losses, gradients of D's weights that the generator's losses leave behind and nobody uses,
-activations in place, pooling in a loop over instances, Adam as it comes."""
+"""Plain training steps, written as the references have them: in pix2pixHD's a pass of D on the fake
+for each of its two losses, gradients of D's weights that the generator's losses leave behind and
+nobody uses, pooling in a loop over instances; in both activations in place, Adam as it comes."""
 
 import copy
 
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from components.train.config import TrainConfig
 from components.train.data.batches import Batch
-from components.train.losses import Scales, feature_matching_loss
+from components.train.losses import VGG_WEIGHTS, Scales, feature_matching_loss
 from components.train.networks.build import Networks
 from shared.condition import to_signed
 from shared.networks.layers import InstanceNorm
+from shared.networks.pix2pixhd import LocalEnhancer
 
 NUM_LABELS = 35
 
@@ -38,12 +39,15 @@ class PlainStep:
     """pix2pixHD's step as in its train.py and models/pix2pixHD_model.py."""
 
     def __init__(self, networks: Networks, config: TrainConfig):
-        self.G, self.D, self.E = (
+        self.G, self.D, self.E, self.vgg = (
             None if network is None else _in_place(copy.deepcopy(network))
-            for network in (networks.G, networks.D, networks.E)
+            for network in (networks.G, networks.D, networks.E, networks.vgg)
         )
         self.config = config
-        synthesis = [*self.G.parameters(), *(self.E.parameters() if self.E else ())]
+        of_G = self.G.parameters()
+        if isinstance(self.G, LocalEnhancer) and config.epochs_fix_global:
+            of_G = self.G.outermost_enhancer()  # the others get gradients all the same
+        synthesis = [*of_G, *(self.E.parameters() if self.E else ())]
         adam = dict(lr=config.learning_rate, betas=(config.beta1, 0.999))
         self.optimizer_G = torch.optim.Adam(synthesis, **adam)
         self.optimizer_D = torch.optim.Adam(self.D.parameters(), **adam)
@@ -78,14 +82,56 @@ class PlainStep:
             "D_real": target(real, 1.0),
             "D_fake": target(fake_cut, 0.0),
         }
+        if self.vgg:
+            pairs = zip(VGG_WEIGHTS, self.vgg(fake), self.vgg(photo), strict=True)
+            distance = sum(weight * F.l1_loss(f, r.detach()) for weight, f, r in pairs)
+            losses["G_VGG"] = self.config.lambda_vgg * distance
 
         # G, then D.
         self.optimizer_G.zero_grad()
-        (losses["G_GAN"] + losses["G_GAN_Feat"]).backward(retain_graph=True)
+        of_G = sum(loss for name, loss in losses.items() if name.startswith("G_"))
+        of_G.backward(retain_graph=True)
         self.optimizer_G.step()
         self.optimizer_D.zero_grad()
         (0.5 * (losses["D_real"] + losses["D_fake"])).backward()
         self.optimizer_D.step()
+        return {name: loss.detach() for name, loss in losses.items()}
+
+
+class PlainPix2Pix:
+    """pix2pix's step as in its models/pix2pix_model.py."""
+
+    def __init__(self, networks: Networks, config: TrainConfig):
+        self.G, self.D = (_in_place(copy.deepcopy(one)) for one in (networks.G, networks.D))
+        self.config = config
+        adam = dict(lr=config.learning_rate, betas=(config.beta1, 0.999))
+        self.optimizer_G = torch.optim.Adam(self.G.parameters(), **adam)
+        self.optimizer_D = torch.optim.Adam(self.D.parameters(), **adam)
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        photo, picture = to_signed(batch.photos), to_signed(batch.inputs)
+        fake = self.G(picture)
+
+        def target(pair: Tensor, value: float) -> Tensor:
+            ((scores,),) = self.D(pair)
+            wanted = torch.full_like(scores, value)
+            return F.binary_cross_entropy_with_logits(scores, wanted)
+
+        # D.
+        self.D.requires_grad_(True)
+        self.optimizer_D.zero_grad()
+        losses = {"D_fake": target(torch.cat([picture, fake], dim=1).detach(), 0.0)}
+        losses["D_real"] = target(torch.cat([picture, photo], dim=1), 1.0)
+        (0.5 * (losses["D_fake"] + losses["D_real"])).backward()
+        self.optimizer_D.step()
+
+        # G.
+        self.D.requires_grad_(False)
+        self.optimizer_G.zero_grad()
+        losses["G_GAN"] = target(torch.cat([picture, fake], dim=1), 1.0)
+        losses["G_L1"] = self.config.lambda_L1 * F.l1_loss(fake, photo)
+        (losses["G_GAN"] + losses["G_L1"]).backward()
+        self.optimizer_G.step()
         return {name: loss.detach() for name, loss in losses.items()}
 
 

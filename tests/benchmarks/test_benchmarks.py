@@ -6,16 +6,19 @@ import time
 import pytest
 
 from components.prepare.__main__ import demo
+from shared.errors import InputError, WorkFailed
 from shared.tracking import store_uri
 from tests import tiny
 from tests.benchmarks import (
     blank_maps,
     cluster_features,
+    precision_quality,
     prepare_scale,
     tracking_cost,
     train_loader,
+    train_step,
 )
-from tests.benchmarks.train_step import compare_pooling, compare_steps
+from tests.benchmarks.train_step import PIX2PIX, PIX2PIXHD, Case, compare_steps
 from tests.benchmarks.turns import Turns, interleaved
 
 
@@ -32,14 +35,51 @@ def test_calls_take_turns_and_are_compared_within_a_round(monkeypatch):
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     turns = interleaved({name: lambda name=name: call(name) for name in "ab"}, rounds=3)
     assert order == list("abababab")
-    assert turns == {"a": Turns(4, 1), "b": Turns(2, 2)}
+    assert turns == {"a": Turns(4, 1, 1, 1), "b": Turns(2, 2, 2, 4)}
 
 
-def test_a_step_and_pooling_equal_the_plain_ones():
-    """The benchmark stops where losses or means differ."""
-    steps = compare_steps(True, 32, 64, ngf=2, rounds=1)
-    assert steps.keys() == {"plain fp32", "ours fp32", "ours bf16"}
-    assert compare_pooling(32, 64, rounds=1).keys() == {"loop", "scatter-mean"}
+SMALL = PIX2PIXHD | dict(ngf=2, ndf=2, n_blocks_global=1, n_blocks_local=1)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(SMALL | dict(feat_num=3), height=32, width=64),
+        Case(SMALL | dict(netG="local"), dict(epochs_fix_global=1), height=32, width=64),
+        Case(
+            PIX2PIX | dict(netG="unet_128", ngf=2, ndf=2),
+            *({}, 128, 128, 2),
+            is_pix2pix=True,
+        ),
+    ],
+    ids=["features", "local, global part fixed", "pix2pix"],
+)
+def test_a_step_equals_a_plain_one(case):
+    """The benchmark stops where losses differ."""
+    outcome = compare_steps(case, rounds=1)
+    assert outcome.beside == "a plain step"
+    assert outcome.largest_difference["fp32"] < 1e-5 < outcome.largest_difference["bf16"]
+    assert outcome.turns.keys() == {"theirs", "fp32", "bf16"}
+
+
+def test_no_clock_runs_where_losses_differ(monkeypatch):
+    monkeypatch.setattr(train_step, "interleaved", None)
+    monkeypatch.setitem(train_step.LIMITS, "bf16", 0.0)
+    with pytest.raises(WorkFailed, match="losses in bf16 are .* nothing is timed"):
+        compare_steps(Case(SMALL, height=32, width=64), rounds=1)
+
+
+def test_a_folder_without_the_program_is_named(tmp_path):
+    with pytest.raises(InputError, match=f"{tmp_path} has no models.pix2pixHD_model"):
+        compare_steps(Case(SMALL, height=32, width=64), 1, nvidia=tmp_path)
+
+
+@pytest.mark.slow
+def test_the_table_of_steps_is_printed_for_people_and_programs(capsys):
+    train_step.main(["--cases", "labels", "VGG", "--rounds", "1"])
+    found = last_json(capsys)
+    assert found["labels"]["turns"]["fp32"]["seconds"] > 0
+    assert found["VGG"]["largest_difference"]["bf16"] < 3e-2
 
 
 def test_features_equal_the_references_loop(tmp_path, capsys):
@@ -98,3 +138,14 @@ def test_blank_maps_agree_now(capsys):
         assert now < 1e-6 and before > 0.1
         assert of_maps["one label or colour"]["ONNX fp32"][1] < 1e-6
         assert of_maps["a street"]["ONNX fp32"][1] < 1e-4
+
+
+@pytest.mark.slow
+def test_precisions_are_compared_by_trainings(tmp_path, capsys):
+    tiny.dataset(tmp_path, train=2, test=2, height=64, width=128)
+    flags = ["--dataset", str(tmp_path), "--seeds", "2", "--epochs", "1", "--epochs-decay", "0"]
+    precision_quality.main([*flags, "--ngf", "2"])
+    found = last_json(capsys)
+    assert [len(runs) for runs in found.values()] == [2, 2]
+    assert found["fp32"][0] != found["bf16"][0] != found["bf16"][1]
+    assert {"G_GAN", "val/psnr_db", "val/ssim"} <= found["bf16"][0].keys()

@@ -1,103 +1,211 @@
-"""`python -m tests.benchmarks.train_step`: our training step beside a plain one, side by side in
-one run."""
+"""`python -m tests.benchmarks.train_step`: our training step beside the references', in turn in one
+run, once their losses have been found equal."""
 
+import copy
 import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from components.train.config import TrainConfig
 from components.train.data.batches import Batch
+from components.train.networks.build import Networks
+from components.train.networks.vgg import VGG19Features
+from components.train.step import Trainer
 from shared.command import command_line
-from shared.condition import instance_mean, paint
+from shared.contracts.model import Architecture
+from shared.device import pick
+from shared.errors import WorkFailed
 from tests import tiny
-from tests.benchmarks.plain_step import PlainStep, pooling_loop
+from tests.benchmarks.plain_step import PlainPix2Pix, PlainStep
 from tests.benchmarks.street import street
+from tests.benchmarks.theirs import JunyanzStep, NvidiaStep
 from tests.benchmarks.turns import Turns, interleaved
-from tests.training import trainer_for
+from tests.training import networks_for
 
-PIX2PIXHD = dict(n_downsample_global=4, n_blocks_global=9, num_D=2, ndf=64, n_layers_D=3)
-PIX2PIXHD |= dict(nef=16, n_downsample_E=4)
+PIX2PIXHD = dict(n_downsample_global=4, n_blocks_global=9, n_blocks_local=3, num_D=2, ngf=16)
+PIX2PIXHD |= dict(ndf=16, n_layers_D=3, nef=16, n_downsample_E=4)
+PIX2PIX = dict(num_labels=0, input_nc=3, use_instances=False, norm="batch", dropout=True, num_D=1)
+PIX2PIX |= dict(netD="n_layers", n_layers_D=3, ngf=64, ndf=64)
+LEARNS_PIX2PIX = dict(gan_mode="vanilla", lambda_L1=100.0, lambda_feature_matching=0.0)
+
+# How far a loss of the first step may be from theirs, of its size.
+LIMITS = {"fp32": 1e-4, "bf16": 3e-2}
 
 
-def street_batch(height: int, width: int) -> Batch:
-    """One image of a street."""
-    maps = street(np.random.default_rng(0), height, width)
-    arrays = maps.inputs, maps.photo, maps.dense_ids
-    inputs, photos, dense = (torch.from_numpy(array[None]) for array in arrays)
-    return Batch(inputs, photos, dense, regions=dense, num_regions=len(maps.ids), features=None)
+@dataclass(frozen=True)
+class Case:
+    """A training to compare: networks, losses, one batch."""
+
+    networks: dict[str, object] = field(default_factory=dict)  # beside those of its family
+    learns: dict[str, object] = field(default_factory=dict)  # options of losses and schedule
+    height: int = 128
+    width: int = 256
+    batch_size: int = 1
+    vgg: bool = False
+    is_pix2pix: bool = False
+
+    @property
+    def architecture(self) -> Architecture:
+        return tiny.architecture(**(PIX2PIX if self.is_pix2pix else PIX2PIXHD) | self.networks)
+
+    @property
+    def config(self) -> TrainConfig:
+        own = LEARNS_PIX2PIX if self.is_pix2pix else dict(lambda_vgg=10.0 * self.vgg)
+        return TrainConfig(**own | self.learns, device="cpu")
+
+
+SQUARE = dict(height=256, width=256, is_pix2pix=True)
+CASES = {
+    "labels": Case(),
+    "VGG": Case(vgg=True),
+    "features": Case(dict(feat_num=3)),
+    "local": Case(dict(netG="local", num_D=3)),
+    "local-fixed": Case(dict(netG="local", num_D=3), dict(epochs_fix_global=1)),
+    "ndf64": Case(dict(ndf=64)),
+    "ndf64-VGG-256x512": Case(dict(ngf=32, ndf=64), height=256, width=512, vgg=True),
+    "unet": Case(dict(netG="unet_256"), **SQUARE),
+    "resnet": Case(dict(netG="resnet_9blocks", ngf=32), **SQUARE),
+    "resnet-4": Case(dict(netG="resnet_9blocks", ngf=32), batch_size=4, **SQUARE),
+}
+
+CaseName = Literal[*CASES]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A case: what it was compared with, how far losses were apart, and the clock."""
+
+    beside: str
+    largest_difference: dict[str, float]  # by precision, of the losses of the first step
+    turns: dict[str, Turns]
 
 
 def compare_steps(
-    features: bool, height: int, width: int, ngf: int, rounds: int
-) -> dict[str, Turns]:
-    """Our step beside the plain one, fp32 and bf16, after a look at the losses of the first
-    step."""
-    # The same weights everywhere.
-    config = TrainConfig(ngf=ngf, instance_features=features, n_downsample_E=4, device="cpu")
-    architecture = tiny.architecture(**PIX2PIXHD | dict(ngf=ngf, feat_num=3 * features))
-    fp32, bf16 = (trainer_for(architecture, config, precision=name) for name in ("fp32", "bf16"))
-    plain, ours = PlainStep(fp32.networks, config), {"fp32": fp32, "bf16": bf16}
+    case: Case, rounds: int, nvidia: Path | None = None, junyanz: Path | None = None
+) -> Outcome:
+    """Our step in fp32 and bf16 beside theirs, from the same weights on the same batch.
 
-    # The losses.
-    batch = street_batch(height, width)
-    wanted = plain.step(batch)
-    for precision, tolerance in (("fp32", 1e-4), ("bf16", 3e-2)):
-        for name, loss in ours[precision].step(batch).items():
-            torch.testing.assert_close(
-                loss, wanted[name], rtol=tolerance, atol=tolerance, msg=f"{precision} {name}"
+    nvidia, junyanz: folders of their programs; None: a plain step as they write it. Raises
+    WorkFailed where a loss of the first step is another."""
+    # The same everywhere.
+    a, config, batch = case.architecture, case.config, batch_of(case)
+    networks = networks_for(a)
+    networks.vgg = VGG19Features() if case.vgg else None
+    program = junyanz if case.is_pix2pix else nvidia
+    if program:
+        kind = JunyanzStep if case.is_pix2pix else NvidiaStep
+        theirs = kind(program, networks, a, config, batch)
+        step_theirs = theirs.step
+    else:
+        theirs = (PlainPix2Pix if case.is_pix2pix else PlainStep)(networks, config)
+        step_theirs = partial(theirs.step, batch)
+    ours = {name: our_trainer(networks, a, config, name) for name in LIMITS}
+
+    # The losses, without dropout: the elements that it draws go by the memory format.
+    generators = [trainer.networks.G for trainer in ours.values()]
+    generators.append(theirs.model.netG if program else theirs.G)
+    with_dropout(0.0, *generators)
+    wanted, differences = step_theirs(), {}
+    for name, trainer in ours.items():
+        differences[name] = largest_difference(trainer.step(batch), wanted)
+        if not differences[name] <= LIMITS[name]:
+            raise WorkFailed(
+                f"losses in {name} are {differences[name]:.3g} of their size from theirs, more "
+                f"than {LIMITS[name]:g}: nothing is timed."
             )
+    with_dropout(0.5, *generators)
 
     # The clock.
-    steps = {"plain fp32": plain} | {f"ours {name}": trainer for name, trainer in ours.items()}
-    calls = {name: partial(one.step, batch) for name, one in steps.items()}
-    return interleaved(calls, rounds)
+    calls: dict[str, Callable[[], object]] = {"theirs": step_theirs}
+    calls |= {name: partial(trainer.step, batch) for name, trainer in ours.items()}
+    beside = program.resolve().name if program else "a plain step"
+    return Outcome(beside, differences, interleaved(calls, rounds))
 
 
-def compare_pooling(height: int, width: int, rounds: int) -> dict[str, Turns]:
-    """The scatter-mean beside the loop, forward and backward, after a look at the values."""
-    batch = street_batch(height, width)
-    ids, features = batch.dense_ids, torch.randn(1, 3, height, width, requires_grad=True)
-
-    def ours() -> Tensor:
-        return paint(instance_mean(features, ids, batch.num_regions), ids)
-
-    torch.testing.assert_close(ours(), pooling_loop(features, ids), rtol=1e-4, atol=1e-4)
-    both_ways = {"loop": lambda: pooling_loop(features, ids), "scatter-mean": ours}
-    calls = {name: lambda pool=pool: pool().sum().backward() for name, pool in both_ways.items()}
-    return interleaved(calls, rounds)
+def our_trainer(
+    networks: Networks, a: Architecture, config: TrainConfig, precision: str
+) -> Trainer:
+    """In the first epoch, as a training begins."""
+    trainer = Trainer(copy.deepcopy(networks), a, config, pick("cpu", precision))
+    trainer.start_epoch(1)
+    return trainer
 
 
-def train_step(rounds: int = 7, ngf: int = 16) -> None:
-    """Compare our training step with a plain one, side by side in one run.
+def with_dropout(share: float, *networks: nn.Module) -> None:
+    """Let networks that have dropout drop such a share."""
+    for network in networks:
+        for module in network.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = share
 
-    First the losses are compared, then the clock; ratios hold, seconds are of this machine.
+
+def largest_difference(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:
+    """Of the losses, each by its size."""
+    assert found.keys() == wanted.keys(), (found.keys(), wanted.keys())
+    return max(((found[name] - loss).abs() / loss.abs()).item() for name, loss in wanted.items())
+
+
+def batch_of(case: Case) -> Batch:
+    """Images of a street; of pix2pix both pictures are its photos."""
+    rng = np.random.default_rng(0)
+    drawn = [street(rng, case.height, case.width) for _ in range(case.batch_size)]
+    photos = torch.from_numpy(np.stack([maps.photo for maps in drawn]))
+    if case.is_pix2pix:
+        return Batch(photos.flip(1), photos, None, regions=None, num_regions=0, features=None)
+    inputs, dense = (
+        torch.from_numpy(np.stack([getattr(maps, name) for maps in drawn]))
+        for name in ("inputs", "dense_ids")
+    )
+    regions = max(len(maps.ids) for maps in drawn)
+    return Batch(inputs, photos, dense, regions=dense, num_regions=regions, features=None)
+
+
+def train_step(
+    cases: tuple[CaseName, ...] = tuple(CASES),
+    rounds: int = 7,
+    nvidia: Path | None = None,
+    junyanz: Path | None = None,
+) -> None:
+    """Compare our training step with the references', in turn in one run.
+
+    First the losses are compared, then the clock; ratios hold, seconds are of this machine. One
+    thread each, OMP_NUM_THREADS=1, is compared best.
 
     Args:
+        cases: Which trainings.
         rounds: Rounds in which the steps take turns.
-        ngf: Channels of G's first layer.
+        nvidia: Folder of NVIDIA/pix2pixHD; None: a plain step as it writes it.
+        junyanz: Folder of junyanz/pytorch-CycleGAN-and-pix2pix; None: the same.
 
     Example:
-        python -m tests.benchmarks.train_step --rounds 3
+        python -m tests.benchmarks.train_step --cases labels features --rounds 3
     """
-    results = {
-        f"step, {name}, 128x256, ngf {ngf}": compare_steps(features, 128, 256, ngf, rounds)
-        for name, features in (("labels", False), ("features", True))
-    }
-    results["pooling, forward and backward, 512x1024"] = compare_pooling(512, 1024, rounds)
-
     print(
-        f"speed-ups, medians of {rounds} rounds in turn; CPU, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}"
+        f"times as fast as theirs: median (range) of {rounds} rounds in turn; "
+        f"{pick('cpu').describe()}, {torch.get_num_threads()} threads"
     )
-    speedups = {
-        case: {name: one.speedup for name, one in turns.items()} for case, turns in results.items()
-    }
-    for case, of_case in speedups.items():
-        print(f"{case:42} " + "  ".join(f"{name} {ratio:.2f}x" for name, ratio in of_case.items()))
-    print(json.dumps(speedups))
+    found = {}
+    for name in cases:
+        found[name] = compare_steps(CASES[name], rounds, nvidia, junyanz)
+        print(f"{name:18}{in_words(found[name])}", flush=True)
+    print(json.dumps(found, default=asdict))
+
+
+def in_words(outcome: Outcome) -> str:
+    """A line for people."""
+    theirs, *ours = outcome.turns.values()
+    words = [f"{outcome.beside} {theirs.seconds:.3f} s"]
+    for (name, apart), one in zip(outcome.largest_difference.items(), ours, strict=True):
+        ratio = f"{one.speedup:.2f} ({one.lowest:.2f} to {one.highest:.2f})"
+        words.append(f"{name} {ratio}, losses within {apart:.1e}")
+    return "; ".join(words)
 
 
 def main(argv: list[str] | None = None) -> None:

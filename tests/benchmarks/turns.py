@@ -16,6 +16,8 @@ class Turns:
 
     seconds: float
     speedup: float  # the first call's seconds by this one's, of the same round
+    lowest: float  # speed-up of a round
+    highest: float
 
 
 def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, Turns]:
@@ -29,14 +31,12 @@ def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str
             if round_number:
                 seconds[name].append(time.perf_counter() - start)
 
-    first = next(iter(seconds.values()))
-    return {
-        name: Turns(
-            statistics.median(own),
-            statistics.median(plain / one for plain, one in zip(first, own, strict=True)),
-        )
-        for name, own in seconds.items()
-    }
+    first, turns = next(iter(seconds.values())), {}
+    for name, own in seconds.items():
+        speedups = [plain / one for plain, one in zip(first, own, strict=True)]
+        middle = statistics.median(own), statistics.median(speedups)
+        turns[name] = Turns(*middle, min(speedups), max(speedups))
+    return turns
 
 
 def measured_row(things: str, count: int, command: list[str], mapped: bool) -> dict[str, float]:
