@@ -1,5 +1,6 @@
 """An exported ONNX file in OpenVINO, Intel's runtime for CPUs."""
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -22,11 +23,22 @@ def check_openvino() -> None:
         raise InputError(f"OpenVINO is not installed: {INSTALL}, or leave openvino out.")
 
 
-def has_bf16() -> bool:
-    """Whether OpenVINO computes in bf16 on this CPU (AVX512-BF16 or AMX)."""
+@functools.cache
+def _core():
+    """OpenVINO, opened once and never closed.
+
+    Each one gives the thread a stack for signals, and takes it away again with the one before it:
+    of two that end in the order of their making, the thread is left with memory that is gone, and
+    the next signal with a handler, such as that of a child's end, kills the process without a
+    word (2026.4)."""
     import openvino
 
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return openvino.Core()
+
+
+def has_bf16() -> bool:
+    """Whether OpenVINO computes in bf16 on this CPU (AVX512-BF16 or AMX)."""
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVinoRunner:
@@ -39,8 +51,6 @@ class OpenVinoRunner:
         """file_precision: of the weights in the file. precision: what is computed in, fp32 or bf16;
         auto: fp32. Raises InputError where it is not here or does not read the file."""
         check_openvino()
-        import openvino
-
         precision = "fp32" if precision == "auto" else precision
         if precision not in HINTS or (precision == "bf16" and not has_bf16()):
             here = " and bf16" if has_bf16() else ""
@@ -51,8 +61,7 @@ class OpenVinoRunner:
         options = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
         options["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
         try:
-            core = openvino.Core()
-            self.model = core.compile_model(core.read_model(file), "CPU", options)
+            self.model = _core().compile_model(_core().read_model(file), "CPU", options)
         except Exception as error:  # a RuntimeError for every reason
             if is_out_of_memory(error):
                 raise

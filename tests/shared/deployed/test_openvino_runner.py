@@ -1,6 +1,8 @@
 """OpenVINO computes what the exported file says, in the arithmetic that was asked for."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -17,10 +19,10 @@ from shared.deployed.runners import OnnxRunner
 from shared.errors import InputError
 from tests import tiny
 from tests.asking import as_flags, refusal_of_command
+from tests.places import ROOT
 from tests.shared.deployed.doubling import doubling_file
 
 pytest.importorskip("openvino")
-pytestmark = pytest.mark.slow  # its threads stay in the process of the tests
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,26 @@ def test_a_result_is_not_the_next_ones(tmp_path):
     assert (first == 2).all()
 
 
+# A handler of Python runs on the stack that the thread has for signals; as torch's DataLoader sets
+# one for the ends of its workers.
+OUTLIVED = """
+import signal, subprocess, sys
+from shared.deployed.openvino_runner import OpenVinoRunner
+first, second = (OpenVinoRunner(sys.argv[1], "fp32") for _ in range(2))
+del first
+del second
+signal.signal(signal.SIGCHLD, lambda *_: print("told"))
+subprocess.run(["true"])
+"""
+
+
+def test_a_process_outlives_its_runners(tmp_path):
+    file = doubling_file(tmp_path / "any.onnx", "batch")
+    command = [sys.executable, "-c", OUTLIVED, str(file)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (0, "told\n"), ended.stderr
+
+
 def test_what_cannot_be_read_or_computed_is_one_sentence(tmp_path, monkeypatch):
     (tmp_path / "broken.onnx").write_bytes(b"\x08\x08no graph")
     with pytest.raises(InputError) as refused:
@@ -71,6 +93,7 @@ def test_what_cannot_be_read_or_computed_is_one_sentence(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_without_the_package_the_benchmark_is_refused_before_work(
     folders, tmp_path, monkeypatch, capsys
 ):
@@ -82,6 +105,7 @@ def test_without_the_package_the_benchmark_is_refused_before_work(
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.slow
 def test_the_benchmark_has_rows_and_parity_of_it(folders, tmp_path, capsys):
     flags = dict(runtimes=("onnxruntime", "openvino"), batch_sizes=(1, 2), rounds=1, warmup=1)
     benchmark(as_flags(**folders, report=tmp_path / "report", **flags, device="cpu"))
@@ -98,6 +122,7 @@ def test_the_benchmark_has_rows_and_parity_of_it(folders, tmp_path, capsys):
     assert headline["fps/openvino_fp32/batch_1"] > 0
 
 
+@pytest.mark.slow
 def test_synthesise_paints_with_it(folders, tmp_path):
     pictures = {}
     for runtime in ("onnx", "openvino"):
@@ -111,6 +136,7 @@ def test_synthesise_paints_with_it(folders, tmp_path):
         assert np.abs(one - other).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
