@@ -17,6 +17,7 @@ from tests.benchmarks import (
     tracking_cost,
     train_loader,
     train_step,
+    two_processes,
 )
 from tests.benchmarks.train_step import PIX2PIX, PIX2PIXHD, Case, compare_steps
 from tests.benchmarks.turns import Turns, interleaved
@@ -149,3 +150,10 @@ def test_precisions_are_compared_by_trainings(tmp_path, capsys):
     assert [len(runs) for runs in found.values()] == [2, 2]
     assert found["fp32"][0] != found["bf16"][0] != found["bf16"][1]
     assert {"G_GAN", "val/psnr_db", "val/ssim"} <= found["bf16"][0].keys()
+
+
+@pytest.mark.slow
+def test_two_processes_are_timed_beside_one(capsys):
+    two_processes.main(["--rounds", "1", "--ngf", "2", "--height", "32", "--width", "64"])
+    found = last_json(capsys)
+    assert found["ratio"] > 0 and len(found) == 5

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -35,7 +35,9 @@ class Update:
         parameters = list(parameters)
         self.optimizer = build_adam(parameters, schedule, precision.adam, runtime)
         self.scaler: LossScaler | ApexScaler = LossScaler(runtime, precision)
-        self.sync = GradientSync(parameters, world, precision.compress_gradients)
+        # Gradients stay where apex and a fused NPU Adam have combined them.
+        moves = isinstance(self.optimizer, Adam) and precision.amp_backend == "torch"
+        self.sync = GradientSync(parameters, world, precision.compress_gradients, moves)
         self.max_norm = schedule.clip_gradient_norm
         self.overflow: Tensor | None = None  # what the host is still to be told
 
@@ -131,10 +133,35 @@ class _Bucket:
     parameters: list[nn.Parameter]
     arrived: int = 0  # gradients of this backward
     work: dist.Work | None = None  # while it is sent
-    flat: Tensor | None = None
+    learned: list[nn.Parameter] = field(default_factory=list)  # whose gradients it has room for
+    # Kept from step to step: what is sent, where the means come (the same, unless compressed), and
+    # views of both, one for each gradient.
+    sent: Tensor | None = None
+    means: Tensor | None = None
+    sent_parts: list[Tensor] = field(default_factory=list)
+    mean_parts: list[Tensor] = field(default_factory=list)
 
     def learning(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.parameters if parameter.requires_grad]
+
+    def make_room(self, learning: list[nn.Parameter], dtype: torch.dtype, compress: bool) -> None:
+        """For gradients of what learns now, which changes where a part of a network thaws."""
+        same = list(map(id, learning)) == list(map(id, self.learned))
+        if same and self.means.dtype == dtype:
+            return
+        total = sum(parameter.numel() for parameter in learning)
+        self.means = torch.empty(total, dtype=dtype, device=learning[0].device)
+        self.sent = self.means.bfloat16() if compress else self.means
+        self.learned = learning
+        self.sent_parts, self.mean_parts = _parts(self.sent, learning), _parts(self.means, learning)
+
+
+def _parts(flat: Tensor, weights: list[nn.Parameter]) -> list[Tensor]:
+    """Views of a line, one for each weight, with its shape and in its memory format: fused Adam
+    pairs weights and gradients by their place in memory."""
+    lines = flat.split([weight.numel() for weight in weights])
+    pairs = zip(lines, weights, strict=True)
+    return [line.as_strided(weight.shape, weight.stride()) for line, weight in pairs]
 
 
 class GradientSync:
@@ -150,13 +177,21 @@ class GradientSync:
     One backward to each `wait`."""
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], world: World, compress_bf16: bool = False
+        self,
+        parameters: Iterable[nn.Parameter],
+        world: World,
+        compress_bf16: bool = False,
+        moves_gradients: bool = True,
     ):
         """parameters: in the order in which the forward pass uses them.
 
         compress_bf16: send half the bytes. bfloat16 has the range of float32: what is not finite on
-        one rank is not finite on any."""
-        self.world, self.compress_bf16 = world, compress_bf16
+        one rank is not finite on any.
+
+        moves_gradients: a gradient becomes its part of a bucket, so that nothing is copied back;
+        without it, it stays where it is."""
+        self.world = world
+        self.compress_bf16, self.moves_gradients = compress_bf16, moves_gradients
         self.buckets: list[_Bucket] = []
         self.sent = 0  # buckets that are on their way, or have nothing to send
         if world.size == 1:
@@ -175,6 +210,7 @@ class GradientSync:
         bucket.arrived += 1
         self._send_complete()
 
+    @torch.no_grad()
     def _send_complete(self) -> None:
         while self.sent < len(self.buckets):
             bucket = self.buckets[self.sent]
@@ -182,10 +218,19 @@ class GradientSync:
             if bucket.arrived < len(learning):
                 return
             if learning:
-                flat = torch.cat([parameter.grad.reshape(-1) for parameter in learning])
-                bucket.flat = flat.bfloat16() if self.compress_bf16 else flat
-                bucket.work = dist.all_reduce(bucket.flat, async_op=True)
+                self._send(bucket, learning)
             self.sent += 1
+
+    def _send(self, bucket: _Bucket, learning: list[nn.Parameter]) -> None:
+        gradients = [parameter.grad for parameter in learning]
+        kinds = {gradient.dtype for gradient in gradients}  # two, where apex leaves norms in fp32
+        dtype = kinds.pop() if len(kinds) == 1 else torch.float32
+        bucket.make_room(learning, dtype, self.compress_bf16)
+        torch._foreach_copy_(bucket.sent_parts, gradients)
+        if self.moves_gradients:
+            for parameter, part in zip(learning, bucket.mean_parts, strict=True):
+                parameter.grad = part
+        bucket.work = dist.all_reduce(bucket.sent, async_op=True)
 
     @torch.no_grad()
     def wait(self) -> None:
@@ -195,10 +240,14 @@ class GradientSync:
         for bucket in self.buckets:
             if bucket.work is not None:
                 bucket.work.wait()
-                gradients = [parameter.grad for parameter in bucket.learning()]
-                means = bucket.flat.float() / self.world.size
-                parts = means.split([gradient.numel() for gradient in gradients])
-                pairs = zip(parts, gradients, strict=True)
-                torch._foreach_copy_(gradients, [part.view_as(own) for part, own in pairs])
-            bucket.arrived, bucket.work, bucket.flat = 0, None, None
+                self._take_means(bucket)
+            bucket.arrived, bucket.work = 0, None
         self.sent = 0
+
+    def _take_means(self, bucket: _Bucket) -> None:
+        if self.compress_bf16:
+            bucket.means.copy_(bucket.sent)
+        bucket.means /= self.world.size
+        if not self.moves_gradients:
+            gradients = [parameter.grad for parameter in bucket.learned]
+            torch._foreach_copy_(gradients, bucket.mean_parts)

@@ -1,6 +1,7 @@
 """Two processes with gloo: equal weights, the same as one process on the joined batch; who fails
 ends all."""
 
+import copy
 import os
 import time
 from pathlib import Path
@@ -88,6 +89,8 @@ def train_all(dataset: Path, folder: Path) -> int:
             results["mean", compress] = mean_gradient(inputs_of(world.rank), world, compress)
             overflow = torch.tensor([1.0, 2.0, float("inf") if world.rank else 4.0])
             results["overflow", compress] = mean_gradient(overflow, world, compress)
+        for moves in (False, True):
+            results["places", moves] = places_of_gradients(world, moves)
         results["gathered"] = gathered({"rank": world.rank}, world)
         results["is rank"] = world.is_rank
         torch.save(results, folder / f"rank_{world.rank}.pt")
@@ -105,6 +108,34 @@ def mean_gradient(inputs: torch.Tensor, world: World, compress_bf16: bool) -> to
     layer(inputs).backward()
     sync.wait()
     return layer.weight.grad[0]
+
+
+def places_of_gradients(world: World, moves: bool) -> dict[str, list[int]]:
+    """By weight where its gradient lies after each of three steps, of convolutions in NHWC of which
+    the first thaws in the last; each gradient is bit for bit the mean of those of the ranks."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3))
+    network.to(memory_format=torch.channels_last)
+    alone = copy.deepcopy(network)
+    sync = GradientSync(network.parameters(), world, moves_gradients=moves)
+    places = {name: [] for name, _ in network.named_parameters()}
+    for step in range(3):
+        photo = inputs_of(2 * step + world.rank)[:300].view(1, 3, 10, 10)
+        for one in (network, alone):
+            one[0].requires_grad_(step == 2)
+            one.zero_grad(set_to_none=moves)
+            one(photo).square().sum().backward()
+        sync.wait()
+        own = dict(alone.named_parameters())
+        for name, weight in network.named_parameters():
+            if weight.grad is None:
+                continue
+            wanted = own[name].grad.contiguous()
+            dist.all_reduce(wanted)
+            assert torch.equal(weight.grad, wanted / world.size), name
+            assert weight.grad.stride() == weight.stride()
+            places[name].append(weight.grad.data_ptr())
+    return places
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +207,17 @@ def test_gradients_sent_as_bf16_stay_near(ranks):
         assert (
             error <= 2.01 * 2**-8 * (one.abs() + other.abs()) / 2
         ).all()  # of 8 bits: each is rounded, and the sum
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_gradients_have_one_place_and_thaw(ranks, moves):
+    """In the buckets, where they may move there: nothing is copied back, nothing allocated."""
+    for rank in ranks:
+        places = rank["places", moves]
+        assert [len(places[name]) for name in ("0.weight", "1.weight")] == [1, 3]
+        first, second, thawed = places["1.weight"]
+        assert first == second
+        assert (second == thawed) is not moves  # then the bucket is larger
 
 
 @pytest.mark.parametrize("compress", [False, True])
