@@ -4,24 +4,14 @@ import shared  # noqa: F401 # isort: skip - for it listens to Ctrl-C while the r
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from kfp import dsl
-from kfp.components import PythonComponent
-from kfp.dsl.graph_component import GraphComponent
 
-from components.benchmark.component import benchmark as benchmark_step
 from components.benchmark.config import BenchmarkConfig
-from components.cluster.component import cluster as cluster_step
 from components.cluster.config import ClusterConfig
-from components.export.component import export as export_step
 from components.export.config import ExportConfig
-from components.prepare.component import fingerprint
-from components.prepare.component import prepare as prepare_step
 from components.prepare.config import PrepareConfig
-from components.train.component import train as train_step
-from components.train.component import train_on_nodes
 from components.train.config import TrainConfig
 from shared.command import StepConfig, command_line
 from shared.device_names import DeviceName
@@ -32,7 +22,6 @@ from shared.pipeline.after_night.sync import sync
 from shared.pipeline.cluster.cards import cards_of, with_cards
 from shared.pipeline.cluster.config import ANY, Cluster
 from shared.pipeline.cluster.nodes import refuse_nodes, template_of
-from shared.pipeline.cluster.place import pipeline_config, place, workspace_of
 from shared.pipeline.cluster.reading import read_cluster
 from shared.pipeline.doctor.verb import doctor
 from shared.pipeline.engines.checks import on_any_device
@@ -51,6 +40,10 @@ from shared.pipeline.ui import ui
 from shared.recipes.files import recipe_name
 from shared.terminal.stopping import keeps
 
+if TYPE_CHECKING:
+    from kfp.components import PythonComponent
+    from kfp.dsl.graph_component import GraphComponent
+
 CONFIGS: dict[str, type[StepConfig]] = {
     "prepare": PrepareConfig,
     "train_global": TrainConfig,
@@ -64,9 +57,21 @@ CONFIGS: dict[str, type[StepConfig]] = {
 # The graph.
 
 
-def build(recipe: str, config: Recipe, site: Cluster = ANY) -> GraphComponent:
+def build(recipe: str, config: Recipe, site: Cluster = ANY) -> "GraphComponent":
     """The KFP pipeline of a recipe, whose steps decide the shape: with or without `cluster` and
     `train_local`. Its numbers are compiled in, and what a person gives lies over them."""
+    # Loaded here, since kfp takes longer than the rest of a --help.
+    from kfp import dsl
+
+    from components.benchmark.component import benchmark as benchmark_step
+    from components.cluster.component import cluster as cluster_step
+    from components.export.component import export as export_step
+    from components.prepare.component import fingerprint
+    from components.prepare.component import prepare as prepare_step
+    from components.train.component import train as train_step
+    from components.train.component import train_on_nodes
+    from shared.pipeline.cluster.place import pipeline_config, place, workspace_of
+
     config, site = with_cards(config, site)
     refuse_nodes(config, site)
     description = f"Paired images to a deployed, measured model: recipe {recipe}."
@@ -84,7 +89,7 @@ def build(recipe: str, config: Recipe, site: Cluster = ANY) -> GraphComponent:
         place(looked, "fingerprint", "prepare", site)
         found = looked.outputs
 
-        def step(name: str, component: PythonComponent, **inputs) -> dsl.PipelineTask:
+        def step(name: str, component: "PythonComponent", **inputs) -> dsl.PipelineTask:
             known = dict(config=config[name], given=found[f"{name}_given"], **on)
             made = task(name, component, files_version=found[name], **known, **inputs)
             place(made, name, component_name(component), site)

@@ -18,7 +18,6 @@ from shared.files.owned import Held
 from shared.flags import as_words
 from shared.pipeline.after_night.notify import notify
 from shared.pipeline.after_night.retention import retire_nights
-from shared.pipeline.engines.running import ROOT
 from shared.pipeline.processes import Guarded
 from shared.pipeline.processes.locks import hold
 from shared.pipeline.processes.reasons import came_from_outside
@@ -124,6 +123,8 @@ def _tonight(config: NightlyOptions, numbers: Recipe) -> int:
 
 def _command(config: NightlyOptions, unfinished: Run | None) -> list[str]:
     """What `submit` is told."""
+    from shared.pipeline.engines.running import ROOT
+
     command = [sys.executable, str(ROOT / "pipeline.py"), "submit", "--runs", str(config.runs)]
     command += ["--reuse", "data"]  # training and measuring anew is what a night is for
     command += [f"--engine={config.engine}", *as_words(config, EngineOptions)]

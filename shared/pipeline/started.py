@@ -5,9 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from kfp.dsl.graph_component import GraphComponent
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shared import tracking
 from shared.command import StepConfig
@@ -15,9 +13,7 @@ from shared.errors import InputError
 from shared.pipeline.after_night.notify import notify
 from shared.pipeline.cluster.cards import cards_of
 from shared.pipeline.cluster.config import ANY, Cluster
-from shared.pipeline.cluster.place import refuse_unseen
 from shared.pipeline.cluster.reading import read_cluster
-from shared.pipeline.engines import running
 from shared.pipeline.engines.checks import check_containers, images_here, start_again
 from shared.pipeline.images.named import refuse_wrong, with_images
 from shared.pipeline.nights import NightlyOptions, run_night
@@ -32,13 +28,18 @@ from shared.pipeline.server.credentials import access_of
 from shared.pipeline.submitting import RecipeOptions, SubmitOptions
 from shared.recipes.files import recipe_name
 
+if TYPE_CHECKING:
+    from kfp.dsl.graph_component import GraphComponent
+
 Configs = Mapping[str, type[StepConfig]]
-Build = Callable[[str, Recipe, Cluster], GraphComponent]
+Build = Callable[[str, Recipe, Cluster], "GraphComponent"]
 
 
 def go_on(config: SubmitOptions, build: Build) -> None:
     """Go on with a run of this machine that was interrupted. Raises InputError for what would
     change it, and where there is none."""
+    from shared.pipeline.engines import running
+
     if config.host:
         raise InputError("--continue goes on with a run of this machine: leave out --host.")
     changes = {"--recipe": config.recipe != "demo", "--set": config.overrides}
@@ -60,6 +61,8 @@ def start_here(
     config: SubmitOptions, build: Build, name: str, recipe: Recipe, init_from: str
 ) -> None:
     """Begin a run on this machine. Raises InputError."""
+    from shared.pipeline.engines import running
+
     site, tags = with_images(read_cluster(config.cluster), config.images), _tags(config, init_from)
     images = images_here(config, site, config.images)
     here = config.for_preflight() | dict(images=config.images, cluster=config.cluster)
@@ -162,9 +165,11 @@ def _looked_at(
     name: str,
     recipe: Recipe,
     init_from: str,
-) -> GraphComponent:
+) -> "GraphComponent":
     """The graph for a server's cluster, which has what it needs as far as that is seen from here.
     Raises InputError, and SystemExit with 2 where something is missing."""
+    from shared.pipeline.cluster.place import refuse_unseen
+
     site = with_images(read_cluster(config.cluster), config.images)
     refuse_unseen(config.raw_data, site)
     graph = build(name, recipe, site)

@@ -3,9 +3,8 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from kfp.dsl.graph_component import GraphComponent
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.bounds import reason_of
@@ -17,6 +16,9 @@ from shared.pipeline.cluster.config import Cluster
 from shared.pipeline.graph import images_of
 from shared.pipeline.images.registry import look_at, parse
 from shared.pipeline.recipes import Recipe
+
+if TYPE_CHECKING:
+    from kfp.dsl.graph_component import GraphComponent
 
 # Components that have an image, and the folder of components/ whose code it holds.
 CODE = {"prepare": "prepare", "train": "train", "cluster": "cluster", "export": "export"}
@@ -158,7 +160,7 @@ def _check_name(name: str, where: str) -> None:
         raise InputError(f"{where} {name} is neither a file nor a name of images: {EXAMPLE}.")
 
 
-def refuse_unqualified(graph: GraphComponent, flag: str) -> None:
+def refuse_unqualified(graph: "GraphComponent", flag: str) -> None:
     """Raises InputError for a graph with an image that no registry has.
 
     flag: what a server is named by: --host or --cluster."""
@@ -172,7 +174,7 @@ def refuse_unqualified(graph: GraphComponent, flag: str) -> None:
 
 
 def refuse_wrong(
-    graph: GraphComponent, recipe: Recipe, site: Cluster, given: str, flag: str
+    graph: "GraphComponent", recipe: Recipe, site: Cluster, given: str, flag: str
 ) -> None:
     """Raises InputError for images that the steps of a built graph cannot use.
 

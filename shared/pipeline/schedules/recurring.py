@@ -3,9 +3,7 @@
 import hashlib
 import json
 from datetime import UTC
-from typing import Any
-
-from kfp.dsl.graph_component import GraphComponent
+from typing import TYPE_CHECKING, Any
 
 from shared.errors import InputError
 from shared.pipeline.graph import run_parameters
@@ -25,6 +23,9 @@ from shared.pipeline.server.submitting import (
     upload,
 )
 from shared.servers import said
+
+if TYPE_CHECKING:
+    from kfp.dsl.graph_component import GraphComponent
 
 PATH = "recurringruns"
 MARK = "by pipeline.py schedule, "  # before the digest, in a description
@@ -65,7 +66,7 @@ def change(options: ScheduleOptions) -> None:
     print(f"{name} is {options.wish}d; a run that is under way goes on.")
 
 
-def create(options: ScheduleOptions, graph: GraphComponent) -> None:
+def create(options: ScheduleOptions, graph: "GraphComponent") -> None:
     """Make the recurring run of a built graph, in the place of those of its name; one that is as
     wanted stays. Missed starts are not made up for, and two runs never overlap.
 

@@ -7,10 +7,9 @@ import tempfile
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from kfp.dsl.graph_component import GraphComponent
 
 from shared.errors import InputError
 from shared.pipeline.cluster.reading import read_cluster
@@ -26,11 +25,14 @@ from shared.pipeline.submitting import ServerOptions, SubmitOptions
 from shared.secrets import without_secrets
 from shared.terminal.stopping import keeps
 
+if TYPE_CHECKING:
+    from kfp.dsl.graph_component import GraphComponent
+
 
 def submit(
     options: SubmitOptions,
     recipe: str,
-    graph: GraphComponent,
+    graph: "GraphComponent",
     tags: dict[str, str],
 ) -> None:
     """Create a run of a built graph on the server at --host, and follow it with --wait.
@@ -93,7 +95,7 @@ def check_raw_data(raw_data: str | None) -> None:
         )
 
 
-def spec_of(graph: GraphComponent, reuse: Reuse) -> dict[str, Any]:
+def spec_of(graph: "GraphComponent", reuse: Reuse) -> dict[str, Any]:
     """The graph as a server takes it, its cache on for the tasks that may be reused."""
     with tempfile.TemporaryDirectory() as folder:
         write_yaml(graph, file := Path(folder) / "pipeline.yaml", "")

@@ -246,3 +246,46 @@ def test_ctrl_c_at_any_time(name, again, tmp_path):
         folder.mkdir()
         print(f"{name} after {seconds:.2f} s")
         assert_stopped(stopped_at(seconds, programs(folder)[name], folder, again))
+
+
+LEFT = """
+import atexit, gc, sys, tempfile, threading, time
+from pathlib import Path
+
+atexit.register(print, "a library that was there before")
+from shared.terminal import stopping
+
+class Cycle:
+    def __init__(self, file):
+        self.file, self.itself = file, self
+    def __del__(self):
+        print("looked through the memory")
+
+def late():
+    threading.main_thread().join()
+    Path("late").write_text("of a thread that goes on")
+
+gc.disable()
+with stopping.program("pottery"):
+    atexit.register(print, "a library that came later")
+    Cycle(open("text", "w")).file.write("unclosed text")
+    Cycle(open("bytes", "wb")).file.write(b"unclosed bytes")
+    folder = tempfile.TemporaryDirectory(dir=".")
+    threading.Thread(target=late).start()
+    sys.stdout.write("no line yet ")
+    sys.exit(3)
+"""
+
+
+def test_the_end_is_short_and_loses_nothing(tmp_path):
+    """No search for what nobody uses any more; but all is written and whatever waits for the end is
+    called."""
+    begun = environment() | {"PYTHONPATH": str(ROOT)}
+    options = dict(cwd=tmp_path, env=begun, capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, "-c", LEFT], **options)
+    assert (ended.returncode, ended.stderr) == (3, "")
+    later, before = "a library that came later\n", "a library that was there before\n"
+    assert ended.stdout == f"no line yet {later}{before}"
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found.pop("text") == "unclosed text" and found.pop("bytes") == "unclosed bytes"
+    assert found == {"late": "of a thread that goes on"}
