@@ -34,12 +34,22 @@ class Count(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        result = function(*args, **kwargs)
+        result = self.compute(function, args, kwargs)
         if self.is_fetch(function, args, result):
             self.fetches[function._schema.name] += 1
-        elif not is_view(function) and any(self.is_there(one) for one in tree_leaves(result)):
+            return result
+        # What writes into lists of tensors, as optimisers do, returns nothing.
+        touched = tree_leaves(args if result is None else result)
+        if not is_view(function) and any(map(self.is_there, touched)):
             self.operators[function._schema.name] += 1
+            self.note(function, args, kwargs, result)
         return result
+
+    def compute(self, function, args: tuple, kwargs: dict):
+        return function(*args, **kwargs)
+
+    def note(self, function, args: tuple, kwargs: dict, result) -> None:
+        """What else is counted of an operator."""
 
     def is_there(self, value: object) -> bool:
         return isinstance(value, torch.Tensor) and value.device.type == self.device
