@@ -92,7 +92,9 @@ class Hollow(Count):
             return made
 
         computed = function(*tree_map(twin, args), **tree_map(twin, kwargs))
-        if function.overloadpacket in KEEPING_NHWC and "nhwc" in map(memory_format, args[:2]):
+        if function.overloadpacket in KEEPING_NHWC and "nhwc" in map(
+            memory_format, tensors(args)[:2]
+        ):
             computed = computed.contiguous(memory_format=torch.channels_last)
         return tree_map(hollow, computed)
 
@@ -144,12 +146,12 @@ def empty_as(value: Tensor, device: str) -> Tensor:
 
 
 def memory_format(value: Tensor) -> str:
-    """NCHW, NHWC or the like of it for other dimensions; "" for what is both, or neither."""
-    kinds = value.is_contiguous(), value.dim() == 4 and nhwc(value)
+    """ "nchw" or "nhwc", or "" for what is both or neither."""
+    kinds = value.is_contiguous(), is_nhwc(value)
     return {(True, False): "nchw", (False, True): "nhwc"}.get(kinds, "")
 
 
-def nhwc(value: Tensor) -> bool:
+def is_nhwc(value: Tensor) -> bool:
     return value.is_contiguous(memory_format=torch.channels_last)
 
 
