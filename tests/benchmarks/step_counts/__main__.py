@@ -2,23 +2,19 @@
 size without one."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
-from unittest import mock
 
 import torch
 from tabulate import tabulate
 
-from components.train.data.batches import Batch
-from components.train.step import Trainer
 from shared.command import command_line
 from shared.device import pick
 from tests.benchmarks import plain_step
 from tests.benchmarks.card_check.counts import counted
 from tests.benchmarks.card_check.work import Case
-from tests.benchmarks.step_counts.hollow import Hollow
+from tests.benchmarks.step_counts.steps import count
 
 CaseName = Literal["512p-labels", "512p-features", "1024p-labels", "resnet_9blocks", "unet_256"]
 CASES = {
@@ -33,7 +29,6 @@ CASES = {
 }
 WAYS = ("plain fp32", "ours fp32", "plain bf16", "ours bf16")
 COLUMNS = ("convolutions", "optimiser", "casts", "losses", "activations", "norms", "pads")
-ADAM_BYTES = 28  # a weight: it, its gradient and its moments read, all but the gradient written
 
 
 @dataclass(frozen=True)
@@ -55,37 +50,6 @@ DEVICES = [
 
 
 # What is counted.
-
-
-def count(case: Case, way: str) -> dict[str, object]:
-    """Figures of the second step: in the first one Adam makes its moments."""
-    who, precision = way.split()
-    with Hollow() as found:
-        trainer, batch = case.trainer(pick("cpu", precision)), case.batch()
-        of_networks = [one.parameters() for one in trainer.networks.trained().values()]
-        weights = sum(parameter.numel() for one in of_networks for parameter in one)
-        step = partial(trainer.step, batch) if who == "ours" else plain(case, trainer, batch)
-        step()
-        found.forget()
-        step()
-    return figures(found, case.batch_size, precision, weights)
-
-
-def plain(case: Case, trainer: Trainer, batch: Batch) -> Callable[[], object]:
-    """As the references write it, on a GPU, where Adam comes in its foreach form; 16 bits as by
-    apex's O1, which casts in functions. Without the loop over instances, which goes by their
-    values: see `loop_over_instances`."""
-    kind = plain_step.PlainPix2Pix if case.is_pix2pix else plain_step.PlainStep
-    runtime, foreach = trainer.runtime, partial(torch.optim.Adam, foreach=True)
-    with mock.patch.object(torch.optim, "Adam", foreach):
-        one = kind(trainer.networks, case.config(runtime.name, runtime.precision))
-
-    def step() -> None:
-        loop = mock.patch.object(plain_step, "pooling_loop", lambda features, _: features)
-        with runtime.autocast(), loop:
-            one.step(batch)
-
-    return step
 
 
 def loop_over_instances(case: Case) -> dict[str, int]:
@@ -111,16 +75,17 @@ def breaks_of(case: Case) -> list[str]:
 # What it comes to.
 
 
-def figures(found: Hollow, batch_size: int, precision: str, weights: int) -> dict[str, object]:
+def figures(case: Case, way: str) -> dict[str, object]:
     """Of one step. Times in milliseconds: `floor`, where convolutions and one pass of Adam alone
     touch memory, and `unfused`, where every operator reads its inputs and writes its results."""
-    times = {}
+    who, precision = way.split()
+    found, times = count(case, who, precision), {}
     for device in DEVICES:
         if precision in device.flops:
-            seconds = partial(found.seconds, device.flops[precision], device.bandwidth)
-            floor = seconds("convolutions") + ADAM_BYTES * weights / device.bandwidth
-            times[device.name] = {"floor": 1000 * floor, "unfused": 1000 * seconds()}
-            times[device.name]["floor_images_per_second"] = batch_size / floor
+            speed = device.flops[precision], device.bandwidth
+            floor, unfused = found.floor_seconds(*speed), found.seconds(*speed)
+            times[device.name] = {"floor": 1000 * floor, "unfused": 1000 * unfused}
+            times[device.name]["floor_images_per_second"] = case.batch_size / floor
     return {
         "operators": found.operators.total(),
         "fetches": found.fetches.total(),
@@ -179,7 +144,7 @@ def step_counts(
     for name in cases:
         case = CASES[name].small() if tiny else CASES[name]
         for way in WAYS:
-            found["steps"][f"{name}, {way}"] = count(case, way)
+            found["steps"][f"{name}, {way}"] = figures(case, way)
         if case.feat_num:
             found["loops"][name] = loop_over_instances(case)
         if breaks:

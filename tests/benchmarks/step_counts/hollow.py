@@ -29,6 +29,7 @@ KINDS = {
     "joins": "cat slice_backward",
 }
 KIND_OF = {name: kind for kind, names in KINDS.items() for name in names.split()}
+ADAM_BYTES = 28  # of a weight: it, its gradient and moments read, it and its moments written
 COPIES = (aten._to_copy, aten.copy_, aten.clone)
 NO_WORK = (aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.new_empty_strided)
 # As the CPU's do; those of meta tensors give NCHW.
@@ -53,6 +54,7 @@ class Hollow(Count):
 
     def __init__(self):
         super().__init__("cpu")
+        self.weights = 0  # that the step trains
         self.forget()
 
     def forget(self) -> None:
@@ -139,6 +141,11 @@ class Hollow(Count):
         a kind, the longer of its computing and its reading and writing."""
         works = [work for work in self.works if kind in ("", work.kind)]
         return sum(max(work.flops / flops, work.bytes / bandwidth) for work in works)
+
+    def floor_seconds(self, flops: float, bandwidth: float) -> float:
+        """The least time: convolutions and one pass of Adam alone read and write memory."""
+        adam = ADAM_BYTES * self.weights / bandwidth
+        return self.seconds(flops, bandwidth, "convolutions") + adam
 
 
 def empty_as(value: Tensor, device: str) -> Tensor:

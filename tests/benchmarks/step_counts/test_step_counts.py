@@ -108,6 +108,6 @@ def test_the_command_counts_ours_beside_a_plain_step(capsys):
     ],
 )
 def test_counts_at_full_size_equal_those_of_another_program(name, way, teraflops, floor_ms):
-    found = step_counts.count(step_counts.CASES[name], way)
+    found = step_counts.figures(step_counts.CASES[name], way)
     assert found["teraflops"] == pytest.approx(teraflops, abs=0.0006)
     assert found["times"]["H200"]["floor"] == pytest.approx(floor_ms, abs=0.06)
