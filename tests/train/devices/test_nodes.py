@@ -26,6 +26,7 @@ from tests.places import ROOT
 from tests.train.devices import test_distributed as distributed
 from tests.train.killing import flags
 
+WAIT_SECONDS = 600  # also on a busy machine
 EVERY = dict(epochs=2, epochs_decay=0, device="cpu", validate_every_epochs=0)
 
 
@@ -67,7 +68,9 @@ def start(
 def ends(*processes: subprocess.Popen) -> list[tuple[int, str]]:
     """Exit code and stderr of each."""
     try:
-        return [(p.wait(), said) for p in processes for _, said in [p.communicate(timeout=120)]]
+        return [
+            (p.wait(), said) for p in processes for _, said in [p.communicate(timeout=WAIT_SECONDS)]
+        ]
     finally:
         for process in processes:
             if process.poll() is None:
@@ -215,7 +218,7 @@ def test_a_node_that_ends_ends_the_other_which_says_why(stop, lost, sentence, da
     # What was saved is gone on from.
     port, goes_on = free_port(), train(dataset, model, epochs=1)
     again = [start(node("TrainJob", one, port), *goes_on) for one in (0, 1)]
-    out, said = again[0].communicate(timeout=120)
+    out, said = again[0].communicate(timeout=WAIT_SECONDS)
     assert "already trained" in out or "continues after" in out, said
     assert [code for code, _ in ends(*again)] == [0, 0]
 
