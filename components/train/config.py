@@ -246,7 +246,8 @@ class SavingOptions(Options):
     """Steps, after a warm-up of three, whose operators are recorded: a trace beside the model
     folder and in MLflow, a table of the most expensive ones. 0: none."""
     log_every_steps: int = Field(10, ge=1, le=10**9)
-    """Steps between two points of the loss curves; losses are fetched from the device only then."""
+    """Steps between two points of the loss curves; losses are fetched from the device only then.
+    MLflow gets the first 256 and the last, of the others as many as a screen shows."""
     sample_every_epochs: int = Field(1, ge=1, le=MANY)
     """Epochs between two sample pictures, once --sample-every-minutes are over."""
     sample_every_minutes: float = Field(0.5, ge=0, le=MANY)

@@ -15,6 +15,23 @@ from components.train.validation import Validation, sample_picture
 from shared import tracking
 from shared.data.images import write_picture
 from shared.data.labels import colours_of
+from shared.tracking.thinning import is_kept
+
+
+class Curves:
+    """What MLflow gets of the steps: some points, and always the last."""
+
+    def __init__(self, steps_per_epoch: int, every_steps: int, total_epochs: int):
+        self.every_steps, self.per_epoch = every_steps, steps_per_epoch // every_steps
+        self.last = self.per_epoch * total_epochs
+        self.skipped = 0  # updates since the last point
+
+    def log(self, epoch: int, step: int, figures: dict[str, float], images_seen: int) -> None:
+        """Log a point of an epoch's step, or leave it out."""
+        point = (epoch - 1) * self.per_epoch + step // self.every_steps  # from 1
+        if is_kept(point) or point == self.last:
+            tracking.log_metrics(figures | {"skipped_updates": self.skipped}, images_seen)
+            self.skipped = 0
 
 
 class Clock:
@@ -49,13 +66,14 @@ def train(
         Clock(options.sample_every_minutes),
     )
     progress = Progress(total, loader.steps(), quiet=not is_main)
+    curves = Curves(loader.steps(), options.log_every_steps, total)
     all_images, all_seconds = 0, 0.0
     if is_main and trainer.images_seen == 0:  # the series begins where the curves do
         show_samples(trainer, samples, folder, epoch=0)
     for epoch in range(trainer.epoch + 1, total + 1):
         # The steps of the epoch.
         seen_before, start = trainer.images_seen, time.perf_counter()
-        train_epoch(trainer, loader, folder, progress, epoch, since_save, options)
+        train_epoch(trainer, loader, folder, progress, curves, epoch, since_save, options)
         seconds, images = time.perf_counter() - start, trainer.images_seen - seen_before
         all_seconds, all_images = all_seconds + seconds, all_images + images
         figures = EpochFigures(trainer.finish_epoch(epoch))
@@ -107,6 +125,7 @@ def train_epoch(
     loader: EpochLoader,
     folder: ModelFolder,
     progress: Progress,
+    curves: Curves,
     epoch: int,
     since_save: Clock,
     options: SavingOptions,
@@ -132,14 +151,14 @@ def train_epoch(
             fetched = {name: loss.item() for name, loss in means.items()}
             rates = progress.measure(trainer.images_seen)
             progress.show(fetched, trainer.learning_rate, rates)
-            curves = {f"loss/{name}": loss for name, loss in fetched.items()}
-            curves["data_wait_share"] = rates.data_wait_share
-            curves["skipped_updates"] = trainer.check_updates()
-            tracking.log_metrics(curves, trainer.images_seen)
+            points = {f"loss/{name}": loss for name, loss in fetched.items()}
+            points["data_wait_share"] = rates.data_wait_share
+            curves.skipped += trainer.check_updates()
+            curves.log(epoch, step, points, trainer.images_seen)
 
         # The state, so that a kill costs little; the next steps do not wait for the disk.
         if is_due and step < steps:
             folder.save_state()
             since_save.begin()
-    trainer.check_updates()
+    curves.skipped += trainer.check_updates()
     trainer.runtime.synchronize()

@@ -39,7 +39,7 @@ from shared.tracking.delivery import MOST
 from shared.tracking.journal import FILES, Journal, RunNote, curve_ends, now_ms, warn
 from shared.tracking.names import legal_file, legal_folder, legal_key
 from shared.tracking.replay import count_left, replay, replay_earlier
-from shared.tracking.system import Sampler
+from shared.tracking.system import EVERY_S, Sampler
 
 EXPERIMENT, EXPERIMENT_ID = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"
 RUN_ID, PARENT = "MLFLOW_RUN_ID", "PIPELINE_PARENT_RUN_ID"
@@ -317,7 +317,7 @@ def _sampler() -> Sampler:
         step = (now_ms() - opened.note.started) // 1000
         opened.journal.append(opened.run, "metrics", step=step, values=figures)
 
-    return Sampler(log)
+    return Sampler(log, int((now_ms() - opened.note.started) / 1000 / EVERY_S))
 
 
 # The open run, for others.

@@ -11,6 +11,7 @@ import psutil
 from shared.ascend import smi
 from shared.servers import answer_of, said
 from shared.tracking.journal import warn
+from shared.tracking.thinning import is_kept
 
 EVERY_S = 10.0
 PATIENCE_S = 8.0  # with the program of a vendor
@@ -22,8 +23,9 @@ class Sampler:
     """Measures every few seconds, in a thread, until it is stopped; a measure that fails is left
     out from then on, and a line says so."""
 
-    def __init__(self, log: Callable[[dict[str, float]], None]):
-        self._log = log
+    def __init__(self, log: Callable[[dict[str, float]], None], points: int = 0):
+        """points: how many there may be of it already."""
+        self._log, self._points = log, points
         self._stop = threading.Event()
         self._measures = {"psutil": cpu_and_memory} | measures_of_cards()
         psutil.cpu_percent()  # the first call begins an interval
@@ -44,7 +46,8 @@ class Sampler:
                     del self._measures[name]
                     if not self._stop.is_set():
                         warn(f"the run goes on without figures of {name} ({said(error)}).")
-            if figures and not self._stop.is_set():
+            self._points += 1
+            if figures and is_kept(self._points) and not self._stop.is_set():
                 self._log({f"system/{name}": value for name, value in figures.items()})
 
 

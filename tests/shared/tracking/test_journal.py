@@ -286,3 +286,24 @@ def test_the_machine_is_sampled_while_a_run_is_open(monkeypatch):
     sampler.stop()
     memory = logged[0]["system/system_memory_usage_percentage"]
     assert 0 < memory < 100 and set(logged[0]) >= {f"system/{name}" for name in cpu_and_memory()}
+
+
+def test_a_machine_that_is_sampled_for_long_leaves_fewer_points(monkeypatch):
+    """Every second one from the 257th on, also where an earlier process had the first 255."""
+    import itertools
+    import threading
+
+    numbers, logged, enough = itertools.count(256), [], threading.Event()
+    monkeypatch.setattr("shared.tracking.system.EVERY_S", 0.001)
+    monkeypatch.setattr("shared.tracking.system.cpu_and_memory", lambda: {"number": next(numbers)})
+    monkeypatch.setattr("shared.tracking.system.measures_of_cards", dict)
+
+    def log(figures):
+        logged.append(figures["system/number"])
+        if len(logged) == 4:
+            enough.set()
+
+    sampler = Sampler(log, points=255)
+    assert enough.wait(20)
+    sampler.stop()
+    assert logged[:4] == [256, 258, 260, 262]
