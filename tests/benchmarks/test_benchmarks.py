@@ -118,6 +118,14 @@ def test_a_whole_step_has_its_time_and_memory(benchmark, flags, things, capsys):
     assert 20 < row["peak_memory_mb"] < 4000
 
 
+@pytest.mark.slow
+def test_a_training_on_many_pairs_has_its_time_and_memory(capsys):
+    prepare_scale.main(["--counts", "20", "--train-steps", "3"])
+    (row,) = last_json(capsys)
+    assert row["step_ms"] > 0 and row["step_without_loading_ms"] > 0
+    assert row["pairs"] == 20 and row["training_peak_memory_mb"] > 20
+
+
 def last_json(capsys):
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
