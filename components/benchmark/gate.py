@@ -213,6 +213,14 @@ def parity_faults(of_files: Sequence[Parity], rules: GateOptions) -> list[str]:
     """A sentence for each exported file that is farther from PyTorch than the rules allow."""
     found = []
     for parity in of_files:
+        if parity.least_psnr_db:
+            if not parity.psnr_db >= parity.least_psnr_db:
+                found.append(
+                    f"The pictures of the {parity.precision} file in {parity.runtime} have "
+                    f"{parity.psnr_db:.1f} dB PSNR against PyTorch's, {parity.least_psnr_db:g} dB "
+                    "are asked for."
+                )
+            continue
         limit = rules.max_parity_error or parity.limit
         if not parity.max_abs_error <= limit:  # nan is not
             found.append(

@@ -126,6 +126,7 @@ def run(
     order = (*beside, *slower, eager) if contest else (*beside, eager, *slower)
     painters = [Painter(form, runner) for runner in order]
     shown, meters = [], {"train": QualityMeter(), "test": of_tests()}
+    of_int8 = of_tests() if any(one.precision == "int8" for one in of_files) else None
 
     # An earlier report stays until this one is whole.
     with exchanged(report, BenchmarkReport.FILE, config.MADE) as work:
@@ -134,7 +135,8 @@ def run(
             is_test = split == "test"
             beside_it, whole = contest if is_test else None, config.gallery and is_test
             most = config.max_pictures
-            rows = synthesise(painters, workload, split, most, meter, beside_it, whole)
+            twin = of_int8 if is_test else None
+            rows = synthesise(painters, workload, split, most, meter, beside_it, whole, twin)
             for number, row in enumerate(rows):
                 if number < most:
                     shown.append(row)
@@ -150,6 +152,7 @@ def run(
             speed=speed,
             parity=parity,
             quality=meters["test"].result(),
+            int8_quality=of_int8.result() if of_int8 else None,
             train_quality=meters["train"].result(),
             styles=styles,
             verdict=contest.verdict(meters["test"], parity) if contest else None,

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from components.export.config import ExportConfig, OmOptions
+from components.export.config import ExportConfig, Int8Options, OmOptions
 from components.export.om.atc import check_aipp, check_atc, check_gears, check_place
 from components.export.om.chip import soc_version
 from shared.command import CheckOptions
@@ -90,6 +90,28 @@ def check_style(style: str, has_instances: bool, dataset: Path | None) -> None:
         )
 
 
+def check_int8(
+    options: Int8Options, dataset: Path | None, manifest: DatasetManifest | None
+) -> None:
+    """Raises InputError for --int8 without pairs to calibrate on and to judge by.
+
+    manifest: of `dataset`; None: not known."""
+    if not options.wants_int8:
+        return
+    asked = f"--int8 {options.int8}"
+    if dataset is None:
+        raise InputError(
+            f"{asked} needs --dataset, to calibrate on its training pairs and to judge by its test "
+            "pairs: give it, or leave --int8 out."
+        )
+    for split in ("train", "test"):
+        if manifest and not getattr(manifest, split):
+            raise InputError(
+                f"{asked} needs training and test pairs but --dataset {dataset} has no {split} "
+                "pairs: prepare it with some, or leave --int8 out."
+            )
+
+
 def check_om(options: OmOptions, exported: Path) -> None:
     """Raises InputError where atc cannot compile what is asked for into `exported`."""
     check_atc()
@@ -144,10 +166,11 @@ def preflight(
     ask(model.architecture.refuse_other_data, Path("of prepare"), dataset.manifest)
     style = config.graph(model.architecture.feat_num).style
     ask(check_style, style, dataset.manifest.has_instances, Path("of prepare"))
+    ask(check_int8, config, Path("of prepare"), dataset.manifest)
 
     # What it takes, in the run and in MLflow, and makes.
     weights = 4 * sum(weight.numel() for weight in generator.parameters())
-    files = 1 + len(config.om_batch_sizes) * (config.format == "om")
+    files = 1 + len(config.om_batch_sizes) * (config.format == "om") + config.wants_int8
     forecast.stay_bytes = 2 * files * weights
     forecast.gives = config.fixed_size or (model.height, model.width)
     return forecast

@@ -14,6 +14,7 @@ from shared.errors import InputError
 from shared.networks.chosen import WeightsOptions
 
 DYNAMIC = "dynamic"
+LEAST_OPSET_INT8 = 13  # of DequantizeLinear with a scale for each channel
 
 
 class FormOptions(Options):
@@ -107,6 +108,30 @@ class ProofOptions(Options):
         return self.parity_limit or parity_limit(precision, device)
 
 
+class Int8Options(Options):
+    """Its twin in int8, for CPUs."""
+
+    int8: Literal["off", "auto", "on"] = "off"
+    """Beside the file one whose convolutions compute in int8, for ONNX Runtime and OpenVINO on
+    CPUs, if its pictures are good enough. auto: else a line says why there is none. on: else the
+    step fails and writes nothing."""
+    int8_calibration_pairs: int = Field(8, ge=1, le=MANY)
+    """Training pairs, from all over the split, on whose maps the ranges of its 8-bit numbers are
+    measured."""
+    int8_test_pairs: int = Field(8, ge=1, le=MANY)
+    """Test pairs, from all over the split, on which its pictures are judged."""
+    int8_least_psnr_db: float = Field(35.0, ge=0, le=100)
+    """Least PSNR of each of its pictures against that of the fp32 file."""
+    int8_max_loss: float = Field(0.01, ge=0, le=1)
+    """Largest share of PSNR and SSIM against the photos that it may lose, and by which L1 may
+    rise."""
+
+    @property
+    def wants_int8(self) -> bool:
+        """Whether the twin is to be made."""
+        return self.int8 != "off"
+
+
 class OmOptions(Options):
     """What Ascend's atc compiles from it."""
 
@@ -129,13 +154,22 @@ class OmOptions(Options):
 
 # pydantic puts the fields of the last base first, and so does --help.
 class ExportConfig(
-    OmOptions, ProofOptions, OnnxOptions, FormOptions, CheckOptions, WeightsOptions, StepConfig
+    OmOptions,
+    Int8Options,
+    ProofOptions,
+    OnnxOptions,
+    FormOptions,
+    CheckOptions,
+    WeightsOptions,
+    StepConfig,
 ):
     """Options of the export step."""
 
     STEP: ClassVar[str] = "export"
     OUTPUT: ClassVar[str] = "exported"
-    MADE: ClassVar[tuple[str, ...]] = (f"{ExportCard.ONNX}*", "*.om", ExportCard.SCRIPT)
+    MADE: ClassVar[tuple[str, ...]] = (
+        *(f"{ExportCard.ONNX}*", f"{ExportCard.INT8}*", "*.om", ExportCard.SCRIPT),
+    )
     WRITES: ClassVar[tuple[str, ...]] = (ExportCard.FILE, ExportCard.ONNX, ExportCard.SCRIPT)
     RENAMED: ClassVar[dict[str, str]] = {"input": "form"}
 
@@ -151,6 +185,32 @@ class ExportConfig(
                 raise ValueError(
                     f"--{name} {given} needs --form maps: with onehot there are no ids in the input"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _can_have_a_twin(self) -> Self:
+        if not self.wants_int8:
+            return self
+        asked = f"--int8 {self.int8}"
+        if self.precision != "fp32":
+            raise ValueError(
+                f"{asked} with --precision {self.precision}: the int8 file is made of an fp32 one, "
+                "leave one of them out"
+            )
+        if self.opset < LEAST_OPSET_INT8:
+            raise ValueError(
+                f"{asked} with --opset {self.opset}: scales by channel came with "
+                f"{LEAST_OPSET_INT8}, give that or more"
+            )
+        if self.dropout:
+            raise ValueError(
+                f"{asked} with --dropout: random pictures cannot be judged, leave it out"
+            )
+        if self.format == "om":
+            raise ValueError(
+                f"{asked} with --format om: atc does not read it but what AMCT makes of it (see "
+                "docs/ascend.md), export to another folder without --format om"
+            )
         return self
 
     def in_channels(self) -> Self:

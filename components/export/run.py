@@ -8,8 +8,15 @@ import onnxruntime
 import torch
 from onnx import ModelProto
 
-from components.export.checks import aipp_of, check_files, read_clusters, read_inputs
+from components.export.checks import (
+    aipp_of,
+    check_files,
+    check_int8,
+    read_clusters,
+    read_inputs,
+)
 from components.export.config import ExportConfig, OnnxOptions
+from components.export.int8_twin import int8_twin
 from components.export.om.atc import AtcFailed, Target, check_atc, compile_om
 from components.export.om.chip import soc_version
 from components.export.om.integers import IdsRefused, refused_integers
@@ -21,6 +28,7 @@ from components.export.onnx_graph.specs import specs
 from components.export.proof import om_runners, onnx_runners, prove
 from components.export.proof_maps import maps_of_proof
 from shared import tracking
+from shared.contracts.dataset import DatasetManifest
 from shared.contracts.exported import ExportCard, OmFile, Parity
 from shared.contracts.model import ModelCard
 from shared.deployed.form import Form, stack
@@ -59,6 +67,7 @@ def export(
 ) -> dict[str, float]:
     """One form of it. Raises IdsRefused where atc does not take its inputs."""
     # The deployed function.
+    check_int8(config, dataset, DatasetManifest.read(dataset) if dataset else None)
     card, generator = read_inputs(model, dataset, config.weights, config.fixed_size, config.dropout)
     table = read_clusters(clusters, model, card)
     form = Form(
@@ -91,12 +100,13 @@ def export(
             dropping = with_dropout(deployed)
             graph = to_onnx(dropping, example, work / ExportCard.ONNX, config, facts, **axes)
             check_drops(graph, deployed)
+        twin = int8_twin(work, form, dataset, table, config) if config.wants_int8 else None
         onnx_mb = sum(file.stat().st_size for file in work.glob(f"{ExportCard.ONNX}*")) / 2**20
 
         # What it is, for the steps after this one and for people.
-        files = digests_of(work.glob(f"{ExportCard.ONNX}*"))
+        files = digests_of(work.glob("*.onnx*"))
         exported_card = card_of(form, card, graph, parity, config)
-        exported_card = exported_card.model_copy(update={"files": files})
+        exported_card = exported_card.model_copy(update={"files": files, "int8": twin})
         exported_card.write(work)
         (work / ExportCard.SCRIPT).write_text(python_script(exported_card))
 
@@ -138,6 +148,8 @@ def export(
         "onnx_mb": onnx_mb,
         "input_mb": input_bytes / 1e6,
     }
+    if twin:
+        figures |= {"int8/kept": float(bool(twin.file)), "int8/psnr_to_fp32_db": twin.psnr_db}
     tracking.log_figures(figures)
     tracking.log_files(exported, "exported", on_parent=True)
     return figures

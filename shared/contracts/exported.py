@@ -50,6 +50,8 @@ class Parity(Record):
     psnr_db: float  # of the uint8 pictures, the lowest; 100 = identical
     # The largest max_abs_error that passes.
     limit: Annotated[float, Field(ge=0, le=255, allow_inf_nan=False)]
+    # The lowest psnr_db that passes: what counts of an int8 file, single pixels may differ.
+    least_psnr_db: float = 0
 
 
 class OmFile(Record):
@@ -61,18 +63,57 @@ class OmFile(Record):
     batch_sizes: list[BatchSize] = Field(min_length=1)  # one, or the gears of a dynamic batch
 
 
+class Int8Twin(Record):
+    """What became of the file's int8 twin: its pictures beside those of the file."""
+
+    file: Name | Literal[""]  # '': they are too far from those, and it was not kept
+    calibration_pairs: Count
+    test_pairs: Count
+    psnr_db: float  # of the uint8 pictures, the lowest
+    least_psnr_db: float
+    lost: dict[str, float]  # share, by figure of quality against the photos; {} without photos
+    max_loss: float  # the largest share that may be lost
+
+    def reasons(self) -> list[str]:
+        """Why it is not good enough, as parts of a sentence; none where it is."""
+        found = []
+        if not self.psnr_db >= self.least_psnr_db:
+            found.append(
+                f"the lowest PSNR against those of fp32 is {self.psnr_db:.1f} dB where "
+                f"{self.least_psnr_db:g} dB are asked for"
+            )
+        for name, share in self.lost.items():
+            if not share <= self.max_loss:
+                found.append(
+                    f"{name} against the photos loses {share:.1%} where {self.max_loss:.1%} is "
+                    "allowed"
+                )
+        return found
+
+    def describe(self) -> str:
+        """What was measured, for people."""
+        lost = ", ".join(f"{name} loses {max(share, 0):.2%}" for name, share in self.lost.items())
+        of_photos = f"; against the photos {lost}" if lost else ""
+        return (
+            f"at least {self.psnr_db:.1f} dB PSNR against fp32 on {self.test_pairs} test pairs"
+            f"{of_photos}"
+        )
+
+
 class ExportCard(FolderOfFiles):
     """Deployable files and the proof that they equal the PyTorch model."""
 
     FILE: ClassVar[str] = "export.json"
     FLAG: ClassVar[str] = "--exported"
     ONNX: ClassVar[str] = "generator.onnx"  # these beside it
+    INT8: ClassVar[str] = "generator_int8.onnx"
     SCRIPT: ClassVar[str] = "paint.py"
     MADE_BY: ClassVar[str] = "python -m components.export"
     format: Literal[2] = 2
 
     file: Name  # ONNX
     om: list[OmFile] = []
+    int8: Int8Twin | None = None  # None: it was not asked for
     graph: Graph
     opset: Annotated[int, Field(ge=1, le=100)]
     precision: Literal["fp32", "fp16"]

@@ -135,6 +135,7 @@ class BenchmarkReport(Folder):
     speed: list[SpeedRow]
     parity: list[Parity]  # of the runtimes that were measured
     quality: Quality
+    int8_quality: Quality | None = None  # of the test pairs by the int8 file, where there is one
     train_quality: Quality  # on the training pairs shown in the report
     styles: list[LabelStyles] = []  # of a model with instance features
     verdict: Verdict | None = None  # None where nothing was asked of the gate
@@ -160,7 +161,10 @@ class BenchmarkReport(Folder):
             figures[name] = parity.max_abs_error
 
         # Quality of the pictures.
-        for split, quality in (("test", self.quality), ("train", self.train_quality)):
+        qualities = {"test": self.quality, "train": self.train_quality}
+        if self.int8_quality:
+            qualities["test_int8"] = self.int8_quality
+        for split, quality in qualities.items():
             measured = quality.model_dump(exclude={"pairs", "caveats"}, exclude_none=True)
             figures |= {f"{split}/{name}": value for name, value in measured.items()}
 

@@ -50,6 +50,25 @@ class ExportedFile:
         return cls(exported / card.file, card.precision)
 
     @classmethod
+    def in_int8(cls, exported: Path, card: ExportCard) -> Self:
+        """The int8 twin of the ONNX file. Raises InputError where there is none."""
+        if card.int8 is None:
+            raise InputError(
+                f"--int8: --exported {exported} has no int8 file: export it with --int8 on."
+            )
+        if not card.int8.file:
+            reasons = " and ".join(card.int8.reasons())
+            raise InputError(
+                f"--int8: --exported {exported} has no int8 file, which would change its pictures "
+                f"too much ({reasons}): leave --int8 out."
+            )
+        if not (exported / card.int8.file).is_file():
+            raise InputError(
+                f"--exported {exported} has lost its {card.int8.file}: export the model again."
+            )
+        return cls(exported / card.int8.file, "int8")
+
+    @classmethod
     def compiled(cls, exported: Path, om: OmFile) -> Self:
         """One of the compiled files, for its smallest batches: the runner fills them up."""
         return cls(exported / om.file, om.precision, min(om.batch_sizes))

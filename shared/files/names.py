@@ -12,8 +12,8 @@ from shared.errors import InputError
 
 LONGEST_FILE = 255 - len("..partial")  # bytes: disks take 255 with what `writing.py` puts around it
 # Of all that steps make of a name, a picture of the report takes the most:
-# train_NAME_synthesised_torch-compile.png
-LONGEST_NAME = LONGEST_FILE - len("train__synthesised_torch-compile.png")
+# train_NAME_synthesised_onnxruntime_int8.png
+LONGEST_NAME = LONGEST_FILE - len("train__synthesised_onnxruntime_int8.png")
 NO_TEXT = {"Cc", "Cs", "Zl", "Zp"}  # of Unicode: controls, halves of letters, ends of lines
 
 

@@ -55,7 +55,7 @@ def digest_of(folder: Path) -> str:
             described += digest_files([folder / ClusterTable.FEATURES])
     else:
         card = ExportCard.read(folder)
-        described = card.model_dump_json(exclude={"parity"})
+        described = card.model_dump_json(exclude={"parity", "int8"})
         if not card.files:
             files = [card.file, *(om.file for om in card.om)]
             described += digest_files([folder / file for file in files])

@@ -19,6 +19,7 @@ from shared.data.labels import colours_of
 from shared.data.pictures import show_inputs
 from shared.data.reader import PairReader
 from shared.deployed.painter import Painter
+from shared.deployed.runners import Runner
 from shared.files.names import inside
 
 EAGER = "torch"  # name of the runner that the others are compared with
@@ -171,10 +172,12 @@ def synthesise(
     meter: QualityMeter,
     contest: Contest | None = None,
     whole_split: bool = False,
+    of_int8: QualityMeter | None = None,
 ) -> Iterator[Shown]:
     """Paint the first `max_pictures` pairs of a split, and the other test pairs that have a photo.
 
-    Those others are not shown but measured: the first painter alone paints them.
+    Those others are not shown but measured: the first painter alone paints them, and with `of_int8`
+    that one.
 
     Args:
         painters: Of one form; quality is measured of the first, differences from EAGER where it is
@@ -182,11 +185,14 @@ def synthesise(
         meter: Is given every pair that has a photo.
         contest: Paints every pair by the champion too.
         whole_split: Whether all others are painted, with and without a photo.
+        of_int8: Is given every pair that has a photo as the first painter in int8 paints it.
     """
     channels = workload.photo_channels
     reader = PairReader(workload.dataset, workload.manifest, split, photo_channels=channels)
     num_labels = workload.form.reads.num_labels
     colours = colours_of(workload.manifest.labels)
+    names = names_of([painter.runner for painter in painters])
+    in_int8 = next((one for one in painters if one.runner.precision == "int8"), None)
     for index, pair in enumerate(reader.pairs):
         shown = index < max_pictures
         if not (shown or whole_split or (pair.has_photo and split == "test")):
@@ -195,13 +201,17 @@ def synthesise(
         # By runtime.
         sample = reader.read(index, workload.form.size)
         pictures = {}
-        for painter in painters if shown else painters[:1]:
-            pictures[painter.runner.name] = painter.paint(sample)
+        for name, painter in zip(names, painters, strict=True):
+            if shown or painter is painters[0] or (of_int8 and painter is in_int8):
+                pictures[name] = painter.paint(sample)
 
         # How good the first is.
         labels = sample.inputs if num_labels else None
-        measured = pictures[painters[0].runner.name]
-        quality = None if sample.photo is None else meter.add(measured, sample.photo, labels)
+        quality = None
+        if sample.photo is not None:
+            quality = meter.add(pictures[names[0]], sample.photo, labels)
+            if of_int8 and in_int8:
+                of_int8.add(pictures[names[painters.index(in_int8)]], sample.photo, labels)
         yield Shown(
             split=split,
             name=pair.name,
@@ -212,6 +222,16 @@ def synthesise(
             champion=contest.paint(sample) if contest else None,
             labels=tuple(np.unique(sample.inputs).tolist()) if num_labels else (),
         )
+
+
+def names_of(runners: list[Runner]) -> list[str]:
+    """What pictures of each are called: as its runtime, and of a second one in the same runtime
+    with its precision."""
+    found = []
+    for runner in runners:
+        taken = runner.name in found
+        found.append(f"{runner.name}_{runner.precision}" if taken else runner.name)
+    return found
 
 
 def write_pictures(report: Path, shown: Shown) -> None:

@@ -54,7 +54,12 @@ def write_page(
     # What the head of the page shows of all rows.
     timed = [row for row in report.speed if row.images_per_second is not None]
     fastest = max(timed, key=lambda row: row.images_per_second, default=None)
-    worst = max(report.parity, key=lambda each: each.max_abs_error / each.limit, default=None)
+    with_limit = [each for each in report.parity if not each.least_psnr_db]
+    worst = max(with_limit, key=lambda each: each.max_abs_error / each.limit, default=None)
+
+    qualities = [("test", report.quality), ("training", report.train_quality)]
+    if report.int8_quality:
+        qualities.insert(1, ("test (int8 file)", report.int8_quality))
 
     page = template("report.html.j2").render(
         # The head.
@@ -63,7 +68,7 @@ def write_page(
         contents=[],  # the template notes its sections here
         fastest=fastest,
         worst_parity=worst,
-        qualities=[("test", report.quality), ("training", report.train_quality)],
+        qualities=qualities,
         outcomes=OUTCOMES,
         compared=comparison_table(report.verdict.figures) if report.verdict else [],
         # Pictures and styles, and the file that makes them.

@@ -8,6 +8,7 @@ from tabulate import tabulate
 from components.benchmark.wording import OUTCOMES, comparison_table
 from shared.contracts.exported import Parity
 from shared.contracts.measured import BenchmarkReport, LabelStyles, Quality, SpeedRow, Verdict
+from shared.deployed.parity import limit_text
 from shared.quality import METRICS, Metric
 
 
@@ -85,7 +86,10 @@ def text_table(report: BenchmarkReport) -> str:
 
     # What the figures are worth.
     lines += [f"parity   {parity_text(parity)}" for parity in report.parity]
-    for split, quality in (("test", report.quality), ("train", report.train_quality)):
+    qualities = [("test", report.quality), ("train", report.train_quality)]
+    if report.int8_quality:
+        qualities.insert(1, ("int8", report.int8_quality))
+    for split, quality in qualities:
         lines.append(f"{split:8} {quality_text(quality)}")
         lines += [f"{'':8} caution: {caveat}" for caveat in quality.caveats]
     lines += [f"style    {style_text(style)}" for style in report.styles]
@@ -100,7 +104,7 @@ def parity_text(parity: Parity) -> str:
         f"{parity.runtime} {parity.device} {parity.precision}: "
         f"max abs error {parity.max_abs_error:.1e}, mean {parity.mean_abs_error:.1e} "
         f"of pictures in [-1, 1], cosine {parity.cosine:.6f}, PSNR {parity.psnr_db:.2f} dB "
-        f"(limit {parity.limit:g}, {counted(parity.samples, 'sample')})"
+        f"({limit_text(parity)}, {counted(parity.samples, 'sample')})"
     )
 
 

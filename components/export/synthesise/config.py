@@ -29,6 +29,8 @@ class PainterOptions(WeightsOptions):
     """Folder of the export step, in place of --model."""
     runtime: Literal["onnx", "openvino", "om"] = "onnx"
     """Of --exported: ONNX Runtime, OpenVINO on a CPU, or the compiled file on an NPU."""
+    int8: bool = False
+    """Of --exported, its int8 file, which export --int8 writes; on the CPU."""
     device: DeviceName = "auto"
     """auto takes an NPU, else a GPU, else the CPU."""
     precision: PrecisionName = "auto"
@@ -82,6 +84,21 @@ class PainterOptions(WeightsOptions):
                 f"--batch-norm {self.batch_norm} is for --model but --exported keeps its own: "
                 "leave it out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _takes_int8_of_a_file(self) -> Self:
+        if not self.int8:
+            return self
+        if self.model:
+            raise ValueError(
+                "--int8 takes a file of --exported: give that in place of --model, or leave --int8 "
+                "out"
+            )
+        if self.runtime == "om":
+            raise ValueError("--int8 with --runtime om: compiled files have no twin, leave it out")
+        if self.device not in ("auto", "cpu"):
+            raise ValueError(f"--int8 with --device {self.device}: it is for CPUs, leave it out")
         return self
 
     @property

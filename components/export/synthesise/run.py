@@ -91,6 +91,7 @@ def open_model(config: SynthesiseConfig) -> Opened:
 
 def open_exported(config: SynthesiseConfig) -> Opened:
     """An exported file in its runtime; styles are None for one that takes none as input."""
+    # What it takes.
     exported, card = config.exported, ExportCard.read(config.exported)
     form = Form.of_export(card)
     if form.size and config.size:
@@ -100,10 +101,15 @@ def open_exported(config: SynthesiseConfig) -> Opened:
         )
     form = replace(form, size=form.size or config.fixed_size)
     styles = styles_for_file(config, exported, card, form)
+
+    # The file in its runtime, where that was asked to run.
     runtime = "onnxruntime" if config.runtime == "onnx" else config.runtime
-    file = ExportedFile.of(exported, card, runtime)
+    if config.int8:
+        file, device = ExportedFile.in_int8(exported, card), "cpu"
+    else:
+        file, device = ExportedFile.of(exported, card, runtime), config.device
     with card.promise(exported).kept(card.parts_of(file.path.name)):
-        runner = open_runner(form, runtime, file, config.device, config.precision)
+        runner = open_runner(form, runtime, file, device, config.precision)
     if runtime == "openvino" and config.device not in ("auto", "cpu"):
         raise InputError(
             f"--device {config.device}: OpenVINO is for CPUs here: leave it out, or use --runtime "
