@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from components.train.config import TrainConfig
 from components.train.data.batches import Batch
@@ -18,6 +19,7 @@ from shared.networks.layers import InstanceNorm
 from shared.networks.pix2pixhd import LocalEnhancer
 
 NUM_LABELS = 35
+UNSCALED = GradScaler(enabled=False)
 
 
 def pooling_loop(features: Tensor, ids: Tensor) -> Tensor:
@@ -38,12 +40,12 @@ def pooling_loop(features: Tensor, ids: Tensor) -> Tensor:
 class PlainStep:
     """pix2pixHD's step as in its train.py and models/pix2pixHD_model.py."""
 
-    def __init__(self, networks: Networks, config: TrainConfig):
+    def __init__(self, networks: Networks, config: TrainConfig, scaler: GradScaler = UNSCALED):
         self.G, self.D, self.E, self.vgg = (
             None if network is None else _in_place(copy.deepcopy(network))
             for network in (networks.G, networks.D, networks.E, networks.vgg)
         )
-        self.config = config
+        self.config, self.scaler = config, scaler
         of_G = self.G.parameters()
         if isinstance(self.G, LocalEnhancer) and config.epochs_fix_global:
             of_G = self.G.outermost_enhancer()  # the others get gradients all the same
@@ -90,20 +92,21 @@ class PlainStep:
         # G, then D.
         self.optimizer_G.zero_grad()
         of_G = sum(loss for name, loss in losses.items() if name.startswith("G_"))
-        of_G.backward(retain_graph=True)
-        self.optimizer_G.step()
+        self.scaler.scale(of_G).backward(retain_graph=True)
+        self.scaler.step(self.optimizer_G)
         self.optimizer_D.zero_grad()
-        (0.5 * (losses["D_real"] + losses["D_fake"])).backward()
-        self.optimizer_D.step()
+        self.scaler.scale(0.5 * (losses["D_real"] + losses["D_fake"])).backward()
+        self.scaler.step(self.optimizer_D)
+        self.scaler.update()
         return {name: loss.detach() for name, loss in losses.items()}
 
 
 class PlainPix2Pix:
     """pix2pix's step as in its models/pix2pix_model.py."""
 
-    def __init__(self, networks: Networks, config: TrainConfig):
+    def __init__(self, networks: Networks, config: TrainConfig, scaler: GradScaler = UNSCALED):
         self.G, self.D = (_in_place(copy.deepcopy(one)) for one in (networks.G, networks.D))
-        self.config = config
+        self.config, self.scaler = config, scaler
         adam = dict(lr=config.learning_rate, betas=(config.beta1, 0.999))
         self.optimizer_G = torch.optim.Adam(self.G.parameters(), **adam)
         self.optimizer_D = torch.optim.Adam(self.D.parameters(), **adam)
@@ -122,16 +125,17 @@ class PlainPix2Pix:
         self.optimizer_D.zero_grad()
         losses = {"D_fake": target(torch.cat([picture, fake], dim=1).detach(), 0.0)}
         losses["D_real"] = target(torch.cat([picture, photo], dim=1), 1.0)
-        (0.5 * (losses["D_fake"] + losses["D_real"])).backward()
-        self.optimizer_D.step()
+        self.scaler.scale(0.5 * (losses["D_fake"] + losses["D_real"])).backward()
+        self.scaler.step(self.optimizer_D)
 
         # G.
         self.D.requires_grad_(False)
         self.optimizer_G.zero_grad()
         losses["G_GAN"] = target(torch.cat([picture, fake], dim=1), 1.0)
         losses["G_L1"] = self.config.lambda_L1 * F.l1_loss(fake, photo)
-        (losses["G_GAN"] + losses["G_L1"]).backward()
-        self.optimizer_G.step()
+        self.scaler.scale(losses["G_GAN"] + losses["G_L1"]).backward()
+        self.scaler.step(self.optimizer_G)
+        self.scaler.update()
         return {name: loss.detach() for name, loss in losses.items()}
 
 

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import platform
+import shlex
 import shutil
 import signal
 import subprocess
@@ -167,11 +168,13 @@ def say(line: str) -> None:
 # What is sent back.
 
 
-def report(name: str, outcomes: list[Outcome], seconds: float) -> dict:
+def report(name: str, outcomes: list[Outcome], seconds: float, command: list[str]) -> dict:
     """All of it, for programs."""
     return {
         "check": name,
-        "format": 1,
+        "format": 2,
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "command": shlex.join(command),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "seconds": round(seconds, 1),
@@ -204,11 +207,34 @@ def shown(value: float | str) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def write(name: str, outcomes: list[Outcome], out: Path, seconds: float) -> None:
-    """OUT/<check>.json and OUT/<check>.txt."""
+def page(found: dict) -> str:
+    """The figures in Markdown, for a README, with the way they were obtained."""
+    known = {row["what"]: row["value"] for part in found["parts"] for row in part["rows"]}
+    device = known.get("device", "the device is not known: see the part `report`")
+    lines = [f"`{found['command']}`, {found['date']}, {found['seconds']:.0f} s: {device}.", ""]
+    lines += ["| figure | value | wanted |", "|---|---|---|"]
+    for part in found["parts"]:
+        if part["ended"] != RAN:
+            lines.append(f"| {part['title']} {part['ended']} | {part['reason']} | |")
+        for row in part["rows"] if part["name"] != "report" else ():
+            wanted = row["wanted"] + (" (DOES NOT HOLD)" if row["holds"] is False else "")
+            value = f"{shown(row['value'])} {row['unit']}".strip()
+            lines.append(f"| {row['what']} | {value} | {wanted} |")
+    return "\n".join(lines) + "\n"
+
+
+def write(
+    name: str, outcomes: list[Outcome], out: Path, seconds: float, command: list[str]
+) -> None:
+    """OUT/<check>.json, OUT/<check>.txt and OUT/<check>.md."""
     stem = name.replace("-", "_")
-    text = table(outcomes)
-    (out / f"{stem}.json").write_text(json.dumps(report(name, outcomes, seconds), indent=1) + "\n")
-    (out / f"{stem}.txt").write_text(text)
-    say(text)
+    found = report(name, outcomes, seconds, command)
+    (out / f"{stem}.json").write_text(json.dumps(found, indent=1) + "\n")
+    (out / f"{stem}.txt").write_text(table(outcomes))
+    (out / f"{stem}.md").write_text(page(found))
+
+
+def say_all(name: str, outcomes: list[Outcome], out: Path) -> None:
+    stem = name.replace("-", "_")
+    say(table(outcomes))
     say(f"{name}: send {out / f'{stem}.json'} and {out / f'{stem}.txt'}")

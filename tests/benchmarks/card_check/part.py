@@ -14,7 +14,10 @@ from pathlib import Path
 
 from tests.benchmarks.card_check.frame import Row
 
-MODULES = {"om_precise": "compiled", "om_native": "compiled"}  # others are called as the part
+MODULES = {
+    "om": "compiled",
+    "compiled": "speed",
+}  # by the first word of a part; others are called so
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ def main() -> int:
     parser.add_argument("--device", required=True)
     parser.add_argument("--tiny", action="store_true")
     given = Given(**vars(parser.parse_args()))
-    module = MODULES.get(given.name, given.name)
+    kind = given.name.partition("_")[0]
+    module = MODULES.get(kind, kind)
     try:
         importlib.import_module(f"tests.benchmarks.card_check.{module}").run(given)
     except Exception as error:

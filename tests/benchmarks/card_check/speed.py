@@ -1,36 +1,34 @@
-"""Images a second of training and of the generator alone, in every precision that the card has; on
-a GPU also compiled, and beside a plain step."""
+"""Images a second of training and of the generator alone in every precision that the card has, and
+of a plain step beside it; compiled, in parts of their own. `speed` is of an NPU, `speed_NAME` and
+`compiled_NAME` are of one network."""
 
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 import torch
 
 from components.train.networks.memory import compile_networks
 from shared.device import Runtime, pick
-from tests.benchmarks.card_check.work import Case, precisions
-from tests.benchmarks.plain_step import PlainStep
+from tests.benchmarks.card_check.work import REFERENCE, Case, precisions
+from tests.benchmarks.step_counts.steps import count
 
-TRAINED = [
-    Case("training, 512p labels with VGG", 512, 1024, ngf=64, vgg=True),
-    Case("training, 512p features", 512, 1024, ngf=64, feat_num=3),
-]
-OF_GPU = [
-    Case("training, 512p labels", 512, 1024, ngf=64),
-    Case("training, 1024p labels", 1024, 2048, ngf=32, netG="local"),
-    Case("training, resnet_9blocks", 256, 256, ngf=64, netG="resnet_9blocks", batch_size=32),
-    Case("training, unet_256", 256, 256, ngf=64, netG="unet_256"),
-]
-PAINTED = [
-    Case("generator, 512p", 512, 1024, ngf=64),
-    Case("generator, 1024p", 1024, 2048, ngf=32, netG="local"),
-]
+RESNET = dict(netG="resnet_9blocks", batch_size=32)
+CASES = {
+    "512p_labels": Case("training, 512p labels with VGG", 512, 1024, ngf=64, vgg=True),
+    "512p_features": Case("training, 512p features with VGG", 512, 1024, 64, "global", 3, vgg=True),
+    "1024p_labels": Case("training, 1024p labels with VGG", 1024, 2048, 32, "local", vgg=True),
+    "resnet_9blocks": Case("training, resnet_9blocks", 256, 256, ngf=64, **RESNET),
+    "unet_256": Case("training, unet_256", 256, 256, ngf=64, netG="unet_256"),
+    "generator_512p": Case("generator, 512p", 512, 1024, ngf=64),
+    "generator_1024p": Case("generator, 1024p", 1024, 2048, ngf=32, netG="local"),
+}
+OF_NPU = ("512p_labels", "512p_features", "generator_512p", "generator_1024p")
 ROUNDS = 5
-TURN_SECONDS = 1.0  # of one call in one round, about
-COMPILED = ("bf16", "compiled")  # a compiler takes a minute for each
-TRIED = ("training, 512p features", "generator, 512p")  # where it is but tried
+TURN_SECONDS = 0.5  # of one call in one round, about
+PEAK_SIDE = 8192  # of the matrices whose product is the most that a card computes
 
 
 @dataclass(frozen=True)
@@ -42,38 +40,40 @@ class Way:
 
 
 def run(given) -> None:
+    kind, _, name = given.name.partition("_")
     available = precisions(given)
-    for case in [*TRAINED, *([] if given.device == "npu" else OF_GPU), *PAINTED]:
-        case = case.small() if given.tiny else case
-        ways = {}
-        compiles = given.device != "npu" and (not given.tiny or case.name in TRIED)
-        for name, precision, make in wanted(case, given.device, available, compiles):
-            with given.attempt(f"{case.title}, {name}"):
-                way = Way(precision, make(case, pick(given.device, precision)))
-                timed(way, given.device, 2)  # kernels are compiled and chosen
-                ways[name] = way
-        rounds, seconds = (2, 0.0) if given.tiny else (ROUNDS, TURN_SECONDS)
-        with given.attempt(case.title):
-            for name, of_calls in in_turn(ways, given.device, rounds, seconds).items():
-                rate = case.batch_size / statistics.median(of_calls)
-                given.say(f"{case.title}, {name}", rate, "img/s")
-        ways.clear()
-        runtime = pick(given.device, "fp32" if "fp32" in available else "auto")
-        given.say(f"{case.name}, most memory so far", runtime.peak_memory_mb(), "MiB")
-        runtime.free_unused_memory()
+    peaks = Peaks(given, available) if name else None
+    for one in [name] if name else OF_NPU:
+        case = CASES[one].small() if given.tiny else CASES[one]
+        wanted = compiled_ways if kind == "compiled" else eager_ways
+        compare(given, case, wanted(case, given.device, available), peaks)
 
 
-def wanted(
-    case: Case, device: str, available: list[str], compiles: bool
+def is_training(case: Case) -> bool:
+    return case.name.startswith("training")
+
+
+# What takes turns: its name, its precision, what makes it.
+
+
+def eager_ways(
+    case: Case, device: str, available: list[str]
 ) -> Iterator[tuple[str, str, Callable]]:
-    """Name, precision and maker of each call."""
-    make = training if case.name.startswith("training") else painting
-    if make is training and device != "npu" and not (case.is_pix2pix or case.vgg):
-        yield "fp32, plain", "fp32", plain_training
+    for precision in REFERENCE[device] if is_training(case) else ():
+        if precision in available:
+            yield f"plain {precision}", precision, plain_training
     for precision in available:
-        yield precision, precision, make
-    if compiles and COMPILED[0] in available:
-        yield ", ".join(COMPILED), COMPILED[0], compiled(make)
+        yield precision, precision, training if is_training(case) else painting
+
+
+def compiled_ways(
+    case: Case, device: str, available: list[str]
+) -> Iterator[tuple[str, str, Callable]]:
+    """In one precision: a compiler takes a minute for each."""
+    make = training if is_training(case) else painting
+    precision = "bf16" if "bf16" in available else available[-1]
+    yield precision, precision, make
+    yield f"{precision} compiled", precision, partial(make, compiles=True)
 
 
 def training(case: Case, runtime: Runtime, compiles: bool = False) -> Callable[[], object]:
@@ -86,9 +86,9 @@ def training(case: Case, runtime: Runtime, compiles: bool = False) -> Callable[[
 
 def plain_training(case: Case, runtime: Runtime) -> Callable[[], object]:
     """As the reference writes it."""
-    plain = PlainStep(case.trainer(runtime).networks, case.config(runtime.name, "fp32"))
+    _, step = case.plain_step(runtime)
     batch = case.batch().to(runtime.torch_device)
-    return lambda: plain.step(batch)
+    return lambda: step(batch)
 
 
 def painting(case: Case, runtime: Runtime, compiles: bool = False) -> Callable[[], object]:
@@ -106,8 +106,85 @@ def painting(case: Case, runtime: Runtime, compiles: bool = False) -> Callable[[
     return paint
 
 
-def compiled(make: Callable) -> Callable:
-    return lambda case, runtime: make(case, runtime, compiles=True)
+# Their speed.
+
+
+def compare(given, case: Case, wanted, peaks: "Peaks | None") -> None:
+    """Rows of each way: images a second, milliseconds, memory, times the first, share of the
+    floor."""
+    # Made and warmed up, which compiles and chooses kernels.
+    made, memory = {}, {}
+    for name, precision, make in wanted:
+        with given.attempt(f"{case.title}, {name}"):
+            runtime = pick(given.device, precision)
+            held = begin_memory(runtime)
+            way = Way(precision, make(case, runtime))
+            timed(way, given.device, 2)
+            memory[name] = runtime.peak_memory_mb() - held
+            made[name] = way
+
+    # In turn; then one by one beside what they cost at least.
+    rounds, seconds = (2, 0.0) if given.tiny else (ROUNDS, TURN_SECONDS)
+    with given.attempt(case.title):
+        of_calls = in_turn(made, given.device, rounds, seconds)
+        median = {name: statistics.median(of_call) for name, of_call in of_calls.items()}
+        first = next(iter(median))
+        for name, seconds in median.items():
+            what = f"{case.title}, {name}"
+            given.say(what, case.batch_size / seconds, "img/s")
+            given.say(f"{what}: time", 1000 * seconds, "ms")
+            if name != first:
+                ratios = (a / b for a, b in zip(of_calls[first], of_calls[name], strict=True))
+                given.say(f"{what}: times as fast as {first}", statistics.median(ratios))
+            if given.device != "cpu":
+                given.say(f"{what}: most memory", memory[name], "MiB")
+        for name, seconds in median.items() if peaks and is_training(case) else ():
+            floor = peaks.floor_seconds(case, made[name].precision)
+            what = f"{case.title}, {name}: counted floor by the time"
+            given.say(what, 100 * floor / seconds, "%")
+
+
+def begin_memory(runtime: Runtime) -> float:
+    """What is held now, in MiB, from where the most is measured on."""
+    if runtime.name == "cpu":
+        return 0.0
+    module = getattr(torch, runtime.name)
+    module.reset_peak_memory_stats()
+    return module.memory_allocated() / 2**20
+
+
+class Peaks:
+    """What this card reaches: products of large matrices by precision, and copies."""
+
+    def __init__(self, given, available: list[str]):
+        self.flops: dict[str, float] = {}
+        self.counts = {}
+        side = 256 if given.tiny else PEAK_SIDE
+        for precision in available:
+            with given.attempt(f"products of matrices, {precision}"):
+                runtime = pick(given.device, precision)
+                matrix = torch.ones(side, side, dtype=runtime.dtype, device=runtime.torch_device)
+                product = Way(precision, partial(torch.mm, matrix, matrix))
+                self.flops[precision] = 2 * side**3 / fastest(product, given.device)
+                given.say(
+                    f"products of matrices, {precision}", self.flops[precision] / 1e12, "TFLOP/s"
+                )
+        to = torch.empty(16 * side**2 // 4, device=runtime.torch_device)
+        copy = Way(available[0], partial(to.copy_, torch.ones_like(to)))
+        self.bandwidth = 2 * to.nbytes / fastest(copy, given.device)
+        given.say("copies", self.bandwidth / 1e12, "TB/s read and written")
+
+    def floor_seconds(self, case: Case, precision: str) -> float:
+        """What a step of ours takes at least; see `tests.benchmarks.step_counts`."""
+        width = "bf16" if precision in ("bf16", "fp16") else "fp32"
+        if (case, width) not in self.counts:
+            self.counts[case, width] = count(case, "ours", width)
+        return self.counts[case, width].floor_seconds(self.flops[precision], self.bandwidth)
+
+
+def fastest(way: Way, device: str) -> float:
+    timed(way, device, 3)
+    return min(timed(way, device, 5) for _ in range(3))
 
 
 def in_turn(

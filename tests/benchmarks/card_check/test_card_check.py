@@ -1,6 +1,7 @@
 """The check that an owner of a card runs: its frame by made parts, its parts on the stand-ins."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -17,6 +18,8 @@ from tests.benchmarks.card_check import __main__ as check
 from tests.benchmarks.card_check import frame, step
 from tests.benchmarks.card_check.counts import counted
 from tests.benchmarks.card_check.frame import FAILED, LATE, LEFT_OUT, RAN, Part
+from tests.benchmarks.card_check.part import MODULES
+from tests.benchmarks.card_check.speed import CASES
 from tests.benchmarks.card_check.work import Case
 from tests.on_npu import environment
 from tests.places import ROOT, STAND_INS, put_atc
@@ -86,12 +89,16 @@ def test_each_part_fails_alone_and_what_it_found_stays(made_parts, capsys):
     assert "npu-check: what fails failed after 0 s: --device npu: there is none." in said
 
     # The table and the JSON.
-    frame.write("npu-check", outcomes, made_parts, 12.3)
+    frame.write("npu-check", outcomes, made_parts, 12.3, ["a", "command"])
     sent = json.loads((made_parts / "npu_check.json").read_text())
     assert not sent["is_well"] and [one["ended"] for one in sent["parts"]][0] == LATE
     assert sent["parts"][3]["rows"][1] == dict(
         what="a promise", value=3, unit="", wanted="", holds=False
     )
+    assert sent["command"] == "a command" and sent["date"].endswith(" UTC")
+    page = (made_parts / "npu_check.md").read_text().splitlines()
+    assert page[0].startswith("`a command`, 20") and "| a promise | 3 |  (DOES NOT HOLD) |" in page
+    assert "| what hangs took too long | stopped after 1 s | |" in page
     lines = (made_parts / "npu_check.txt").read_text().splitlines()
     assert any(line.split() == ["a", "promise", "3", "DOES", "NOT", "HOLD"] for line in lines)
 
@@ -200,19 +207,50 @@ def test_make_npu_check_runs_from_end_to_end(tmp_path, stand_ins):
         assert values(form)["ais_bench, device_images_per_second"] > 0
 
 
+def test_what_is_done_is_written_before_the_next_part(made_parts, monkeypatch):
+    """An owner may pull the plug: what ended is on the disk."""
+    parts = [named("runs"), named("breaks")]
+    monkeypatch.setitem(check.PARTS, "cpu", parts)
+    run_parts, seen = frame.run_parts, []
+
+    def watched(*arguments):
+        for outcome in run_parts(*arguments):
+            yield outcome
+            sent = json.loads((made_parts / "cpu_check.json").read_text())
+            seen.append([one["name"] for one in sent["parts"]])
+
+    monkeypatch.setattr(frame, "run_parts", watched)
+    assert check.main(["--device", "cpu", "--out", str(made_parts)]) == 1
+    assert seen == [["runs"], ["runs", "breaks"]]
+
+
+def test_every_part_has_its_code():
+    for parts in check.PARTS.values():
+        for part in parts:
+            kind, _, name = part.name.partition("_")
+            module = f"tests.benchmarks.card_check.{MODULES.get(kind, kind)}"
+            assert importlib.util.find_spec(module), part.name
+            assert kind not in ("speed", "compiled") or not name or name in CASES
+
+
 @pytest.mark.slow
 def test_what_make_gpu_check_runs_is_tried_on_the_cpu(tmp_path):
     """All but the part `step`, which has nothing to compare there, and is tried above."""
-    parts = ["report", "counts", "speed", "runtimes"]
+    parts = [part.name for part in check.PARTS["cpu"] if part.name != "step"]
+    parts = [one for one in parts if not one.startswith("compiled") or one.endswith("1024p")]
     code = check.main(["--device", "cpu", "--tiny", "--out", str(tmp_path), "--only", *parts])
     sent = json.loads((tmp_path / "cpu_check.json").read_text())
-    assert [one["ended"] for one in sent["parts"]] == [RAN] * 4 and code == 0, sent
-    rows = {row["what"] for one in sent["parts"] for row in one["rows"]}
-    for case in ("512p features, ngf 2, 32x64", "unet_256, ngf 2, 256x256"):
-        assert f"training, {case}, fp32" in rows
-    assert "training, 512p features, ngf 2, 32x64, fp32, plain" in rows
-    assert "training, 512p features, ngf 2, 32x64, bf16, compiled" in rows
-    assert "generator, 512p, ngf 2, 32x64, ONNX Runtime CPU fp16: largest error" in rows
+    assert [one["ended"] for one in sent["parts"]] == [RAN] * len(parts) and code == 0, sent
+    rows = {row["what"]: row["value"] for one in sent["parts"] for row in one["rows"]}
+    features = "training, 512p features with VGG, ngf 2, 32x64"
+    for case in (features, "training, unet_256, ngf 2, 256x256"):
+        for way in ("plain fp32", "plain bf16", "fp32", "bf16"):
+            assert rows[f"{case}, {way}"] > 0
+            assert 0 < rows[f"{case}, {way}: counted floor by the time"] < 100
+        assert rows[f"{case}, bf16: times as fast as plain fp32"] > 0
+    assert rows["generator, 1024p, ngf 2, 32x64, bf16 compiled: times as fast as bf16"] > 0
+    assert rows[f"{features}, fp32, fed by two processes"] > 0
+    assert "generator, 1024p, ngf 2, 32x64, ONNX Runtime CPU fp16: largest error" in rows
 
 
 @pytest.mark.slow

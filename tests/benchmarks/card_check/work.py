@@ -1,5 +1,6 @@
 """What the parts compute: networks of random weights, batches of drawn streets."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +17,10 @@ from shared.contracts.model import Architecture
 from shared.device import Runtime, pick
 from shared.errors import InputError
 from shared.networks.build import build_encoder, build_generator
+from tests.benchmarks.plain_step import PlainPix2Pix, PlainStep
 from tests.benchmarks.street import street
 
+REFERENCE = {"cuda": ("fp32", "fp16"), "cpu": ("fp32", "bf16"), "npu": ()}  # of the plain step
 PRECISIONS = {"npu": ["fp32", "hf32", "fp16", "bf16"], "cuda": ["fp32", "tf32", "bf16", "fp16"]}
 PRECISIONS |= {"cpu": ["fp32", "bf16"]}
 NUM_LABELS = 35
@@ -100,6 +103,20 @@ class Case:
         trainer = Trainer(networks, architecture, config, runtime)
         trainer.start_epoch(1)
         return trainer
+
+    def plain_step(self, runtime: Runtime) -> tuple[Networks, Callable[[Batch], object]]:
+        """As the references write it: in NCHW, and in 16 bits as apex's O1, which casts in
+        functions and scales the losses of fp16."""
+        kept = self.trainer(pick(runtime.name, "fp32"), memory_format="nchw").networks
+        scaler = torch.amp.GradScaler(runtime.name, enabled=runtime.scales_losses)
+        kind = PlainPix2Pix if self.is_pix2pix else PlainStep
+        plain = kind(kept, self.config(runtime.name, runtime.precision), scaler)
+
+        def step(batch: Batch) -> None:
+            with runtime.autocast():
+                plain.step(batch)
+
+        return kept, step
 
 
 def precisions(given) -> list[str]:
