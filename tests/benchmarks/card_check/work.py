@@ -89,8 +89,8 @@ class Case:
         values |= dict(lambda_vgg=10) if self.vgg else {}
         return TrainConfig.check(values | changes)
 
-    def trainer(self, runtime: Runtime, **changes) -> Trainer:
-        """The same weights at every call."""
+    def networks(self) -> Networks:
+        """The same weights at every call; of a large G it takes seconds."""
         torch.manual_seed(0)
         architecture = self.architecture()
         made = [build_generator(architecture), build_discriminator(architecture)]
@@ -98,16 +98,22 @@ class Case:
         for network in filter(None, made):
             initialise(network, "normal", 0.02, zero_bias=self.is_pix2pix)
         # Speed does not ask what VGG has learned: no file is needed.
-        networks = Networks(*made, vgg=VGG19Features() if self.vgg else None)
+        return Networks(*made, vgg=VGG19Features() if self.vgg else None)
+
+    def trainer(self, runtime: Runtime, networks: Networks | None = None, **changes) -> Trainer:
+        """networks: to train, in place of new ones."""
         config = self.config(runtime.name, runtime.precision, **changes)
-        trainer = Trainer(networks, architecture, config, runtime)
+        trainer = Trainer(networks or self.networks(), self.architecture(), config, runtime)
         trainer.start_epoch(1)
         return trainer
 
-    def plain_step(self, runtime: Runtime) -> tuple[Networks, Callable[[Batch], object]]:
+    def plain_step(
+        self, runtime: Runtime, networks: Networks | None = None
+    ) -> tuple[Networks, Callable[[Batch], object]]:
         """As the references write it: in NCHW, and in 16 bits as apex's O1, which casts in
         functions and scales the losses of fp16."""
-        kept = self.trainer(pick(runtime.name, "fp32"), memory_format="nchw").networks
+        fp32 = pick(runtime.name, "fp32")
+        kept = self.trainer(fp32, networks, memory_format="nchw").networks
         scaler = torch.amp.GradScaler(runtime.name, enabled=runtime.scales_losses)
         kind = PlainPix2Pix if self.is_pix2pix else PlainStep
         plain = kind(kept, self.config(runtime.name, runtime.precision), scaler)
