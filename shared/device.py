@@ -96,27 +96,20 @@ class Runtime:
         """Whether torch.compile has a compiler for this device."""
         return self.name in ("cuda", "cpu")
 
-    @property
-    def pads_in_nhwc(self) -> bool:
-        """Whether reflection padding keeps the memory format; on a GPU it converts to NCHW."""
-        return self.name == "cpu"
-
-    def memory_format(self, wanted: MemoryFormatName, stays_nhwc: bool) -> torch.memory_format:
+    def memory_format(self, wanted: MemoryFormatName, gains: bool) -> torch.memory_format:
         """The memory format of weights and feature maps. Raises InputError for nhwc on an NPU.
 
-        stays_nhwc: whether the networks never convert back on this device; auto takes nhwc for no
-        others."""
+        gains: whether the networks gain by nhwc on this device; auto takes it for no others."""
         if self.name == "npu" and wanted == "nhwc":
             raise InputError(
                 "--memory-format nhwc means nothing to an NPU, which has memory formats of its "
                 "own: leave it out, or say nchw."
             )
-        # Tensor cores compute in NHWC: networks of convolutions and BatchNorm gain 5 to 35 %
-        # (PERFORMANCE.md 4b). What knows NCHW alone costs more than that. torch's instance_norm
-        # converts to it (pytorch#72341): a step took 34 % longer on an A100 (pytorch#59168), a norm
-        # 3 to 9 times as long on a CPU. So does reflection_pad2d on a GPU.
-        gains = self.name == "cpu" or (self.name == "cuda" and self.precision != "fp32")
-        nhwc = wanted == "nhwc" or (wanted == "auto" and gains and stays_nhwc)
+        # Tensor cores compute in NHWC: networks that stay in it gain 5 to 35 % (PERFORMANCE.md 4b).
+        # What knows NCHW alone costs more than that: with torch's instance_norm, which converts to
+        # it (pytorch#72341), a step took 34 % longer on an A100 (pytorch#59168).
+        computes_in_nhwc = self.name == "cpu" or (self.name == "cuda" and self.precision != "fp32")
+        nhwc = wanted == "nhwc" or (wanted == "auto" and computes_in_nhwc and gains)
         return torch.channels_last if nhwc else torch.contiguous_format
 
     def autocast(self):
@@ -206,6 +199,11 @@ class Runtime:
         kept = environment.kept() if self.name == "npu" else []
         found = (f"{self.name} ({self.hardware})", self.precision, f"torch {torch.__version__}")
         return ", ".join((*found, *kept))
+
+
+def pads_to_nchw(device: torch.device) -> bool:
+    """Whether torch's reflection padding makes NCHW maps of NHWC ones there."""
+    return device.type == "cuda"
 
 
 @contextlib.contextmanager

@@ -191,9 +191,9 @@ def preflight(
         forecast.unknown += ask(vgg_of_pods, config) or []
     if runtime:
         ask(runtime.check_count, config.devices)
-        ask(runtime.memory_format, config.memory_format, stays_nhwc=False)
-        if config.compile:
-            ask(check_compiles, runtime)
+        ask(runtime.memory_format, config.memory_format, gains=False)
+        if config.compile == "on":
+            ask(check_compiles, config, runtime)
 
     # What it needs of the steps before.
     if dataset is None:

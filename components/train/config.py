@@ -37,6 +37,7 @@ InitType = Literal["normal", "xavier", "kaiming", "orthogonal"]
 GanMode = Literal["lsgan", "vanilla"]
 CacheName = Literal["auto", "off", "memory", "device"]
 AdamName = Literal["auto", "fused", "foreach", "npu-fused"]
+CompileName = Literal["auto", "off", "on"]
 BestBy = Literal["psnr_db", "ssim", "L1", "lpips", "fid"]  # figures of `shared/quality.py`
 
 
@@ -181,8 +182,8 @@ class PrecisionOptions(Options):
     """auto: fp32 on CPU, bf16 on GPU, fp16 with loss scaling on NPU. tf32 of a GPU, hf32 of an NPU:
     fp32 whose factors are rounded where it multiplies."""
     memory_format: MemoryFormatName = "auto"
-    """Memory format of feature maps. auto: nhwc for networks with BatchNorm where it gains: U-Nets
-    on a GPU in tf32, bf16 or fp16, ResNets on a CPU; else nchw."""
+    """Memory format of feature maps. auto: nhwc on a GPU in tf32, bf16 or fp16, and on a CPU for
+    ResNets with BatchNorm; else nchw."""
     loss_scale: Literal["dynamic", "static"] = "dynamic"
     """fp16: dynamic grows and backs off; static stays at --loss-scale-initial."""
     loss_scale_initial: float = Field(65536.0, gt=0, le=2.0**64)
@@ -207,11 +208,17 @@ class PrecisionOptions(Options):
     adam: AdamName = "auto"
     """fused: one kernel an update, on a CPU and a GPU. foreach: one for each of its operations.
     npu-fused: torch_npu's, over one buffer. auto: fused, on an NPU foreach."""
-    compile: bool = False
-    """torch.compile G and E; the first steps then take minutes. Needs a C++ compiler."""
+    compile: CompileName = "auto"
+    """torch.compile a step: its first ones take minutes, and need a C++ compiler. auto: on a GPU
+    where the training is long enough to gain them."""
     activation_checkpointing: bool = False
     """Compute activations of G and E again in the backward pass instead of keeping them: less
     memory, slower steps."""
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _was_a_switch(cls, value: object) -> object:
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
 
 class ValidationOptions(MeasuringOptions):

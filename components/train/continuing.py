@@ -19,7 +19,15 @@ from shared.published.files import published_in
 Facts = Mapping[str, Any]
 
 # Options of which a fact says what they come to, such as of `auto` or of a file's name.
-RESOLVED = {"device", "precision", "devices", "vgg_weights", "lpips_network", "fid_network"}
+RESOLVED = {
+    "device",
+    "precision",
+    "compile",
+    "devices",
+    "vgg_weights",
+    "lpips_network",
+    "fid_network",
+}
 # Facts that are digests of what an input holds; "" = there is none, or nobody knows.
 CONTENTS = {"dataset", "init_from", "clusters", "vgg_weights", "lpips_network", "fid_network"}
 NO_CLUSTERS = "none"

@@ -40,6 +40,63 @@ def generator_losses(
     return losses
 
 
+def losses_of_pictures(
+    options: LossOptions,
+    D: torch.nn.Module,
+    vgg: torch.nn.Module | None,
+    condition: Tensor,
+    photo: Tensor,
+    fake: Tensor,
+    shown: Tensor | None,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What D and G learn from by the same D, which judges each picture once.
+
+    fake: cut off from G. shown: what D learns from in place of the fake, with its condition; None =
+    the fake."""
+    real_scales = D(torch.cat([condition, photo], dim=1))
+    fake_scales = shown_scales = D(torch.cat([condition, fake], dim=1))
+    if shown is not None:
+        shown_scales = D(shown)
+    return (
+        discriminator_losses(options, real_scales, shown_scales),
+        generator_losses(options, vgg, fake_scales, real_scales, fake, photo),
+    )
+
+
+def losses_and_gradients(
+    options: LossOptions,
+    D: torch.nn.Module,
+    vgg: torch.nn.Module | None,
+    condition: Tensor,
+    photo: Tensor,
+    fake: Tensor,
+    shown: Tensor | None,
+    scale_D: Tensor,
+    scale_G: Tensor,
+) -> tuple[dict[str, Tensor], dict[str, Tensor], tuple[Tensor, ...], Tensor]:
+    """Losses of D and of G, and their scaled gradients, D's by its weights and G's by the fake:
+    one graph without an end in it, to be compiled. To be called under autocast.
+
+    The backward pass of a compiled D would make both gradients each time that one is taken."""
+    losses_D, losses_G = losses_of_pictures(options, D, vgg, condition, photo, fake, shown)
+    with torch.autocast(fake.device.type, enabled=False):
+        loss_D, loss_G = scale_D * D_total(losses_D), scale_G * G_total(losses_G)
+        of_weights = torch.autograd.grad(loss_D, list(D.parameters()), retain_graph=True)
+        (of_fake,) = torch.autograd.grad(loss_G, fake)
+    detached = ({name: loss.detach() for name, loss in of.items()} for of in (losses_D, losses_G))
+    return *detached, of_weights, of_fake
+
+
+def D_total(losses: dict[str, Tensor]) -> Tensor:
+    """What D's gradients are of."""
+    return 0.5 * sum(losses.values())
+
+
+def G_total(losses: dict[str, Tensor]) -> Tensor:
+    """What G's gradients are of."""
+    return sum(losses.values())
+
+
 def discriminator_losses(
     options: LossOptions, real_scales: Scales, fake_scales: Scales
 ) -> dict[str, Tensor]:

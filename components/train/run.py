@@ -19,7 +19,12 @@ from components.train.continuing import (
 )
 from components.train.data.batches import Augmentation, EpochLoader, PairDataset, collate
 from components.train.data.held import digest_features, features_by_image, hold_frames
-from components.train.data.sizes import deployed_size, describe_sizes, padding_remark
+from components.train.data.sizes import (
+    deployed_size,
+    describe_sizes,
+    padding_remark,
+    trained_sizes,
+)
 from components.train.devices.alike import check_alike, check_one_folder
 from components.train.devices.exchange import broadcast_weights, gathered
 from components.train.devices.joined import joined
@@ -30,7 +35,7 @@ from components.train.devices.world import World
 from components.train.figures import final_table
 from components.train.loop import train
 from components.train.networks.build import architecture_for, build
-from components.train.networks.memory import checkpoint_activations, compile_networks
+from components.train.networks.memory import checkpoint_activations, compiles
 from components.train.networks.sizes import with_sizes_of_start
 from components.train.networks.start import earlier_training, kept_encoder, read_start
 from components.train.networks.vgg import find_vgg
@@ -128,6 +133,10 @@ def train_model(
     found |= dict(init_from=parent.digest if parent else "")
     found |= dict(clusters=digest_features(features) if features else NO_CLUSTERS)
     found |= dict(devices=world.size, device=runtime.name, precision=runtime.precision)
+    left = config.total_epochs - (stopped.place.epoch - 1 if stopped else 0)
+    images = max(left, 0) * len(manifest.train)
+    is_compiled = compiles(config, runtime, trained_sizes(config, manifest), images)
+    found |= dict(compile="on" if is_compiled else "off")
     found |= dict(torch=str(torch.__version__), code=code_version("train"))
     facts, changes = facts_of(config, architecture, **found), Changes()
     if stopped:
@@ -200,8 +209,8 @@ def train_model(
     for network in (networks.G, networks.E):
         if network is not None and config.activation_checkpointing:
             checkpoint_activations(network)
-    if config.compile:
-        compile_networks(networks, runtime)
+    if is_compiled:
+        trainer.compile()
 
     # Pairs: cropped and flipped to learn from, whole for sample pictures, held out for validation.
     how = dict(use_cache=config.cache != "off", photo_channels=config.output_nc)

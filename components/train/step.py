@@ -1,7 +1,7 @@
 """One step of the training: an update of G, with E, and of D."""
 
-import contextlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -13,10 +13,17 @@ from components.train.devices.exchange import gathered, mean_over_ranks
 from components.train.devices.loss_scale import add_finite, means, start_apex
 from components.train.devices.update import Update, update_all
 from components.train.devices.world import ALONE, World
-from components.train.losses import discriminator_losses, generator_losses
+from components.train.losses import (
+    D_total,
+    G_total,
+    discriminator_losses,
+    generator_losses,
+    losses_and_gradients,
+    losses_of_pictures,
+)
 from components.train.networks.build import Networks
 from components.train.networks.ema import Ema
-from components.train.networks.memory import stays_nhwc
+from components.train.networks.memory import gains_by_nhwc
 from components.train.plateau import Plateau
 from components.train.pool import ImagePool
 from components.train.schedule import ScheduleOptions, learning_rate
@@ -53,13 +60,13 @@ class Trainer:
 
         # Networks on the device, in the memory format that it likes.
         self.memory_format = runtime.memory_format(
-            config.memory_format, stays_nhwc(architecture, runtime)
+            config.memory_format, gains_by_nhwc(architecture, runtime)
         )
         for network in networks.trained().values():
             network.to(runtime.torch_device, memory_format=self.memory_format)
         if networks.vgg:
             # Frozen, so cast once; convolutions and ReLUs alone, which keep NHWC.
-            format_ = runtime.memory_format(config.memory_format, stays_nhwc=True)
+            format_ = runtime.memory_format(config.memory_format, gains=True)
             networks.vgg.to(runtime.torch_device, runtime.dtype, memory_format=format_)
 
         # Two players.
@@ -77,6 +84,23 @@ class Trainer:
         self.ema = Ema(networks.G, config.ema_decay) if config.ema_decay else None
         self.plateau = Plateau(config.learning_rate) if config.lr_policy == "plateau" else None
         self.after_step: Callable[[], object] | None = None  # a profiler's
+        self.is_compiled = False
+        self.compiled_losses: Callable | None = None  # and gradients, of pix2pixHD
+
+    def compile(self) -> None:
+        """torch.compile what a step runs, without breaks; keys of checkpoints stay. Each shape of a
+        batch has graphs of its own."""
+        self.is_compiled, networks = True, [self.networks.G, self.networks.E]
+        if self.architecture.is_pix2pix:
+            networks += [self.networks.D, self.networks.vgg]
+        else:
+            import torch._dynamo  # seconds, which nobody else is to wait for
+
+            torch._dynamo.config.trace_autograd_ops = True  # gradients are taken inside
+            self.compiled_losses = torch.compile(losses_and_gradients, dynamic=False)
+        for network in networks:
+            if network is not None:
+                network.compile(dynamic=False)
 
     # An epoch.
 
@@ -164,23 +188,32 @@ class Trainer:
         photo, condition = self.photo(batch), self.condition(batch)
         with self.runtime.autocast():
             fake = self.synthesise(batch, condition, photo)  # (N, output_nc, H, W) in [-1, 1]
-            seen = fake.detach().requires_grad_()
-            real_scales = D(torch.cat([condition, photo], dim=1))
-            fake_scales = shown_scales = D(torch.cat([condition, seen], dim=1))
+            seen, shown = fake.detach().requires_grad_(), None
             if self.pool.size:
-                shown_scales = D(self.pool.query(torch.cat([condition, fake], dim=1)))
-            losses_D = discriminator_losses(self.loss_options, real_scales, shown_scales)
-            losses_G = generator_losses(
-                self.loss_options, self.networks.vgg, fake_scales, real_scales, seen, photo
-            )
+                shown = self.pool.query(torch.cat([condition, fake], dim=1)).detach()
+            judged = (self.loss_options, D, self.networks.vgg, condition, photo, seen, shown)
+            if self.compiled_losses is None:
+                losses_D, losses_G = losses_of_pictures(*judged)
 
         # Backward: D's losses to its weights; G's to the picture alone, past D's weights, and from
         # there through G.
-        with self.update_D.gradients(0.5 * sum(losses_D.values())) as loss_D:
-            loss_D.backward(inputs=list(D.parameters()), retain_graph=True)
-        with self.update_G.gradients(sum(losses_G.values())) as loss_G:
-            (towards_fake,) = torch.autograd.grad(loss_G, seen)
-            fake.backward(towards_fake)
+        if self.compiled_losses is None:
+            with self.update_D.gradients(D_total(losses_D)) as loss_D:
+                loss_D.backward(inputs=list(D.parameters()), retain_graph=True)
+            with self.update_G.gradients(G_total(losses_G)) as loss_G:
+                (towards_fake,) = torch.autograd.grad(loss_G, seen)
+                fake.backward(towards_fake)
+        else:
+            one = torch.ones((), device=fake.device)
+            with (
+                self.update_D.gradients(one) as scale_D,
+                self.update_G.gradients(one) as scale_G,
+            ):
+                with self.runtime.autocast():
+                    found = self.compiled_losses(*judged, scale_D, scale_G)
+                losses_D, losses_G, towards_weights, towards_fake = found
+                torch.autograd.backward(list(D.parameters()), towards_weights)
+                fake.backward(towards_fake)
 
         # Update, once nobody reads the old weights any more.
         update_all(self.update_G, self.update_D)
@@ -197,7 +230,7 @@ class Trainer:
             fake = self.synthesise(batch, condition, photo)  # (N, output_nc, H, W) in [-1, 1]
             shown = self.pool.query(torch.cat([condition, fake], dim=1))
             losses_D = discriminator_losses(self.loss_options, D(real), D(shown))
-        with self.update_D.gradients(0.5 * sum(losses_D.values())) as loss_D:
+        with self.update_D.gradients(D_total(losses_D)) as loss_D:
             loss_D.backward()
         self.update_D.step_ahead()
 
@@ -209,7 +242,7 @@ class Trainer:
             losses_G = generator_losses(
                 self.loss_options, self.networks.vgg, fake_scales, real_scales, fake, photo
             )
-        with self.update_G.gradients(sum(losses_G.values())) as loss_G:
+        with self.update_G.gradients(G_total(losses_G)) as loss_G:
             loss_G.backward()
         update_all(self.update_G, ahead=self.update_D)
         D.requires_grad_(True)
@@ -238,14 +271,17 @@ class Trainer:
         table = batch.features  # (N, F, K)
         if table is None:
             table = instance_mean(self.networks.E(photo).float(), batch.regions, batch.num_regions)
-        return G(torch.cat([condition, paint(table, batch.regions)], dim=1))
+        painted = paint(table, batch.regions).contiguous(memory_format=self.memory_format)
+        return G(torch.cat([condition, painted], dim=1))
 
     @torch.inference_mode()
     def show(self, batch: Batch) -> Tensor:
         """(N, output_nc, H, W) float32 in [-1, 1] of the networks as they are saved, in evaluation
         mode."""
         batch, networks = batch.to(self.runtime.torch_device), self.published()
-        with evaluating(*networks.values()), self.runtime.autocast():
+        # What is shown now and then, in its own size, is not worth a compilation.
+        eager = torch.compiler.set_stance("force_eager") if self.is_compiled else nullcontext()
+        with eager, evaluating(*networks.values()), self.runtime.autocast():
             condition, photo = self.condition(batch), self.photo(batch)
             return self.synthesise(batch, condition, photo, networks["G"]).float()
 
@@ -309,7 +345,7 @@ class Trainer:
         return parts
 
 
-@contextlib.contextmanager
+@contextmanager
 def evaluating(*networks: nn.Module) -> Iterator[None]:
     """Evaluation mode, and afterwards the mode that each had."""
     modes = [network.training for network in networks]

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from shared.device import pads_to_nchw
+
 Norm = Callable[[int], nn.Module]  # channels -> layer: instance_norm or nn.BatchNorm2d
 
 
@@ -18,6 +20,11 @@ Norm = Callable[[int], nn.Module]  # channels -> layer: instance_norm or nn.Batc
 # order or by FFT, came to 19; one grey level of one pixel is 4000. 16 bits: the neighbours of a
 # number that is summed in fp32 and then rounded, by a convolution and by its bias.
 ROUNDINGS = {torch.bfloat16: 2, torch.float16: 2, torch.float32: 256, torch.float64: 256}
+
+
+def is_nhwc(maps: Tensor) -> bool:
+    """Whether (N, C, H, W) lie in memory as (N, H, W, C)."""
+    return maps.is_contiguous(memory_format=torch.channels_last) and not maps.is_contiguous()
 
 
 @torch.no_grad()
@@ -48,9 +55,15 @@ class InstanceNorm(nn.InstanceNorm2d):
         scale = varies(x, x.dtype).repeat(1, c, 1, 1)  # expanded, it took the kernel four times
         if self.affine:
             scale = scale * self.weight[:, None, None]
+        # BatchNorm of one picture, with a scale for each sample: not a number that is not finite is
+        # hidden by 0. In NHWC picture by picture, else all in one of N * C channels, as torch's
+        # instance_norm has it.
+        if is_nhwc(x):
+            whole = dict(training=True, eps=self.eps)
+            pictures = zip(x.split(1), scale.view(n, c), strict=True)
+            parts = [F.batch_norm(x, None, None, own, self.bias, **whole) for x, own in pictures]
+            return parts[0] if n == 1 else torch.cat(parts)
         bias = self.bias.repeat(n) if self.affine else None
-        # BatchNorm of one picture with N * C channels, as torch's instance_norm has it, but with a
-        # scale for each sample: not a number that is not finite is hidden by 0.
         maps = x.contiguous().view(1, n * c, height, width)
         y = F.batch_norm(maps, None, None, scale.view(-1), bias, training=True, eps=self.eps)
         # A view of one picture gives its gradient in NHWC strides that batch_norm's backward on a
@@ -62,6 +75,25 @@ def instance_norm(channels: int) -> nn.Module:
     """InstanceNorm without affine parameters or running statistics: it adds no keys to a
     checkpoint."""
     return InstanceNorm(channels, affine=False, track_running_stats=False)
+
+
+class ReflectionPad(nn.ReflectionPad2d):
+    """ReflectionPad2d that keeps NHWC, on a GPU too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return reflect(x, self.padding)
+
+
+def reflect(x: Tensor, padding: tuple[int, int, int, int]) -> Tensor:
+    """(N, C, H, W) -> (N, C, top + H + bottom, left + W + right); padding: left, right, top,
+    bottom, each less than its side.
+
+    torch's kernel gives NCHW on a GPU. That of three axes, of which the channels get no padding,
+    reads and writes NHWC as it lies in memory."""
+    if not (is_nhwc(x) and pads_to_nchw(x.device)):
+        return F.pad(x, padding, mode="reflect")
+    maps = x.movedim(1, -1)  # (N, H, W, C), contiguous
+    return F.pad(maps, (0, 0, *padding), mode="reflect").movedim(-1, 1)
 
 
 def halve(x: Tensor) -> Tensor:
@@ -79,7 +111,7 @@ class ResnetBlock(nn.Module):
 
         def convolution() -> list[nn.Module]:
             conv = nn.Conv2d(channels, channels, 3, bias=bias)
-            return [nn.ReflectionPad2d(1), conv, norm(channels)]
+            return [ReflectionPad(1), conv, norm(channels)]
 
         between = [nn.ReLU(), nn.Dropout(0.5)] if dropout else [nn.ReLU()]
         self.conv_block = nn.Sequential(*convolution(), *between, *convolution())
@@ -91,7 +123,7 @@ class ResnetBlock(nn.Module):
 def stem(in_channels: int, out_channels: int, norm: Norm, bias: bool = True) -> list[nn.Module]:
     """7x7 convolution at full size."""
     conv = nn.Conv2d(in_channels, out_channels, 7, bias=bias)
-    return [nn.ReflectionPad2d(3), conv, norm(out_channels), nn.ReLU()]
+    return [ReflectionPad(3), conv, norm(out_channels), nn.ReLU()]
 
 
 def down(channels: int, norm: Norm, bias: bool = True) -> list[nn.Module]:
@@ -109,7 +141,7 @@ def up(channels: int, norm: Norm, bias: bool = True) -> list[nn.Module]:
 
 def head(in_channels: int, out_channels: int) -> list[nn.Module]:
     """7x7 convolution to a picture in [-1, 1]."""
-    return [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, out_channels, 7), nn.Tanh()]
+    return [ReflectionPad(3), nn.Conv2d(in_channels, out_channels, 7), nn.Tanh()]
 
 
 def hourglass(
@@ -150,7 +182,7 @@ def at_stride(
         return network(x)
     bottom, right = wanted[0] - size[0], wanted[1] - size[1]
     if bottom < size[0] and right < size[1]:
-        x = F.pad(x, (0, right, 0, bottom), mode="reflect")  # faster, and what ATC has kernels for
+        x = reflect(x, (0, right, 0, bottom))  # faster, and what ATC has kernels for
     else:
         x = reflected(x, size, wanted)
     return network(x)[..., : size[0], : size[1]]

@@ -3,55 +3,87 @@ format, recomputed activations, compilation."""
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from components.train.networks.build import Networks
-from shared.contracts.model import RESNETS, UNETS, Architecture
+from components.train.config import TrainConfig
+from shared.contracts.model import RESNETS, Architecture
 from shared.device import Runtime
 from shared.errors import InputError
 from shared.networks.layers import ResnetBlock
+from shared.terminal import ranks
 
 CONVOLUTION = nn.Conv2d | nn.ConvTranspose2d
 BEGINS_A_STAGE = nn.ReflectionPad2d | ResnetBlock
 
 
-def stays_nhwc(architecture: Architecture, runtime: Runtime) -> bool:
-    """Whether feature maps keep the format NHWC and gain by it: InstanceNorm gives NCHW, on a GPU
-    reflection padding too.
-
-    U-Nets gain nothing from it on a CPU at batch 1, ResNets a fifth."""
-    kept_by = RESNETS if runtime.pads_in_nhwc else UNETS
-    return architecture.norm == "batch" and architecture.netG in kept_by
-
-
-def compile_networks(networks: Networks, runtime: Runtime) -> None:
-    """torch.compile G and E in place: keys of checkpoints stay. Raises InputError where that cannot
-    work.
-
-    Not D: a compiled graph computes the gradients of its weights and of its input in each of the
-    two backward passes that our step makes through it, of which the step takes one each."""
-    check_compiles(runtime)
-    for network in (networks.G, networks.E):
-        if network is not None:
-            network.compile()
+def gains_by_nhwc(architecture: Architecture, runtime: Runtime) -> bool:
+    """Whether a step is faster with feature maps in NHWC: all are on a GPU, where every part keeps
+    the format. On a CPU InstanceNorm does not, and U-Nets gain nothing by it at batch 1; ResNets
+    with BatchNorm gain a fifth."""
+    if runtime.name == "cpu":
+        return architecture.norm == "batch" and architecture.netG in RESNETS
+    return True
 
 
-def check_compiles(runtime: Runtime) -> None:
+# Of what --compile auto weighs, nothing was measured yet: the half of a step of pix2pixHD at
+# 512x1024 and ngf 64 that are passes over maps, 10 ms on an H200 by the bytes that were counted,
+# may become half as long; its graphs are compiled in three minutes.
+GAINED_SECONDS = 0.005 / (512 * 1024 * 64)  # for a pixel and a channel of ngf
+COMPILATION_SECONDS = 180
+
+
+def compiles(config: TrainConfig, runtime: Runtime, sizes: Collection, images: int) -> bool:
+    """Whether to compile, as --compile has it; says so where that is not what one would expect.
+
+    sizes: all (height, width) of the training pictures. images: that are still to be trained on.
+    Raises InputError where it is asked for and cannot work."""
+    if config.compile == "on":
+        check_compiles(config, runtime)
+        if runtime.name == "cpu" and ranks.is_main():
+            print("--compile on: on a CPU steps in bf16 took 1.2 times as long with it", flush=True)
+        return True
+    # Each size has graphs of its own.
+    if config.compile == "off" or runtime.name != "cuda" or len(sizes) > 1:
+        return False
+    ((height, width),) = sizes
+    if images * height * width * config.ngf * GAINED_SECONDS < COMPILATION_SECONDS:
+        return False
+    try:
+        check_compiles(config, runtime)
+    except InputError as refusal:
+        if ranks.is_main():
+            print(f"--compile auto takes off: {refusal}", flush=True)
+        return False
+    return True
+
+
+def check_compiles(config: TrainConfig, runtime: Runtime) -> None:
     """Raises InputError where torch.compile cannot work."""
     if not runtime.compiles:
         raise InputError(
             f"--compile is for GPUs and CPUs, but the device is {runtime.name}: leave it out."
         )
+    if config.amp_backend == "apex":
+        raise InputError(
+            "--compile does not go with --amp-backend apex, which changes functions while they "
+            "run: leave one out."
+        )
     if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")):
         raise InputError(
             "--compile needs a C++ compiler, but PATH has no g++ or clang++: install one, or "
             "leave it out."
+        )
+    if runtime.name == "cuda" and find_spec("triton") is None:
+        raise InputError(
+            "--compile needs Triton on a GPU, which is not installed: install triton, or leave it "
+            "out."
         )
 
 

@@ -122,6 +122,8 @@ def read_stopped(model: Path, tensors: bool = True) -> Stopped | None:
     # What it remembers; earlier versions wrote no facts.
     architecture = told.architecture
     facts = architecture.model_dump() | told.facts
+    if isinstance(was := facts.get("compile"), bool):
+        facts["compile"] = "on" if was else "off"
     if "E" in state:
         facts.setdefault("clusters", NO_CLUSTERS)
     if "dataset" not in facts:

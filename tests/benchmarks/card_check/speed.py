@@ -12,7 +12,6 @@ from time import perf_counter
 import torch
 
 from components.train.networks.build import Networks
-from components.train.networks.memory import compile_networks
 from shared.device import Runtime, pick
 from tests.benchmarks.card_check.work import REFERENCE, Case, precisions
 from tests.benchmarks.step_counts.steps import count
@@ -91,7 +90,7 @@ def weights(case: Case) -> Networks:
 def training(case: Case, runtime: Runtime, compiles: bool = False) -> Callable[[], object]:
     trainer = case.trainer(runtime, weights(case))
     if compiles:
-        compile_networks(trainer.networks, runtime)
+        trainer.compile()
     batch = case.batch().to(runtime.torch_device)
     return lambda: trainer.step(batch)
 
@@ -106,7 +105,7 @@ def plain_training(case: Case, runtime: Runtime) -> Callable[[], object]:
 def painting(case: Case, runtime: Runtime, compiles: bool = False) -> Callable[[], object]:
     trainer = case.trainer(runtime, weights(case))
     if compiles:
-        compile_networks(trainer.networks, runtime)
+        trainer.compile()
     batch = case.batch().to(runtime.torch_device)
     condition, G = trainer.condition(batch), trainer.networks.G.eval()
 

@@ -6,19 +6,22 @@ import types
 import pytest
 import torch
 import torch.distributed as dist
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from components.train.data.batches import collate
 from components.train.devices.exchange import broadcast_weights
 from components.train.devices.update import GradientSync
 from components.train.devices.world import World
 from components.train.networks.build import architecture_for
-from components.train.networks.memory import stays_nhwc
+from components.train.networks.memory import gains_by_nhwc
 from components.train.run import run
 from components.train.step import Trainer
 from shared.contracts.dataset import DatasetManifest
 from shared.contracts.model import ModelCard
 from shared.device import Runtime
 from shared.errors import InputError
+from shared.networks import layers
 from shared.networks.checkpoint import save_tensors, save_weights
 from shared.networks.chosen import digest_of
 from shared.networks.layers import instance_norm
@@ -86,35 +89,114 @@ def test_a_gradient_in_nhwc_goes_through_instance_norm(images):
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
-def test_in_a_unet_with_batch_norm_every_map_stays_nhwc(labels):
-    trainer = trainer_of(labels, memory_format="nhwc", **CASES["unet"])
-    maps = []
-    for network in (trainer.networks.G, trainer.networks.D):
-        for module in network.modules():
-            if not list(module.children()):
-                module.register_forward_hook(
-                    lambda module, inputs, output: maps.append((module, *inputs, output))
-                )
-    trainer.step(collate([tiny.pairs(labels)[0]]))
-    assert len(maps) > 30
-    assert [str(module) for module, *pair in maps if not all(map(in_nhwc, pair))] == []
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Reflection padding takes the form that it has there."""
+    monkeypatch.setattr(layers, "pads_to_nchw", lambda device: True)
+
+
+MAPS = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
+CONSTANT = MAPS[:1] * 0 + torch.tensor([0.1, 2.0, -3.0]).view(1, 3, 1, 1)
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("dtype, near", [(torch.float32, 1e-6), (torch.bfloat16, 0.02)])
+@pytest.mark.parametrize("maps", [MAPS[:1], MAPS, CONSTANT, torch.cat([MAPS, CONSTANT])])
+def test_a_norm_in_nhwc_is_the_one_in_nchw(maps, dtype, near, affine):
+    """Of constant pictures too, which become 0 each by itself. Statistics of 16 bits are fp32: the
+    exact norm of the rounded maps is as near as its own rounding."""
+    norm, found = layers.InstanceNorm(3, affine=affine), []
+    towards = torch.randn(maps.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    if affine:
+        norm.weight.data, norm.bias.data = torch.tensor([0.5, 2.0, 1.0]), torch.arange(3.0)
+    for layout, kind in ((torch.contiguous_format, torch.float32), (torch.channels_last, dtype)):
+        x = maps.to(dtype).to(kind).clone(memory_format=layout).requires_grad_()
+        y = norm(x)
+        y.backward(towards.to(kind).contiguous(memory_format=layout))
+        found.append([y, x.grad, *(weight.grad for weight in norm.parameters())])
+        norm.zero_grad()
+    assert in_nhwc(y) and in_nhwc(x.grad) and y.dtype is dtype
+    for wanted, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours.float(), wanted, rtol=near, atol=4 * near)
+
+
+@pytest.mark.parametrize("padding", [(1, 1, 1, 1), (3, 3, 3, 3), (0, 5, 0, 2)])
+def test_a_reflection_in_nhwc_is_the_one_in_nchw(as_on_a_gpu, padding):
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x = MAPS.clone(memory_format=layout).requires_grad_()
+        y = layers.reflect(x, padding)
+        y.square().sum().backward()
+        assert y.is_contiguous(memory_format=layout)
+        assert x.grad.is_contiguous(memory_format=layout)
+        found.append((y, x.grad))
+        x.grad = None
+    assert torch.equal(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-6, atol=1e-6)
+
+
+class Conversions(TorchDispatchMode):
+    """Operators that make NCHW maps of NHWC ones, or the other way round, and the maps' shapes."""
+
+    def __init__(self):
+        super().__init__()
+        self.found, self.operators = [], 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.operators += 1
+        given = {layout_of(tensor) for tensor in tree_leaves(args)}
+        for made in tree_leaves(result):
+            changes = {layout_of(made), *given} - {None} == {"nchw", "nhwc"}
+            if changes and layout_of(made) and "permute" not in str(function):
+                self.found.append((str(function.overloadpacket), tuple(made.shape)))
+        return result
+
+
+def layout_of(tensor: object) -> str | None:
+    """None where it is none of maps, or both."""
+    is_of_maps = isinstance(tensor, torch.Tensor) and tensor.dim() == 4
+    if not is_of_maps or tensor.is_contiguous() == in_nhwc(tensor):
+        return None
+    return "nhwc" if in_nhwc(tensor) else "nchw"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("case", ["unet", "resnet", "features", "local"])
+def test_in_a_step_every_map_stays_nhwc(labels, as_on_a_gpu, case, precision):
+    """Forward and backward, but for what goes into the networks; and for the gradient of E's three
+    features, which comes from their means."""
+    more = dict(features=dict(instance_features=True), local=dict(netG="local"))
+    options = dict(memory_format="nhwc", precision=precision, **(CASES | more)[case])
+    trainer = trainer_of(labels, **options)
+    size = (128, 128) if case == "unet" else (32, 64)  # it takes multiples of 128
+    pairs = tiny.pairs(labels, size=size)
+    batch = collate([pairs[i] for i in range(2)])
+    trainer.step(batch)
+    with Conversions() as conversions:
+        trainer.step(batch)
+    wanted = [("aten.clone", (2, channels, *size)) for channels in (3, 36)]
+    if case == "features":
+        wanted += [("aten.clone", (2, 3, 32, 64)), ("aten.tanh_backward", (2, 3, 32, 64))]
+        wanted += [("aten.convolution_backward", shape) for shape in ((2, 4, 38, 70), (3, 4, 7, 7))]
+    assert sorted(conversions.found) == sorted(wanted)
+    assert conversions.operators > 300
 
 
 def test_auto_takes_nhwc_where_it_is_known_to_gain():
     def auto(device: str, precision: str, **networks) -> torch.memory_format:
         runtime = Runtime(torch.device(device), precision)
-        keeps_it = stays_nhwc(tiny.architecture(**networks), runtime)
-        return runtime.memory_format("auto", keeps_it)
+        gains = gains_by_nhwc(tiny.architecture(**networks), runtime)
+        return runtime.memory_format("auto", gains)
 
-    unet = dict(netG="unet_256", netD="n_layers", norm="batch")
-    for precision in ("tf32", "bf16", "fp16"):
-        assert auto("cuda", precision, **unet) == torch.channels_last
-    assert auto("cuda", "fp32", **unet) == auto("cpu", "bf16", **unet) == torch.contiguous_format
-    for loses in (dict(norm="instance"), dict(netG="resnet_9blocks"), dict(netG="global")):
-        assert auto("cuda", "bf16", **unet | loses) == torch.contiguous_format
     resnet = dict(netG="resnet_9blocks", netD="n_layers", norm="batch")
+    for networks in (resnet, resnet | dict(norm="instance"), dict(netG="unet_256"), dict()):
+        for precision in ("tf32", "bf16", "fp16"):
+            assert auto("cuda", precision, **networks) == torch.channels_last
+        assert auto("cuda", "fp32", **networks) == torch.contiguous_format
     assert auto("cpu", "fp32", **resnet) == auto("cpu", "bf16", **resnet) == torch.channels_last
-    assert auto("cpu", "fp32", **resnet | dict(norm="instance")) == torch.contiguous_format
+    for loses in (dict(norm="instance"), dict(netG="unet_256"), dict(netG="global")):
+        assert auto("cpu", "bf16", **resnet | loses) == torch.contiguous_format
 
 
 def test_an_npu_has_formats_of_its_own():
