@@ -146,6 +146,10 @@ class Runtime:
             return scaler_by_flag(**constants)
         return torch.amp.GradScaler(self.name, **constants)
 
+    def streams(self) -> ModuleType | None:
+        """torch's module of what runs beside each other on the device; None for a CPU."""
+        return None if self.name == "cpu" else _accelerator(self.name)
+
     def synchronize(self) -> None:
         """Wait for the device, so that a clock read next is true."""
         if self.name != "cpu":

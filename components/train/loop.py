@@ -138,7 +138,7 @@ def train_epoch(
     left = loader.epoch(epoch, trainer.pairs)
     batches = progress.epoch(epoch, left, done, trainer.images_seen)
     for step, batch in enumerate(batches, done + 1):
-        losses = trainer.step(batch.to(device))
+        losses = trainer.step(trainer.carrier.carry(batch))
         trainer.count(losses, len(batch))
 
         # Curves: losses are fetched from the device only now.

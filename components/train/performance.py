@@ -145,7 +145,7 @@ def _timed(trainer: Trainer, batches: Iterator[Batch], steps: int) -> _Pass:
     start = perf_counter()
     for _ in range(steps):
         asked = perf_counter()
-        batch = next(batches).to(trainer.runtime.torch_device)
+        batch = trainer.carrier.carry(next(batches))
         waited += perf_counter() - asked
         trainer.step(batch)
         images += len(batch) * trainer.world.size

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from components.train.config import LossOptions, TrainConfig
 from components.train.data.batches import Batch
+from components.train.data.carrying import Carrier
 from components.train.devices.exchange import gathered, mean_over_ranks
 from components.train.devices.loss_scale import add_finite, means, start_apex
 from components.train.devices.update import Update, update_all
@@ -83,6 +84,7 @@ class Trainer:
         self.pool = ImagePool(config.pool_size, config.seed)
         self.ema = Ema(networks.G, config.ema_decay) if config.ema_decay else None
         self.plateau = Plateau(config.learning_rate) if config.lr_policy == "plateau" else None
+        self.carrier = Carrier(runtime)
         self.after_step: Callable[[], object] | None = None  # a profiler's
         self.is_compiled = False
         self.compiled_losses: Callable | None = None  # and gradients, of pix2pixHD

@@ -58,6 +58,12 @@ class Batch:
             features=move(self.features),
         )
 
+    def tensors(self) -> list[Tensor]:
+        """Each that it has, once."""
+        return list(
+            {id(one): one for one in vars(self).values() if isinstance(one, Tensor)}.values()
+        )
+
     def __len__(self) -> int:
         return len(self.inputs)
 

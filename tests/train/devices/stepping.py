@@ -48,7 +48,7 @@ def train(trainer: Trainer, steps: int) -> list[dict]:
     torch.manual_seed(1)
     losses = []
     for _ in range(steps):
-        losses.append(trainer.step(batch().to(trainer.runtime.torch_device)))
+        losses.append(trainer.step(trainer.carrier.carry(batch())))
         trainer.count(losses[-1], 1)
     return losses
 
@@ -79,10 +79,12 @@ def case(options: dict, like: dict | None = None, **of_networks) -> dict:
     ours = trainer(config(device="npu", **options), **of_networks)
     train(ours, 1)
     kernels, fetches = sum(STATS.kernels.values()), STATS.copies["npu->cpu"]
+    order = len(STATS.streams)
     train(ours, STEPS - 1)
     kernels = (sum(STATS.kernels.values()) - kernels) / (STEPS - 1)
     fetches = (STATS.copies["npu->cpu"] - fetches) / (STEPS - 1)
-    found = dict(kernels=kernels, fetches=fetches)
+    order = [line for line in STATS.streams[order:] if not line.endswith(("npu->npu", "npu->cpu"))]
+    found = dict(kernels=kernels, fetches=fetches, streams=order)
     if like is not None:
         other = trainer(config(**options | like), **of_networks)
         train(other, 1), train(other, STEPS - 1)

@@ -10,9 +10,9 @@ variables:
   TORCH_NPU_WHEEL     the real wheel, unzipped: GradScaler and NpuFusedAdam are then the real ones
 Tests hold its names and their parameters against that wheel.
 
-What it is not: a device has no memory format of its own here, no queue and no stream, all tensors
-are on npu:0, and max_memory_allocated is read between many kernels alone. Only torch from 2.10 on
-can have such a device."""
+What it is not: a device has no memory format of its own here and no queue, streams run one after
+the other, all tensors are on npu:0, and max_memory_allocated is read between many kernels alone.
+Only torch from 2.10 on can have such a device."""
 
 from torch_npu import npu as npu
 from torch_npu import optim as optim

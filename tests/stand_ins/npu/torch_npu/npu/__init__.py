@@ -13,6 +13,9 @@ from torch_npu.stand_in import cubes, tensors
 from torch_npu.stand_in.chips import CHIP, COUNT
 from torch_npu.stand_in.random import GENERATOR
 from torch_npu.stand_in.stats import STATS
+from torch_npu.stand_in.streams import Stream as Stream
+from torch_npu.stand_in.streams import current_stream as current_stream
+from torch_npu.stand_in.streams import stream as stream
 
 conv, matmul = cubes.CONV, cubes.MATMUL
 _current = 0

@@ -11,7 +11,7 @@ from torch.library import Library
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from torch_npu.stand_in import cubes, operators, overflow, random
+from torch_npu.stand_in import cubes, operators, overflow, random, streams
 from torch_npu.stand_in.chips import CHIP
 from torch_npu.stand_in.overflow import saturate
 from torch_npu.stand_in.stats import STATS
@@ -162,6 +162,8 @@ def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Te
     if is_on_device(source) and not is_on_device(target):
         STATS.fetched()
     else:
-        STATS.copies[f"{source.device.type}->{target.device.type}"] += 1
+        direction = f"{source.device.type}->{target.device.type}"
+        STATS.copies[direction] += 1
+        streams.note(direction)
     behind(target).copy_(behind(source))
     return target

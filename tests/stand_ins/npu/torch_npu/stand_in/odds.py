@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from torch_npu.stand_in import streams
 from torch_npu.stand_in.stats import STATS
 from torch_npu.stand_in.tensors import is_on_device
 
@@ -18,6 +19,7 @@ def mend_torch() -> None:
     Tensor.__deepcopy__ = _copied
     # Pinning asks for an allocator in C++.
     Tensor.pin_memory = _pinned
+    Tensor.record_stream = streams.recorded
 
 
 def _without_grad(self: torch.inference_mode) -> None:

@@ -28,6 +28,7 @@ class Stats:
         self.fp16_cubes: Counter[str] = Counter()  # in fp16, of float32 that was given
         self.refused: Counter[str] = Counter()  # what the chip does not take, as a sentence
         self.unlisted: Counter[str] = Counter()  # operators whose dtypes nobody looked up
+        self.streams: list[str] = []  # which copies, waits for, or reads what another made
         self.calls: Counter[str] = Counter()  # of torch.npu's functions, such as "synchronize"
         self.trace: list[dict] | None = None  # kernels one by one, while a profiler records
         self.options: dict[str, bool] = getattr(self, "options", {})  # as they were set
