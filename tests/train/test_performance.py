@@ -317,7 +317,7 @@ def test_recomputing_goes_with_compiling(loader, monkeypatch):
 
 @pytest.mark.slow
 def test_the_real_compiler_gives_the_same_training(loader):
-    small = dict(ngf=2, n_downsample_global=0, n_blocks_global=0, feat_num=3)
+    small = dict(ngf=2, n_downsample_global=0, n_blocks_global=0)
     eager, compiled = (trainer_for(tiny.architecture(**small), config()) for _ in "ab")
     torch._dynamo.reset()
     try:
