@@ -152,7 +152,7 @@ def test_it_is_refused_in_one_sentence(case, dataset, stopped, tmp_path):
 # The rest of the table, where this machine has no such device or library.
 
 NOWHERE_HERE = [
-    ("compile", True, LINE),
+    ("compile", "on", LINE),
     ("vgg_weights", "b", LINE),
     ("compress_gradients", True, LINE),
     ("lpips_network", "b", LINE),
