@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -69,15 +70,18 @@ def registry(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pushed(registry, tmp_path_factory) -> Path:
-    """The file that `make images` writes of one image."""
+def pushed(registry, tmp_path_factory) -> Iterator[Path]:
+    """The file that `make images` writes of one image, whose name in the registry goes with it."""
     file = tmp_path_factory.mktemp("images") / "images.cpu.json"
     build = [sys.executable, "-m", "shared.pipeline.images.build", "--out", str(file)]
     build += ["--registry", f"{registry}/team", "--tag", "pushed-cpu", "--only", "prepare"]
     done = subprocess.run([*build, *build_flags()], cwd=ROOT, capture_output=True, text=True)
     skip_where_nothing_can_be_built(done)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return file
+    yield file
+    with closing(connect()) as client:
+        for image in json.loads(file.read_text())["images"].values():
+            client.images.remove(image["name"])
 
 
 def test_what_was_pushed_is_what_the_registry_has_and_a_pipeline_names(pushed, registry, tmp_path):
