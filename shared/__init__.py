@@ -3,6 +3,8 @@ import signal
 import sys
 from types import FrameType
 
+from shared.machine import threads
+
 
 def _stop_early(signum: int, _frame: FrameType | None) -> None:
     """Ctrl-C while our programs are still being imported, which takes seconds; later as
@@ -36,3 +38,5 @@ os.environ.update(TORCH_DEVICE_BACKEND_AUTOLOAD="0")
 # writes an id of the machine into the home folder.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+threads.set_defaults()

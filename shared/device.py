@@ -28,7 +28,8 @@ from shared.device_names import (
     refuse_missing_cards,
 )
 from shared.errors import InputError
-from shared.host_memory import keep_freed_memory
+from shared.machine import threads
+from shared.machine.memory import keep_freed_memory
 from shared.terminal import ranks
 
 ROUNDING = ("tf32", "hf32")  # fp32 in memory, rounded where it is multiplied
@@ -198,11 +199,18 @@ class Runtime:
         return _cpu_name() if self.name == "cpu" else _accelerator(self.name).get_device_name(0)
 
     def describe(self) -> str:
-        """The device, its arithmetic, torch's version, and what an owner has set up otherwise, for
-        people."""
-        kept = environment.kept() if self.name == "npu" else []
-        found = (f"{self.name} ({self.hardware})", self.precision, f"torch {torch.__version__}")
-        return ", ".join((*found, *kept))
+        """The device, how much of it, its arithmetic, torch's version, and what an owner has set up
+        otherwise, for people."""
+        name, version = f"{self.name} ({self.hardware})", f"torch {torch.__version__}"
+        match self.name:
+            case "cpu":
+                threads_used = threads.described(torch.get_num_threads())
+                found = [name, threads_used, self.precision, version]
+            case "npu":
+                found = [name, self.precision, version, *environment.kept()]
+            case _:
+                found = [name, self.precision, version]
+        return ", ".join(found)
 
 
 def pads_to_nchw(device: torch.device) -> bool:

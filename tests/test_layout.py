@@ -24,6 +24,7 @@ LONG_FUNCTION, UNCAPTIONED = 30, 25  # lines of code
 ONE_SUBJECT = {  # though one step alone uses a part of it
     "shared.contracts": "what one step writes for the next, or for people",
     "shared.pipeline": "what runs the steps",
+    "shared.machine.threads": "what `import shared` tells OpenMP, for every step",
     "shared.tracking": "all that knows MLflow",
     "shared.registry": "all that knows MLflow's registry",
     "shared.data.frames.pack": "writes what all read",

@@ -100,9 +100,30 @@ def judge_speed(
 
 def is_quiet(rounds: Sequence[Round], rules: GateOptions) -> bool:
     """Whether the champion is as fast as itself: more rounds would tell no more."""
+    return _unrest(rounds, rules) <= LEAST_SPEED_NOISE
+
+
+def busy_machine(figure: Comparison, rounds: Sequence[Round], rules: GateOptions) -> str:
+    """A sentence on why a machine cannot tell such speeds apart, "" where it can: a change that is
+    clear in spite of its noise is one."""
+    unrest = _unrest(rounds, rules)
+    allowed = max(-math.log(rules.min_fps_ratio), LEAST_SPEED_NOISE)
+    if figure.judgement in ("better", "worse") or unrest <= allowed:
+        return ""
+    shares = [100 * -math.expm1(-logarithm) for logarithm in (unrest, allowed)]
+    return (
+        f"The machine was too busy to compare speeds: in {len(rounds)} rounds the champion's file "
+        "was by up to {:.0f} % slower than itself, and the rule allows {:.0f} %; benchmark again "
+        "when less runs beside it, or with more --gate-seconds.".format(*shares)
+    )
+
+
+def _unrest(rounds: Sequence[Round], rules: GateOptions) -> float:
+    """What the champion's speed may differ from itself by, as a logarithm: the farther end of the
+    interval."""
     _, champion, again = np.log(np.transpose(rounds))
     interval = intervals.of_median(champion - again, rules.gate_confidence)
-    return max(map(abs, interval)) <= LEAST_SPEED_NOISE
+    return max(map(abs, interval))
 
 
 def judge_quality(

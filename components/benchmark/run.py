@@ -56,6 +56,7 @@ from shared.device import Runtime
 from shared.errors import WorkFailed
 from shared.files.exchanged import exchanged
 from shared.files.writing import write_atomically
+from shared.machine import threads
 from shared.networks.checkpoint import load_generator
 from shared.registry.registration import register
 from shared.scorers.networks import MeasuringNetworks
@@ -106,7 +107,9 @@ def run(
     beside = [runner for runner in of_files if runner.device == runtime.name]
     slower = [runner for runner in of_files if runner.device != runtime.name]
 
-    # The champion, where the model is to be compared with one.
+    # The champion, where the model is to be compared with one, and what else the machine does.
+    if other_work := threads.busy_remark():
+        print(f"benchmark: {other_work}", flush=True)
     deployed = next(iter((*beside, *slower)), None)
     contest = open_contest(config, export, workload, deployed, of_tests)
 
@@ -161,7 +164,7 @@ def run(
             model_digest=card.digest,
             weights=card.called(),
             dataset_digest=manifest.digest,
-            environment=environment(runtime),
+            environment=environment(runtime, other_work),
             method=method(config, painters[0].runner.name, len(contest.rounds) if contest else 0),
         )
 

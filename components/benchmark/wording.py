@@ -15,6 +15,7 @@ JUDGEMENTS = {
     "equal": "equal",
     "loss": "worse, allowed",
     "worse": "worse: refused",
+    "too busy": "not judged",
 }
 ARROWS = {"higher": "↑", "lower": "↓"}  # which direction of a figure is better
 FORMATS = {f"test/{metric.name}": (metric.title, metric.text) for metric in METRICS}

@@ -56,6 +56,7 @@ from shared.data.written import NotAsPrepared
 from shared.device import Runtime
 from shared.errors import InputError, WorkFailed
 from shared.flags import as_flag
+from shared.machine import threads
 from shared.networks.weight_file import is_not_as_saved
 from shared.registry.trained import log_model
 from shared.scorers.networks import MeasuringNetworks
@@ -161,7 +162,10 @@ def train_model(
         f"{describe_sizes(config, manifest, size)}{photos}, {runtime.describe()}",
         flush=True,
     )
-    if remark := padding_remark(config, architecture, manifest, size):
+    remarks = [padding_remark(config, architecture, manifest, size)]
+    if runtime.name == "cpu":
+        remarks.append(threads.busy_remark())
+    for remark in filter(None, remarks):
         print(remark, flush=True)
     tracking.log_dataset(manifest.name, dataset, manifest.digest, "training")
 

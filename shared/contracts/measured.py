@@ -83,8 +83,9 @@ class Comparison(Record):
     high: float
     noise: float  # changes up to this size are none: measured, or too small to matter
     limit: float  # the worst change that the rules allow
-    # equal: no change beyond the noise; loss: a change for the worse that the rules allow.
-    judgement: Literal["better", "equal", "loss", "worse"]
+    # equal: none beyond the noise; loss: one for the worse that the rules allow; too busy: of a
+    # speed, whose noise is larger than what they allow.
+    judgement: Literal["better", "equal", "loss", "worse", "too busy"]
 
 
 class Verdict(Record):

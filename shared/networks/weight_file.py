@@ -24,6 +24,7 @@ from torch import Tensor
 
 from shared.errors import InputError
 from shared.files.digests import refused_if_unreadable
+from shared.machine import threads
 
 AGAIN = "copy or download it again"
 SAVE = "torch.save(network.state_dict(), PATH)"
@@ -152,7 +153,7 @@ def is_not_as_saved(path: Path, tensors: bool = True) -> bool:
             parts = [part for part in archive.infolist() if part.CRC]
         if not tensors:
             parts = [part for part in parts if "/data/" not in part.filename]
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1), "checksums") as pool:
+        with ThreadPoolExecutor(min(8, threads.usable_cpus()), "checksums") as pool:
             return not all(pool.map(functools.partial(_is_as_saved, path), parts))
     except BROKEN:
         return True  # of bytes that zipfile does not understand, though torch does

@@ -73,6 +73,29 @@ def test_the_noise_of_a_speed_is_what_the_champion_differs_from_itself_by():
     assert not gate.is_quiet(seconds, RULES) and gate.is_quiet(np.ones((24, 3)), RULES)
 
 
+@pytest.mark.parametrize(
+    ("tonight", "again", "judgement", "is_busy"),
+    [
+        (1.0, 1.0, "equal", False),
+        (1.0, 1.05, "equal", False),  # the rule allows 10 %
+        (1.0, 1.2, "equal", True),
+        (1.3, 1.2, "equal", True),
+        (2.0, 1.2, "worse", False),  # by more than the rule and the noise together
+        (0.5, 1.2, "better", False),
+    ],
+)
+def test_a_machine_is_too_busy_where_its_noise_is_larger_than_what_the_rule_allows(
+    tonight, again, judgement, is_busy
+):
+    rounds = np.ones((24, 1)) * [tonight, 1, again]
+    figure = gate.judge_speed("fps/a/batch_1", 1, rounds, RULES, 0.99)
+    assert figure.judgement == judgement
+    assert bool(gate.busy_machine(figure, rounds, RULES)) == is_busy
+    # One that allows nothing is no stricter than what is noise on any machine.
+    strict = GateOptions(min_fps_ratio=1)
+    assert not gate.busy_machine(figure, np.ones((24, 3)), strict)
+
+
 def test_all_figures_share_the_confidence():
     assert gate.confidence_of_each(0.95, 5) == pytest.approx(0.99)
 

@@ -132,18 +132,25 @@ class Contest:
         faults = self.faults + gate.parity_faults(of_files, self.rules)
 
         # Its figures beside the champion's.
-        figures = []
+        figures, busy = [], ""
         if self.champion and not faults:
             try:
                 figures = self._figures(tonight)
             except NotComparable as found:
                 self._give_up(*found.reasons)
+            else:
+                busy = gate.busy_machine(figures[0], self.rounds, self.rules)
 
         if self.obstacles and not faults:
             return Verdict(outcome="not comparable", reasons=self.obstacles, **self.named)
         if not self.named:
             return gate.verdict_without_champion(faults)
-        return gate.verdict(figures, faults, **self.named)
+        verdict = gate.verdict(figures, faults, **self.named)
+        if not busy or verdict.outcome == "worse":
+            return verdict
+        figures[0] = figures[0].model_copy(update={"judgement": "too busy"})
+        values = dict(outcome="not comparable", reasons=[busy], figures=figures)
+        return Verdict(**values, **self.named)
 
     def _figures(self, tonight: QualityMeter) -> list[Comparison]:
         """Compare every figure that both have. Raises NotComparable."""

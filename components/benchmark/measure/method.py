@@ -11,11 +11,13 @@ import torch
 from components.benchmark.config import BenchmarkConfig
 from shared import tracking
 from shared.device import Runtime
+from shared.machine import threads
 from shared.quality import METRICS
 
 
-def environment(runtime: Runtime) -> dict[str, str]:
-    """In which run it was measured and when, on what hardware and with which software."""
+def environment(runtime: Runtime, other_work: str) -> dict[str, str]:
+    """In which run it was measured and when, on what hardware, beside what and with which
+    software."""
     run = os.environ.get("PIPELINE_RUN")  # by the embedded engine
     code = tracking.code_version()
     commit = code.get("git.commit", "") + ", with changes" * ("git.dirty" in code)
@@ -23,7 +25,8 @@ def environment(runtime: Runtime) -> dict[str, str]:
         "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": commit or "not known",
         "device": runtime.describe(),
-        "cpu threads": f"{torch.get_num_threads()} per runtime",
+        "cpu threads": f"{threads.described(torch.get_num_threads())} per runtime",
+        "other work": other_work or "little when it began",
         "onnxruntime": onnxruntime.__version__,
         "python": platform.python_version(),
         "system": platform.platform(),

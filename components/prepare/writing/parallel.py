@@ -14,6 +14,8 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
+from shared.machine import threads
+
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 MANY = 200  # items from which starting processes pays: in threads only decoding runs in parallel
@@ -31,9 +33,7 @@ def parallel_map(
         count: Number of the items.
         result_bytes: About the size of one result.
     """
-    workers = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        workers = len(os.sched_getaffinity(0))
+    workers = threads.usable_cpus()
 
     # Threads are there at once, processes use all cores.
     if count < MANY:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import psutil
 
+from shared.machine import cgroups
+
 DISK_IS_FULL = r"No space left on device|Disk quota exceeded|disk is full"
 
 
@@ -69,32 +71,17 @@ def came_from_outside(reason: str) -> bool:
 def memory_bytes() -> int:
     """Memory of this machine, or of the container where that has less."""
     found = [psutil.virtual_memory().total]
-    for line in _read("/proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        root, file = Path("/sys/fs/cgroup"), "memory.max"
-        if "memory" in controllers.split(","):
-            root, file = root / "memory", "memory.limit_in_bytes"
-        elif controllers:
-            continue
-        # A container may see the path as the host has it, or itself as the root.
-        place = Path(path.strip("/"))
-        for folder in (place, *place.parents):
-            limit = _read(root / folder / file).strip()
-            found += [int(limit)] if limit.isdigit() else []
+    for folder, version in cgroups.folders("memory"):
+        limit = cgroups.read(folder / ("", "memory.limit_in_bytes", "memory.max")[version]).strip()
+        found += [int(limit)] if limit.isdigit() else []
     return min(found)
 
 
 def count_oom_kills() -> int | None:
     """Processes that the kernel has ended for want of memory since it started; None = unknown."""
-    found = re.search(r"^oom_kill (\d+)$", _read("/proc/vmstat"), re.MULTILINE)
+    counts = cgroups.read(cgroups.ROOT / "proc/vmstat")
+    found = re.search(r"^oom_kill (\d+)$", counts, re.MULTILINE)
     return int(found[1]) if found else None
-
-
-def _read(path: Path | str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
 
 
 def _gib(size: int) -> str:

@@ -1,6 +1,7 @@
 """The champion beside tonight's model, on real small files through the whole step."""
 
 import inspect
+import itertools
 import shutil
 
 import numpy as np
@@ -65,7 +66,7 @@ def changed_card(root, **changes):
 
 
 def test_a_model_equals_itself(root):
-    report = benchmark(root)
+    report = benchmark(root, min_fps_ratio=0.2)  # on any machine
     found = by_name(report.verdict)
     assert list(found) == ["fps/onnxruntime_fp32/batch_1", "test/psnr_db", "test/ssim", "test/l1"]
     for name in ("psnr_db", "ssim", "l1"):
@@ -88,6 +89,36 @@ def test_a_slow_model_is_refused_and_a_fast_one_is_faster(root):
     assert any(reason.startswith("img/s") for reason in verdict.reasons)
     back = by_name(benchmark(root, "small", "slow_exported").verdict)[speed.name]
     assert back.judgement == "better"
+
+
+def shaken(monkeypatch, tonight: float) -> None:
+    """Rounds in which the champion's file takes twice as long as when it is called again, or half
+    as long, and tonight's `tonight` times as long as either."""
+    busy = itertools.cycle([(1.4 * tonight, 2, 1), (1.4 * tonight, 1, 2)])
+    monkeypatch.setattr(contest, "rounds_in_turn", lambda *_: busy)
+
+
+def test_a_machine_too_busy_to_compare_speeds_leaves_quality_to_refuse(root, monkeypatch, capsys):
+    shaken(monkeypatch, 1)
+    nothing = dict.fromkeys(("max_loss_psnr_db", "max_loss_ssim", "max_loss_l1"), 0)
+    of_both = [
+        benchmark(root, *names, **nothing, gate_seconds=0).verdict
+        for names in (("other", "small_exported"), ("small", "other_exported"))
+    ]
+    worse, unclear = sorted(of_both, key=lambda one: one.outcome != "worse")
+    assert worse.outcome == "worse" and not any("busy" in reason for reason in worse.reasons)
+    assert (unclear.outcome, unclear.refused) == ("not comparable", True)
+    (reason,) = unclear.reasons
+    assert one_sentence(reason).startswith(
+        "The machine was too busy to compare speeds: in 18 rounds the champion's file was by "
+        "up to 50 % slower than itself, and the rule allows 10 %; "
+    )
+    assert unclear.figures[0].judgement == "too busy" and reason in capsys.readouterr().out
+
+    # What is clear all the same.
+    shaken(monkeypatch, 8)
+    verdict = benchmark(root, gate_seconds=0).verdict
+    assert verdict.outcome == "worse" and verdict.figures[0].judgement == "worse"
 
 
 def test_what_is_better_one_way_is_worse_the_other(root):
@@ -131,7 +162,8 @@ def test_a_champion_of_another_form_is_given_its_own_maps(root):
     """Instance ids of 16 bits, which tonight's file would refuse."""
     folders = root / "small", root / "narrow_exported", root / "dataset"
     components.export.run.run(*folders, config=ExportConfig(parity_samples=1, ids="int16"))
-    assert benchmark(root, champion="narrow_exported").verdict.outcome == "equal"
+    verdict = benchmark(root, champion="narrow_exported", min_fps_ratio=0.2).verdict
+    assert verdict.outcome == "equal"
 
 
 def test_without_champion_nothing_is_compared(root, monkeypatch):

@@ -3,6 +3,7 @@
 import psutil
 import pytest
 
+from shared.machine import cgroups
 from shared.pipeline.processes import reasons
 from shared.pipeline.processes.reasons import reason_of
 from tests.shared.pipeline.processes.family import run
@@ -63,7 +64,7 @@ def test_memory_is_that_of_the_container(monkeypatch):
         "/sys/fs/cgroup/pods/a/memory.max": "max\n",
         "/sys/fs/cgroup/pods/memory.max": f"{3 << 20}\n",
     }
-    monkeypatch.setattr(reasons, "_read", lambda path: files.get(str(path), ""))
+    monkeypatch.setattr(cgroups, "read", lambda path: files.get(str(path), ""))
     assert reasons.memory_bytes() == 3 << 20
     files.clear()
     assert reasons.memory_bytes() == psutil.virtual_memory().total
