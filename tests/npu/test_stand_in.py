@@ -86,7 +86,9 @@ assert gradient.tolist() == [2, 2] and found_inf.item() == 0
 torch.npu.conv.allow_hf32 = False
 x, weight = torch.ones(1, 1, 1, 1, device="npu"), torch.full((1, 1, 1, 1), 1 + 2.0**-11)
 assert torch.nn.functional.conv2d(x, weight.to("npu")).item() == 1
-assert STATS.fp16_cubes == {"aten::convolution": 1}
+means = torch.nn.functional.avg_pool2d(torch.full((1, 1, 2, 2), 1 + 2.0**-11).to("npu"), 2)
+assert means.item() == 1
+assert STATS.fp16_cubes == {"aten::convolution": 1, "aten::avg_pool2d": 1}
 
 # One kernel a tensor of a list.
 torch._foreach_mul_([gradient, found_inf, big], 2.0)

@@ -49,7 +49,7 @@ def tensorboard_trace_handler(dir_name=None, worker_name=None, analyse_flag=True
         folder = Path(dir_name or ".") / name / "ASCEND_PROFILER_OUTPUT"
         folder.mkdir(parents=True)
         profiler.export_chrome_trace(str(folder / "trace_view.json"))
-        profiler.write_kernels(folder / "kernel_details.csv")
+        profiler._write_kernels(folder / "kernel_details.csv")
 
     return write
 
@@ -114,7 +114,7 @@ class profile:
     def export_chrome_trace(self, output_path: str) -> None:
         Path(output_path).write_text(json.dumps(self._kernels))
 
-    def write_kernels(self, file: Path) -> None:
+    def _write_kernels(self, file: Path) -> None:
         """Columns of OP_SUMMARY_KERNEL_BASE_HEADERS in analysis/prof_common_func/_csv_headers.py;
         the type of a kernel is the name of its operator without the domain."""
         with open(file, "w", newline="") as table:

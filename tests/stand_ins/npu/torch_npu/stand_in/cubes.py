@@ -1,9 +1,11 @@
 """What the cubes, which multiply matrices, make of float32 unless they are told otherwise.
 
 A2 and A3 take HF32: 8 bits of exponent, 11 of mantissa, to the nearest and then to even. 910 and
-310P have no float32 there: they take float16, whatever `allow_hf32` says.
+310P have no float32 there: they take float16, whatever `allow_hf32` says. Means over windows go
+through them too, on A2 and A3 in float32 always.
 Sources: CalcuOpUtil::GetCubeMathType and IsAllowFP32ToFP16 of Ascend/pytorch; cubeMathType of
-aclnnConvolution in hicann/ops-nn; SetHF32TransMode of Ascend C."""
+aclnnConvolution and aclnnAvgPool2d in hicann/ops-nn; AvgPool2dKernelNpuOpApi.cpp of op-plugin;
+SetHF32TransMode of Ascend C."""
 
 import os
 
@@ -16,6 +18,8 @@ from torch_npu.stand_in.stats import STATS
 MANTISSA = int(os.environ.get("NPU_STAND_IN_HF32", "11"))  # bits kept of float32's 23
 OF_CONV = {"aten::convolution", "aten::convolution_backward"}
 OF_MATMUL = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
+
+OF_MEANS = {"aten::avg_pool2d", "aten::avg_pool2d_backward"}
 
 
 class Switch:
@@ -39,7 +43,7 @@ CONV, MATMUL = Switch("conv", True), Switch("matmul", False)  # torch_npu's defa
 
 def operands(name: str, values: list) -> list:
     """What the cubes see of an operator's operands."""
-    if name not in OF_CONV | OF_MATMUL:
+    if name not in OF_CONV | OF_MATMUL | OF_MEANS:
         return values
     of_float32 = [isinstance(one, Tensor) and one.dtype == torch.float32 for one in values]
     if not any(of_float32):
@@ -49,7 +53,7 @@ def operands(name: str, values: list) -> list:
         if STATS.options.get("ACL_PRECISION_MODE") == "must_keep_origin_dtype":
             raise RuntimeError(f"{name}: aclnn failed, error code is 161002: KEEP_DTYPE of FLOAT")
         seen_as, kept = STATS.fp16_cubes, lambda one: one.half().nan_to_num_(nan=0.0).float()
-    elif switch.allow_hf32 and MANTISSA < 23:
+    elif name not in OF_MEANS and switch.allow_hf32 and MANTISSA < 23:
         seen_as, kept = STATS.hf32, rounded
     else:
         return values

@@ -5,9 +5,10 @@ that without a name); its npu_native_functions*.yaml.
 
 dtypes.csv: what their tensors may be on A2 and A3, by the tables of CANN's operators of August 2026
 (docs/aclnn*.md of hicann/ops-nn e5c3fa93 and hicann/ops-math c4193324). A 910 and a 310P have no
-bfloat16, and nothing of what has their names in `not_on`: neither CANN's manual nor the lists of
-kernels of CANN 8.1 (aic-*-ops-info.json) have it there, and torch_npu no other way to compute it.
-Operators that are registered and have no line are counted as unlisted."""
+bfloat16, by the same tables nothing of `old_lack`, and nothing of what has their names in `not_on`:
+neither CANN's manual nor the lists of kernels of CANN 8.1 (aic-*-ops-info.json) have it there, and
+torch_npu no other way to compute it. Of pooling for the maximum the tables say nothing there; the
+lists have float16 alone. Operators that are registered and have no line are counted as unlisted."""
 
 import csv
 from functools import partial
@@ -33,14 +34,16 @@ def _long(name: str) -> torch.dtype:
     return getattr(torch, SHORT.get(letters, letters) + name[len(letters) :])
 
 
+def _taken(row: dict[str, str]) -> set[torch.dtype]:
+    """By this chip."""
+    if NAME in row["not_on"].split():
+        return set()
+    lacking = {"bf16", *row["old_lack"].split()} if CHIP.is_old else set()
+    return set(map(_long, set(row["dtypes"].split()) - lacking))
+
+
 with (HERE / "dtypes.csv").open() as _table:
-    DTYPES = {
-        row["operator"]: (
-            set() if NAME in row["not_on"].split() else set(map(_long, row["dtypes"].split())),
-            row["source"],
-        )
-        for row in csv.DictReader(_table)
-    }
+    DTYPES = {row["operator"]: (_taken(row), row["source"]) for row in csv.DictReader(_table)}
 
 
 def check(operator, given: list[Tensor]) -> None:
@@ -58,7 +61,7 @@ def check(operator, given: list[Tensor]) -> None:
         return
     taken, source = DTYPES[packet]
     for dtype in {tensor.dtype for tensor in given if not tensor.is_complex()}:
-        if dtype not in taken or (dtype == torch.bfloat16 and not CHIP.has_bf16):
+        if dtype not in taken:
             short = str(dtype).removeprefix("torch.")
             _refuse(f"{name} takes no {short} on {CHIP.soc_name} ({source})")
 
