@@ -6,7 +6,7 @@ import torch
 
 from components.train.config import SavingOptions
 from components.train.data.batches import Batch, EpochLoader
-from components.train.devices.exchange import gathered, mean_over_ranks
+from components.train.devices.exchange import fetched_means, gathered
 from components.train.figures import EpochFigures
 from components.train.progress import Progress
 from components.train.saved.folder import ModelFolder
@@ -144,11 +144,11 @@ def train_epoch(
         # Curves: losses are fetched from the device only now.
         is_due = options.save_every_steps and step % options.save_every_steps == 0
         if step % options.log_every_steps == 0:
-            is_over = options.save_every_minutes and since_save.is_over()
-            is_over = torch.tensor(float(is_over), device=device)
-            means = mean_over_ranks(losses | {"is_over": is_over}, trainer.world)
-            is_due = is_due or means.pop("is_over").item() > 0
-            fetched = {name: loss.item() for name, loss in means.items()}
+            is_over = bool(options.save_every_minutes) and since_save.is_over()
+            if trainer.world.size > 1:  # who save together
+                losses = losses | {"is_over": torch.tensor(float(is_over), device=device)}
+            fetched = fetched_means(losses, trainer.world)
+            is_due = is_due or fetched.pop("is_over", is_over) > 0
             rates = progress.measure(trainer.images_seen)
             progress.show(fetched, trainer.learning_rate, rates)
             points = {f"loss/{name}": loss for name, loss in fetched.items()}

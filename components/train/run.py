@@ -1,10 +1,14 @@
 """Train pix2pixHD (one stage) or pix2pix on a prepared data set. The same command again continues,
 or says so."""
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from components.train.checks import check, check_runtime, check_shared_memory
@@ -104,6 +108,21 @@ def run_as_rank(
         return run(*folders, config=config)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is to be trained, checked before any work."""
+
+    manifest: DatasetManifest
+    architecture: Architecture
+    parent: ModelCard | None  # of --init-from
+    features: dict[str, tuple[np.ndarray, np.ndarray]] | None  # see `features_by_image`
+    size: tuple[int, int]  # see `deployed_size`
+    one_size: bool
+    is_compiled: bool
+    facts: Facts  # what is remembered of it
+    changes: Changes  # since what goes on was stopped
+
+
 def train_model(
     dataset: Path,
     model: Path,
@@ -117,90 +136,40 @@ def train_model(
     """The story, in each process; files are written by the main one.
 
     stopped: the training that goes on in `model`, None = it begins."""
-    # What is asked for, checked before any work.
+    # What is asked for; the state is compared beside what follows, which takes longer.
     check_one_folder(model, world)
-    manifest = DatasetManifest.read(dataset)
-    table = ClusterTable.read(clusters) if clusters else None
-    architecture = architecture_for(config, config.lambda_feature_matching > 0, manifest, table)
-    parent = read_start(init_from, architecture) if init_from else None
-    check(architecture, config, manifest, parent, table, goes_on=stopped is not None)
-    if config.check_dataset and world.is_main:
-        check_dataset(dataset, manifest)
-    features = features_by_image(clusters, manifest) if clusters else None
-    size, one_size = deployed_size(config, architecture, manifest)
-
-    # What is remembered of it, and how one goes on that was stopped.
-    found = dict(dataset=manifest.digest, deployed="x".join(map(str, size)))
-    found |= dict(init_from=parent.digest if parent else "")
-    found |= dict(clusters=digest_features(features) if features else NO_CLUSTERS)
-    found |= dict(devices=world.size, device=runtime.name, precision=runtime.precision)
-    left = config.total_epochs - (stopped.place.epoch - 1 if stopped else 0)
-    images = max(left, 0) * len(manifest.train)
-    is_compiled = compiles(config, runtime, trained_sizes(config, manifest), images)
-    found |= dict(compile="on" if is_compiled else "off")
-    found |= dict(torch=str(torch.__version__), code=code_version("train"))
-    facts, changes = facts_of(config, architecture, **found), Changes()
-    if stopped:
-        changes = changes_of(stopped, facts)
-        facts |= began_at(stopped.facts)
-        pool = ThreadPoolExecutor(1, "checksums")  # beside what follows, which takes longer
-        is_damaged = pool.submit(is_not_as_saved, stopped.file)
-        pool.shutdown(wait=False)
-    inputs = {as_flag(name): facts[name] for name in ("dataset", "init_from", "clusters")}
-    # Each node may have its own cards.
-    options = {as_flag(name): value for name, value in config if name != "cards"}
-    check_alike(inputs | options, world)
+    plan = make_plan(dataset, init_from, clusters, stopped, config, runtime, world)
+    is_damaged = beside(is_not_as_saved, stopped.file) if stopped else None
 
     # What it measures with, and learns from.
     vgg_file = find_vgg(config)
     measuring = None
     if world.is_main:  # it alone validates
-        measuring = MeasuringNetworks.load(size, runtime.name, config)
-    photos = ", photos as grey" if config.output_nc == 1 else ""
-    print(
-        f"train {config.netG}: {len(manifest.train)} pairs at "
-        f"{describe_sizes(config, manifest, size)}{photos}, {runtime.describe()}",
-        flush=True,
-    )
-    remarks = [padding_remark(config, architecture, manifest, size)]
-    if runtime.name == "cpu":
-        remarks.append(threads.busy_remark())
-    for remark in filter(None, remarks):
-        print(remark, flush=True)
-    tracking.log_dataset(manifest.name, dataset, manifest.digest, "training")
+        measuring = MeasuringNetworks.load(plan.size, runtime.name, config)
+    tell(plan, config, runtime)
+    tracking.log_dataset(plan.manifest.name, dataset, plan.manifest.digest, "training")
 
     # Networks: fresh, then the weights of the previous stage, then those of an earlier training,
     # which the other ranks get from the main one.
     begins = config.start_from and world.is_main and not stopped
     with earlier_training(config) if begins else nullcontext() as earlier:
         files = (vgg_file, None if stopped else init_from, clusters, earlier)
-        networks = build(architecture, config, config.seed, *files)
+        networks = build(plan.architecture, config, config.seed, *files)
     if world.is_main and not config.performance_run:
         check_room(model, networks.trained().values(), config)
-    trainer = Trainer(networks, architecture, config, runtime, world)
+    trainer = Trainer(networks, plan.architecture, config, runtime, world)
 
     # Their folder, and the state of an interrupted run in it, the same for all ranks.
-    card = new_card(config, architecture, manifest, size, one_size, facts["init_from"])
-    # What made the features of `clusters`.
-    encoder = kept_encoder(init_from, parent) if clusters else None
+    encoder = kept_encoder(init_from, plan.parent) if clusters else None  # that made their features
     kept = (config.best_by, config.keep_checkpoints, encoder)
-    folder = ModelFolder(model, trainer, card, *kept, facts)
-    if stopped:
-        if is_damaged.result():
-            stopped = read_stopped(model)  # the one before, or its refusal
-            changes = changes_of(stopped, facts)
-        if stopped.spoiled:
-            print(stopped.spoiled, flush=True)
-        folder.load(stopped.file, changes.anew, stopped.place.reduction)
-        print(f"continues after {trainer.place(len(manifest.train))}", flush=True)
-        tracking.continue_curves()
+    folder = ModelFolder(model, trainer, new_card(plan, config), *kept, plan.facts)
+    changes = load(folder, stopped, plan, is_damaged) if stopped else plan.changes
     if len(set(gathered((trainer.epoch, trainer.pairs), world))) > 1:
         raise InputError(
             f"--model {model} is not the same folder for all processes: put it on a disk that "
             "they share."
         )
     broadcast_weights(networks.trained().values(), world)
-
     if stopped and folder.is_trained(config.total_epochs):
         print(f"already trained for {trainer.epoch} epochs: raise --epochs to train on", flush=True)
         return folder.metrics
@@ -213,17 +182,12 @@ def train_model(
     for network in (networks.G, networks.E):
         if network is not None and config.activation_checkpointing:
             checkpoint_activations(network)
-    if is_compiled:
+    if plan.is_compiled:
         trainer.compile()
 
-    # Pairs: cropped and flipped to learn from, whole for sample pictures, held out for validation.
-    how = dict(use_cache=config.cache != "off", photo_channels=config.output_nc)
-    reader = PairReader(dataset, manifest, "train", **how)
-    augment = Augmentation(config.crop_size, config.flip, config.seed)
-    pairs = PairDataset(reader, config.frame_size, augment, features, config.feature_regions)
-    hold_frames(pairs, config.cache, runtime)
-    check_shared_memory(config, manifest, has_cache=reader.cache is not None)
-    loader = EpochLoader(pairs, config.batch_size, config.workers, runtime.pins_memory, world)
+    # Pairs to learn from, cropped and flipped; those of sample pictures whole, others held out.
+    train_pairs, whole, held_out = pairs_of(dataset, plan, config, runtime)
+    loader = EpochLoader(train_pairs, config.batch_size, config.workers, runtime.pins_memory, world)
     profiler = Profiler(config.profile if world.is_main else 0, runtime, model)
     trainer.after_step = profiler.step
     if config.performance_run:
@@ -231,11 +195,8 @@ def train_model(
             report = performance_run(trainer, loader, config.performance_run)
         profiler.tell()
         return publish(report)
-    unchanged = Augmentation(crop=None, flip=False, seed=config.seed)
-    whole = PairDataset(reader, size, unchanged, features, config.feature_regions)
     samples = collate([whole[i] for i in range(min(SAMPLE_PAIRS, len(whole)))])
-    held_out = PairReader(dataset, manifest, "test", **how)
-    validation = Validation(trainer, held_out, size, config, measuring)
+    validation = Validation(trainer, held_out, plan.size, config, measuring)
     if config.validate_every_epochs:
         print(validation.describe(), flush=True)
 
@@ -260,6 +221,110 @@ def train_model(
     return figures.metrics() | speed
 
 
+# The parts of the story.
+
+
+def make_plan(
+    dataset: Path,
+    init_from: Path | None,
+    clusters: Path | None,
+    stopped: Stopped | None,
+    config: TrainConfig,
+    runtime: Runtime,
+    world: World,
+) -> Plan:
+    """What is asked for, in which all ranks are alike. Raises InputError for what cannot be
+    trained, or go on."""
+    # Folders that must belong together.
+    manifest = DatasetManifest.read(dataset)
+    table = ClusterTable.read(clusters) if clusters else None
+    architecture = architecture_for(config, config.lambda_feature_matching > 0, manifest, table)
+    parent = read_start(init_from, architecture) if init_from else None
+    check(architecture, config, manifest, parent, table, goes_on=stopped is not None)
+    if config.check_dataset and world.is_main:
+        check_dataset(dataset, manifest)
+    features = features_by_image(clusters, manifest) if clusters else None
+    size, one_size = deployed_size(config, architecture, manifest)
+
+    # What is remembered of it, and how one goes on that was stopped.
+    found = dict(dataset=manifest.digest, deployed="x".join(map(str, size)))
+    found |= dict(init_from=parent.digest if parent else "")
+    found |= dict(clusters=digest_features(features) if features else NO_CLUSTERS)
+    found |= dict(devices=world.size, device=runtime.name, precision=runtime.precision)
+    left = config.total_epochs - (stopped.place.epoch - 1 if stopped else 0)
+    images = max(left, 0) * len(manifest.train)
+    is_compiled = compiles(config, runtime, trained_sizes(config, manifest), images)
+    found |= dict(compile="on" if is_compiled else "off")
+    found |= dict(torch=str(torch.__version__), code=code_version("train"))
+    facts, changes = facts_of(config, architecture, **found), Changes()
+    if stopped:
+        changes = changes_of(stopped, facts)
+        facts |= began_at(stopped.facts)
+    inputs = {as_flag(name): facts[name] for name in ("dataset", "init_from", "clusters")}
+    # Each node may have its own cards.
+    options = {as_flag(name): value for name, value in config if name != "cards"}
+    check_alike(inputs | options, world)
+    return Plan(
+        manifest, architecture, parent, features, size, one_size, is_compiled, facts, changes
+    )
+
+
+def beside(function: Callable[..., Any], *arguments: Any) -> Future:
+    """What a function returns, which a thread calls now."""
+    pool = ThreadPoolExecutor(1, function.__name__)
+    called = pool.submit(function, *arguments)
+    pool.shutdown(wait=False)
+    return called
+
+
+def tell(plan: Plan, config: TrainConfig, runtime: Runtime) -> None:
+    """Say what is trained at which sizes and on what."""
+    photos = ", photos as grey" if config.output_nc == 1 else ""
+    sizes = describe_sizes(config, plan.manifest, plan.size)
+    print(
+        f"train {config.netG}: {len(plan.manifest.train)} pairs at {sizes}{photos}, "
+        f"{runtime.describe()}",
+        flush=True,
+    )
+    remarks = [padding_remark(config, plan.architecture, plan.manifest, plan.size)]
+    if runtime.name == "cpu":
+        remarks.append(threads.busy_remark())
+    for remark in filter(None, remarks):
+        print(remark, flush=True)
+
+
+def load(folder: ModelFolder, stopped: Stopped, plan: Plan, is_damaged: Future) -> Changes:
+    """Go on from the state in the folder, or where that is damaged from the one before; what is
+    different from then. Raises InputError where it cannot."""
+    changes = plan.changes
+    if is_damaged.result():
+        stopped = read_stopped(folder.path)  # the one before, or its refusal
+        changes = changes_of(stopped, plan.facts)
+    if stopped.spoiled:
+        print(stopped.spoiled, flush=True)
+    folder.load(stopped.file, changes.anew, stopped.place.reduction)
+    print(f"continues after {folder.trainer.place(len(plan.manifest.train))}", flush=True)
+    tracking.continue_curves()
+    return changes
+
+
+def pairs_of(
+    dataset: Path, plan: Plan, config: TrainConfig, runtime: Runtime
+) -> tuple[PairDataset, PairDataset, PairReader]:
+    """Pairs to learn from, cropped and flipped; the same whole; those held out. Raises InputError
+    where they do not fit into the memory that --cache names."""
+    how = dict(use_cache=config.cache != "off", photo_channels=config.output_nc)
+    reader = PairReader(dataset, plan.manifest, "train", **how)
+    augment = Augmentation(config.crop_size, config.flip, config.seed)
+    features = (plan.features, config.feature_regions)
+    pairs = PairDataset(reader, config.frame_size, augment, *features)
+    hold_frames(pairs, config.cache, runtime)
+    check_shared_memory(config, plan.manifest, has_cache=reader.cache is not None)
+    unchanged = Augmentation(crop=None, flip=False, seed=config.seed)
+    whole = PairDataset(reader, plan.size, unchanged, *features)
+    return pairs, whole, PairReader(dataset, plan.manifest, "test", **how)
+
+
 def changes_of(stopped: Stopped, facts: Facts) -> Changes:
     """What is different for a training that goes on. Raises InputError where it cannot."""
     changes = compare(stopped.facts, facts, stopped.place)
@@ -268,20 +333,14 @@ def changes_of(stopped: Stopped, facts: Facts) -> Changes:
     return changes
 
 
-def new_card(
-    config: TrainConfig,
-    architecture: Architecture,
-    manifest: DatasetManifest,
-    size: tuple[int, int],
-    one_size: bool,
-    parent_digest: str,
-) -> ModelCard:
-    """What a card says before the first epoch; size, one_size: see `deployed_size`."""
+def new_card(plan: Plan, config: TrainConfig) -> ModelCard:
+    """What a card says before the first epoch."""
+    manifest = plan.manifest
     return ModelCard(
-        architecture=architecture,
-        height=size[0],
-        width=size[1],
-        one_size=one_size,
+        architecture=plan.architecture,
+        height=plan.size[0],
+        width=plan.size[1],
+        one_size=plan.one_size,
         epoch=0,
         images_seen=0,
         # What it was trained on.
@@ -289,7 +348,7 @@ def new_card(
         test_digest=manifest.test_digest,
         labels=manifest.labels,
         raw=manifest.raw,
-        parent_digest=parent_digest,
+        parent_digest=plan.facts["init_from"],
         digest="",
         config=config.model_dump(),
         metrics={},

@@ -35,6 +35,13 @@ def mean_over_ranks(values: dict[str, Tensor], world: World) -> dict[str, Tensor
     return dict(zip(values, (means / world.size).unbind(), strict=True))
 
 
+def fetched_means(values: dict[str, Tensor], world: World) -> dict[str, float]:
+    """The same as numbers, for which the device is asked once."""
+    means = mean_over_ranks(values, world)
+    fetched = torch.stack([mean.detach().float() for mean in means.values()]).tolist()
+    return dict(zip(means, fetched, strict=True))
+
+
 def gathered(value: Any, world: World) -> list[Any]:
     """What each rank has, by rank; tensors should be on the CPU. All ranks must call it."""
     if world.size == 1:
