@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 
 from shared.ascend import environment, versions
+from shared.device_errors import clause, reason_of
 from shared.errors import InputError
-from shared.servers import said
 
 DEV = Path("/dev")
 CONTROL = "davinci_manager"  # beside the cards, /dev/davinci0 and so on
@@ -76,23 +76,6 @@ def refused_card(flag: str) -> Iterator[None]:
         raise InputError(f"{flag}: {sentence}") from None
 
 
-def reason_of(error: BaseException) -> str:
-    """What torch_npu says of an error of CANN, in a line.
-
-    It writes `Initialize:... NPU function error: aclrtSetDevice(0), error code is 507033`, below it
-    `[ERROR] ... ERR00100 PTA call acl api failed` and `[Error]: ` with a text for people."""
-    text = str(error)
-    code = re.search(r"error code is (\d+)", text)
-    told = re.search(r"^\[Error\]: *(.+?)\.?$", text, re.MULTILINE)
-    first = _clause(text) or type(error).__name__
-    return f"error {code[1]}: {_clause(told[1]) if told else first}" if code else first
-
-
-def _clause(text: str) -> str:
-    """The first line of a text, to stand within a sentence."""
-    return said(text).rstrip(".").replace(". ", "; ")
-
-
 @functools.cache
 def _import() -> str:
     """Import torch_npu; why that cannot be, as a sentence, "" when it could."""
@@ -128,7 +111,7 @@ def _beside(other: str) -> str:
 
 def _why(text: str, found: versions.Installed) -> str:
     """Why torch_npu could not be imported, by what it said."""
-    reason = _clause(text)
+    reason = clause(text)
     if "Two accelerators" in text:
         return _beside("CUDA")
     library = LACKS_LIBRARY.search(text)

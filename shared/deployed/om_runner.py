@@ -10,7 +10,7 @@ import numpy as np
 from shared.contracts.exported import Graph
 from shared.device import pick
 from shared.errors import InputError
-from shared.files.room import is_out_of_memory
+from shared.files.room import is_of_machine
 
 DEVICE = 0  # the first NPU of `npu-smi info`
 INSTALL = (
@@ -91,7 +91,7 @@ class OmRunner:
         try:
             picture = self.session.run(self._arrays(feeds), out_array=True)[0][:count]
         except RuntimeError as error:
-            if is_out_of_memory(error):
+            if is_of_machine(error):
                 raise
             raise InputError(
                 f"{self.file} cannot be run on NPU {DEVICE} ({one_clause(str(error))}): see the "

@@ -11,7 +11,7 @@ from shared.deployed.form import Feeds
 from shared.deployed.runners import filled, reason_of
 from shared.device import pick
 from shared.errors import InputError
-from shared.files.room import is_out_of_memory
+from shared.files.room import is_of_machine
 
 INSTALL = "`pip install openvino==2026.4.1`"
 HINTS = {"fp32": "f32", "bf16": "bf16"}  # its names of arithmetics
@@ -67,7 +67,7 @@ class OpenVinoRunner:
         try:
             self.model = _core().compile_model(_core().read_model(file), "CPU", options)
         except Exception as error:  # a RuntimeError for every reason
-            if is_out_of_memory(error):
+            if is_of_machine(error):
                 raise
             raise InputError(
                 f"{file} cannot be loaded by OpenVINO ({reason_of(error)}): export the model again."
@@ -100,7 +100,7 @@ class OpenVinoRunner:
         try:
             self.request.infer(uploaded)
         except Exception as error:  # as above
-            if is_out_of_memory(error):
+            if is_of_machine(error):
                 raise
             raise InputError(
                 f"{self.file} cannot be run by OpenVINO ({reason_of(error)}): export the model "

@@ -17,7 +17,7 @@ from shared.deployed.replace_layers import replace_layers
 from shared.deployed.synthesiser import Synthesiser
 from shared.device import Runtime, pick
 from shared.errors import InputError
-from shared.files.room import is_out_of_memory
+from shared.files.room import is_of_machine
 
 # Of ONNX Runtime. An NPU runs compiled files: onnxruntime-cann 1.24.4 is built against NumPy 1 and
 # takes the place of the onnxruntime that the other steps need.
@@ -164,6 +164,8 @@ class OnnxRunner:
             self.session = open_session(file, device)
             self.inputs = {each.name: each.shape for each in self.session.get_inputs()}
         except Exception as error:  # ONNX Runtime has a class for every reason
+            if is_of_machine(error):
+                raise
             raise InputError(
                 f"{file} cannot be loaded ({reason_of(error)}): export the model again."
             ) from None
@@ -179,7 +181,7 @@ class OnnxRunner:
         try:
             return self.session.run(None, feeds)[0][:count]
         except Exception as error:  # as above
-            if is_out_of_memory(error):
+            if is_of_machine(error):
                 raise
             raise InputError(
                 f"{self.file} cannot be run ({reason_of(error)}): export the model again."

@@ -1,5 +1,6 @@
-"""What is said where a disk or the memory is full, by whatever library met it: one sentence with
-what needs how much where, and what to do. `shared.command` says it for every step and command."""
+"""What is said where a disk or the memory is full, or a device fails, by whatever library met it:
+one sentence with what needs how much where, and what to do. `shared.command` says it for every step
+and command."""
 
 import contextlib
 import errno
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from shared.device_errors import device_problem
 from shared.errors import InputError, WorkFailed, repeat
 from shared.files.writing import NoRoom
 from shared.flags import as_flag
@@ -30,7 +32,8 @@ FULL = re.compile(r"No space left on device|Disk quota exceeded|database or disk
 STREAM = re.compile(r"StreamWriter failed writing|file write failed|iostream error")
 
 OF_DEVICE = re.compile(
-    r"CUDA(?: error:)? out of memory|NPU out of memory|CUBLAS_STATUS_ALLOC_FAILED|207001|EL0004",
+    r"CUDA(?: error:)? out of memory|NPU out of memory|CU(?:BLAS|DNN)_STATUS_ALLOC_FAILED"
+    r"|DEVICE_ALLOCATION_FAILED|\[207001\]|error code is 2(?:00000|07001|07018)\b|EL0004",
     re.IGNORECASE,
 )
 OF_MACHINE = re.compile(
@@ -64,7 +67,8 @@ AT_LEAST |= {"cache": "off", "cache_limit_gb": 0}
 
 @contextlib.contextmanager
 def said(options: Mapping[str, Any]) -> Iterator[None]:
-    """Raises WorkFailed with one sentence where a disk or the memory is full in the block.
+    """Raises WorkFailed with one sentence where a disk or the memory is full in the block, or a
+    device fails.
 
     options: of the command, by name: of its folders one may be full, of its numbers some decide how
     much memory it takes."""
@@ -81,10 +85,15 @@ def said(options: Mapping[str, Any]) -> Iterator[None]:
             ) from None
         for one in (error, error.__cause__):
             if one and (found := disk_problem(one, options) or memory_problem(one, options)):
-                raise WorkFailed(
-                    f"{found} and say {repeat()}; what was finished before is kept."
-                ) from None
+                raise failed(found) from None
+        if found := device_problem(error):
+            raise failed(found) from None
         raise
+
+
+def failed(found: str) -> WorkFailed:
+    """The sentence of a problem, which ends with what to do."""
+    return WorkFailed(f"{found} and say {repeat()}; what was finished before is kept.")
 
 
 # Disks.
@@ -146,6 +155,11 @@ def _size(count: int) -> str:
 
 
 # Memory.
+
+
+def is_of_machine(error: BaseException) -> bool:
+    """Whether the machine is the reason of an error, and not what it was given."""
+    return is_out_of_memory(error) or bool(device_problem(error))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from shared.data.images import resize_picture
 from shared.data.pictures import to_rgb
 from shared.errors import InputError
+from shared.files.room import is_of_machine
 from shared.servers import patience_s, within
 
 NETWORK = 10  # times the patience with a server that a picture may take
@@ -109,6 +110,8 @@ class OnnxFile:
         except InputError:
             raise
         except Exception as error:
+            if is_of_machine(error):
+                raise
             height, width = self.size
             raise self.refusal(
                 f"fails on a picture of {height}x{width} ({_reason(error)})",

@@ -13,6 +13,7 @@ from components.benchmark.measure.workload import Workload
 from shared.contracts.measured import SpeedRow
 from shared.deployed.runners import Runner
 from shared.device import pick
+from shared.device_errors import device_problem
 from shared.files.room import is_out_of_memory
 
 # PyTorch's OpenMP threads go on spinning after a call: without a rest the next runtime lost 5 of
@@ -138,9 +139,12 @@ def _timed(seconds: list[float], work: Callable[[], object]) -> None:
 
 
 def describe_problem(error: Exception) -> str:
-    """Say in a few words, for the row of a table, why a runtime failed."""
+    """Say in a few words, for the row of a table, why a runtime failed. Raises the error where its
+    device has: nothing that follows on it is measured, or a fault of a file."""
     if is_out_of_memory(error):
         return "out of memory"
+    if device_problem(error):
+        raise error
     words = f"{type(error).__name__}: {error}"
     return " ".join(words.split())[:MOST_WORDS]
 

@@ -12,6 +12,8 @@ from components.train.devices.lookout import Lookout
 from components.train.devices.meeting import Meeting, use_interface_to
 from shared.code_version import code_version
 from shared.device import Runtime
+from shared.device_errors import card_problem, exchange_problem
+from shared.files.room import failed
 
 # A long validation or save of the main one is waited for; who is lost is seen by the lookout.
 COLLECTIVES = timedelta(hours=1)
@@ -58,8 +60,11 @@ def joined(meeting: Meeting, runtime: Runtime) -> Iterator[None]:
             )
             yield
         except Exception as error:
-            if (cause := lookout.explain(error)) is not error:
+            found = card_problem(error)
+            if not found and (cause := lookout.explain(error)) is not error:
                 raise cause from None
+            if found := found or exchange_problem(error):
+                raise failed(f"rank {world.rank}: {found}") from None
             raise
         # not after an exception: it could wait for ranks that no longer answer
         dist.destroy_process_group()

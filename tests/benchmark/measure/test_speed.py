@@ -97,6 +97,8 @@ def test_problems_in_a_few_words():
         describe_problem(RuntimeError("Failed to allocate memory for requested buffer"))
         == "out of memory"
     )
+    with pytest.raises(RuntimeError, match="launch failure"):  # of a card: no fault of a runtime
+        describe_problem(RuntimeError("CUDA error: unspecified launch failure"))
     assert describe_problem(ValueError("Got: 1\n Expected: 2")) == "ValueError: Got: 1 Expected: 2"
 
 

@@ -7,6 +7,9 @@ variables:
   NPU_STAND_IN_HF32   mantissa bits that HF32 keeps of a float32; default 11; 23: all
   NPU_STAND_IN_STATS  a file to which each process appends, as a line of JSON, what it did
   NPU_STAND_IN_COUNT  devices of this machine; default 8
+  NPU_STAND_IN_FAULT  "aten::convolution_backward 40 507015": from the 40th such operator on nothing
+                      works, by that error of CANN, or "memory"; "hccl.allreduce 3 9" likewise; a
+                      fourth word is the rank that alone meets it
   TORCH_NPU_WHEEL     the real wheel, unzipped: GradScaler and NpuFusedAdam are then the real ones
 Tests hold its names and their parameters against that wheel.
 

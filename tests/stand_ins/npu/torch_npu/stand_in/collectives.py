@@ -4,6 +4,7 @@ import torch
 import torch.distributed as dist
 from torch.utils._pytree import tree_map
 
+from torch_npu.stand_in import faults
 from torch_npu.stand_in.stats import STATS
 from torch_npu.stand_in.tensors import behind, is_on_device
 
@@ -49,6 +50,7 @@ def _passed_on(name: str):
     def call(self: Hccl, *args):
         """Source: hccl takes tensors of its device alone."""
         STATS.calls[f"hccl.{name}"] += 1
+        faults.meet(f"hccl.{name}")
         tree_map(_refuse_of_cpu, args)
         return getattr(self.gloo, name)(*tree_map(behind, args))
 

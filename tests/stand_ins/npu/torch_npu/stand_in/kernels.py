@@ -11,7 +11,7 @@ from torch.library import Library
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from torch_npu.stand_in import cubes, operators, overflow, random, streams
+from torch_npu.stand_in import cubes, faults, operators, overflow, random, streams
 from torch_npu.stand_in.chips import CHIP
 from torch_npu.stand_in.overflow import saturate
 from torch_npu.stand_in.stats import STATS
@@ -74,6 +74,7 @@ def run(operator, *args, **kwargs):
     _refuse_mixed(name, given)
     operators.check(operator, given)
     _count(operator, name, args[0] if args else None, given)
+    faults.meet(name)
 
     # The kernel on the CPU's tensors, with what the chip sees of them.
     written = _written(operator, args, kwargs)
@@ -159,6 +160,7 @@ def _empty_strided(size, stride, *, dtype=None, layout=None, device=None, pin_me
 
 
 def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
+    faults.meet("aten::_copy_from")
     if is_on_device(source) and not is_on_device(target):
         STATS.fetched()
     else:
