@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 
 from shared.ascend import environment, versions
-from shared.device_errors import clause, reason_of
 from shared.errors import InputError
+from shared.terminal.device_errors import clause, reason_of
 
 DEV = Path("/dev")
 CONTROL = "davinci_manager"  # beside the cards, /dev/davinci0 and so on

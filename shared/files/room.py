@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from shared.device_errors import device_problem
 from shared.errors import InputError, WorkFailed, repeat
 from shared.files.writing import NoRoom
 from shared.flags import as_flag
+from shared.terminal.device_errors import device_problem
 
 # What helps where a disk does not take a file, by its answer.
 REMEDIES = {

@@ -120,7 +120,7 @@ def test_a_call_of_ours_and_a_line_that_is_asked_for_keep_their_traceback(tmp_pa
     script = """
 import torch
 from torch_npu.stand_in import faults
-from shared.device_errors import device_problem
+from shared.terminal.device_errors import device_problem
 
 one = torch.ones(1, device="npu")
 for code in ("100000", "507015", "107019"):

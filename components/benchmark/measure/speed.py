@@ -13,8 +13,8 @@ from components.benchmark.measure.workload import Workload
 from shared.contracts.measured import SpeedRow
 from shared.deployed.runners import Runner
 from shared.device import pick
-from shared.device_errors import device_problem
 from shared.files.room import is_out_of_memory
+from shared.terminal.device_errors import device_problem
 
 # PyTorch's OpenMP threads go on spinning after a call: without a rest the next runtime lost 5 of
 # 20 ms.

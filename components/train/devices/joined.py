@@ -12,8 +12,8 @@ from components.train.devices.lookout import Lookout
 from components.train.devices.meeting import Meeting, use_interface_to
 from shared.code_version import code_version
 from shared.device import Runtime
-from shared.device_errors import card_problem, exchange_problem
 from shared.files.room import failed
+from shared.terminal.device_errors import card_problem, exchange_problem
 
 # A long validation or save of the main one is waited for; who is lost is seen by the lookout.
 COLLECTIVES = timedelta(hours=1)

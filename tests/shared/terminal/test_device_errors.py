@@ -7,9 +7,9 @@ import torch.distributed as dist
 
 from components.train.__main__ import main
 from components.train.step import Trainer
-from shared.device_errors import device_problem
 from shared.errors import InputError, WorkFailed
 from shared.files import room
+from shared.terminal.device_errors import device_problem
 from tests import tiny
 from tests.asking import as_flags, one_sentence
 
