@@ -213,6 +213,20 @@ def test_a_share_is_of_the_figure_of_the_file(monkeypatch):
     assert lost["psnr_db"] == pytest.approx(1 - of_twin / of_file)
 
 
+@pytest.mark.parametrize("style", ["label", "fixed"])
+def test_pictures_have_styles_of_their_own_where_the_file_takes_them(tmp_path, style):
+    a = tiny.architecture(feat_num=3)
+    table = tiny.write_clusters(tmp_path, "", tiny.TWO_STYLES)
+    styles = int8_twin.styles_of(Form(a, Graph(style=style)), table)
+    drawn = [next(styles) for _ in range(20)]
+    if style == "fixed":
+        assert drawn == [None] * 20
+        return
+    for label, centres in tiny.TWO_STYLES.items():
+        found = {tuple(one.by_label[label].tolist()) for one in drawn}
+        assert found == {tuple(centre) for centre in centres}
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
