@@ -232,9 +232,13 @@ def in_fp32(device: str) -> Iterator[None]:
             setattr(*switch, value)
 
 
-def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runtime:
+def pick(
+    device: DeviceName = "auto", precision: PrecisionName = "auto", trains: bool = False
+) -> Runtime:
     """The device asked for, or the best one here (npu, cuda, cpu). Raises InputError when it is not
-    available."""
+    available.
+
+    trains: auto may then be bf16 on a CPU too."""
     keep_freed_memory()
 
     # Which.
@@ -259,7 +263,7 @@ def pick(device: DeviceName = "auto", precision: PrecisionName = "auto") -> Runt
     with refused_card(f"--device {device}") if name == "npu" else contextlib.nullcontext():
         if name == "npu":
             card.set_up()
-        runtime = Runtime(torch.device(name), _pick_precision(name, precision))
+        runtime = Runtime(torch.device(name), _pick_precision(name, precision, trains))
         if name != device or name != "cpu":  # which computes beside a card too
             refuse_missing_cards(name, lambda: runtime.count)
         _round_fp32(name, runtime.precision in ROUNDING)
@@ -316,10 +320,20 @@ def _rounding_switches(name: str) -> list[tuple[Any, str]]:
     return []
 
 
-def _pick_precision(name: str, precision: str) -> str:
-    """The precision asked for; auto is fp32 on a CPU, bf16 on a GPU that has it (else fp16), fp16
-    on an NPU, which every chip has. Raises InputError for one that the device lacks."""
+def multiplies_bf16() -> bool:
+    """Whether the CPU has instructions for it, AVX512-BF16 or AMX; without them it is slower than
+    fp32."""
+    found = getattr(torch.cpu, "get_capabilities", dict)()  # older torch has it not
+    return found.get("avx512_bf16", False) or found.get("amx_bf16", False)
+
+
+def _pick_precision(name: str, precision: str, trains: bool) -> str:
+    """The precision asked for; auto is fp32 on a CPU, or bf16 to train where it has that; bf16 on a
+    GPU that has it (else fp16), fp16 on an NPU, which every chip has. Raises InputError for one
+    that the device lacks."""
     match name, precision:
+        case "cpu", "auto" if trains and multiplies_bf16():
+            return "bf16"
         case "cpu", "auto":
             return "fp32"
         case "cuda", "auto":

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from components.train.config import SMALLEST_SIDE, TrainConfig
+from components.train.continuing import Facts
 from components.train.data.held import check_frames_fit
 from components.train.data.sizes import deployed_size, padding_remark, trained_sizes
 from components.train.devices.adam import check_adam
@@ -128,14 +129,19 @@ def check_inputs(
         )
 
 
-def check_runtime(config: TrainConfig) -> Runtime:
+def check_runtime(config: TrainConfig, before: Facts | None = None) -> Runtime:
     """The device with its arithmetic. Raises InputError where this machine has not what is asked
-    for."""
+    for.
+
+    before: what a training that goes on remembers; on a CPU auto is the precision that it has."""
     if config.amp_backend == "apex":
         runtime = replace(pick(config.device), precision="fp32")  # apex casts by itself
         check_apex(config, runtime.name)
     else:
-        runtime = pick(config.device, config.precision)
+        runtime = pick(config.device, config.precision, trains=True)
+        was_here = before is not None and before.get("device", "cpu") == runtime.name == "cpu"
+        if config.precision == "auto" and was_here:
+            runtime = replace(runtime, precision=before.get("precision", "fp32"))
     if config.compress_gradients and not runtime.has_bf16:
         raise InputError(
             f"--compress-gradients sends bf16, which {runtime.hardware} has not: leave it out."

@@ -179,8 +179,9 @@ class PrecisionOptions(Options):
     device: DeviceName = "auto"
     """auto takes an NPU, else a GPU, else the CPU."""
     precision: PrecisionName = "auto"
-    """auto: fp32 on CPU, bf16 on GPU, fp16 with loss scaling on NPU. tf32 of a GPU, hf32 of an NPU:
-    fp32 whose factors are rounded where it multiplies."""
+    """auto: bf16 on a CPU with AVX512-BF16 or AMX, else fp32, and a training goes on in what it
+    has; bf16 on GPU, fp16 with loss scaling on NPU. tf32 of a GPU, hf32 of an NPU: fp32 whose
+    factors are rounded where it multiplies."""
     memory_format: MemoryFormatName = "auto"
     """Memory format of feature maps. auto: nhwc on a GPU in tf32, bf16 or fp16, and on a CPU for
     ResNets with BatchNorm; else nchw."""

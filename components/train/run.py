@@ -90,7 +90,7 @@ def run(
         if not world.is_rank:
             folders = (dataset, model, init_from, clusters)
             return launch(place, run_as_rank, tracking.handle(), config, *folders)
-        runtime = check_runtime(config)
+        runtime = check_runtime(config, stopped.facts if stopped else None)
         if config.pool_size and world.size > 1:
             raise InputError(
                 f"--pool-size {config.pool_size} works on one device only: leave it out."

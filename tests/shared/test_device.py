@@ -21,6 +21,17 @@ def test_cpu_defaults_to_fp32_and_scales_no_loss():
     assert runtime.describe().startswith("cpu (")
 
 
+@pytest.mark.parametrize(
+    "found, precision",
+    [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_f": True}, "fp32")],
+)
+def test_a_cpu_trains_in_bf16_where_it_multiplies_it(monkeypatch, found, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    assert device.pick("cpu", trains=True).precision == precision
+    assert device.pick("cpu", "fp32", trains=True).precision == "fp32"
+    assert device.pick("cpu").precision == "fp32"
+
+
 def test_constants_of_the_loss_scale_reach_torch_in_fp16_alone():
     mindspore = dict(initial=2.0**32, growth_factor=3.0, growth_interval=1000, backoff_factor=0.8)
     scaler = device.Runtime(torch.device("cpu"), "fp16").scaler(**mindspore)

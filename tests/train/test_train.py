@@ -22,6 +22,7 @@ from components.train.run import run
 from components.train.schedule import learning_rate
 from components.train.step import Trainer
 from components.train.validation import sample_picture
+from shared import device
 from shared.contracts.clusters import ClusterTable
 from shared.contracts.dataset import DatasetManifest, parse_size
 from shared.contracts.labels import IGNORED
@@ -829,6 +830,20 @@ def test_bf16_step_stays_near_fp32(dataset):
         assert all(p.dtype == torch.float32 for p in trainer.networks.G.parameters())
     for name, loss in losses["fp32"].items():
         assert losses["bf16"][name].item() == pytest.approx(loss.item(), rel=0.03)
+
+
+@pytest.mark.parametrize("began, goes_on", [("fp32", "fp32"), ("auto", "bf16")])
+def test_a_training_goes_on_in_the_precision_it_has(
+    dataset, tmp_path, monkeypatch, capsys, began, goes_on
+):
+    """Where auto is bf16 by now, or is no more."""
+    monkeypatch.setattr(device, "multiplies_bf16", lambda: True)
+    flags = dict(dataset=dataset, model=tmp_path, **tiny.TRAIN, epochs_decay=0, device="cpu")
+    main(as_flags(**flags, epochs=1, precision=began))
+    monkeypatch.setattr(device, "multiplies_bf16", lambda: began == "fp32")
+    main(as_flags(**flags, epochs=2))
+    said = capsys.readouterr().out
+    assert said.count(f", {goes_on}, torch ") == 2 and "--precision" not in said
 
 
 def test_config_on_disk_is_the_config_that_ran(global_model):
