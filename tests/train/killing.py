@@ -56,7 +56,7 @@ def train(
 def flags(dataset: Path, model: Path, **options) -> list[str]:
     """The arguments of the command."""
     folders = dict(dataset=dataset, model=model)
-    given = folders | tiny.TRAIN | options
+    given = folders | tiny.TRAIN | dict(precision="fp32") | options
     return [_flag(name, value) for name, value in given.items()]
 
 
