@@ -48,15 +48,15 @@ ON_GPU = [
         }.items()
     ),
     Part("feeding", "a step fed by two processes", 45, OF_TORCH),
-    Part("compiled_512p_labels", "compiled, 512p labels", 100, OF_TORCH),
+    Part("compiled_512p_labels", "compiled, 512p labels", 150, OF_TORCH),
     Part("runtimes", "the generator as an ONNX file", 90, OF_EXPORT),
     *(
         Part(f"compiled_{name}", f"compiled, {name.replace('_', ' ')}", limit_s, OF_TORCH)
         for name, limit_s in {
             "generator_1024p": 75,
             "resnet_9blocks": 90,
-            "1024p_labels": 100,
-            "512p_features": 100,
+            "1024p_labels": 150,
+            "512p_features": 150,
             "unet_256": 75,
         }.items()
     ),
