@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shared.device import pads_to_nchw
+from shared.device import in_own_precision, pads_to_nchw
 
 Norm = Callable[[int], nn.Module]  # channels -> layer: instance_norm or nn.BatchNorm2d
 
@@ -91,7 +91,8 @@ def reflect(x: Tensor, padding: tuple[int, int, int, int]) -> Tensor:
     torch's kernel gives NCHW on a GPU. That of three axes, of which the channels get no padding,
     reads and writes NHWC as it lies in memory."""
     if not (is_nhwc(x) and pads_to_nchw(x.device)):
-        return F.pad(x, padding, mode="reflect")
+        with in_own_precision(x.device):
+            return F.pad(x, padding, mode="reflect")
     maps = x.movedim(1, -1)  # (N, H, W, C), contiguous
     return F.pad(maps, (0, 0, *padding), mode="reflect").movedim(-1, 1)
 

@@ -135,6 +135,20 @@ def test_a_reflection_in_nhwc_is_the_one_in_nchw(as_on_a_gpu, padding):
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-6, atol=1e-6)
 
 
+def test_maps_of_16_bits_are_reflected_as_they_are():
+    """Autocast would pad them in fp32 on a CPU. An element that is seen up to four times gets as
+    many gradients, here of 1, which 16 bits add exactly."""
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        x = MAPS.bfloat16().to(dtype).requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = layers.ReflectionPad(2)(x)
+        y.backward(torch.ones_like(y))
+        assert y.dtype is x.grad.dtype is dtype
+        found.append((y.float(), x.grad.float()))
+    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+
+
 class Conversions(TorchDispatchMode):
     """Operators that make NCHW maps of NHWC ones, or the other way round, and the maps' shapes."""
 
