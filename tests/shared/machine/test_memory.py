@@ -7,15 +7,16 @@ import sys
 
 import pytest
 
+from shared.machine.memory import SWITCH
 from tests.places import ROOT
 
-# Page faults of ten tensors of 64 MiB, one after the other, each of 16,384 pages of 4 KiB.
+# Page faults of ten tensors of so many MiB, one after the other, each MiB of 256 pages of 4 KiB.
 COUNTED = """
-import resource, torch
+import resource, sys, torch
 from shared.device import pick
 pick("cpu")
 def fill():
-    torch.ones(16, 1024, 1024)
+    torch.ones(int(sys.argv[1]), 512, 512)
 for _ in range(5):  # until it has found room between what else is allocated
     fill()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -26,10 +27,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 ON_GLIBC = hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
 
 
-def faults(**environment: str) -> int:
-    inherited = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
+def faults(mib: int, **environment: str) -> int:
+    inherited = {
+        name: value for name, value in os.environ.items() if "MALLOC" not in name and name != SWITCH
+    }
     ended = subprocess.run(
-        [sys.executable, "-c", COUNTED],
+        [sys.executable, "-c", COUNTED, str(mib)],
         cwd=ROOT,
         env=inherited | environment,
         capture_output=True,
@@ -41,8 +44,12 @@ def faults(**environment: str) -> int:
 
 
 @pytest.mark.skipif(not ON_GLIBC, reason="another C library than GNU's")
-def test_freed_memory_is_used_again_where_that_is_asked_for():
-    of_the_library = faults()
-    assert faults(KEEP_FREED_MEMORY="1") < of_the_library / 10
+def test_freed_memory_is_used_again():
+    of_the_library = faults(48, KEEP_FREED_MEMORY="0")
+    assert of_the_library > 10 * 48 * 256 * 0.9
+    assert faults(48) < of_the_library / 10
+    # Of larger ones only where that is asked for.
+    assert faults(96) > of_the_library
+    assert faults(96, KEEP_FREED_MEMORY="1") < of_the_library / 10
     # glibc takes thresholds from the environment too: they are left as they are.
-    assert faults(KEEP_FREED_MEMORY="1", MALLOC_MMAP_THRESHOLD_="131072") > of_the_library / 2
+    assert faults(48, MALLOC_MMAP_THRESHOLD_="131072") > of_the_library / 2
