@@ -339,10 +339,8 @@ def _pick_precision(name: str, precision: str, trains: bool) -> str:
     GPU that has it (else fp16), fp16 on an NPU, which every chip has. Raises InputError for one
     that the device lacks."""
     match name, precision:
-        case "cpu", "auto" if trains and multiplies_bf16():
-            return "bf16"
         case "cpu", "auto":
-            return "fp32"
+            return "bf16" if trains and multiplies_bf16() else "fp32"
         case "cuda", "auto":
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
         case "npu", "auto":
