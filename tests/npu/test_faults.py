@@ -100,9 +100,9 @@ def test_a_card_that_fails_is_no_fault_of_a_file_that_is_measured(root):
             "train failed: rank 1: the NPU fails (error 507899: An internal error occurs in the "
             "Driver module): look for"
         )),
-        ("hccl.allreduce 9 9 1", (
+        ("hccl.broadcast 3 9 1", (
             "train failed: rank 1: the processes of this training cannot exchange tensors (HCCL, "
-            "HcclAllreduce: error 9): look for"
+            "HcclBroadcast: error 9): look for"
         )),
     ],
 )  # fmt: skip
