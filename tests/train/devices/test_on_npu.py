@@ -53,12 +53,15 @@ def test_a_step_fetches_one_number_where_a_loss_is_scaled_and_else_none(chip, re
 
 @pytest.mark.parametrize("chip", ["on_a2", pytest.param("on_910", marks=pytest.mark.slow)])
 def test_nothing_is_sent_but_the_batch_on_a_stream_of_its_own(chip, request):
-    """Its four maps, which the device's first stream waits for, and whose memory it holds."""
+    """Its four maps, which the device's first stream waits for, and whose memory it holds. Where
+    overflow saturates torch_npu's own scaler clears the flag by a copy too."""
     for name, case in request.getfixturevalue(chip)["steps"].items():
         own = case["streams"][0].split()[0]
         sent = [f"{own} cpu->npu"] * 4
+        of_scaler = {"0 cpu->npu"} if chip == "on_910" else set()
+        streams = [line for line in case["streams"] if line not in of_scaler]
         assert own != "0"
-        assert case["streams"] == [*sent, f"0 waits for {own}", *["0 reads"] * 4] * 2, name
+        assert streams == [*sent, f"0 waits for {own}", *["0 reads"] * 4] * 2, name
 
 
 @pytest.mark.parametrize("chip", ["on_a2", pytest.param("on_910", marks=pytest.mark.slow)])
