@@ -19,7 +19,9 @@ def encode_photos(
 
     size: (height, width) at which they are encoded; None = their own, which must then be one."""
     photos = [resize_fast(photo, *size) for photo in photos] if size else photos
-    batch = torch.from_numpy(np.stack(photos)).to(runtime.torch_device)  # (N, C, h, w) uint8
+    batch = torch.from_numpy(np.stack(photos))  # (N, C, h, w) uint8
+    # Photos lie in memory as their reader has them, and norms compute by that in another order.
+    batch = batch.contiguous().to(runtime.torch_device)
     with runtime.autocast():
         return encoder(to_signed(batch)).float()
 

@@ -191,8 +191,8 @@ def duplicate_name(raw, b):
 
 
 def unusable_name(raw, b):
-    save(raw / "train_label" / f"{'x' * 211}.png", np.full((8, 8), 7, np.uint8))
-    return {}, ".png gives no name to a pair: it has 211 bytes, but 210 at most fit"
+    save(raw / "train_label" / f"{'x' * 208}.png", np.full((8, 8), 7, np.uint8))
+    return {}, ".png gives no name to a pair: it has 208 bytes, but 207 at most fit"
 
 
 def unreadable_header(raw, b):

@@ -223,6 +223,8 @@ def test_difference_map_is_amplified_and_says_how_much():
 class Multiplier:
     """A runner. Every pixel of a picture is the label times `factor`."""
 
+    precision = "fp32"
+
     def __init__(self, name, factor):
         self.name, self.factor, self.calls = name, factor, 0
 

@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 from pathlib import Path
+from unittest import mock
 
 from components.prepare.fetch import stores
 from components.prepare.fetch.stores import Store, Unreachable
@@ -81,8 +82,8 @@ def _kfp(folder: Path) -> list[bytes]:
 
 
 def _ask_kfp(path: Path) -> None:
-    client.PAUSES = ()
-    with client.connect(ServerOptions(host=f"http://{asked(path)}")) as server:
+    options = ServerOptions(host=f"http://{asked(path)}")
+    with mock.patch.object(client, "PAUSES", ()), client.connect(options) as server:
         get_run(server, "r")
         list(server.pages("runs", "runs", Run))
 
@@ -111,12 +112,12 @@ def _store(folder: Path) -> list[bytes]:
 
 
 def _ask_store(path: Path) -> None:
-    stores.RETRY_PAUSES = ()
     url = f"http://{asked(path)}/a.zip"
     store = Store(url, url)
-    files, _ = store.find()
-    for _ in store.blocks(files[0], 0):
-        pass
+    with mock.patch.object(stores, "RETRY_PAUSES", ()):
+        files, _ = store.find()
+        for _ in store.blocks(files[0], 0):
+            pass
 
 
 def _entries(folder: Path) -> list[bytes]:

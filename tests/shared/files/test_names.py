@@ -17,7 +17,7 @@ from shared.files.names import LONGEST_NAME, inside, why_no_name
 from tests import tiny
 
 BAD = ["", ".", "..", "../x", "a/b", "/etc/x", "a\\b", "a\0b", "a\nb", "\x1b[2J", "a\x9b", "\udc80"]
-BAD += ["a\u2028b", "x" * 211, "ü" * 106]
+BAD += ["a\u2028b", "x" * 208, "ü" * 104]
 GOOD = [
     "a",
     "aachen_000000_000019",
@@ -29,7 +29,7 @@ GOOD = [
     "-rf",
     "$(x)",
 ]
-GOOD += ["$(x)", "x" * 210, "ü" * 105, "<script>", "a:b*c?", "e\u0301", "\u200dzwj"]
+GOOD += ["$(x)", "x" * 207, "ü" * 103, "<script>", "a:b*c?", "e\u0301", "\u200dzwj"]
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -52,7 +52,7 @@ def picture(name, runtime):
 
 
 def test_the_longest_name_fits_the_longest_picture_of_a_report(tmp_path):
-    longest = max(get_args(RuntimeName), key=len)
+    longest = max([*get_args(RuntimeName), "onnxruntime_int8"], key=len)  # see `names_of`
     name = "x" * LONGEST_NAME
     row = picture(name, EAGER)
     other = {EAGER: row.input, longest: 255 - row.input}

@@ -109,6 +109,7 @@ def test_a_training_says_its_threads_and_other_work(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(os, "cpu_count", lambda: 1 << 20)
     tiny.dataset(tmp_path / "dataset")
     flags = tiny.TRAIN | dict(epochs=1, epochs_decay=0, device="cpu", ndf=4, save_every_minutes=1)
+    flags |= dict(precision="fp32")
     train(as_flags(dataset=tmp_path / "dataset", model=tmp_path / "model", **flags))
     said = capsys.readouterr().out
     count = threads.described(torch.get_num_threads())
