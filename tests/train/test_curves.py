@@ -46,7 +46,7 @@ class Training:
         return STEPS - pairs
 
     def epoch(self, epoch: int, pairs: int):
-        yield from [None] * (STEPS - pairs)
+        yield from [Batch()] * (STEPS - pairs)
 
     def train(self) -> None:
         config = TrainConfig(log_every_steps=1, save_every_steps=0, save_every_minutes=0)
@@ -55,6 +55,8 @@ class Training:
             loop.train_epoch(self, self, None, progress, curves, epoch, loop.Clock(0), config)
             self.pairs = 0
 
+
+class Batch:
     def __len__(self) -> int:
         return 1
 
