@@ -263,7 +263,8 @@ def make_plan(
     inputs = {as_flag(name): facts[name] for name in ("dataset", "init_from", "clusters")}
     # Each node may have its own cards.
     options = {as_flag(name): value for name, value in config if name != "cards"}
-    check_alike(inputs | options, world)
+    resolved = {"--device": runtime.name, "--precision": runtime.precision}  # what auto is there
+    check_alike(inputs | options | resolved, world)
     return Plan(
         manifest, architecture, parent, features, size, one_size, is_compiled, facts, changes
     )

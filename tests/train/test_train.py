@@ -17,6 +17,7 @@ from components.train.__main__ import main
 from components.train.config import TrainConfig
 from components.train.data.batches import COLUMNS, EpochLoader, collate
 from components.train.data.held import FRAMES_SHARE, features_by_image
+from components.train.devices import alike
 from components.train.networks.build import architecture_for, build
 from components.train.run import run
 from components.train.schedule import learning_rate
@@ -34,7 +35,7 @@ from shared.errors import InputError, WorkFailed
 from shared.networks.checkpoint import TensorFile
 from shared.networks.weight_file import load_tensors
 from tests import reference, tiny
-from tests.asking import as_flags
+from tests.asking import as_flags, refusal_of_command
 from tests.training import config, trainer_for
 
 
@@ -844,6 +845,20 @@ def test_a_training_goes_on_in_the_precision_it_has(
     main(as_flags(**flags, epochs=2))
     said = capsys.readouterr().out
     assert said.count(f", {goes_on}, torch ") == 2 and "--precision" not in said
+
+
+def test_nodes_are_compared_by_what_auto_is_on_them(dataset, tmp_path, monkeypatch, capsys):
+    """One with and one without instructions for bf16 would add gradients of both."""
+
+    def of_another_node(options, world):
+        return [options, options | {"--precision": "fp32"}]
+
+    monkeypatch.setattr(device, "multiplies_bf16", lambda: True)
+    monkeypatch.setattr(alike, "gathered", of_another_node)
+    flags = as_flags(dataset=dataset, model=tmp_path / "model", **tiny.TRAIN, device="cpu")
+    assert refusal_of_command(capsys, main, *flags) == (
+        "--precision is fp32 on node 1, but bf16 on node 0: give all nodes the same."
+    )
 
 
 def test_config_on_disk_is_the_config_that_ran(global_model):
