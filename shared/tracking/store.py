@@ -65,9 +65,23 @@ def open_client(uri: str):
     there, by one process at a time: two that make one leave it unusable."""
     mlflow = load_mlflow()
     with locked(uri):
+        if (file := database(uri)) and not file.exists():
+            _make(mlflow, file)
         client = _client(mlflow, uri)
         _remove_misread_folder(uri)
         return client
+
+
+def _make(mlflow, file: Path) -> None:
+    """Make a database beside its place and move it there whole: where MLflow is killed while it
+    makes one, nothing can open that any more."""
+    partial = file.with_name(f"{file.name}.partial")
+    for left in file.parent.glob(f"{partial.name}*"):  # with SQLite's own journal
+        left.unlink()
+    # MLflow keeps a store by its address, which this one has for a moment only.
+    made = mlflow.MlflowClient(tracking_uri=uri_of_database(partial))._tracking_client.store
+    made.engine.dispose()
+    partial.rename(file)
 
 
 def _remove_misread_folder(uri: str) -> None:
