@@ -8,10 +8,12 @@ from torch import Tensor
 GREY_LEVEL = 1 / 127.5  # one of 0 .. 255, in pictures in [-1, 1]
 
 
-def one_hot(labels: Tensor, num_labels: int) -> Tensor:
+def one_hot(labels: Tensor, num_labels: int, nhwc: bool = False) -> Tensor:
     """(N, H, W) integer labels -> (N, num_labels, H, W) float32 of 0 and 1; ids from num_labels on
-    have no channel."""
+    have no channel. nhwc: how they lie in memory."""
     ids = torch.arange(num_labels, dtype=torch.int32, device=labels.device)
+    if nhwc:
+        return (labels.to(torch.int32).unsqueeze(-1) == ids).float().movedim(-1, 1)
     return (labels.to(torch.int32).unsqueeze(1) == ids.view(1, -1, 1, 1)).float()
 
 
@@ -25,13 +27,20 @@ def edges(instances: Tensor) -> Tensor:
     return torch.maximum(beside, above).unsqueeze(1)
 
 
-def encode_maps(inputs: Tensor, instances: Tensor | None, num_labels: int) -> Tensor:
+def encode_maps(
+    inputs: Tensor, instances: Tensor | None, num_labels: int, nhwc: bool = False
+) -> Tensor:
     """Inputs and instance ids (N, H, W) -> (N, channels [+ 1], H, W): what D sees beside the photo.
+    nhwc: how they lie in memory.
 
     Inputs are labels (N, H, W), or where num_labels is 0 pictures (N, C, H, W) uint8. Any ids that
     differ between neighbouring instances give the same edges."""
-    channels = one_hot(inputs, num_labels) if num_labels else to_signed(inputs)
-    return channels if instances is None else torch.cat([channels, edges(instances)], dim=1)
+    maps = [one_hot(inputs, num_labels, nhwc) if num_labels else to_signed(inputs)]
+    if instances is not None:
+        maps.append(edges(instances))
+    if nhwc:
+        return torch.cat([part.movedim(1, -1) for part in maps], dim=-1).movedim(-1, 1)
+    return torch.cat(maps, dim=1) if instances is not None else maps[0]
 
 
 def instance_mean(features: Tensor, dense_ids: Tensor, num_instances: int) -> Tensor:

@@ -184,7 +184,7 @@ class PrecisionOptions(Options):
     factors are rounded where it multiplies."""
     memory_format: MemoryFormatName = "auto"
     """Memory format of feature maps. auto: nhwc on a GPU in tf32, bf16 or fp16, and on a CPU for
-    ResNets with BatchNorm; else nchw."""
+    ResNets with BatchNorm; else nchw, on a CPU with single layers in the form that is fastest."""
     loss_scale: Literal["dynamic", "static"] = "dynamic"
     """fp16: dynamic grows and backs off; static stays at --loss-scale-initial."""
     loss_scale_initial: float = Field(65536.0, gt=0, le=2.0**64)

@@ -53,8 +53,9 @@ def losses_of_pictures(
 
     fake: cut off from G. shown: what D learns from in place of the fake, with its condition; None =
     the fake."""
-    real_scales = D(torch.cat([condition, photo], dim=1))
-    fake_scales = shown_scales = D(torch.cat([condition, fake], dim=1))
+    conditioned = D.of_condition(condition)
+    real_scales = D(photo, conditioned)
+    fake_scales = shown_scales = D(fake, conditioned)
     if shown is not None:
         shown_scales = D(shown)
     return (

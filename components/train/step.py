@@ -24,6 +24,7 @@ from components.train.losses import (
 )
 from components.train.networks.build import Networks
 from components.train.networks.ema import Ema
+from components.train.networks.fast_layers import learn_fast
 from components.train.networks.memory import gains_by_nhwc
 from components.train.plateau import Plateau
 from components.train.pool import ImagePool
@@ -65,10 +66,11 @@ class Trainer:
         )
         for network in networks.trained().values():
             network.to(runtime.torch_device, memory_format=self.memory_format)
-        if networks.vgg:
-            # Frozen, so cast once; convolutions and ReLUs alone, which keep NHWC.
-            format_ = runtime.memory_format(config.memory_format, gains=True)
-            networks.vgg.to(runtime.torch_device, runtime.dtype, memory_format=format_)
+            learn_fast(network, in_any_form=config.memory_format == "auto")
+        # What convolutions and ReLUs alone see gains by NHWC everywhere.
+        self.simple_format = runtime.memory_format(config.memory_format, gains=True)
+        if networks.vgg:  # frozen, so cast once
+            networks.vgg.to(runtime.torch_device, runtime.dtype, memory_format=self.simple_format)
 
         # Two players.
         encoder = networks.E.parameters() if networks.E else ()
@@ -255,8 +257,10 @@ class Trainer:
     def condition(self, batch: Batch) -> Tensor:
         """(N, channels [+ 1], H, W): one-hot labels or picture, and instance edges."""
         instances = batch.dense_ids if self.architecture.use_instances else None
-        maps = encode_maps(batch.inputs, instances, self.architecture.num_labels)
-        return maps.contiguous(memory_format=self.memory_format)
+        a, num_labels = self.architecture, self.architecture.num_labels
+        nhwc = self.simple_format if num_labels and not a.is_pix2pix else self.memory_format
+        maps = encode_maps(batch.inputs, instances, num_labels, nhwc == torch.channels_last)
+        return maps.to(self.runtime.dtype) if num_labels else maps  # 0 and 1 are exact in 16 bits
 
     def photo(self, batch: Batch) -> Tensor:
         """(N, output_nc, H, W) in [-1, 1]."""
@@ -274,7 +278,7 @@ class Trainer:
         if table is None:
             table = instance_mean(self.networks.E(photo).float(), batch.regions, batch.num_regions)
         painted = paint(table, batch.regions).contiguous(memory_format=self.memory_format)
-        return G(torch.cat([condition, painted], dim=1))
+        return G((condition, painted))
 
     @torch.inference_mode()
     def show(self, batch: Batch) -> Tensor:

@@ -14,6 +14,15 @@ from shared.device import in_own_precision, pads_to_nchw
 
 Norm = Callable[[int], nn.Module]  # channels -> layer: instance_norm or nn.BatchNorm2d
 
+# What a generator reads: (N, C, H, W), or in training also several, whose channels lie beside each
+# other, so that gradients are made of those alone that need some.
+Maps = Tensor | tuple[Tensor, ...]
+
+
+def of_each(function: Callable[[Tensor], Tensor], x: Maps) -> Maps:
+    """What works on each channel by itself, of all that lie beside each other."""
+    return tuple(map(function, x)) if isinstance(x, tuple) else function(x)
+
 
 # How far apart the numbers of a channel may lie where exact ones are equal, in epsilons of the
 # largest number of any channel. Of fp32: convolutions of constant maps, 8 to 49 * 40 terms in any
@@ -80,8 +89,8 @@ def instance_norm(channels: int) -> nn.Module:
 class ReflectionPad(nn.ReflectionPad2d):
     """ReflectionPad2d that keeps NHWC, on a GPU too."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return reflect(x, self.padding)
+    def forward(self, x: Maps) -> Maps:
+        return of_each(lambda part: reflect(part, self.padding), x)
 
 
 def reflect(x: Tensor, padding: tuple[int, int, int, int]) -> Tensor:
@@ -170,22 +179,24 @@ def hourglass(
 
 
 def at_stride(
-    network: Callable[[Tensor], Tensor], stride: int, x: Tensor, least_strides: int
+    network: Callable[[Maps], Tensor], stride: int, x: Maps, least_strides: int
 ) -> Tensor:
     """network(x) for any H, W: x is reflected at right and bottom up to the stride, the result
     cropped back.
 
     least_strides: two where the coarsest maps get a reflection padding of their own, which needs
     two rows and columns; else one."""
-    size = tuple(map(int, x.shape[-2:]))  # numbers, also while the network is traced
+    any_part = x[0] if isinstance(x, tuple) else x
+    size = tuple(map(int, any_part.shape[-2:]))  # numbers, also while the network is traced
     wanted = tuple(padded_side(side, stride, least_strides) for side in size)
     if size == wanted:
         return network(x)
     bottom, right = wanted[0] - size[0], wanted[1] - size[1]
     if bottom < size[0] and right < size[1]:
-        x = reflect(x, (0, right, 0, bottom))  # faster, and what ATC has kernels for
+        # Faster, and what ATC has kernels for.
+        x = of_each(lambda part: reflect(part, (0, right, 0, bottom)), x)
     else:
-        x = reflected(x, size, wanted)
+        x = of_each(lambda part: reflected(part, size, wanted), x)
     return network(x)[..., : size[0], : size[1]]
 
 

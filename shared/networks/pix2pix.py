@@ -9,7 +9,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from shared.networks.layers import Norm, at_stride, hourglass, instance_norm
+from shared.networks.layers import Maps, Norm, at_stride, hourglass, instance_norm
 
 
 class UnetBlock(nn.Module):
@@ -72,7 +72,7 @@ class UnetGenerator(nn.Module):
         )
         self.model = nn.Sequential(OrderedDict(model=outermost))  # keys model.model.0, ...
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Maps) -> Tensor:
         return at_stride(self.model, self.stride, x, self.least_strides)
 
 
@@ -94,5 +94,5 @@ class ResnetGenerator(nn.Module):
         how = dict(bias=norm is instance_norm, dropout=dropout)
         self.model = hourglass(in_channels, out_channels, ngf, 2, n_blocks, norm, **how)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Maps) -> Tensor:
         return at_stride(self.model, self.stride, x, self.least_strides)

@@ -7,6 +7,7 @@ discriminator is needed for training alone and stands in `components/train/netwo
 from torch import Tensor, nn
 
 from shared.networks.layers import (
+    Maps,
     Norm,
     ResnetBlock,
     at_stride,
@@ -15,6 +16,7 @@ from shared.networks.layers import (
     head,
     hourglass,
     instance_norm,
+    of_each,
     stem,
     up,
 )
@@ -37,7 +39,7 @@ class GlobalGenerator(nn.Module):
         self.stride, self.least_strides = 2**n_downsample, 2
         self.model = hourglass(in_channels, out_channels, ngf, n_downsample, n_blocks, norm)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Maps) -> Tensor:
         return at_stride(self.model, self.stride, x, self.least_strides)
 
 
@@ -73,13 +75,13 @@ class LocalEnhancer(nn.Module):
             self.add_module(f"model{n}_1", entry)
             self.add_module(f"model{n}_2", nn.Sequential(*blocks, *up(2 * channels, norm), *last))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Maps) -> Tensor:
         return at_stride(self._enhance, self.stride, x, self.least_strides)
 
-    def _enhance(self, x: Tensor) -> Tensor:
+    def _enhance(self, x: Maps) -> Tensor:
         pyramid = [x]  # full size first; coarse levels hold soft labels
         for _ in range(self.n_local_enhancers):
-            pyramid.append(halve(pyramid[-1]))
+            pyramid.append(of_each(halve, pyramid[-1]))
         y = self.model(pyramid.pop())
         for n in range(1, self.n_local_enhancers + 1):
             entry, rest = (self.get_submodule(f"model{n}_{part}") for part in (1, 2))

@@ -18,9 +18,11 @@ def test_one_hot_and_edges_equal_the_loop(seed, height, width):
     instances = torch.from_numpy(
         rng.choice([0, 1, 33001, 65535], (2, height, width)).astype(np.int32)
     )
-    assert torch.equal(
-        encode_maps(labels, instances, 5), reference.one_hot_and_edges(labels, instances, 5)
-    )
+    wanted = reference.one_hot_and_edges(labels, instances, 5)
+    for of_instances, channels in ((instances, wanted), (None, wanted[:, :5])):
+        assert torch.equal(encode_maps(labels, of_instances, 5), channels)
+        nhwc = encode_maps(labels, of_instances, 5, nhwc=True)
+        assert torch.equal(nhwc, channels) and nhwc.permute(0, 2, 3, 1).is_contiguous()
 
 
 def test_edges_do_not_care_about_the_size_of_ids():

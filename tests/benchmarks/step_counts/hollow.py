@@ -19,7 +19,8 @@ KINDS = {
     "norms": "native_batch_norm native_batch_norm_backward amax amin var_mean",
     "activations": "relu relu_ leaky_relu leaky_relu_ leaky_relu_backward threshold_backward tanh "
     "tanh_backward sigmoid sigmoid_backward native_dropout native_dropout_backward",
-    "pads": "reflection_pad2d reflection_pad2d_backward constant_pad_nd",
+    "pads": "reflection_pad2d reflection_pad2d_backward reflection_pad3d reflection_pad3d_backward "
+    "constant_pad_nd",
     "pools": "avg_pool2d avg_pool2d_backward max_pool2d_with_indices "
     "max_pool2d_with_indices_backward",
     "losses": "sub abs sgn sum mean pow mse_loss mse_loss_backward "

@@ -9,17 +9,21 @@ import torch
 from components.train.data.batches import Batch
 from components.train.networks.build import Networks
 from shared.device import pick
+from shared.networks import layers
 from tests.benchmarks import plain_step
 from tests.benchmarks.card_check.work import Case
 from tests.benchmarks.step_counts.hollow import Hollow
 
 
 def count(case: Case, who: str, precision: str) -> Hollow:
-    """What the second step does: in the first one Adam makes its moments. who: ours or plain."""
-    with Hollow() as found:
+    """What the second step does, in the memory format of a GPU: in the first one Adam makes its
+    moments. who: ours or plain."""
+    in_its_padding = mock.patch.object(layers, "pads_to_nchw", lambda device: True)
+    with Hollow() as found, in_its_padding:
         batch = case.batch()
         if who == "ours":
-            trainer = case.trainer(pick("cpu", precision))
+            format_ = "nchw" if precision == "fp32" else "nhwc"
+            trainer = case.trainer(pick("cpu", precision), memory_format=format_)
             networks, step = trainer.networks, partial(trainer.step, batch)
         else:
             networks, step = plain(case, precision, batch)

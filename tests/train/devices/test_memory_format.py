@@ -178,8 +178,8 @@ def layout_of(tensor: object) -> str | None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("case", ["unet", "resnet", "features", "local"])
 def test_in_a_step_every_map_stays_nhwc(labels, as_on_a_gpu, case, precision):
-    """Forward and backward, but for what goes into the networks; and for the gradient of E's three
-    features, which comes from their means."""
+    """Forward and backward, but for the photo that goes into the networks; and for the gradient of
+    E's three features, which comes from their means."""
     more = dict(features=dict(instance_features=True), local=dict(netG="local"))
     options = dict(memory_format="nhwc", precision=precision, **(CASES | more)[case])
     trainer = trainer_of(labels, **options)
@@ -189,7 +189,7 @@ def test_in_a_step_every_map_stays_nhwc(labels, as_on_a_gpu, case, precision):
     trainer.step(batch)
     with Conversions() as conversions:
         trainer.step(batch)
-    wanted = [("aten.clone", (2, channels, *size)) for channels in (3, 36)]
+    wanted = [("aten.clone", (2, 3, *size))]
     if case == "features":
         wanted += [("aten.clone", (2, 3, 32, 64)), ("aten.tanh_backward", (2, 3, 32, 64))]
         wanted += [("aten.convolution_backward", shape) for shape in ((2, 4, 38, 70), (3, 4, 7, 7))]
