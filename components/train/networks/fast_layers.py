@@ -120,7 +120,7 @@ class LearningDropout(nn.Dropout):
 def _half(x: Tensor) -> Tensor:
     """Each element doubled or 0, by the bits of random words: 5.5; bf16 5.6. torch draws a number
     an element, which takes a twelfth of a ResNet's step on CPUs that are not Intel's."""
-    words = torch.empty(-(-x.numel() // 64), dtype=torch.int64).random_(-(2**63), None)
+    words = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 64),))
     bits = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
     kept = (words.view(torch.uint8)[:, None] & bits).bool().flatten()[: x.numel()]
     return x * (kept.view(x.shape).to(x.dtype) * 2)
