@@ -70,7 +70,7 @@ REMEDIES = {
     "odd width": "give pictures of two equal halves",
     "looks resized": "give the maps as they were drawn, or resized to the nearest neighbour",
     "unknown label ids": (
-        "raise --num-labels above them, --remap them, or name them in --ignore-labels"
+        "raise --num-labels above them (256 at most), --remap them, or name them in --ignore-labels"
     ),
     "levels of grey": "say what they are with --remap or --ignore-labels",
     "too many components": "say --instances none, or clean the label maps",

@@ -68,6 +68,12 @@ def serving(uri: str, runs: Path, port: int) -> Iterator[tuple[str, subprocess.P
     """MLflow's server on a store inside the block: its address, process and log.
 
     Raises InputError where it does not start."""
+    try:
+        store.make_missing(uri)
+    except (store.Unreachable, store.Refused) as error:
+        raise InputError(
+            f"MLflow's store {without_secrets(uri)} cannot be made: {error}."
+        ) from None
     address = f"http://{HOST}:{port}"
     artifacts = store.artifacts_of(uri) or (runs.resolve() / "mlartifacts").as_uri()
     command = [sys.executable, "-m", "mlflow", "server"]
@@ -77,9 +83,7 @@ def serving(uri: str, runs: Path, port: int) -> Iterator[tuple[str, subprocess.P
     with tempfile.TemporaryFile("w+") as log:
         output = dict(stdout=log, stderr=subprocess.STDOUT)
         with Guarded(command, environment, GRACE_SECONDS, **output) as server:
-            # It makes the store where there is none: one process at a time may.
-            with store.locked(uri):
-                _wait(address, server.process, log)
+            _wait(address, server.process, log)
             yield address, server.process, log
 
 

@@ -207,7 +207,7 @@ def connected() -> Iterator:
 
     try:
         yield tracking.client()
-    except (MlflowException, OSError, store.Unreachable) as error:
+    except (MlflowException, OSError, store.Unreachable, store.Refused) as error:
         reason = store.one_line(error)
         raise RegistryError(f"MLflow's registry does not answer ({reason}).") from None
 

@@ -353,9 +353,10 @@ def links() -> Links | None:
 
 
 def client():
-    """An MlflowClient for the store of this process; whatever it raises comes through.
+    """An MlflowClient for the store of this process.
 
-    Raises Unreachable while MLflow is silent, so that nobody waits for it again."""
+    Raises Unreachable or Refused for a store that cannot be opened, and while MLflow is silent, so
+    that nobody waits for it again."""
     if _open and _open.courier and _open.courier.is_silent:
         raise store.Unreachable("no answer")
     return store.open_client(os.environ[store.URI])

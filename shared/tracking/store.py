@@ -5,6 +5,7 @@ import functools
 import json
 import logging
 import os
+import sqlite3
 import urllib.parse
 import warnings
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from shared.secrets import without_secrets
 URI = "MLFLOW_TRACKING_URI"
 KNOWN_AS = "PIPELINE_STORE"  # the store in that of a container, which reaches it by a server
 LOCK, ARTIFACTS = "mlflow.lock", "mlartifacts"  # beside the database of a local store
+TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
+MIGRATIONS = "alembic_version"  # the table that says which migrations a database has had
 
 # A lost server is given up after seconds instead of minutes; who calls tries again later.
 DEFAULTS = {
@@ -62,14 +65,46 @@ def load_mlflow():
 
 def open_client(uri: str):
     """An MlflowClient for a tracking URI; the database of a local store is made where it is not
-    there, by one process at a time: two that make one leave it unusable."""
+    there.
+
+    Raises Unreachable or Refused for a store that cannot be opened."""
     mlflow = load_mlflow()
-    with locked(uri):
-        if (file := database(uri)) and not file.exists():
-            _make(mlflow, file)
+    with judged(), locked(uri):
+        _make_missing(uri)
         client = _client(mlflow, uri)
         _remove_misread_folder(uri)
         return client
+
+
+def make_missing(uri: str) -> None:
+    """Make the database of a local store where it is not there, before a program that would do it
+    in its own way opens it.
+
+    Raises Unreachable or Refused where it cannot be made."""
+    with judged(), locked(uri):
+        _make_missing(uri)
+
+
+def _make_missing(uri: str) -> None:
+    """By one process at a time: two that make one leave it unusable."""
+    if (file := database(uri)) and (not file.exists() or _is_half_made(file)):
+        _make(load_mlflow(), file)
+
+
+def _is_half_made(file: Path) -> bool:
+    """Whether MLflow was killed while it made a database in its place, as it does by itself: its
+    migrations have begun, which it then cannot go on with, and nothing is in any table yet."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(_read_only(file)) as opened:
+        tables = {name for (name,) in opened.execute(TABLES)}
+        return MIGRATIONS in tables and not any(
+            opened.execute(f'SELECT 1 FROM "{name}" LIMIT 1').fetchone()
+            for name in tables - {MIGRATIONS}
+        )
+    return False  # another program's, or one that cannot be read: MLflow says what is wrong with it
+
+
+def _read_only(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)
 
 
 def _make(mlflow, file: Path) -> None:

@@ -1343,8 +1343,8 @@ def test_label_ids_without_a_channel_are_refused(raw, tmp_path):
     assert refused(raw, tmp_path / "dataset") == (
         f"--raw-data: {label_path(raw, 'train', 'aachen_000000_000019')} has ids without label: "
         "35 (0.781% of the pixels), 255 (25% of the pixels): "
-        "raise --num-labels above them, --remap them, or name them in --ignore-labels; "
-        "`--check` lists all problems."
+        "raise --num-labels above them (256 at most), --remap them, or name them in "
+        "--ignore-labels; `--check` lists all problems."
     )
     figures = make(raw, tmp_path / "dataset", PrepareConfig(size="32x64", num_labels=256))
     assert figures["train_pairs"] == 3

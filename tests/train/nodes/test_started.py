@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from shared import servers
 from shared.contracts.model import ModelCard
 from tests import tiny
 from tests.fake_kubernetes import FakeKubernetes, condition
@@ -54,6 +55,7 @@ class Operator:
             said |= dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=self.port)
         said |= {one["name"]: one["value"] for one in env if "value" in one}
         said |= dict(PYTHONPATH=ROOT, OMP_NUM_THREADS=1)
+        said[servers.PATIENCE] = 60  # four processes of a busy machine are silent for seconds
         said |= dict(PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
         process = subprocess.Popen(
             words,
