@@ -148,10 +148,10 @@ def test_a_data_set(is_interrupted, tmp_path, monkeypatch):
     if is_interrupted:
         add = writer.Journal.add
 
-        def stop(journal, split, *rest):
-            if split == "test":
+        def stop(journal, one, record):
+            if one.split == "test":
                 raise KeyboardInterrupt
-            add(journal, split, *rest)
+            add(journal, one, record)
 
         with monkeypatch.context() as patch:
             patch.setattr(writer.Journal, "add", stop)

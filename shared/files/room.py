@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import InputError, WorkFailed, repeat
-from shared.files.writing import NoRoom
+from shared.files.writing import NoRoom, partial_of
 from shared.flags import as_flag
 from shared.terminal.device_errors import device_problem
 
@@ -26,6 +26,7 @@ REMEDIES = {
     errno.EROFS: "mount it to be written to",
     errno.EIO: "look for the disk's fault in the system's log",
 }
+STATES = {errno.EROFS: "is read-only", errno.EIO: "fails"}  # room is not what these lack
 NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)  # of what somebody has given as a path
 # The same by libraries that tell no number.
 FULL = re.compile(r"No space left on device|Disk quota exceeded|database or disk is full")
@@ -113,27 +114,35 @@ def disk_problem(error: BaseException, options: Mapping[str, Any]) -> str:
     if place is None:
         place = min(_written_to(options), key=lambda one: shutil.disk_usage(_existing(one)).free)
     folders = {name: one for name, one in options.items() if isinstance(one, Path)}
-    of = (as_flag(name) for name in folders if _is_below(place, folders[name]))
-    flag = next(of, "")
+    below = (as_flag(name) for name in folders if _is_of(place, folders[name]))
+    flag = next(below, "")
     remedy = REMEDIES[number]
-    if not flag and _is_below(place, Path(tempfile.gettempdir())):
+    if flag and number == errno.EROFS:
+        remedy += f", or give another {flag}"
+    elif not flag and _is_below(place, Path(tempfile.gettempdir())):
         remedy += ", or name a folder of another disk in TMPDIR"
 
     # How much.
     needed = error.needed if isinstance(error, NoRoom) else 0
     wants = f"needs {_size(needed)}" if needed else "is to be written"
-    has = f"{_size(shutil.disk_usage(_existing(place)).free)} free"
+    has = f"has {_size(shutil.disk_usage(_existing(place)).free)} free"
     if number == errno.EFBIG:
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-        has = f"{_size(limit)} for a file" if limit > 0 else has
+        has = f"has {_size(limit)} for a file" if limit > 0 else has
+    has = STATES.get(number, has)
     what = f"{flag} {place}".strip()
-    return f"{what} {wants}, but its disk has {has} ({os.strerror(number)}): {remedy}"
+    return f"{what} {wants}, but its disk {has} ({os.strerror(number)}): {remedy}"
 
 
 def _written_to(options: Mapping[str, Any]) -> list[Path]:
     """The folders that a command writes to, or may."""
     given = [folder for folder in options.values() if isinstance(folder, Path)]
     return [*given, Path(tempfile.gettempdir())]
+
+
+def _is_of(path: Path, folder: Path) -> bool:
+    """Whether a path is of a folder, or of the hidden one that takes its place in the end."""
+    return _is_below(path, folder) or bool(folder.name) and _is_below(path, partial_of(folder))
 
 
 def _is_below(path: Path, folder: Path) -> bool:

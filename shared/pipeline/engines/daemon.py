@@ -78,22 +78,30 @@ def labels_of(run: Path, task: Path) -> dict[str, str]:
 
 
 def ours(client: docker.DockerClient, label: str, value: str = "") -> Iterator[Container]:
-    """The containers of this machine that have a label, with a value where one is given."""
-    for container in client.containers.list(all=True, ignore_removed=True):
-        found = container.labels
-        if found.get(MACHINE) == platform.node() and label in found:
-            if value in ("", found[label]):
-                yield container
+    """The containers of this machine that have a label, with a value where one is given. Raises
+    APIError and what is in SILENT."""
+    labels = [f"{MACHINE}={platform.node()}", f"{label}={value}" if value else label]
+    for found in client.api.containers(all=True, filters={"label": labels}):
+        try:
+            container = client.containers.get(found["Id"])
+        except APIError as error:
+            if not _is_gone(error):
+                raise
+        else:
+            yield container
+
+
+def _is_gone(error: APIError) -> bool:
+    """Whether a container is not there any more: of one that is being removed Podman says 500."""
+    return isinstance(error, NotFound) or "no such container" in str(error)
 
 
 def remove(container: Container) -> None:
     """Kill and remove one, where it is still there. Raises APIError."""
     try:
         container.remove(force=True)
-    except NotFound:
-        pass
     except APIError as error:
-        if error.status_code != 409:  # somebody else removes it at this moment
+        if not _is_gone(error) and error.status_code != 409:  # somebody else removes it just now
             raise
 
 

@@ -26,7 +26,7 @@ def hold(path: Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be written: {error.strerror}.") from None
     with lock:
         try:
-            take(lock.fileno(), lambda holder: f"{path} is held by {holder}.")
+            take(lock.fileno(), lambda holder: f"{path} is held by {holder}: wait for it to end.")
         except OSError as error:
             raise InputError(f"{path} cannot be locked: {error.strerror}.") from None
         with contextlib.suppress(OSError):  # on a full disk nobody knows who holds it

@@ -40,14 +40,24 @@ def test_a_full_disk_is_said_with_what_is_needed_where(tmp_path):
         (errno.ENOSPC, "make room there"),
         (errno.EDQUOT, "make room in your quota"),
         (errno.EFBIG, "raise the limit of a file's size (`ulimit -f`)"),
-        (errno.EROFS, "mount it to be written to"),
+        (errno.EROFS, "mount it to be written to, or give another --out"),
         (errno.EIO, "look for the disk's fault in the system's log"),
     ],
 )
 def test_each_fault_of_a_disk_has_its_remedy(number, remedy, tmp_path):
     """Also where the error, as that of a write, names no file: a folder of the command is named."""
     said = sentence(OSError(number, os.strerror(number)), out=tmp_path)
-    assert f"({os.strerror(number)}): {remedy}" in said and "has " in said
+    assert f"({os.strerror(number)}): {remedy}" in said
+    assert (" free (" in said) == (number not in (errno.EROFS, errno.EIO))
+
+
+def test_the_hidden_folder_beside_an_output_has_its_flag(tmp_path):
+    error = OSError(errno.EROFS, "Read-only file system", str(tmp_path / ".ds.partial" / "a.png"))
+    said = sentence(error, raw_data=str(tmp_path), dataset=tmp_path / "ds")
+    assert said.startswith(
+        f"--dataset {tmp_path}/.ds.partial/a.png is to be written, but its disk is read-only ("
+    )
+    assert "give another --dataset and say" in said and "TMPDIR" not in said
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,27 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
+from docker.errors import APIError, NotFound
 
 from shared.errors import InputError
 from shared.pipeline.engines.cards import cards_for, device_of
 from shared.pipeline.engines.containers import Containers
-from shared.pipeline.engines.daemon import MACHINE, PROBE, RUN, TASK, connect, sweep_probes
+from shared.pipeline.engines.daemon import (
+    MACHINE,
+    PROBE,
+    RUN,
+    TASK,
+    connect,
+    ours,
+    remove,
+    sweep_probes,
+)
 from shared.pipeline.engines.mounts import binds
 from shared.pipeline.runs import EngineOptions
 from tests.calling import call
@@ -243,6 +254,23 @@ def test_preflight_says_that_there_is_no_engine(tmp_path, monkeypatch):
 # Containers that only answer a question.
 
 
+def engine_with(labels: dict[str, dict[str, str]], remove: Callable[[str], None]):
+    """An engine with a container for each name, which filters as Docker's interface does."""
+
+    def listed(filters: dict[str, list[str]], **_) -> list[dict[str, str]]:
+        def has(name: str, wanted: str) -> bool:
+            key, equals, value = wanted.partition("=")
+            return key in labels[name] and (not equals or labels[name][key] == value)
+
+        return [{"Id": one} for one in labels if all(has(one, each) for each in filters["label"])]
+
+    def get(name: str):
+        return SimpleNamespace(labels=labels[name], remove=lambda force: remove(name))
+
+    api, containers = SimpleNamespace(containers=listed), SimpleNamespace(get=get)
+    return SimpleNamespace(api=api, containers=containers)
+
+
 def test_a_probe_whose_process_was_killed_is_removed_at_the_next_start():
     """Of this machine's alone, and of nobody who still asks."""
     waits = [sys.executable, "-S", "-c", "input()"]
@@ -259,15 +287,49 @@ def test_a_probe_whose_process_was_killed_is_removed_at_the_next_start():
         "of another machine": {MACHINE: "other", PROBE: begins[0]},
         "a step": here | {RUN: "/runs/demo-1", TASK: "/runs/demo-1/prepare"},
     }
-    containers = [
-        SimpleNamespace(labels=one, remove=lambda force, name=name: removed.append(name))
-        for name, one in labels.items()
-    ]
-    listed = SimpleNamespace(list=lambda **_: containers)
-    sweep_probes(SimpleNamespace(containers=listed))
+    sweep_probes(engine_with(labels, removed.append))
     asking[1].communicate(b"\n")
     assert removed == [
         "of a killed one",
         "of a number that is another's by now",
         "without a number",
     ]
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        NotFound("404 Client Error: No such container: x"),
+        APIError("500: container x does not exist in database: no such container"),
+    ],
+)
+def test_what_is_removed_while_it_is_listed_is_passed_over(gone):
+    labels = {name: {MACHINE: platform.node(), RUN: f"/runs/{name}"} for name in "ab"}
+    engine = engine_with(labels, lambda name: None)
+    get = engine.containers.get
+
+    def gone_or_there(name: str):
+        if name == "a":
+            raise gone
+        return get(name)
+
+    engine.containers.get = gone_or_there
+    assert [one.labels[RUN] for one in ours(engine, RUN)] == ["/runs/b"]
+    assert list(ours(engine, RUN, "/runs/c")) == []
+
+    def removed_by_others(**_):
+        raise gone
+
+    remove(SimpleNamespace(remove=removed_by_others))
+
+
+def test_an_engine_that_fails_is_not_passed_over():
+    def fails(*_, **__):
+        raise APIError("500: storage is broken")
+
+    engine = engine_with({"a": {MACHINE: platform.node(), RUN: "/runs/a"}}, print)
+    engine.containers.get = fails
+    with pytest.raises(APIError, match="storage"):
+        list(ours(engine, RUN))
+    with pytest.raises(APIError, match="storage"):
+        remove(SimpleNamespace(remove=fails))

@@ -46,7 +46,9 @@ def refused_by(path: Path) -> str:
 
 def test_a_lock_is_held_once_and_says_by_whom(holder):
     said = refused_by(Path("lock"))
-    assert re.match(rf"lock is held by process {holder.pid} of .*, since 20.* UTC", said)
+    assert re.match(
+        rf"lock is held by process {holder.pid} of .*, since 20.* UTC: wait for it to end\.$", said
+    )
     holder.stdin.close()
     holder.wait()
     for _ in range(2):
