@@ -22,4 +22,4 @@ def reason_of(error: ValidationError) -> str:
     """Why a value is refused, for people, without a full stop."""
     first = error.errors(include_url=False)[0]
     reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return reason.removesuffix(".")
+    return reason.partition(", unable to parse")[0].removesuffix(".")  # what it is, not how

@@ -205,8 +205,8 @@ def read_model(
     model = Path(model)
     held, has_card = weights_in(model), os.path.lexists(model / ModelCard.FILE)
     if not has_card and not held:
-        _refuse_other_files(model)
-    if has_card or not held:
+        raise _without_weights(model)
+    if has_card:
         return choose(model, ModelCard.read(model), weights)
 
     # Weight files alone.
@@ -230,17 +230,20 @@ def read_model(
     return card
 
 
-def _refuse_other_files(model: Path) -> None:
-    """Raises InputError where weights of another kind stand in place of a model, or of another
-    name."""
+def _without_weights(model: Path) -> InputError:
+    """The sentence for a place that holds no model, or raises that of weights of another kind."""
     wanted = weights_path(model, "G").name
     for path in [model] if model.is_file() else sorted(model.glob("*")):
         if path.suffix in OF_WEIGHTS:
             load_tensors(path)  # says of another kind what it is
-            raise InputError(
+            return InputError(
                 f"--model {model} should be a folder with {wanted}, but {path.name} was found: put "
                 "it there under that name, if it is a generator's."
             )
+    return InputError(
+        f"--model {model} holds no {ModelCard.FILE} and no {wanted}: give the folder of a trained "
+        "model."
+    )
 
 
 def load_generator(

@@ -244,7 +244,8 @@ def end_night(
     elif code > 128 and not is_stopping():  # else it is said
         print(f"nightly: stopped; {goes_on}", file=sys.stderr)
     elif code < 128:
-        print(f"nightly: {name} failed with exit code {code}", file=sys.stderr)
+        how = f"{name} failed" if night else "ended before a run began,"
+        print(f"nightly: {how} with exit code {code}", file=sys.stderr)
     notify(config.notify, config.recipe_name, code, night)
     if code in (0, REFUSED_BY_VERDICT):
         retire_nights(config.runs, config.recipe_name, config.keep_nights)

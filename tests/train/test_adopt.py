@@ -47,6 +47,13 @@ def test_adopting_foreign_files_makes_a_model_folder(tmp_path, capsys):
     assert sentence == f"--model {tmp_path} has a model.json already: remove it first."
 
 
+def test_a_place_without_weights_is_not_asked_for_the_card_that_is_to_be_written(tmp_path, capsys):
+    for place in (tmp_path, tmp_path / "nowhere"):
+        sentence = refusal_of_command(capsys, main, "adopt", "--model", place)
+        found = f"--model {place} holds no model.json and no latest_net_G.pth: "
+        assert sentence == f"{found}give the folder of a trained model."
+
+
 def test_grey_weights_of_pix2pix_are_adopted_and_painted_with(tmp_path):
     """Under its names and shapes; what is painted is a grey PNG, from the model and its file."""
     (tmp_path / "model").mkdir()

@@ -34,7 +34,7 @@ from shared.errors import InputError
 found = {}
 for name in ("cuda", "npu", "cpu", "auto"):
     try:
-        runtime = pick(name)
+        runtime = pick(name, trains=True)
         remark = mismatch_remark() if name == "npu" else ""
         about = f"{runtime.count} x {runtime.describe()}"
         found[name] = "there", f"{about}; {remark}" if remark else about

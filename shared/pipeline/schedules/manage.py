@@ -49,13 +49,16 @@ class ScheduleOptions(ServerOptions, NightlyOptions):
 
     @property
     def wish(self) -> str:
-        """What is to be done: list, disable, delete or create. Raises InputError for several."""
+        """What is to be done: list, disable, delete or create. Raises InputError for several, and
+        for times that are none."""
         wishes = [wish for wish in ("list", "disable", "delete") if getattr(self, wish)]
         wishes += ["cron"] if self.cron else []
         if len(wishes) > 1:
             raise InputError(f"--{wishes[0]} and --{wishes[1]} exclude each other: choose one.")
         if not wishes:
             raise InputError('--cron is missing: write for example --cron "0 2 * * *".')
+        if self.cron:
+            read_cron(self.cron)  # before anything is looked at for the night
         return "create" if self.cron else wishes[0]
 
 

@@ -596,7 +596,7 @@ def test_a_compiled_file(raw, tmp_path, monkeypatch, capsys):
         ),
         (
             "--model m --labels l",
-            "--model m holds no model.json: give the folder that `python -m components.train`",
+            "--model m holds no model.json and no latest_net_G.pth: give the folder of a trained",
         ),
         (
             "--exported e --labels l",

@@ -56,7 +56,7 @@ def test_numbers():
         (["benchmark.batch_sizes="], "--set benchmark.batch_sizes=: "),
         (["train_global.output_nc=2"], "--set train_global.output_nc=2: should be 1 or 3"),
         (["train_global.epochs="], "--set train_global.epochs=: should be a valid integer"),
-        (["train_global.epochs=1,4"], "--set train_global.epochs=1,4: should be a valid integer"),
+        (["train_global.epochs=1,4"], "--set train_global.epochs=1,4: should be a valid integer."),
         (["train_global.flip=maybe"], "--set train_global.flip=maybe: should be a valid boolean"),
         (["train_global.epochs=1", "4"], "--set '4' is not STEP.FIELD=VALUE"),
         (["benchmark.batch_sizes=1", "epochs=4"], "--set 'epochs=4' is not STEP.FIELD=VALUE"),

@@ -305,6 +305,11 @@ def test_bad_input_is_refused_before_anything_is_written(options, said, machine)
     assert not machine.crontab.exists()
 
 
+def test_times_that_are_none_are_refused_before_the_night_is_looked_at(monkeypatch):
+    monkeypatch.setattr(pipeline.started, "schedule_here", pytest.fail)
+    assert "has 4 fields" in refusal(schedule, ScheduleOptions(cron="0 2 * *"))
+
+
 def test_what_a_night_would_refuse_is_refused_at_once(tmp_path):
     """As a user asks; nothing is installed on this machine."""
     words = ("schedule", "--cron", "@daily", "--recipe", "label2city_512p", "--raw-data", "nowhere")
