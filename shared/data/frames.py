@@ -6,6 +6,7 @@ stands in `cache/<split>.crc32`."""
 
 import hashlib
 import os
+import weakref
 from pathlib import Path
 
 import imagecodecs
@@ -100,6 +101,7 @@ class FrameCache:
         self.start = np.cumsum([0] + [record_bytes(manifest, pair) for pair in self.pairs])
         self.path = cache_file(dataset, split)
         self.file = open(self.path, "rb", buffering=0)  # stays there when it is replaced or removed
+        weakref.finalize(self, self.file.close)
 
         # Which records are still to be looked at; none where an earlier version made no checksums.
         self.stamp, self.checksums = self._stamp_now(), None

@@ -76,6 +76,15 @@ def test_what_is_packed_is_read(tmp_path, seed, shapes, input_nc, has_instances)
         tiny.assert_same(cache.read(index), frames[index])
 
 
+def test_the_file_is_closed_with_its_last_reader(tmp_path):
+    cache = FrameCache.open(tmp_path, tiny.dataset(tmp_path, cache=True), "train")
+    file = cache.file
+    cache.read(0)
+    assert not file.closed
+    del cache
+    assert file.closed
+
+
 def test_what_the_system_reads_in_parts_is_read_whole(tmp_path, monkeypatch):
     """One call of preadv gives 2 GB at most, and a network's disk may give less."""
     rng = np.random.default_rng(0)
