@@ -98,6 +98,11 @@ class Runtime:
         """Whether torch.compile has a compiler for this device."""
         return self.name in ("cuda", "cpu")
 
+    @property
+    def captures_steps(self) -> bool:
+        """Whether kernels can be captured here, and launched by the device itself."""
+        return self.name == "cuda"
+
     def memory_format(self, wanted: MemoryFormatName, gains: bool) -> torch.memory_format:
         """The memory format of weights and feature maps. Raises InputError for nhwc on an NPU.
 

@@ -42,3 +42,17 @@ def networks_for(architecture: Architecture, seed: int = 3) -> Networks:
         E=build_encoder(architecture).apply(init_weights) if architecture.feat_num else None,
         vgg=None,
     )
+
+
+def different(ones: dict, others: dict) -> list[str]:
+    """The names of tensors in it that are not equal to the bit, and of numbers that differ."""
+    assert ones.keys() == others.keys()
+    found = []
+    for name, one in ones.items():
+        if isinstance(one, dict):
+            found += [f"{name}.{key}" for key in different(one, others[name])]
+        elif isinstance(one, torch.Tensor):
+            found += [name] * (not torch.equal(one, others[name]))
+        elif isinstance(one, int | float):
+            found += [name] * (one != others[name])
+    return found

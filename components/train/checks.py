@@ -147,7 +147,22 @@ def check_runtime(config: TrainConfig, before: Facts | None = None) -> Runtime:
             f"--compress-gradients sends bf16, which {runtime.hardware} has not: leave it out."
         )
     check_adam(config, runtime)
+    if config.cuda_graph and not runtime.captures_steps:
+        raise InputError(
+            f"--cuda-graph is for NVIDIA GPUs, but the device is {runtime.name}: leave it out."
+        )
     return runtime
+
+
+def check_world(config: TrainConfig, world: World) -> None:
+    """Raises InputError for what works on one device, where torchrun has started several."""
+    of_one = {
+        f"--pool-size {config.pool_size}": config.pool_size > 0,
+        "--cuda-graph": config.cuda_graph,
+    }
+    for flag, is_given in of_one.items():
+        if is_given and world.size > 1:
+            raise InputError(f"{flag} works on one device only: leave it out.")
 
 
 def check_shared_memory(config: TrainConfig, manifest: DatasetManifest, has_cache: bool) -> None:

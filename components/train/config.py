@@ -212,6 +212,9 @@ class PrecisionOptions(Options):
     compile: CompileName = "auto"
     """torch.compile a step: its first ones take minutes, and need a C++ compiler. auto: on a GPU
     where the training is long enough to gain them."""
+    cuda_graph: bool = False
+    """A GPU launches all kernels of a step by itself, once three of a form were trained (CUDA
+    graphs): for small networks, whose steps wait for the host. No GPU has tried it yet."""
     activation_checkpointing: bool = False
     """Compute activations of G and E again in the backward pass instead of keeping them: less
     memory, slower steps."""
@@ -338,6 +341,24 @@ class TrainConfig(
                 f"{flag} never learns what was fixed in its first step: say --epochs-fix-global 0, "
                 "or leave it out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _captures_what_the_device_decides(self) -> Self:
+        # On the host: draws of a pool, states of generators, apex's scales, numbers of steps; what
+        # is sent between devices, and a trace of single kernels.
+        others = {
+            f"--pool-size {self.pool_size}": self.pool_size > 0,
+            "--activation-checkpointing": self.activation_checkpointing,
+            "--amp-backend apex": self.amp_backend == "apex",
+            f"--adam {self.adam}": self.adam not in ("auto", "fused"),
+            f"--devices {self.devices}": self.devices > 1,
+            f"--nodes {self.nodes}": self.nodes > 1,
+            f"--profile {self.profile}": self.profile > 0,
+        }
+        for flag, is_given in others.items():
+            if self.cuda_graph and is_given:
+                raise ValueError(f"--cuda-graph does not go with {flag}: leave one out")
         return self
 
     @model_validator(mode="after")

@@ -128,7 +128,11 @@ TABLE = (
         where="with several devices",
         applies=lambda now: now["devices"] > 1,
     ),
-    Row(("device", "precision", "memory_format", "compile", "torch", "adam"), LINE, ROUNDING),
+    Row(
+        (*("device", "precision", "memory_format", "compile", "cuda_graph", "torch", "adam"),),
+        LINE,
+        ROUNDING,
+    ),
     Row(("code",), LINE, "as the code has it now"),
     Row(
         (

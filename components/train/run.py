@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from components.train.checks import check, check_runtime, check_shared_memory
+from components.train.checks import (
+    check,
+    check_runtime,
+    check_shared_memory,
+    check_world,
+)
 from components.train.config import TrainConfig
 from components.train.continuing import (
     NO_CLUSTERS,
@@ -91,10 +96,7 @@ def run(
             folders = (dataset, model, init_from, clusters)
             return launch(place, run_as_rank, tracking.handle(), config, *folders)
         runtime = check_runtime(config, stopped.facts if stopped else None)
-        if config.pool_size and world.size > 1:
-            raise InputError(
-                f"--pool-size {config.pool_size} works on one device only: leave it out."
-            )
+        check_world(config, world)
         with joined(place, runtime):
             return train_model(dataset, model, init_from, clusters, stopped, config, runtime, world)
 
@@ -184,6 +186,8 @@ def train_model(
             checkpoint_activations(network)
     if plan.is_compiled:
         trainer.compile()
+    if config.cuda_graph:
+        trainer.capture()
 
     # Pairs to learn from, cropped and flipped; those of sample pictures whole, others held out.
     train_pairs, whole, held_out = pairs_of(dataset, plan, config, runtime)

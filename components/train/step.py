@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from components.train.config import LossOptions, TrainConfig
 from components.train.data.batches import Batch
 from components.train.data.carrying import Carrier
+from components.train.devices.captured import CapturedStep
 from components.train.devices.exchange import gathered, mean_over_ranks
 from components.train.devices.loss_scale import add_finite, means, start_apex
 from components.train.devices.update import Update, update_all
@@ -90,6 +91,7 @@ class Trainer:
         self.after_step: Callable[[], object] | None = None  # a profiler's
         self.is_compiled = False
         self.compiled_losses: Callable | None = None  # and gradients, of pix2pixHD
+        self.captured: CapturedStep | None = None
 
     def compile(self) -> None:
         """torch.compile what a step runs, without breaks; keys of checkpoints stay. Each shape of a
@@ -105,6 +107,11 @@ class Trainer:
         for network in networks:
             if network is not None:
                 network.compile(dynamic=False)
+
+    def capture(self) -> None:
+        """Have the device launch the kernels of a step by itself; see `--cuda-graph`."""
+        optimizers = [self.update_G.optimizer, self.update_D.optimizer]
+        self.captured = CapturedStep(self._learn, optimizers, self.runtime.streams())
 
     # An epoch.
 
@@ -172,15 +179,21 @@ class Trainer:
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One update of G (with E) and of D. Losses stay on the device."""
+        losses = self.captured(batch) if self.captured else self._learn(batch)
+        self.images_seen += len(batch) * self.world.size
+        if self.after_step:
+            self.after_step()
+        return losses
+
+    def _learn(self, batch: Batch) -> dict[str, Tensor]:
+        """What the device does of a step; nothing is counted on the host, and where Adam is fused
+        nothing is fetched."""
         if self.architecture.is_pix2pix:
             losses = self._step_pix2pix(batch)
         else:
             losses = self._step_pix2pixHD(batch)
         if self.ema:
             self.ema.update()
-        self.images_seen += len(batch) * self.world.size
-        if self.after_step:
-            self.after_step()
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _step_pix2pixHD(self, batch: Batch) -> dict[str, Tensor]:
@@ -317,6 +330,8 @@ class Trainer:
             part.load_state_dict(state[name])
         for update in (self.update_G, self.update_D):
             update.lay_out_as_weights()
+        if self.captured:
+            self.captured.forget()  # moments and averages are others
 
         # The place among the epochs, pairs and random numbers.
         self.epoch, self.images_seen = state["epoch"], state["images_seen"]

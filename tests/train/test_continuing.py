@@ -153,6 +153,7 @@ def test_it_is_refused_in_one_sentence(case, dataset, stopped, tmp_path):
 
 NOWHERE_HERE = [
     ("compile", "on", LINE),
+    ("cuda_graph", True, LINE),
     ("vgg_weights", "b", LINE),
     ("compress_gradients", True, LINE),
     ("lpips_network", "b", LINE),

@@ -29,7 +29,7 @@ from shared.device import Runtime, pick
 from shared.errors import InputError
 from shared.networks.build import build_generator
 from tests import tiny
-from tests.training import config, trainer_for
+from tests.training import config, different, trainer_for
 
 
 @pytest.fixture
@@ -262,18 +262,6 @@ def test_a_step_is_compiled_without_breaks_and_is_the_eager_one(loader, traced, 
     assert different(eager.state_dict(), compiled.state_dict()) == []
     compiled.show(batch)
     assert len(traced) == graphs
-
-
-def different(ones: dict, others: dict) -> list[str]:
-    """The names of tensors in it that are not equal to the bit."""
-    assert ones.keys() == others.keys()
-    found = []
-    for name, one in ones.items():
-        if isinstance(one, dict):
-            found += [f"{name}.{key}" for key in different(one, others[name])]
-        elif isinstance(one, torch.Tensor) and not torch.equal(one, others[name]):
-            found.append(name)
-    return found
 
 
 def test_a_compiled_step_makes_no_gradient_that_nobody_takes(loader, monkeypatch):

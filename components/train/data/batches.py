@@ -44,6 +44,25 @@ class Batch:
         calls it; without it a dataclass is handed on as it is."""
         return self._moved(Tensor.pin_memory)
 
+    def clone(self) -> "Batch":
+        """The same in memory of its own."""
+        return self._moved(Tensor.clone)
+
+    def copy_(self, other: "Batch") -> None:
+        """Overwrite its tensors with those of a batch of the same form."""
+        assert self.form() == other.form()
+        for own, new in zip(self.tensors(), other.tensors(), strict=True):
+            own.copy_(new)
+
+    def form(self) -> tuple:
+        """What batches have in common by which the same kernels compute the same."""
+        tensors = {
+            name: (value.shape, value.dtype)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return (*tensors.items(), self.num_regions, self.regions is self.dense_ids)
+
     def _moved(self, moved: Callable[[Tensor], Tensor]) -> "Batch":
         def move(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else moved(tensor)

@@ -46,6 +46,29 @@ def build_adam(
 class Adam(torch.optim.Adam):
     """Goes on with the moments of a state, but by its own betas and kind of kernel."""
 
+    rate: Tensor | None = None  # () float32: where a captured step reads the learning rate
+
+    def send_rate(self) -> None:
+        """Put the learning rate where a captured step reads it, as all steps do from now on.
+
+        The groups of parameters keep it as a number, for whoever asks, and for checkpoints."""
+        (group,) = self.param_groups
+        if self.rate is None:
+            self.rate = torch.empty((), device=group["params"][0].device)
+        self.rate.fill_(group["lr"])
+
+    def step(self, closure: None = None) -> None:
+        """Update the weights by the learning rate."""
+        if self.rate is None:
+            super().step(closure)
+            return
+        (group,) = self.param_groups
+        number, group["lr"] = group["lr"], self.rate
+        try:
+            super().step(closure)
+        finally:
+            group["lr"] = number
+
     def load_state_dict(self, state: dict) -> None:
         """Take moments and numbers of steps. A state also has the options of the optimiser that
         left it, which may be others than were asked for now."""

@@ -42,10 +42,10 @@ class LossScaler:
             options.loss_scale_backoff_factor,
         )
         self.one = torch.ones((), device=runtime.torch_device)
-        self.counts = torch.zeros(3, dtype=torch.int64, device=runtime.torch_device)
+        # All on the device, where a captured step counts too.
+        self.counts = torch.zeros(4, dtype=torch.int64, device=runtime.torch_device)
         # views; the last: since the scale last changed
-        self.skipped, self.in_a_row, self.overflows = self.counts
-        self.updates = 0
+        self.updates, self.in_a_row, self.skipped, self.overflows = self.counts
         self.reported = (0, 0)  # updates and skipped ones at the last check
         self.scaler.scale(self.one)  # puts the scale on the device
         self.scaler.update(float(options.loss_scale_initial))  # which ends that step
@@ -72,9 +72,9 @@ class LossScaler:
 
     def settle(self, overflow: Tensor) -> None:
         """Count an update that was made or left out, and adapt the scale, all on the device."""
-        self.updates += 1
+        self.counts[:2].add_(1)  # updates, in a row
+        self.in_a_row.mul_(overflow)
         self.skipped += overflow
-        self.in_a_row.add_(1).mul_(overflow)
         if self.is_static:
             self.scaler.update(self.initial)
         elif self.hysteresis == 1:
@@ -94,15 +94,15 @@ class LossScaler:
 
         Raises WorkFailed after `limit` skipped updates in a row. A dynamic scale may take
         longer to come down from far above: until it is below 1 they do not count."""
-        skipped, in_a_row, _ = self.counts.tolist()
-        updates, new = self.updates - self.reported[0], skipped - self.reported[1]
-        self.reported = (self.updates, skipped)
+        updates, in_a_row, skipped, _ = self.counts.tolist()
+        new_updates, new = updates - self.reported[0], skipped - self.reported[1]
+        self.reported = (updates, skipped)
         if new == 0:
             return 0
         scale = self.scaler.get_scale()
         at_scale = f" at loss scale {scale:g}" if self.precision == "fp16" else ""
         print(
-            f"{network}: {new} of {updates} updates skipped, gradients not finite{at_scale}",
+            f"{network}: {new} of {new_updates} updates skipped, gradients not finite{at_scale}",
             flush=True,
         )
         if in_a_row >= limit and (self.is_static or scale < 1):
@@ -123,7 +123,7 @@ class LossScaler:
     def state_dict(self) -> dict[str, object]:
         """The state without the length of the present row, which begins anew with the run."""
         counts = {
-            "updates": self.updates,
+            "updates": self.updates.item(),
             "skipped": self.skipped.item(),
             "overflows": self.overflows.item(),
         }
@@ -131,7 +131,7 @@ class LossScaler:
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Go on counting; with the saved scale where the options are those of the saved one."""
-        self.updates = state["updates"]
+        self.updates.fill_(state["updates"])
         self.skipped.fill_(state["skipped"])
         self.reported = (state["updates"], state["skipped"])
         if state["options"] == self._constants():

@@ -48,7 +48,10 @@ ON_GPU = [
         }.items()
     ),
     Part("feeding", "a step fed by two processes", 45, OF_TORCH),
+    Part("graph_512p_labels", "captured, 512p labels", 60, OF_TORCH),
+    Part("graph_unet_256", "captured, unet 256", 40, OF_TORCH),
     Part("compiled_512p_labels", "compiled, 512p labels", 150, OF_TORCH),
+    Part("both_512p_labels", "compiled and captured, 512p labels", 150, OF_TORCH),
     Part("runtimes", "the generator as an ONNX file", 90, OF_EXPORT),
     *(
         Part(f"compiled_{name}", f"compiled, {name.replace('_', ' ')}", limit_s, OF_TORCH)

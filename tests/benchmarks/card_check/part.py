@@ -17,6 +17,8 @@ from tests.benchmarks.card_check.frame import Row
 MODULES = {
     "om": "compiled",
     "compiled": "speed",
+    "graph": "speed",
+    "both": "speed",
 }  # by the first word of a part; others are called so
 
 

@@ -1,8 +1,10 @@
 """Images a second of training and of the generator alone in every precision that the card has, and
-of a plain step beside it; compiled, in parts of their own. `speed` is of an NPU, `speed_NAME` and
-`compiled_NAME` are of one network."""
+of a plain step beside it; compiled, captured as a CUDA graph, or both, in parts of their own.
+`speed` is of an NPU, `speed_NAME`, `compiled_NAME`, `graph_NAME` and `both_NAME` are of one
+network."""
 
 import copy
+import gc
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from time import perf_counter
 import torch
 
 from components.train.networks.build import Networks
+from components.train.step import Trainer
 from shared.device import Runtime, pick
 from tests.benchmarks.card_check.work import REFERENCE, Case, precisions
 from tests.benchmarks.step_counts.steps import count
@@ -29,6 +32,11 @@ CASES = {
 OF_NPU = ("512p_labels", "512p_features", "generator_512p", "generator_1024p")
 ROUNDS = 5
 TURN_SECONDS = 0.5  # of one call in one round, about
+WAYS = {"compiled": dict(compiles=True), "graph": dict(captures=True)}
+WAYS["both"] = WAYS["compiled"] | WAYS["graph"]
+NAMES = {"compiled": "compiled", "graph": "graph", "both": "compiled graph"}
+AGREEING_STEPS = 16  # of two batches, each of a form of its own; most are repeated by a graph
+APART = 0.05  # of the largest loss after these: 16 bits, in sums of another order
 PEAK_SIDE = 8192  # of the matrices whose product is the most that a card computes
 
 
@@ -46,8 +54,10 @@ def run(given) -> None:
     peaks = Peaks(given, available) if name else None
     for one in [name] if name else OF_NPU:
         case = CASES[one].small() if given.tiny else CASES[one]
-        wanted = compiled_ways if kind == "compiled" else eager_ways
-        compare(given, case, wanted(case, given.device, available), peaks)
+        if kind in ("graph", "both"):
+            agree(given, case, available, kind)
+        ways = eager_ways if kind == "speed" else partial(ways_beside, kind)
+        compare(given, case, ways(case, given.device, available), peaks)
 
 
 def is_training(case: Case) -> bool:
@@ -67,14 +77,19 @@ def eager_ways(
         yield precision, precision, training if is_training(case) else painting
 
 
-def compiled_ways(
-    case: Case, device: str, available: list[str]
+def ways_beside(
+    kind: str, case: Case, device: str, available: list[str]
 ) -> Iterator[tuple[str, str, Callable]]:
-    """In one precision: a compiler takes a minute for each."""
+    """compiled, graph or both, beside a way without. In one precision: a compiler takes a minute
+    for each."""
+    precision = one_of(available)
     make = training if is_training(case) else painting
-    precision = "bf16" if "bf16" in available else available[-1]
     yield precision, precision, make
-    yield f"{precision} compiled", precision, partial(make, compiles=True)
+    yield f"{precision} {NAMES[kind]}", precision, partial(make, **WAYS[kind])
+
+
+def one_of(available: list[str]) -> str:
+    return "bf16" if "bf16" in available else available[-1]
 
 
 @lru_cache(maxsize=1)
@@ -87,12 +102,23 @@ def weights(case: Case) -> Networks:
     return copy.deepcopy(first_weights(case))
 
 
-def training(case: Case, runtime: Runtime, compiles: bool = False) -> Callable[[], object]:
+def training(
+    case: Case, runtime: Runtime, compiles: bool = False, captures: bool = False
+) -> Callable[[], object]:
+    trainer = trainer_of(case, runtime, compiles, captures)
+    batch = case.batch().to(runtime.torch_device)
+    return lambda: trainer.step(batch)
+
+
+def trainer_of(
+    case: Case, runtime: Runtime, compiles: bool = False, captures: bool = False
+) -> Trainer:
     trainer = case.trainer(runtime, weights(case))
     if compiles:
         trainer.compile()
-    batch = case.batch().to(runtime.torch_device)
-    return lambda: trainer.step(batch)
+    if captures and runtime.captures_steps:  # else, where this is tried, steps are eager
+        trainer.capture()
+    return trainer
 
 
 def plain_training(case: Case, runtime: Runtime) -> Callable[[], object]:
@@ -115,6 +141,27 @@ def painting(case: Case, runtime: Runtime, compiles: bool = False) -> Callable[[
             return G(condition)
 
     return paint
+
+
+# Whether they learn the same.
+
+
+def agree(given, case: Case, available: list[str], kind: str) -> None:
+    """One row: how far losses are from those of eager steps, over batches that change."""
+    what = f"{case.title}, {one_of(available)} {NAMES[kind]}: losses"
+    with given.attempt(what):
+        runtime = pick(given.device, one_of(available))
+        trainers = [trainer_of(case, runtime), trainer_of(case, runtime, **WAYS[kind])]
+        batches = [case.batch(seed).to(runtime.torch_device) for seed in (0, 1)]
+        apart, largest = 0.0, 0.0
+        for number in range(AGREEING_STEPS):
+            wanted, losses = (one.step(batches[number % 2]) for one in trainers)
+            for name, loss in wanted.items():
+                largest = max(largest, abs(loss.item()))
+                apart = max(apart, abs(losses[name].item() - loss.item()))
+        holds = apart <= APART * largest
+        given.say(what, apart / largest, "of eager ones'", f"at most {APART:g}", holds=holds)
+    gc.collect()  # a trainer and its captured step know each other
 
 
 # Their speed.

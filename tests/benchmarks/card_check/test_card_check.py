@@ -230,25 +230,30 @@ def test_every_part_has_its_code():
             kind, _, name = part.name.partition("_")
             module = f"tests.benchmarks.card_check.{MODULES.get(kind, kind)}"
             assert importlib.util.find_spec(module), part.name
-            assert kind not in ("speed", "compiled") or not name or name in CASES
+            assert MODULES.get(kind, kind) != "speed" or not name or name in CASES
 
 
 @pytest.mark.slow
 def test_what_make_gpu_check_runs_is_tried_on_the_cpu(tmp_path):
     """All but the part `step`, which has nothing to compare there, and is tried above."""
     parts = [part.name for part in check.PARTS["cpu"] if part.name != "step"]
-    parts = [one for one in parts if not one.startswith("compiled") or one.endswith("1024p")]
+    kinds = ("compiled", "both")  # which take minutes
+    parts = [one for one in parts if not one.startswith(kinds) or one.endswith("1024p")]
     code = check.main(["--device", "cpu", "--tiny", "--out", str(tmp_path), "--only", *parts])
     sent = json.loads((tmp_path / "cpu_check.json").read_text())
     assert [one["ended"] for one in sent["parts"]] == [RAN] * len(parts) and code == 0, sent
     rows = {row["what"]: row["value"] for one in sent["parts"] for row in one["rows"]}
     features = "training, 512p features with VGG, ngf 2, 32x64"
+    labels = features.replace("features", "labels")
     for case in (features, "training, unet_256, ngf 2, 256x256"):
         for way in ("plain fp32", "plain bf16", "fp32", "bf16"):
             assert rows[f"{case}, {way}"] > 0
             assert 0 < rows[f"{case}, {way}: counted floor by the time"] < 100
         assert rows[f"{case}, bf16: times as fast as plain fp32"] > 0
     assert rows["generator, 1024p, ngf 2, 32x64, bf16 compiled: times as fast as bf16"] > 0
+    for case in (labels, "training, unet_256, ngf 2, 256x256"):
+        assert rows[f"{case}, bf16 graph: losses"] == 0  # where this is tried, both are eager
+        assert rows[f"{case}, bf16 graph: times as fast as bf16"] > 0
     assert rows[f"{features}, fp32, fed by two processes"] > 0
     assert "generator, 1024p, ngf 2, 32x64, ONNX Runtime CPU fp16: largest error" in rows
 
