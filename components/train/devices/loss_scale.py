@@ -272,8 +272,9 @@ def clip(optimizer: Optimizer, max_norm: float) -> None:
 def add_finite(sums: dict[str, Tensor], losses: dict[str, Tensor], pairs: int) -> dict[str, Tensor]:
     """The sums with a step's losses added once for each of its pairs, on the device; nothing is
     added where one of them is not finite."""
-    finite = torch.stack(list(losses.values())).isfinite().all()
-    added = {name: torch.where(finite, pairs * loss, 0) for name, loss in losses.items()}
+    values = torch.stack(list(losses.values()))
+    finite = values.isfinite().all()
+    added = dict(zip(losses, torch.where(finite, pairs * values, 0).unbind(), strict=True))
     added[COUNT] = pairs * finite
     return {name: sums.get(name, 0) + value for name, value in added.items()}
 
