@@ -1,6 +1,8 @@
 """Adam in the forms that devices have: one kernel for all weights, one for each of its operations,
 or torch_npu's over one buffer."""
 
+import inspect
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -46,6 +48,14 @@ def build_adam(
 class Adam(torch.optim.Adam):
     """Goes on with the moments of a state, but by its own betas and kind of kernel."""
 
+    # Around these torch loads its compiler, which takes seconds, to tell it what not to compile:
+    # here nothing of an optimiser is.
+    _step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+    add_param_group = inspect.unwrap(Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(Optimizer.zero_grad)
+    state_dict = inspect.unwrap(Optimizer.state_dict)
+    _load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
+
     rate: Tensor | None = None  # () float32: where a captured step reads the learning rate
 
     def send_rate(self) -> None:
@@ -60,19 +70,19 @@ class Adam(torch.optim.Adam):
     def step(self, closure: None = None) -> None:
         """Update the weights by the learning rate."""
         if self.rate is None:
-            super().step(closure)
+            self._step(closure)
             return
         (group,) = self.param_groups
         number, group["lr"] = group["lr"], self.rate
         try:
-            super().step(closure)
+            self._step(closure)
         finally:
             group["lr"] = number
 
     def load_state_dict(self, state: dict) -> None:
         """Take moments and numbers of steps. A state also has the options of the optimiser that
         left it, which may be others than were asked for now."""
-        super().load_state_dict(_with_options_of(self, state))
+        self._load_state_dict(_with_options_of(self, state))
 
 
 def _with_options_of(optimizer: Optimizer, state: dict) -> dict:

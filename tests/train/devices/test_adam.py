@@ -1,8 +1,10 @@
 """Adam in its forms: the same weights, states that each takes from the other, updates left out."""
 
 import copy
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -101,6 +103,43 @@ def test_auto_is_the_fastest_form_that_the_device_has():
     npu = types.SimpleNamespace(has_fused_adam=False)
     found = build_adam([nn.Parameter(torch.ones(1))], SCHEDULE, "auto", npu)
     assert type(found) is ForeachAdam
+
+
+@pytest.mark.parametrize("form", ["fused", "foreach"])
+def test_ours_is_torchs_to_the_bit(form):
+    ours, torchs = Fit(form), Fit(form)
+    options = dict(lr=SCHEDULE.learning_rate, betas=(SCHEDULE.beta1, 0.999), **{form: True})
+    torchs.optimizer = torch.optim.Adam(torchs.weights, **options)
+    states = []
+    for fit in (ours, torchs):
+        for number in range(4):
+            fit.backward(number)
+            fit.optimizer.step()
+            fit.optimizer.load_state_dict(copy.deepcopy(fit.optimizer.state_dict()))
+        fit.optimizer.zero_grad()
+        assert all(weight.grad is None for weight in fit.weights)
+        states.append(fit.state())
+    assert equal(*states) and ours.optimizer.state_dict().keys() == {"state", "param_groups"}
+
+
+def test_an_optimiser_does_not_load_the_compiler():
+    """Of torch, which takes seconds: in a process where it cannot be."""
+    code = """
+import sys
+sys.modules["torch._dynamo"] = None
+import torch
+from components.train.devices.adam import build_adam
+from components.train.schedule import ScheduleOptions
+from shared.device import Runtime
+for form in ("fused", "foreach"):
+    weights = [torch.nn.Parameter(torch.ones(2))]
+    adam = build_adam(weights, ScheduleOptions(), form, Runtime(torch.device("cpu"), "fp32"))
+    weights[0].sum().backward()
+    adam.step()
+    adam.zero_grad()
+    adam.load_state_dict(adam.state_dict())
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
 
 
 @pytest.mark.parametrize("frozen", [0, 1])
