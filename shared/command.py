@@ -114,6 +114,7 @@ class StepConfig(Options):
     MADE: ClassVar[tuple[str, ...]] = ()  # patterns of what goes there when it is made anew
     APPEARS_WHOLE: ClassVar[bool] = False  # its output takes the place of a hidden folder beside it
     RENAMED: ClassVar[dict[str, str]] = {}  # old name of a field -> its name now
+    ASKS_MLFLOW: ClassVar[bool] = False  # of a step: for its own run, and what was before it
     STAYS: ClassVar[Stays | None] = None  # what of its output stays on a workspace, None = nothing
     # Fields that are those of a model to start from, where there is one and nobody says them.
     OF_MODEL: ClassVar[set[str]] = set()
@@ -261,7 +262,7 @@ def run_tracked(
             refuse_overlap(config, folders)
             owned = only_writer(output, as_flag(config.OUTPUT), config.WRITES, config.APPEARS_WHOLE)
             held.enter_context(owned)
-        with tracking.step_run(config.step_name, params, output):
+        with tracking.step_run(config.step_name, params, output, config.ASKS_MLFLOW):
             return run(config=config, **folders)
 
 

@@ -107,6 +107,7 @@ class BenchmarkConfig(
 
     STEP: ClassVar[str] = "benchmark"
     OUTPUT: ClassVar[str] = "report"
+    ASKS_MLFLOW: ClassVar[bool] = True  # for the curves of the trainings, and the registry
     MADE: ClassVar[tuple[str, ...]] = (
         *(BenchmarkReport.PAGE, BenchmarkReport.TABLE),
         *(BenchmarkReport.PICTURES, BenchmarkReport.GALLERY),

@@ -13,6 +13,8 @@ Environment, by which steps find their place:
     PIPELINE_PARENT_RUN_ID  MLflow's id of the parent, where it has no journal here
     PIPELINE_JOURNAL, PIPELINE_RUN
                             folder of the journal and name of the pipeline's run
+    PIPELINE_DELIVERS       the pipeline's process delivers the journal of a step, which then needs
+                            no MLflow
 """
 
 import contextlib
@@ -32,18 +34,21 @@ import numpy as np
 
 from shared.errors import runs_flag
 from shared.secrets import without_secrets
+from shared.servers import patience_s, within
 from shared.terminal import ranks
 from shared.tracking import store
 from shared.tracking.courier import Courier
-from shared.tracking.delivery import MOST
+from shared.tracking.delivery import MOST, Delivery
 from shared.tracking.journal import FILES, Journal, RunNote, curve_ends, now_ms, warn
 from shared.tracking.names import legal_file, legal_folder, legal_key
 from shared.tracking.replay import count_left, replay, replay_earlier
 from shared.tracking.system import EVERY_S, Sampler
+from shared.tracking.tree import Tree
 
 EXPERIMENT, EXPERIMENT_ID = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"
 RUN_ID, PARENT = "MLFLOW_RUN_ID", "PIPELINE_PARENT_RUN_ID"
 JOURNAL, PIPELINE = "PIPELINE_JOURNAL", "PIPELINE_RUN"
+DELIVERS = "PIPELINE_DELIVERS"
 
 PIPELINE_TITLE = "pipeline"  # name of a pipeline's run in its journal
 STEPS_ALONE = "single steps"  # experiment of a step outside of a pipeline
@@ -66,7 +71,7 @@ class OpenRun:
     run: str  # its name in the journal
     note: RunNote
     journal: Journal
-    courier: Courier | None  # None = no store, the journal alone
+    courier: Courier | None  # None = no store, the journal alone, or another process delivers it
     is_delivered: bool = False  # at its end
     # Last steps of curves and pictures that an earlier process has logged further than this one is.
     ends: dict[str, int] = field(default_factory=dict)
@@ -91,13 +96,16 @@ _open: OpenRun | None = None
 
 
 @contextlib.contextmanager
-def step_run(step: str, params: dict, output: Path | None = None) -> Iterator[None]:
+def step_run(
+    step: str, params: dict, output: Path | None = None, asks: bool = False
+) -> Iterator[None]:
     """Open the run of a step; it ends with the status of the block.
 
     Args:
         step: Name of the run.
         output: Folder that the step writes. Outside of a pipeline the journal stands beside it,
             as `<output>.journal`.
+        asks: Whether the step asks MLflow for its own run, by `run_id`; then it delivers itself.
     """
     # In a distributed training rank 0 speaks for all.
     if not ranks.is_main():
@@ -129,7 +137,8 @@ def step_run(step: str, params: dict, output: Path | None = None) -> Iterator[No
         parent_id=None if parent else os.environ.get(PARENT),
         given_id=os.environ.get(RUN_ID),
     )
-    with _run(journal, step, note, {"step": step}, params, again=bool(parent)):
+    how = dict(again=bool(parent), leave=DELIVERS in os.environ and not asks)
+    with _run(journal, step, note, {"step": step}, params, **how):
         sampler = _sampler()
         try:
             yield
@@ -139,7 +148,7 @@ def step_run(step: str, params: dict, output: Path | None = None) -> Iterator[No
 
 @contextlib.contextmanager
 def pipeline_run(
-    experiment: str, name: str, params: dict, tags: dict, runs: Path
+    experiment: str, name: str, params: dict, tags: dict, runs: Path, of_steps: bool = False
 ) -> Iterator[None]:
     """Open the parent run of a pipeline run; steps started inside become its children, through the
     environment. The same name again goes on with that run.
@@ -150,12 +159,17 @@ def pipeline_run(
         params: Numbers of all steps, by STEP.FIELD.
         runs: Folder of the runs, and of the store `mlflow.db` where there is no
             MLFLOW_TRACKING_URI.
+        of_steps: Deliver here what the steps say, so that none of them needs MLflow: they run on
+            this machine, whose locks they see.
     """
     # The way to the run for the steps.
     os.environ.setdefault(store.URI, store_uri(runs))
     journal = runs.resolve() / name / "journal"
     os.environ |= {EXPERIMENT: experiment, JOURNAL: str(journal), PIPELINE: name}
     os.environ.pop(PARENT, None)
+    os.environ.pop(DELIVERS, None)
+    if of_steps:
+        os.environ[DELIVERS] = "true"
     note = RunNote(
         name=name,
         uid=secrets.token_hex(16),
@@ -169,7 +183,8 @@ def pipeline_run(
     uri = os.environ[store.URI]
     opened = None
     try:
-        with _run(journal, PIPELINE_TITLE, note, tags, params, again=True) as opened:
+        how = dict(again=True, of_steps=of_steps)
+        with _run(journal, PIPELINE_TITLE, note, tags, params, **how) as opened:
             earlier = (runs.resolve(), uri, journal)
             threading.Thread(target=replay_earlier, args=earlier, daemon=True).start()
             yield
@@ -193,7 +208,7 @@ def continued(handle: RunHandle | None) -> Iterator[None]:
         yield
         return
     note = RunNote.read(RunNote.file(handle.journal, handle.run))
-    journal = Journal(handle.journal, handle.run)
+    journal = Journal(handle.journal, handle.run, DELIVERS in os.environ)
     _open = OpenRun(handle.run, note, journal, _courier(journal))
     try:
         yield
@@ -204,7 +219,14 @@ def continued(handle: RunHandle | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _run(
-    folder: Path, title: str, note: RunNote, tags: dict, params: dict, again: bool
+    folder: Path,
+    title: str,
+    note: RunNote,
+    tags: dict,
+    params: dict,
+    again: bool,
+    leave: bool = False,
+    of_steps: bool = False,
 ) -> Iterator[OpenRun]:
     """Open a run that ends with the status of the block.
 
@@ -212,10 +234,12 @@ def _run(
         title: Its name in the journal, where no other run has it.
         note: What it is made from, if it is a new one.
         again: Go on with an earlier run of the title also where that has finished.
+        leave: Leave the delivery to the pipeline's process.
+        of_steps: Be that process.
     """
     global _open
     # The earlier run of the journal that is gone on with, or a new one.
-    journal = Journal(folder, title)
+    journal = Journal(folder, title, leave)
     run, earlier = _name_in(folder, title, note.given_id, again)
     note = earlier or note
     note.tags |= _source_tags()
@@ -228,7 +252,7 @@ def _run(
     journal.append(run, "start")
     set_tags(tags | code_version())
     log_params(params)
-    opened.courier = _courier(journal)
+    opened.courier = _courier(journal, of_steps)
     if opened.courier:
         opened.courier.tree.note(run, note)
 
@@ -272,17 +296,17 @@ def _name_in(
     return run, earlier
 
 
-def _courier(journal: Journal) -> Courier | None:
+def _courier(journal: Journal, of_steps: bool = False) -> Courier | None:
     """MLflow is loaded here, in the main thread, before anything else is loaded beside it."""
     uri = os.environ.get(store.URI)
-    if not uri:
+    if not uri or journal.is_left:
         return None
     try:
         store.load_mlflow()
     except Exception as error:
         warn(f"it cannot be loaded ({error}): {journal.folder} keeps what it would be told.")
         return None
-    return Courier(journal, uri)
+    return Courier(journal, uri, of_steps)
 
 
 def _close(opened: OpenRun) -> None:
@@ -296,7 +320,19 @@ def _close(opened: OpenRun) -> None:
                 f"`python pipeline.py sync --run {opened.journal.folder}` delivers them."
             )
         opened.courier.stop()
+    elif opened.journal.is_left:
+        _deliver_unwritten(opened.journal)
     opened.journal.close()
+
+
+def _deliver_unwritten(journal: Journal) -> None:
+    """Deliver what found no place on the disk, which the pipeline's process therefore cannot."""
+    if unwritten := journal.take_unwritten():
+        store.load_mlflow()
+        delivery = Delivery(journal.file, Tree(journal.folder, os.environ[store.URI]))
+        send = functools.partial(delivery.deliver_unwritten, unwritten)
+        with contextlib.suppress(TimeoutError):
+            within(patience_s(), send, lambda: delivery.progress)
 
 
 def _source_tags() -> dict[str, str]:
@@ -350,6 +386,12 @@ def links() -> Links | None:
         run=store.link(uri, known.experiment_id, known.run_id),
         experiment=store.link(uri, known.experiment_id),
     )
+
+
+def flush() -> None:
+    """Wait, not for long, until MLflow has what was said so far."""
+    if _open and _open.courier:
+        _open.courier.flush()
 
 
 def client():

@@ -1,12 +1,14 @@
-"""The thread that delivers the journal of this process while the process works."""
+"""The thread that delivers the journal of this process while the process works; that of a
+pipeline's process also those of its steps, which leave that to it."""
 
 import contextlib
 import threading
 import time
+from pathlib import Path
 
 from shared.tracking import store
 from shared.tracking.delivery import Delivery
-from shared.tracking.journal import Journal, warn
+from shared.tracking.journal import Journal, journals_in, left_to_pipeline, warn
 from shared.tracking.tree import Tree
 
 EVERY_S = 5.0  # a longer time costs the step less, a shorter one shows curves earlier
@@ -25,9 +27,13 @@ class Courier:
         tree: The runs of the journal in MLflow.
     """
 
-    def __init__(self, journal: Journal, uri: str):
+    def __init__(self, journal: Journal, uri: str, of_steps: bool = False):
+        """of_steps: deliver also what other processes have written down in the folder, and leave to
+        this one or left behind."""
         self.journal, self.tree = journal, Tree(journal.folder, uri)
-        self._delivery = Delivery(journal.file, self.tree)
+        self._deliveries = {journal.file: Delivery(journal.file, self.tree)}
+        self._delivery = self._deliveries[journal.file]  # the one that is at work
+        self._of_steps = of_steps
         self._change = threading.Condition()
         self._begun = self._ended = 0  # attempts
         self._wanted = 1  # the attempt that somebody waits for; the first comes at once
@@ -84,11 +90,14 @@ class Courier:
     @property
     def problem(self) -> str:
         """Why the last attempt did not deliver everything."""
-        return self._delivery.problem
+        return next((one.problem for one in self._all() if one.problem), "")
 
     def left(self) -> int:
         """Entries that MLflow has not taken."""
-        return self._delivery.left() + len(self.journal.unwritten)
+        return sum(one.left() for one in self._all()) + len(self.journal.unwritten)
+
+    def _all(self) -> list[Delivery]:
+        return list(self._deliveries.values())
 
     def _work(self) -> None:
         wait_s = EVERY_S
@@ -110,11 +119,7 @@ class Courier:
     def _attempt(self) -> bool:
         """Deliver, and say once when it stops or goes on working."""
         try:
-            all_there = self._delivery.deliver()
-            if all_there and (unwritten := self.journal.take_unwritten()):
-                again = self._delivery.deliver_unwritten(unwritten)
-                self.journal.put_back(again)
-                all_there = not again
+            all_there = self._deliver_all()
         except Exception as error:  # a fault of ours must not end the thread
             self._delivery.problem, all_there = store.one_line(error), False
         if self._down and all_there:
@@ -126,3 +131,33 @@ class Courier:
             )
         self._down = not all_there
         return all_there
+
+    def _deliver_all(self) -> bool:
+        """Whether MLflow has all that was said so far. The oldest files come first: of a tag the
+        last value counts."""
+        files = journals_in(self.journal.folder) if self._of_steps else []
+        own = self.journal.file
+        all_there = True
+        for file in files if own in files else [*files, own]:
+            if file == own:
+                all_there &= self._deliver_own()
+            else:
+                with contextlib.suppress(FileNotFoundError), left_to_pipeline(file) as is_ours:
+                    all_there &= not is_ours or self._deliver_other(file)
+            if self._delivery.is_down:
+                return False
+        return all_there
+
+    def _deliver_own(self) -> bool:
+        """Also what is in memory only."""
+        self._delivery = own = self._deliveries[self.journal.file]
+        if not own.deliver():
+            return False
+        again = own.deliver_unwritten(self.journal.take_unwritten())
+        self.journal.put_back(again)
+        return not again
+
+    def _deliver_other(self, file: Path) -> bool:
+        self._delivery = other = self._deliveries.setdefault(file, Delivery(file, self.tree))
+        other.catch_up()
+        return other.deliver()

@@ -7,7 +7,8 @@ A journal is a folder. It holds
     <run>.mlflow.json                    as which run MLflow has it
     files/                               pictures, and files that could change, until delivered
 
-A process holds a lock on its .jsonl while it lives: it is dead where the lock is free.
+A process holds a lock on its .jsonl while it lives: it is dead where the lock is free. Where it
+leaves the delivery to the pipeline's process the lock is a shared one.
 """
 
 import contextlib
@@ -64,23 +65,27 @@ class Journal:
     """The entries of this process, which are appended; it raises nothing.
 
     Attributes:
+        is_left: Whether the pipeline's process delivers them.
         unwritten: Entries for which there was no place on the disk.
     """
 
-    def __init__(self, folder: Path, title: str):
+    def __init__(self, folder: Path, title: str, leave: bool = False):
+        """leave: leave the delivery to the pipeline's process, where the disk knows locks."""
         stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
         self.folder = folder
         self.file = folder / f"{title}-{stamp}-{secrets.token_hex(3)}{ENTRIES}"
         self.unwritten: list[Entry] = []
         self._lock = threading.Lock()
         self._file: int | None = None
-        self._torn = self._complained = False
+        self._torn = self._complained = self.is_left = False
         try:
             folder.mkdir(0o700, parents=True, exist_ok=True)
             (folder / FILES).mkdir(exist_ok=True)
             self._file = os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_RDWR, 0o600)
             with contextlib.suppress(OSError):  # a disk that knows no locks
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                kind = fcntl.LOCK_SH if leave else fcntl.LOCK_EX
+                fcntl.flock(self._file, kind | fcntl.LOCK_NB)
+                self.is_left = leave
         except OSError as error:
             self._complain(error)
 
@@ -192,6 +197,19 @@ def of_dead_process(file: Path) -> Iterator[bool]:
             return
         except OSError:  # a disk that knows no locks: only its age can tell
             yield time.time() - file.stat().st_mtime > 3600
+            return
+        yield True
+
+
+@contextlib.contextmanager
+def left_to_pipeline(file: Path) -> Iterator[bool]:
+    """Whether the pipeline's process is to deliver a .jsonl: its process leaves that to it, or is
+    gone; inside, nobody else does. Raises OSError where the file is gone."""
+    with open(file, "rb") as own:
+        try:
+            fcntl.flock(own, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:  # a disk that knows no locks: then it is left to nobody
+            yield False
             return
         yield True
 

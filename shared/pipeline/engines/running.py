@@ -81,7 +81,8 @@ def run_here(run: Run, graph: GraphComponent, raw_data: str, reuse: Reuse) -> No
         engine = Engine(run, screen, reuse, place)
         runs, numbers = run.folder.parent, _numbers(run)
         raw_data = carried(raw_data) if "://" in raw_data else raw_data
-        with tracking.pipeline_run(record.recipe, run.name, numbers, record.tags, runs):
+        parent = (record.recipe, run.name, numbers, record.tags, runs)
+        with tracking.pipeline_run(*parent, of_steps=isinstance(place, Embedded)):
             run.note(state="running", reason="", ended="")
             with _closing(run):
                 with (

@@ -16,6 +16,7 @@ from kfp.local import executor_input_utils, subprocess_task_handler
 from kfp.local.status import Status
 from kfp.local.task_handler_interface import ITaskHandler
 
+from shared import tracking
 from shared.files.writing import take_over
 from shared.pipeline.graph import step_of
 from shared.pipeline.processes import run_step
@@ -213,6 +214,8 @@ class StepTask(ITaskHandler):
 
         screen, place = self.engine.screen, self.engine.place
         screen.last_line = ""
+        if self.component == "benchmark":  # whose page shows the curves of the trainings
+            tracking.flush()
         command, environment = place.command(self, executor)
         code = run_step(
             command, environment, screen.show, terminal=screen.for_step(), explained=place.explains
