@@ -2,10 +2,12 @@
 
 import shutil
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -19,6 +21,7 @@ from components.train.config import TrainConfig
 from components.train.run import run as run_training
 from shared.contracts.forecast import Forecast, PreparedData
 from shared.contracts.model import ModelCard
+from shared.pipeline import preflight
 from shared.pipeline.images import registry as images
 from shared.pipeline.preflight import (
     check_disk,
@@ -328,3 +331,50 @@ def test_workers_need_shared_memory(tmp_path, monkeypatch):
 )
 def test_an_images_name_is_parsed_by_dockers_rule(image, parts):
     assert images.parse(image) == parts
+
+
+# Its process, and what is done meanwhile.
+
+WAITING = """
+import pathlib, sys, time
+here = pathlib.Path(__file__).parent
+(here / "begun").touch()
+while not (here / "done").exists():
+    time.sleep(0.02)
+sys.exit(2)
+"""
+
+
+def wait_for(file):
+    end = time.monotonic() + 60
+    while not file.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+def test_what_is_loaded_meanwhile_is_loaded_while_the_preflight_works(tmp_path, monkeypatch):
+    (tmp_path / "pipeline.py").write_text(WAITING)
+    monkeypatch.setattr(preflight, "ROOT", tmp_path)
+
+    def meanwhile():
+        wait_for(tmp_path / "begun")
+        (tmp_path / "done").touch()
+
+    with pytest.raises(SystemExit) as end:
+        preflight.run_preflight(meanwhile, recipe="demo")
+    assert end.value.code == 2
+
+
+def test_a_stop_meanwhile_ends_the_preflight(tmp_path, monkeypatch):
+    (tmp_path / "pipeline.py").write_text(WAITING)
+    monkeypatch.setattr(preflight, "ROOT", tmp_path)
+    started = []
+
+    def meanwhile():
+        wait_for(tmp_path / "begun")
+        for one in psutil.Process().children():
+            started.extend([one] if str(tmp_path / "pipeline.py") in one.cmdline() else [])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        preflight.run_preflight(meanwhile)
+    assert started and not any(one.is_running() for one in started)

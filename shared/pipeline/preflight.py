@@ -30,9 +30,11 @@ Configs = Mapping[str, StepConfig]  # of every step, in the order of the graph
 Preflights = Mapping[str, Callable[..., Forecast]]
 
 
-def run_preflight(**flags: Any) -> None:
+def run_preflight(meanwhile: Callable[[], object] = lambda: None, **flags: Any) -> None:
     """Run the verb `preflight` with these flags in a process of its own, since it loads torch; one
     with an empty value is left out, `continue_` is --continue.
+
+    meanwhile: Called while that process works, on another core.
 
     Raises SystemExit with 2 where something is missing, which has been said then."""
     command = [sys.executable, ROOT / "pipeline.py", "preflight"]
@@ -41,7 +43,14 @@ def run_preflight(**flags: Any) -> None:
             words = value if isinstance(value, tuple) else [value]
             command += [as_flag(name.rstrip("_")), *(carried(str(word)) for word in words)]
     environment = os.environ | {stopping.IS_SAID: "1"}
-    if code := subprocess.run([str(word) for word in command], env=environment).returncode:
+    with subprocess.Popen([str(word) for word in command], env=environment) as process:
+        try:
+            meanwhile()
+            code = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+    if code:
         sys.exit(code)
 
 

@@ -1,6 +1,7 @@
 """What `submit` and `schedule` start after the preflight: a run here or on a server, or nights; and
 what the preflight looks at of it."""
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -27,6 +28,7 @@ from shared.pipeline.server import submitting as server
 from shared.pipeline.server.credentials import access_of
 from shared.pipeline.submitting import RecipeOptions, SubmitOptions
 from shared.recipes.files import recipe_name
+from shared.tracking import store
 
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
@@ -52,7 +54,7 @@ def go_on(config: SubmitOptions, build: Build) -> None:
     os.chdir(run.record.working_directory)
     site, here = start_again(run, config), run.record.engine.for_preflight()
     asked = dict(continue_=run.name, raw_data=config.raw_data, runs=run.folder.parent)
-    run_preflight(**asked, **here)
+    run_preflight(meanwhile=load_engine, **asked, **here)
     graph = build(run.record.recipe, run.record.config, site)
     running.run_here(run, graph, run.raw_data(config.raw_data), config.reuse)
 
@@ -61,17 +63,26 @@ def start_here(
     config: SubmitOptions, build: Build, name: str, recipe: Recipe, init_from: str
 ) -> None:
     """Begin a run on this machine. Raises InputError."""
-    from shared.pipeline.engines import running
-
     site, tags = with_images(read_cluster(config.cluster), config.images), _tags(config, init_from)
     images = images_here(config, site, config.images)
     here = config.for_preflight() | dict(images=config.images, cluster=config.cluster)
-    run_preflight(**_asked(config, init_from), runs=config.runs, **here)
+    asked = _asked(config, init_from) | dict(runs=config.runs)
+    run_preflight(meanwhile=load_engine, **asked, **here)
+    from shared.pipeline.engines import running
+
     raw_data = running.find_raw_data(config.raw_data, config.runs)
     run = begin(name, recipe, raw_data, tags, tracking.code_version(), config.runs)
     run.start_by(config, images, site.needs_here())
     site = site.here().model_copy(update={"images": images})
     running.run_here(run, build(name, recipe, site), raw_data, config.reuse)
+
+
+def load_engine() -> None:
+    """Load what runs a graph here: kfp and MLflow, which take seconds."""
+    import shared.pipeline.engines.running  # noqa: F401
+
+    with contextlib.suppress(Exception):  # who opens MLflow says what it lacks
+        store.load_mlflow()
 
 
 def start_on_server(

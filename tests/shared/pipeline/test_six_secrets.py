@@ -172,10 +172,10 @@ def test_processes_are_started_without_secrets_in_their_arguments(secrets_here):
         def __exit__(self, *_):
             pass
 
-        def wait(self, _):
+        def wait(self, *_):
             return 0
 
-    secrets_here.setattr(preflight.subprocess, "run", Started)
+    secrets_here.setattr(preflight.subprocess, "Popen", Started)
     secrets_here.setattr(nights, "Guarded", Started)
     preflight.run_preflight(recipe="demo", raw_data=url)
     nights._run(nights._command(NightlyOptions(raw_data=url), None), 0)
