@@ -34,6 +34,7 @@ from shared.condition import encode_maps, instance_mean, paint, to_signed
 from shared.contracts.model import Architecture
 from shared.device import Runtime
 from shared.errors import WorkFailed
+from shared.networks.layers import is_nhwc
 from shared.networks.pix2pixhd import LocalEnhancer
 
 
@@ -290,8 +291,12 @@ class Trainer:
         table = batch.features  # (N, F, K)
         if table is None:
             table = instance_mean(self.networks.E(photo).float(), batch.regions, batch.num_regions)
-        painted = paint(table, batch.regions).contiguous(memory_format=self.memory_format)
-        return G((condition, painted))
+        painted = paint(table, batch.regions)
+        if painted.requires_grad:
+            return G((condition, painted.contiguous(memory_format=self.memory_format)))
+        format_ = torch.channels_last if is_nhwc(condition) else torch.contiguous_format
+        painted = painted.to(condition.dtype, memory_format=format_)
+        return G(torch.cat([condition, painted], dim=1))
 
     @torch.inference_mode()
     def show(self, batch: Batch) -> Tensor:

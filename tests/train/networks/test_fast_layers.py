@@ -78,6 +78,8 @@ CASES = [
     (nn.Conv2d, (36, 16), dict(kernel_size=7), (2, 9, 12), "nhwc"),
     (nn.Conv2d, (16, 3), dict(kernel_size=7), (1, 12, 9), "nhwc"),
     (nn.Conv2d, (32, 16), dict(kernel_size=7), (1, 12, 9), "nchw"),
+    (nn.Conv2d, (8, 3), dict(kernel_size=7), (1, 12, 9), "nhwc"),
+    (nn.Conv2d, (3, 8), dict(kernel_size=7), (1, 12, 9), "nhwc"),
     (nn.Conv2d, (3, 16), dict(kernel_size=7), (1, 12, 9), "nchw"),
     (nn.Conv2d, (36, 16), dict(kernel_size=3), (1, 12, 9), "nchw"),
 ]
