@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import difflib
 import errno
+import gc
 import inspect
 import itertools
 import os
@@ -179,6 +180,8 @@ def execute(
         is_tracked: The step logs to MLflow and writes its output here, not on other machines.
         folders: Artifacts and other places, by the parameters of `run`.
     """
+    gc.freeze()  # what is loaded stays; an engine has switched the collection off until here
+    gc.enable()
     values = numbers | (given or {})
     step = config.model_construct(**values).step_name
     if workspace:

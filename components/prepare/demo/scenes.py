@@ -5,6 +5,7 @@ looks (the paint of each car, the clothes of each person; per scene the weather,
 facades) is what instance features can tell."""
 
 import json
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -49,14 +50,21 @@ def _generate(out: Path, train: int, test: int, height: int, width: int, seed: i
         print(f"demo_scenes: already generated: {out}", flush=True)
         return
 
-    # Every scene has random numbers of its own: more scenes change none of the first.
-    with written_whole(out, "--out") as folder:
+    # Every scene has random numbers of its own: more scenes change none of the first. One is
+    # written while the next is drawn.
+    with written_whole(out, "--out") as folder, ThreadPoolExecutor(1) as writer:
+        written: Future | None = None
         for stream, (split, city, count) in enumerate(
             (("train", "northfield", train), ("val", "southbridge", test))
         ):
             for number in range(count):
                 maps = draw_scene(height, width, np.random.default_rng([seed, stream, number]))
-                _write(folder, split, city, f"{city}_{number:06d}_000019", *maps)
+                if written:
+                    written.result()
+                stem = f"{city}_{number:06d}_000019"
+                written = writer.submit(_write, folder, split, city, stem, *maps)
+        if written:
+            written.result()
         write_atomically(folder / SETTINGS, content)
     print(f"demo_scenes: wrote {train} + {test} scenes of {height}x{width} to {out}", flush=True)
 
