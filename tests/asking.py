@@ -24,8 +24,9 @@ def refusal_of_command(capsys: pytest.CaptureFixture, main: Callable, *argv: obj
     with pytest.raises(SystemExit) as stop:
         main([str(word) for word in argv])
     assert stop.value.code == 2
-    command, found, sentence = capsys.readouterr().err.partition(" refused: ")
-    assert found and " " not in command and sentence.endswith("\n")
+    said = capsys.readouterr().err
+    command, found, sentence = said.partition(" refused: ")
+    assert found and " " not in command and sentence.endswith("\n"), said
     return one_sentence(sentence.removesuffix("\n"))
 
 

@@ -48,7 +48,9 @@ def train(case: str, dataset: Path, world: World, batch_size: int, seed: int) ->
     kinds = ("netG", "netD", "norm", "feat_num")
     architecture = tiny.architecture(**{k: v for k, v in options.items() if k in kinds})
     options = {key: value for key, value in options.items() if key != "feat_num"}
-    options = config(epochs=STEPS, epochs_decay=0, compress_gradients=case == "bf16", **options)
+    same = dict(epochs=STEPS, epochs_decay=0, compress_gradients=case == "bf16")
+    # In forms whose rounding does not go by the size of a batch.
+    options = config(**same, memory_format="nchw", **options)
     trainer = trainer_for(architecture, options, world, seed)
     for group in trainer.update_G.optimizer.param_groups + trainer.update_D.optimizer.param_groups:
         group["eps"] = 1e-2  # else Adam makes whole steps of rounding errors, where a gradient is 0
