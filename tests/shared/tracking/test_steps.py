@@ -52,9 +52,10 @@ with tracking.pipeline_run("demo", "night", {{}}, {{}}, Path(sys.argv[1]), of_st
 @pytest.fixture
 def runs(empty_database, tmp_path, monkeypatch) -> Path:
     """The folder of runs with a store that holds nothing yet."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("PIPELINE_JOURNAL", "PIPELINE_RUN", "PIPELINE_DELIVERS", "MLFLOW_EXPERIMENT_NAME"):
+    names = [
+        f"MLFLOW_{end}" for end in ("TRACKING_URI", "RUN_ID", "EXPERIMENT_ID", "EXPERIMENT_NAME")
+    ]
+    for name in (*names, "PIPELINE_JOURNAL", "PIPELINE_RUN", "PIPELINE_DELIVERS"):
         monkeypatch.setenv(name, "")  # so that what the pipeline's run sets is taken back
         monkeypatch.delenv(name)
     (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
