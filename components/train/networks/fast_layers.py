@@ -102,8 +102,8 @@ def _outnumber(weight: Tensor, positions: int) -> bool:
     """Whether a product of matrices is faster: where weights are many and maps are small, as inside
     a U-Net. Positions stand in rows, also in memory: as columns of four MKL took ten times as long.
 
-    512 channels by 4x4 at 2x2: 3.5; bf16 2.3. At 8x8: 1.7; 2.1. Transposed, 1024 -> 512 at 2x2: 2.1;
-    2.3. At 8x8: 1.2; 1.5. At eight channels a position, 1024 by 3x3 at 8x16, 0.96; 0.97."""
+    512 channels by 4x4 at 2x2: 3.5; bf16 2.3. At 8x8: 1.7; 2.1. Transposed, 1024 -> 512 at 2x2:
+    2.1; 2.3. At 8x8: 1.2; 1.5. At eight channels a position, 1024 by 3x3 at 8x16, 0.96; 0.97."""
     return weight.numel() >= LARGE and len(weight) >= 16 * positions
 
 
